@@ -1,1 +1,4 @@
-//! x
+//! The agent of lb and its command line: everything that runs in user space.
+
+pub mod health;
+pub mod model;

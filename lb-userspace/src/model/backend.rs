@@ -1,0 +1,134 @@
+//! One backend of a service.
+
+use std::{fmt, net::IpAddr, net::SocketAddr, num::NonZeroU16, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::Invalid;
+
+/// What the operator wants of a backend; HAProxy's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdminState {
+    /// Takes traffic while its heartbeat is good.
+    #[default]
+    Ready,
+    /// Takes no new flows.
+    Drain,
+    /// Takes nothing and is not checked.
+    Maint,
+}
+
+impl fmt::Display for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ready => "ready",
+            Self::Drain => "drain",
+            Self::Maint => "maint",
+        })
+    }
+}
+
+/// Names a backend within its service: `10.0.0.5`, `10.0.0.5:8080`, `2001:db8::5`, `[2001:db8::5]:8080`.
+///
+/// Without a port it is the service's port that the backend listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BackendId {
+    /// The host.
+    pub address: IpAddr,
+    /// Its port, where that differs from the service's.
+    pub port: Option<NonZeroU16>,
+}
+
+impl FromStr for BackendId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self { address, port: None });
+        }
+        text.parse::<SocketAddr>()
+            .ok()
+            .and_then(|a| Some(Self { address: a.ip(), port: Some(NonZeroU16::new(a.port())?) }))
+            .ok_or_else(|| {
+                Invalid::new(format!("{text:?} names no backend: expected ADDRESS, ADDRESS:PORT or [IPV6]:PORT"))
+            })
+    }
+}
+
+impl TryFrom<String> for BackendId {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<BackendId> for String {
+    fn from(id: BackendId) -> Self {
+        id.to_string()
+    }
+}
+
+impl fmt::Display for BackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => f.pad(&SocketAddr::new(self.address, port.get()).to_string()),
+            None => f.pad(&self.address.to_string()),
+        }
+    }
+}
+
+/// A host that serves a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// The host's address; its family may differ from the VIP's except with the `nat` forwarder.
+    pub address: IpAddr,
+    /// The port it listens on where that is not the service's; only the `nat` forwarder can translate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<NonZeroU16>,
+    /// Its part of the new flows against the other weights of the service; 0 takes none.
+    #[serde(default = "Backend::default_weight")]
+    pub weight: u16,
+    /// What the operator wants of it.
+    #[serde(default)]
+    pub state: AdminState,
+}
+
+impl Backend {
+    /// A ready backend of weight 1.
+    pub fn new(id: BackendId) -> Self {
+        Self { address: id.address, port: id.port, weight: Self::default_weight(), state: AdminState::Ready }
+    }
+
+    /// What names it within its service.
+    pub fn id(&self) -> BackendId {
+        BackendId { address: self.address, port: self.port }
+    }
+
+    fn default_weight() -> u16 {
+        1
+    }
+}
+
+/// The parts of a backend that `set` may change; absent parts stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendPatch {
+    /// New weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    /// New wanted state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<AdminState>,
+}
+
+impl BackendPatch {
+    pub(super) fn apply(self, backend: &mut Backend) {
+        let Self { weight, state } = self;
+        backend.weight = weight.unwrap_or(backend.weight);
+        backend.state = state.unwrap_or(backend.state);
+    }
+}

@@ -1,0 +1,25 @@
+//! What the operator asks for: services, their backends, and the changes that lead from one wish to the next.
+//!
+//! Invariant: a [`Services`] value is always valid as a whole. Every constructor and every [`Change`] checks the
+//! rules before anything else sees the result, so the planner and the dataplane never meet a bad wish.
+
+mod backend;
+mod change;
+mod error;
+mod name;
+mod service;
+mod services;
+
+pub use backend::{AdminState, Backend, BackendId, BackendPatch};
+pub use change::Change;
+pub use error::{Invalid, Key};
+pub use name::ServiceName;
+pub use service::{Affinity, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePatch, ServicePort};
+pub use services::{ChangeError, Services};
+
+/// Most services one agent accepts, whatever the dataplane was sized for.
+pub const MAX_SERVICES: usize = 65_536;
+/// Most VIPs of one service.
+pub const MAX_VIPS: usize = 256;
+/// Most backends of one service: a slot has 15 bits for the backend, and one value says "none".
+pub const MAX_BACKENDS: usize = 32_766;

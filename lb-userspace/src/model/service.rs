@@ -1,0 +1,357 @@
+//! One service: what clients talk to, and how their packets reach its backends.
+
+use std::{collections::HashSet, fmt, net::IpAddr, num::NonZeroU16, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Backend, BackendId, Invalid, Key, MAX_BACKENDS, MAX_VIPS, ServiceName};
+use crate::health::Check;
+
+/// The transport protocol of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// How a packet is rewritten toward its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forwarder {
+    /// Destination MAC only; the backend holds the VIP and answers the client itself.
+    L2dsr,
+    /// Wrapped in an outer IP header (RFC 2003, RFC 2473, RFC 4213); the backend answers the client itself.
+    Ipip,
+    /// Destination address and port rewritten; answers come back through the balancer.
+    Nat,
+}
+
+/// How a new flow gets its backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scheduler {
+    /// Weighted Maglev (Eisenbud et al., NSDI 2016): a pure function of the set of backends.
+    #[default]
+    Maglev,
+}
+
+/// What of a packet decides its backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Affinity {
+    /// Source address and ports: every connection on its own.
+    #[default]
+    Flow,
+    /// Source address only: all of a client's connections go to one backend.
+    ClientIp,
+}
+
+/// What happens to packets of a service that has no usable backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnEmpty {
+    /// Dropped and counted.
+    #[default]
+    Drop,
+    /// Left to this host's own network stack.
+    Pass,
+}
+
+/// The port of a service: one, or any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServicePort {
+    /// Every port for which no service of its own exists at the VIP.
+    Any,
+    /// One port.
+    Exact(NonZeroU16),
+}
+
+impl ServicePort {
+    /// The port, unless it is "any".
+    pub fn exact(self) -> Option<NonZeroU16> {
+        match self {
+            Self::Any => None,
+            Self::Exact(port) => Some(port),
+        }
+    }
+}
+
+const PORT_EXPECTED: &str = "expected a port from 1 to 65535, or \"any\"";
+
+impl FromStr for ServicePort {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "any" => Ok(Self::Any),
+            _ => text.parse().map(Self::Exact).map_err(|_| Invalid::new(format!("{text:?}: {PORT_EXPECTED}"))),
+        }
+    }
+}
+
+impl Serialize for ServicePort {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Any => serializer.serialize_str("any"),
+            Self::Exact(port) => serializer.serialize_u16(port.get()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ServicePort {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = ServicePort;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port from 1 to 65535, or \"any\"")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, port: u64) -> Result<ServicePort, E> {
+                u16::try_from(port)
+                    .ok()
+                    .and_then(NonZeroU16::new)
+                    .map(ServicePort::Exact)
+                    .ok_or_else(|| E::custom(format!("{port}: {PORT_EXPECTED}")))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, port: i64) -> Result<ServicePort, E> {
+                u64::try_from(port)
+                    .map_err(|_| E::custom(format!("{port}: {PORT_EXPECTED}")))
+                    .and_then(|port| self.visit_u64(port))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ServicePort, E> {
+                if text == "any" { Ok(ServicePort::Any) } else { Err(E::custom(format!("{text:?}: {PORT_EXPECTED}"))) }
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+macro_rules! display_words {
+    ($($type:ident { $($variant:ident => $word:literal),* })*) => { $(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $(Self::$variant => $word),* })
+            }
+        }
+        impl FromStr for $type {
+            type Err = Invalid;
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                match text {
+                    $($word => Ok(Self::$variant),)*
+                    _ => Err(Invalid::new(format!("{text:?}: expected one of {}", [$($word),*].join(", ")))),
+                }
+            }
+        }
+    )* };
+}
+display_words! {
+    Protocol { Tcp => "tcp", Udp => "udp" }
+    Forwarder { L2dsr => "l2dsr", Ipip => "ipip", Nat => "nat" }
+    Scheduler { Maglev => "maglev" }
+    Affinity { Flow => "flow", ClientIp => "client-ip" }
+    OnEmpty { Drop => "drop", Pass => "pass" }
+}
+
+impl fmt::Display for ServicePort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.pad("any"),
+            Self::Exact(port) => f.pad(&port.to_string()),
+        }
+    }
+}
+
+/// A service as the operator declares it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its name, unique within the agent.
+    pub name: ServiceName,
+    /// The addresses that clients use, of either family.
+    pub vips: Vec<IpAddr>,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// The port that clients use.
+    pub port: ServicePort,
+    /// How packets reach the backends.
+    pub forwarder: Forwarder,
+    /// How new flows are spread.
+    #[serde(default)]
+    pub scheduler: Scheduler,
+    /// What of a packet decides its backend.
+    #[serde(default)]
+    pub affinity: Affinity,
+    /// What happens while no backend is usable.
+    #[serde(default)]
+    pub on_empty: OnEmpty,
+    /// Slots of its table: a power of two from 64 to 65,536; by default sized by the number of backends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
+    /// How its backends are checked; absent means a check that fits the protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+    /// The hosts that serve it.
+    #[serde(default, rename = "backend")]
+    pub backends: Vec<Backend>,
+}
+
+impl Service {
+    /// Smallest slot table that may be asked for.
+    pub const MIN_SLOTS: u32 = 64;
+    /// Largest slot table.
+    pub const MAX_SLOTS: u32 = 65_536;
+
+    /// Brings equal wishes to one form and checks the rules that concern this service alone.
+    pub(super) fn normalised(mut self) -> Result<Self, Invalid> {
+        for backend in &mut self.backends {
+            if backend.port == self.port.exact() {
+                backend.port = None;
+            }
+        }
+        self.check_vips()?;
+        self.check_slots()?;
+        if let Some(check) = &self.check {
+            check.validate().map_err(|e| Invalid::new(e.to_string()).at(Key::Name("check")))?;
+        }
+        self.check_backends()?;
+        Ok(self)
+    }
+
+    /// The backend of that name.
+    pub fn backend(&self, id: BackendId) -> Option<&Backend> {
+        self.backends.iter().find(|b| b.id() == self.normal_id(id))
+    }
+
+    /// `id` without a port that says no more than the service's own.
+    pub fn normal_id(&self, id: BackendId) -> BackendId {
+        if id.port == self.port.exact() { BackendId { port: None, ..id } } else { id }
+    }
+
+    fn check_vips(&self) -> Result<(), Invalid> {
+        let vips = Key::Name("vips");
+        if self.vips.is_empty() || self.vips.len() > MAX_VIPS {
+            let count = self.vips.len();
+            return Err(Invalid::new(format!("expected 1 to {MAX_VIPS} addresses, found {count}")).at(vips));
+        }
+        let mut seen = HashSet::new();
+        for (i, vip) in self.vips.iter().enumerate() {
+            check_unicast(*vip).map_err(|e| e.at(Key::Index(i)).at(vips.clone()))?;
+            if !seen.insert(vip) {
+                return Err(Invalid::new(format!("{vip} is listed twice")).at(Key::Index(i)).at(vips));
+            }
+            let nat_twin = self.forwarder == Forwarder::Nat
+                && self.vips[..i].iter().any(|earlier| earlier.is_ipv4() == vip.is_ipv4());
+            if nat_twin {
+                let message = "the nat forwarder takes one VIP of each family: answers could not tell which VIP to \
+                               restore; declare one service per VIP, with backends on different ports";
+                return Err(Invalid::new(message).at(Key::Index(i)).at(vips));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_slots(&self) -> Result<(), Invalid> {
+        match self.slots {
+            Some(n) if !n.is_power_of_two() || !(Self::MIN_SLOTS..=Self::MAX_SLOTS).contains(&n) => {
+                let (min, max) = (Self::MIN_SLOTS, Self::MAX_SLOTS);
+                Err(Invalid::new(format!("{n}: expected a power of two from {min} to {max}")).at(Key::Name("slots")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_backends(&self) -> Result<(), Invalid> {
+        if self.backends.len() > MAX_BACKENDS {
+            let count = self.backends.len();
+            return Err(Invalid::new(format!("{count} backends, at most {MAX_BACKENDS}")).at(Key::Name("backend")));
+        }
+        let mut seen = HashSet::new();
+        for (i, backend) in self.backends.iter().enumerate() {
+            let here = |e: Invalid| e.at(Key::Index(i)).at(Key::Name("backend"));
+            self.check_backend(backend).map_err(here)?;
+            if !seen.insert(backend.id()) {
+                return Err(here(Invalid::new(format!("{} is listed twice", backend.id())).at(Key::Name("address"))));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_backend(&self, backend: &Backend) -> Result<(), Invalid> {
+        check_unicast(backend.address).map_err(|e| e.at(Key::Name("address")))?;
+        if self.vips.contains(&backend.address) {
+            let message = format!("{} is a VIP of this service: expected the backend's own address", backend.address);
+            return Err(Invalid::new(message).at(Key::Name("address")));
+        }
+        if backend.port.is_some() && (self.forwarder != Forwarder::Nat || self.port == ServicePort::Any) {
+            let message = "only the nat forwarder translates ports, and only for a service with one port: leave \
+                           `port` out";
+            return Err(Invalid::new(message).at(Key::Name("port")));
+        }
+        let family = |a: &IpAddr| a.is_ipv4() == backend.address.is_ipv4();
+        if self.forwarder == Forwarder::Nat && !self.vips.iter().any(family) {
+            let message = format!("{}: the nat forwarder needs a VIP of the same family", backend.address);
+            return Err(Invalid::new(message).at(Key::Name("address")));
+        }
+        Ok(())
+    }
+}
+
+fn check_unicast(address: IpAddr) -> Result<(), Invalid> {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast || link_local || mapped
+    {
+        return Err(Invalid::new(format!("{address}: expected a routable unicast address")));
+    }
+    Ok(())
+}
+
+/// The parts of a service that `set` may change; absent parts stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServicePatch {
+    /// New VIPs, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vips: Option<Vec<IpAddr>>,
+    /// New forwarder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarder: Option<Forwarder>,
+    /// New scheduler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+    /// New affinity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// New behaviour without usable backends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_empty: Option<OnEmpty>,
+    /// New table size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
+    /// New check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+}
+
+impl ServicePatch {
+    pub(super) fn apply(self, service: &mut Service) {
+        let Self { vips, forwarder, scheduler, affinity, on_empty, slots, check } = self;
+        if let Some(vips) = vips {
+            service.vips = vips;
+        }
+        service.forwarder = forwarder.unwrap_or(service.forwarder);
+        service.scheduler = scheduler.unwrap_or(service.scheduler);
+        service.affinity = affinity.unwrap_or(service.affinity);
+        service.on_empty = on_empty.unwrap_or(service.on_empty);
+        service.slots = slots.or(service.slots);
+        service.check = check.or(service.check.take());
+    }
+}
