@@ -1,0 +1,21 @@
+//! Counters of one target (a backend of a service) on one CPU.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Map `COUNTS`, per CPU, indexed like `TARGETS`. User space sums the CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Count {
+    /// Packets forwarded to the backend.
+    pub packets: u64,
+    /// Their bytes, from the IP header on, before any encapsulation.
+    pub bytes: u64,
+    /// TCP SYNs among them: new flows.
+    pub flows: u64,
+    /// Packets of the backend returned to clients (`nat`).
+    pub returned_packets: u64,
+    /// Their bytes, from the IP header on.
+    pub returned_bytes: u64,
+}
+
+const _: () = assert!(size_of::<Count>() == 40);

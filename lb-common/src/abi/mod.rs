@@ -1,0 +1,52 @@
+//! The tables as both sides see them: one file per table.
+//!
+//! Invariant: every type here is `repr(C)` without padding, and its size is asserted. Whoever changes a layout or
+//! the meaning of a field raises [`ABI_VERSION`].
+//!
+//! Byte order: addresses, ports and MACs are stored as the wire has them; a word that holds them was made with
+//! `from_ne_bytes`. Counts, indexes and lengths are native.
+
+mod control;
+mod count;
+mod reason;
+mod service;
+mod slot;
+mod target;
+mod trace;
+
+pub use control::{Control, Features, TableIndex};
+pub use count::Count;
+pub use reason::{Action, Reason};
+pub use service::{
+    Direction, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, MAX_CHAIN, Selector, Service, ServiceFlags,
+    ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, follow_chain,
+};
+pub use slot::{SLOTS_PER_LINE, Slot, SlotLine};
+pub use target::{Forward, Target};
+pub use trace::Trace;
+
+/// The version of everything in this module.
+pub const ABI_VERSION: u32 = 1;
+
+/// Names of the BPF maps.
+pub mod map {
+    /// One [`super::Control`].
+    pub const CONTROL: &str = "CONTROL";
+    /// Two halves of [`super::ServiceLine4`].
+    pub const SERVICES4: &str = "SERVICES4";
+    /// Two halves of [`super::ServiceLine6`].
+    pub const SERVICES6: &str = "SERVICES6";
+    /// [`super::SlotLine`]s, handed out to slot tables in runs.
+    pub const SLOTS: &str = "SLOTS";
+    /// [`super::Target`]s, handed out to services in runs.
+    pub const TARGETS: &str = "TARGETS";
+    /// Per CPU one [`super::Count`] a target.
+    pub const COUNTS: &str = "COUNTS";
+    /// Per CPU one `u64` a [`super::Reason`].
+    pub const REASONS: &str = "REASONS";
+    /// Interface index → interface index: where `XDP_REDIRECT` may send to.
+    pub const EGRESS: &str = "EGRESS";
+}
+
+/// Name of the XDP program.
+pub const PROGRAM: &str = "lb";

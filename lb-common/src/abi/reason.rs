@@ -1,0 +1,104 @@
+//! Every way a packet can leave the pipeline.
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Left to the host's network stack, untouched.
+    Pass,
+    /// Dropped.
+    Drop,
+    /// Rewritten and sent out.
+    Send,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $number:literal $variant:ident $name:literal $action:ident;)+) => {
+        /// Why a packet left the pipeline as it did. Numbers are append-only: they are counters, metric labels and
+        /// documentation at once, and a number never changes its meaning.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u16)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant = $number,)+
+        }
+
+        impl Reason {
+            /// Every reason, by number.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The name used in listings, metrics and documentation.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// What it means, for an operator.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii()),+ }
+            }
+
+            /// What becomes of such a packet.
+            #[inline(always)]
+            pub const fn action(self) -> Action {
+                match self { $(Self::$variant => Action::$action),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Sent to a backend of its service.
+    0 Forwarded "forwarded" Send;
+    /// An answer of a nat backend, sent to the client with the VIP as its source.
+    1 Returned "returned" Send;
+    /// An ICMP echo request to a VIP, answered.
+    2 EchoReply "echo-reply" Send;
+    /// Neither IPv4 nor IPv6, or behind a VLAN tag: the host's business.
+    3 NotIp "not-ip" Pass;
+    /// For no service: the host's business.
+    4 NoService "no-service" Pass;
+    /// The service has no usable backend and says on_empty = "pass".
+    5 EmptyPassed "empty-passed" Pass;
+    /// The service has no usable backend. See the backends' states with `lb list`.
+    6 NoBackend "no-backend" Drop;
+    /// The frame ends before the headers that it announces.
+    7 Truncated "truncated" Drop;
+    /// A header contradicts itself: version, header length or total length.
+    8 BadHeader "bad-header" Drop;
+    /// A fragment: its backend cannot be told.
+    9 Fragment "fragment" Drop;
+    /// An IPv6 extension header stands before the transport header.
+    10 ExtensionHeader "extension-header" Drop;
+    /// The TTL or hop limit ends here.
+    11 TtlExpired "ttl-expired" Drop;
+    /// Larger than what the way to the backend carries, with the tunnel's header. Raise the MTU toward the backends,
+    /// or lower the clients' MSS.
+    12 TooBig "too-big" Drop;
+    /// The driver left no room in front of the frame for the tunnel's header.
+    13 NoHeadroom "no-headroom" Drop;
+    /// The backend's next hop is not known (any more).
+    14 Unresolved "unresolved" Drop;
+    /// A nat answer finds no way to the client: no route, no neighbour, or IP forwarding is off on this host.
+    15 NoWayBack "no-way-back" Drop;
+    /// The forwarder cannot carry this packet's address family.
+    16 WrongFamily "wrong-family" Drop;
+}
+
+impl Reason {
+    /// How many there are; the length of the counter array.
+    pub const COUNT: u32 = Self::ALL.len() as u32;
+
+    /// The reason with that number.
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+}
+
+const _: () = {
+    let mut i = 0;
+    while i < Reason::ALL.len() {
+        assert!(
+            Reason::ALL[i] as usize == i,
+            "reasons are numbered from 0 without gaps"
+        );
+        i += 1;
+    }
+};

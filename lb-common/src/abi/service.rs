@@ -1,0 +1,191 @@
+//! The service tables: (address, protocol, port) → service, in 64-byte lines.
+//!
+//! A key hashes to a line by one multiplication; the multiplier is chosen in user space so that chains are rare and
+//! short. A change is built in the other half of the table, which [`super::TableIndex`] then switches to at once.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Longest chain of lines that a look-up follows; user space refuses to build a longer one.
+pub const MAX_CHAIN: u32 = 8;
+
+/// Whether a key is matched against a packet's destination or its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Direction {
+    /// From a client to a VIP.
+    ToService = 0,
+    /// From a `nat` backend to a client.
+    FromBackend = 1,
+}
+
+/// What of a packet beside the address selects a service: port (as on the wire), protocol, direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Selector(pub u32);
+
+impl Selector {
+    /// `port` as on the wire, 0 for any; `protocol` an IP protocol number.
+    #[inline(always)]
+    pub const fn new(port: u16, protocol: u8, direction: Direction) -> Self {
+        Self(port as u32 | (protocol as u32) << 16 | (direction as u32) << 24)
+    }
+
+    /// The VIP itself, whatever the protocol: for ICMP, and for packets that show no port. (255 is reserved by IANA.)
+    pub const VIP: Self = Self::new(0, 255, Direction::ToService);
+}
+
+/// A key in whole words: one store each, compared without a byte-wise load.
+pub trait ServiceKey: Copy + PartialEq {
+    /// All words mixed into one, before the multiplication.
+    fn fold(&self) -> u64;
+}
+
+/// IPv4: address (wire order) in the low half, selector in the high half.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Key4(pub u64);
+
+impl Key4 {
+    /// `address` as on the wire.
+    #[inline(always)]
+    pub const fn new(address: u32, selector: Selector) -> Self {
+        Self(address as u64 | (selector.0 as u64) << 32)
+    }
+}
+
+impl ServiceKey for Key4 {
+    #[inline(always)]
+    fn fold(&self) -> u64 {
+        self.0
+    }
+}
+
+/// IPv6: the address (wire order), then the selector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Key6(pub [u64; 3]);
+
+impl Key6 {
+    /// `address` as on the wire.
+    #[inline(always)]
+    pub const fn new(address: [u64; 2], selector: Selector) -> Self {
+        Self([address[0], address[1], selector.0 as u64])
+    }
+}
+
+impl ServiceKey for Key6 {
+    #[inline(always)]
+    fn fold(&self) -> u64 {
+        let [a, b, c] = self.0;
+        // The selector is 32 bits: turned up, it meets the address's changing low bits nowhere.
+        a ^ b.rotate_left(29) ^ c.rotate_left(13)
+    }
+}
+
+/// Bits of [`Service::flags`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct ServiceFlags(pub u16);
+
+impl ServiceFlags {
+    /// Hash the source address only.
+    pub const CLIENT_IP: u16 = 1;
+    /// Without usable backends, leave packets to the host.
+    pub const PASS_WHEN_EMPTY: u16 = 2;
+    /// On a VIP's entry: some service of it speaks TCP.
+    pub const HAS_TCP: u16 = 4;
+    /// On a VIP's entry: some service of it speaks UDP.
+    pub const HAS_UDP: u16 = 8;
+
+    /// Whether `flag` is set.
+    #[inline(always)]
+    pub const fn has(self, flag: u16) -> bool {
+        self.0 & flag != 0
+    }
+}
+
+/// What a key leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Service {
+    /// First line of the slot table in `SLOTS`.
+    pub slot_line: u32,
+    /// Slots less one; a table has a power of two of them.
+    pub slot_mask: u16,
+    /// How to treat its packets.
+    pub flags: ServiceFlags,
+    /// The service's first target in `TARGETS`; for [`Direction::FromBackend`] the backend's own.
+    pub target_base: u32,
+    /// The service's number, for traces.
+    pub id: u32,
+}
+
+/// A line: `N` keys and what they lead to, and the line where their chain goes on.
+///
+/// An unused key is all zero, which no packet asks for: every selector names a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct ServiceLine<K, const N: usize, const SPARE: usize> {
+    /// The keys.
+    pub keys: [K; N],
+    /// `services[i]` belongs to `keys[i]`.
+    pub services: [Service; N],
+    /// Index of the next line of the chain; 0 ends it (line 0 continues no chain).
+    pub next: u32,
+    /// Zero.
+    pub spare: [u32; SPARE],
+}
+
+/// Keys of a line of `SERVICES4`.
+pub const KEYS_PER_LINE_V4: usize = 2;
+/// Keys of a line of `SERVICES6`.
+pub const KEYS_PER_LINE_V6: usize = 1;
+/// A line of map `SERVICES4`.
+pub type ServiceLine4 = ServiceLine<Key4, KEYS_PER_LINE_V4, 3>;
+/// A line of map `SERVICES6`.
+pub type ServiceLine6 = ServiceLine<Key6, KEYS_PER_LINE_V6, 5>;
+
+impl<K: ServiceKey, const N: usize, const SPARE: usize> ServiceLine<K, N, SPARE> {
+    /// The service of `key`, if this line holds it.
+    #[inline(always)]
+    pub fn find(&self, key: &K) -> Option<Service> {
+        let mut i = 0;
+        while i < N {
+            if self.keys[i] == *key {
+                return Some(self.services[i]);
+            }
+            i += 1;
+        }
+        None
+    }
+}
+
+/// Follows a chain from line `first` to the line that holds `key`; 0 if none does.
+#[inline(always)]
+pub fn follow_chain<'t, K: ServiceKey + 't, const N: usize, const SPARE: usize>(
+    first: u32,
+    key: &K,
+    line: impl Fn(u32) -> Option<&'t ServiceLine<K, N, SPARE>>,
+) -> u32 {
+    let mut index = first;
+    for _ in 1..MAX_CHAIN {
+        match line(index) {
+            Some(line) if line.find(key).is_some() => return index,
+            Some(line) if line.next != 0 => index = line.next,
+            _ => return 0,
+        }
+    }
+    0
+}
+
+const _: () = assert!(size_of::<Service>() == 16);
+const _: () = assert!(size_of::<ServiceLine4>() == 64 && size_of::<ServiceLine6>() == 64);
+
+// SAFETY: zero is a valid value of every field, and so of the whole.
+unsafe impl Zeroable for ServiceLine4 {}
+// SAFETY: as above.
+unsafe impl Zeroable for ServiceLine6 {}
+// SAFETY: `repr(C)` over Pod fields, and their sizes (2 × 8 + 2 × 16 + 4 + 3 × 4) add up to 64: no padding.
+unsafe impl Pod for ServiceLine4 {}
+// SAFETY: as above (24 + 16 + 4 + 5 × 4 = 64).
+unsafe impl Pod for ServiceLine6 {}

@@ -1,0 +1,42 @@
+//! Slot tables: hash → backend, two bytes a slot, so that a big table still fits the cache.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Slots of one 64-byte line.
+pub const SLOTS_PER_LINE: u32 = 32;
+
+/// One slot: the owner's index within its service's targets (15 bits) and the unsafe flag (the highest bit), which
+/// says that the owner changed of late and that flows may still belong to the previous one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Slot(pub u16);
+
+impl Slot {
+    /// The slot of a service without usable backends.
+    pub const NONE: Self = Self(0x7fff);
+    /// The flag of an unsafe slot.
+    pub const UNSAFE: u16 = 1 << 15;
+
+    /// A safe slot owned by the service's `owner`-th target.
+    pub const fn owned_by(owner: u16) -> Self {
+        Self(owner & !Self::UNSAFE)
+    }
+
+    /// The owner's index within the service's targets; `None` when the service has no usable backend.
+    #[inline(always)]
+    pub const fn owner(self) -> Option<u32> {
+        let owner = self.0 & !Self::UNSAFE;
+        if owner == Self::NONE.0 {
+            None
+        } else {
+            Some(owner as u32)
+        }
+    }
+}
+
+/// Map `SLOTS`, mmap-able: a table is a run of whole lines. A later map of the same shape holds previous owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct SlotLine(pub [Slot; SLOTS_PER_LINE as usize]);
+
+const _: () = assert!(size_of::<SlotLine>() == 64);

@@ -1,0 +1,63 @@
+//! A target is one backend of one service: everything needed to rewrite a packet toward it, in one cache line.
+
+use bytemuck::{Pod, Zeroable};
+
+/// How a target's packets are rewritten; [`Target::forward`] as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Forward {
+    /// The next hop is not known: drop.
+    Unresolved = 0,
+    /// Destination MAC only.
+    L2dsr = 1,
+    /// Outer IPv4 header.
+    Ipip4 = 2,
+    /// Outer IPv6 header.
+    Ipip6 = 3,
+    /// Destination address and port.
+    Nat = 4,
+}
+
+/// Map `TARGETS`, mmap-able. All zero is an unresolved target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct Target {
+    /// Destination MAC and the first two bytes of the source MAC, as on the wire.
+    pub macs_head: u64,
+    /// The rest of the source MAC.
+    pub macs_tail: u32,
+    /// A [`Forward`].
+    pub forward: u8,
+    /// Zero.
+    pub spare: u8,
+    /// `nat`: the service's port (wire order), restored in answers; 0 when ports are not translated.
+    pub vip_port: u16,
+    /// Addresses, wire order, two words each (IPv4 in the first half of the first word).
+    /// Tunnels: outer source, outer destination. `nat`: backend, VIP.
+    pub addresses: [[u64; 2]; 2],
+    /// `ipip` over IPv4: sum of the outer header's constant words. `nat` over IPv4: what to add to the sum of the IP
+    /// header. One's complement, native words over wire bytes (RFC 1071 §2.B).
+    pub header_sum: u32,
+    /// Tunnels: which bits of the outer source's last 32 vary with the flow, wire order. `nat`: what to add to the
+    /// transport's sum.
+    pub variation: u32,
+    /// Interface to send out of; 0 means the one that the packet came in by.
+    pub egress: u32,
+    /// Largest IP packet (before the rewrite) that the way to the backend carries.
+    pub max_len: u16,
+    /// `nat`: the backend's port (wire order); 0 leaves the port as it is.
+    pub backend_port: u16,
+}
+
+impl Target {
+    /// Index into [`Target::addresses`]: outer source of a tunnel.
+    pub const OUTER_SOURCE: usize = 0;
+    /// Outer destination of a tunnel.
+    pub const OUTER_DESTINATION: usize = 1;
+    /// The backend of a `nat` target.
+    pub const BACKEND: usize = 0;
+    /// The VIP of a `nat` target.
+    pub const VIP: usize = 1;
+}
+
+const _: () = assert!(size_of::<Target>() == 64);

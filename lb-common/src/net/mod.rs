@@ -1,0 +1,40 @@
+//! Bytes on the wire: wide loads and stores, checksums, and the numbers that RFCs fix.
+
+pub mod checksum;
+mod wide;
+
+use network_types::{eth::EtherType, ip::IpProto};
+
+pub use wide::{load16, load32, load64, store16, store32, store64};
+
+/// Length of an Ethernet header without tags.
+pub const ETHERNET: usize = 14;
+/// EtherType of IPv4, as a word loaded from the wire.
+pub const ETHERTYPE_IPV4: u16 = EtherType::Ipv4 as u16;
+/// EtherType of IPv6, as a word loaded from the wire.
+pub const ETHERTYPE_IPV6: u16 = EtherType::Ipv6 as u16;
+
+/// ICMP.
+pub const ICMP: u8 = IpProto::Icmp as u8;
+/// IPv4 in IP (RFC 2003).
+pub const IPV4_IN_IP: u8 = IpProto::Ipv4 as u8;
+/// TCP.
+pub const TCP: u8 = IpProto::Tcp as u8;
+/// UDP.
+pub const UDP: u8 = IpProto::Udp as u8;
+/// IPv6 in IP (RFC 2473, RFC 4213).
+pub const IPV6_IN_IP: u8 = IpProto::Ipv6 as u8;
+/// ICMPv6.
+pub const ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
+/// IPv6 fragment header.
+pub const IPV6_FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
+
+/// Whether an IPv6 next header is an extension header other than the fragment header (RFC 8200 §4, RFC 4302).
+#[inline(always)]
+pub const fn is_extension_header(next_header: u8) -> bool {
+    const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
+    const ROUTING: u8 = IpProto::Ipv6Route as u8;
+    const AUTHENTICATION: u8 = IpProto::Ah as u8;
+    const DESTINATION: u8 = IpProto::Ipv6Opts as u8;
+    matches!(next_header, HOP_BY_HOP | ROUTING | AUTHENTICATION | DESTINATION)
+}

@@ -1,0 +1,39 @@
+//! ICMP to a VIP: echo requests are answered on the spot, so that a VIP can be pinged without being the host's own.
+
+use crate::{
+    abi::{Reason, Selector},
+    net::{ETHERNET, checksum, load16, store16},
+};
+
+use super::{Packet, Tables, family::Family, parse::Ip, rewrite, services::Lookup};
+
+/// Answers an echo request to a VIP. Everything else of ICMP is the host's business.
+#[inline(always)]
+pub(super) fn answer<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    lookup: &Lookup<'_, F, T>,
+    ip: &Ip<F::Address>,
+) -> Result<Reason, Reason> {
+    // Options would have to be turned around too (RFC 1122 §3.2.2.6).
+    let has_options = ip.transport != ETHERNET + F::HEADER;
+    if has_options || lookup.find(ip.destination, Selector::VIP).is_none() {
+        return Err(Reason::NoService);
+    }
+    if usize::from(ip.len) < F::HEADER + 8 {
+        return Err(Reason::Truncated);
+    }
+    let icmp: &mut [u8; 8] = packet.view_mut(ETHERNET + F::HEADER).ok_or(Reason::Truncated)?;
+    let (request, reply) = F::ECHO;
+    if icmp[0] != request || icmp[1] != 0 {
+        return Err(Reason::NoService);
+    }
+    icmp[0] = reply;
+    let word = |kind| u32::from(u16::from_ne_bytes([kind, 0]));
+    // Type and code are one word of the sum; swapped addresses leave ICMPv6's pseudo header as it was.
+    let delta = checksum::delta(word(request), word(reply));
+    let sum = checksum::adjusted(load16(icmp, 2), delta);
+    store16(icmp, 2, sum);
+    F::turn_around(packet, ip).ok_or(Reason::Truncated)?;
+    rewrite::swap_macs(packet)?;
+    Ok(Reason::EchoReply)
+}

@@ -1,0 +1,317 @@
+//! The packet's way: parse → match the service → pick the backend → rewrite.
+//!
+//! Generic over the packet and the tables, so that the kernel and the tests run the same code. Invariant: every way
+//! out has a [`Reason`], and a packet whose reason does not send it leaves unchanged.
+
+mod echo;
+mod family;
+mod parse;
+mod rewrite;
+mod services;
+
+use crate::{
+    abi::{
+        Control, Direction, Key4, Key6, Reason, SLOTS_PER_LINE, Selector, Service, ServiceFlags,
+        ServiceLine4, ServiceLine6, SlotLine, Target, Trace,
+    },
+    net::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, TCP, UDP, is_extension_header, load16},
+};
+
+use family::{Family, V4, V6};
+use parse::{Ip, Transport};
+use services::Lookup;
+
+/// A frame, from its Ethernet header on.
+pub trait Packet {
+    /// The `N` bytes at `offset`, when they lie inside the frame.
+    fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
+    /// As [`Packet::view`], to write.
+    fn view_mut<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]>;
+    /// Makes room for `bytes` in front of the frame; false when there is none.
+    fn grow(&mut self, bytes: usize) -> bool;
+    /// Length of the frame.
+    fn frame_len(&self) -> usize;
+}
+
+/// What the pipeline asks of its tables and of the host.
+pub trait Tables {
+    /// Map `CONTROL`.
+    fn control(&self) -> Option<&Control>;
+    /// A line of map `SERVICES4`.
+    fn service_line4(&self, line: u32) -> Option<&ServiceLine4>;
+    /// A line of map `SERVICES6`.
+    fn service_line6(&self, line: u32) -> Option<&ServiceLine6>;
+    /// Follows a chain of `SERVICES4` from line `first` to the line that holds `key`; 0 if none does. Rare, so the
+    /// kernel build makes [`crate::abi::follow_chain`] a function of its own, verified once and not at every look-up.
+    fn follow4(&self, first: u32, key: &Key4) -> u32;
+    /// The same for `SERVICES6`.
+    fn follow6(&self, first: u32, key: &Key6) -> u32;
+    /// A line of map `SLOTS`.
+    fn slots(&self, line: u32) -> Option<&SlotLine>;
+    /// An entry of map `TARGETS`.
+    fn target(&self, index: u32) -> Option<&Target>;
+    /// The interface that the packet came in by.
+    fn ingress(&self) -> u32;
+    /// The host's route for a packet that it would forward.
+    fn route(&self, query: &RouteQuery) -> Route;
+}
+
+/// A packet for which the host's route is asked. Addresses are wide (see [`Target::addresses`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteQuery {
+    /// IPv6 rather than IPv4.
+    pub v6: bool,
+    /// Source address.
+    pub source: [u64; 2],
+    /// Destination address.
+    pub destination: [u64; 2],
+    /// Transport protocol.
+    pub protocol: u8,
+    /// Type of service or traffic class.
+    pub tos: u8,
+    /// IP length.
+    pub len: u16,
+}
+
+/// The host's answer to a [`RouteQuery`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Out of `egress` with these MACs (laid out as in [`Target`]).
+    Hop {
+        /// Destination MAC and the first two bytes of the source MAC.
+        macs_head: u64,
+        /// The rest of the source MAC.
+        macs_tail: u32,
+        /// Interface index.
+        egress: u32,
+    },
+    /// The destination is this host.
+    Local,
+    /// Larger than the route's MTU.
+    TooBig,
+    /// No route, no neighbour, or forwarding is off.
+    None,
+}
+
+/// What became of a packet, and what the counters need to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why it left as it did.
+    pub reason: Reason,
+    /// Interface to send out of, if it is sent; 0 for the one that it came in by.
+    pub egress: u32,
+    /// The service's number or [`Trace::NONE`].
+    pub service: u32,
+    /// Slot within the service's table or [`Trace::NONE`].
+    pub slot: u32,
+    /// Index of the target or [`Trace::NONE`].
+    pub target: u32,
+    /// Length of the IP packet as it came in.
+    pub bytes: u32,
+    /// TCP's flags; 0 for anything but TCP.
+    pub tcp_flags: u8,
+}
+
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+impl Outcome {
+    /// Whether the packet opens a flow: a TCP SYN without ACK.
+    #[inline(always)]
+    pub const fn opens_flow(&self) -> bool {
+        self.tcp_flags & (SYN | ACK) == SYN
+    }
+
+    const UNDECIDED: Self = Self {
+        reason: Reason::NotIp,
+        egress: 0,
+        service: Trace::NONE,
+        slot: Trace::NONE,
+        target: Trace::NONE,
+        bytes: 0,
+        tcp_flags: 0,
+    };
+}
+
+/// Takes a packet all the way. `Err` inside means no more than "left early, for this reason".
+#[inline(always)]
+pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
+    let mut outcome = Outcome::UNDECIDED;
+    outcome.reason = match by_family(packet, tables, &mut outcome) {
+        Ok(reason) | Err(reason) => reason,
+    };
+    outcome
+}
+
+#[inline(always)]
+fn by_family<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    outcome: &mut Outcome,
+) -> Result<Reason, Reason> {
+    let ethernet: &[u8; ETHERNET] = packet.view(0).ok_or(Reason::NotIp)?;
+    match load16(ethernet, 12) {
+        ETHERTYPE_IPV4 => balance::<V4, P, T>(packet, tables, outcome),
+        ETHERTYPE_IPV6 => balance::<V6, P, T>(packet, tables, outcome),
+        _ => Err(Reason::NotIp),
+    }
+}
+
+#[inline(always)]
+fn balance<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    outcome: &mut Outcome,
+) -> Result<Reason, Reason> {
+    // A frame too short to name a destination is for no service.
+    let ip = F::parse(packet).ok_or(Reason::NoService)?;
+    let control = tables.control().ok_or(Reason::NoService)?;
+    let lookup = Lookup::<F, T>::new(tables, control);
+
+    if ip.protocol == F::ICMP && ip.oddity.is_none() {
+        return echo::answer::<F, P, T>(packet, &lookup, &ip);
+    }
+    let transport = match parse::transport(packet, &ip) {
+        Ok(transport) => transport,
+        Err(reason) if concerns_us(&lookup, &ip, reason) => return Err(reason),
+        Err(_) => return Err(Reason::NoService),
+    };
+    outcome.bytes = u32::from(ip.len);
+    outcome.tcp_flags = transport.flags;
+
+    let to_service = lookup.any_or_exact(
+        ip.destination,
+        transport.destination_port(),
+        ip.protocol,
+        Direction::ToService,
+    );
+    let Some(service) = to_service else {
+        return give_back::<F, P, T>(packet, tables, &lookup, &ip, &transport, outcome);
+    };
+    outcome.service = service.id;
+    if ip.ttl <= 1 {
+        return Err(Reason::TtlExpired);
+    }
+    let hash = flow_hash::<F>(&service, &ip, &transport, control.seed);
+    let target = pick(tables, &service, hash, outcome)?;
+    if ip.len > target.max_len {
+        // Also the answer of an unresolved target, whose line is all zero.
+        return Err(if target.forward == 0 {
+            Reason::Unresolved
+        } else {
+            Reason::TooBig
+        });
+    }
+    outcome.egress = if target.egress == tables.ingress() {
+        0
+    } else {
+        target.egress
+    };
+    rewrite::toward_backend::<F, P>(packet, target, &ip, &transport, hash)?;
+    Ok(Reason::Forwarded)
+}
+
+/// Whether a packet that cannot be parsed to its ports is for a service rather than for the host.
+#[inline(always)]
+fn concerns_us<F: Family, T: Tables>(lookup: &Lookup<'_, F, T>, ip: &Ip<F::Address>, oddity: Reason) -> bool {
+    match lookup.find(ip.destination, Selector::VIP) {
+        None => false,
+        Some(vip) => match ip.protocol {
+            TCP => vip.flags.has(ServiceFlags::HAS_TCP),
+            UDP => vip.flags.has(ServiceFlags::HAS_UDP),
+            // The host puts echo requests together by itself; broken ones nobody answers.
+            icmp if icmp == F::ICMP => oddity != Reason::Fragment,
+            // What hides behind an extension header may well be for a service of this VIP.
+            other => F::V6 && is_extension_header(other),
+        },
+    }
+}
+
+#[inline(always)]
+fn flow_hash<F: Family>(service: &Service, ip: &Ip<F::Address>, transport: &Transport, seed: u64) -> u64 {
+    let ports = if service.flags.has(ServiceFlags::CLIENT_IP) {
+        0
+    } else {
+        transport.ports
+    };
+    F::hash(ip.source, ports, seed)
+}
+
+/// The backend that owns the flow's slot.
+#[inline(always)]
+fn pick<'t, T: Tables>(
+    tables: &'t T,
+    service: &Service,
+    hash: u64,
+    outcome: &mut Outcome,
+) -> Result<&'t Target, Reason> {
+    let slot = (hash >> 48) as u32 & u32::from(service.slot_mask);
+    outcome.slot = slot;
+    let line = tables
+        .slots(service.slot_line + slot / SLOTS_PER_LINE)
+        .ok_or(Reason::NoBackend)?;
+    let owner = line.0[(slot % SLOTS_PER_LINE) as usize].owner();
+    let Some(owner) = owner else {
+        let pass = service.flags.has(ServiceFlags::PASS_WHEN_EMPTY);
+        return Err(if pass {
+            Reason::EmptyPassed
+        } else {
+            Reason::NoBackend
+        });
+    };
+    let index = service.target_base + owner;
+    outcome.target = index;
+    tables.target(index).ok_or(Reason::Unresolved)
+}
+
+/// A packet for no service may still be a nat backend's answer: the VIP becomes its source again.
+#[inline(always)]
+fn give_back<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    lookup: &Lookup<'_, F, T>,
+    ip: &Ip<F::Address>,
+    transport: &Transport,
+    outcome: &mut Outcome,
+) -> Result<Reason, Reason> {
+    if !lookup.has_returns() {
+        return Err(Reason::NoService);
+    }
+    let service = lookup
+        .any_or_exact(
+            ip.source,
+            transport.source_port(),
+            ip.protocol,
+            Direction::FromBackend,
+        )
+        .ok_or(Reason::NoService)?;
+    let target = tables.target(service.target_base).ok_or(Reason::NoService)?;
+    let query = RouteQuery {
+        v6: F::V6,
+        source: target.addresses[Target::VIP],
+        destination: F::wide(ip.destination),
+        protocol: ip.protocol,
+        tos: ip.tos,
+        len: ip.len,
+    };
+    let (macs_head, macs_tail, egress) = match tables.route(&query) {
+        // The backend talks to this host itself, as it does when it answers a heartbeat.
+        Route::Local => return Err(Reason::NoService),
+        Route::Hop {
+            macs_head,
+            macs_tail,
+            egress,
+        } => (macs_head, macs_tail, egress),
+        Route::TooBig => return Err(Reason::TooBig),
+        Route::None => return Err(Reason::NoWayBack),
+    };
+    outcome.service = service.id;
+    outcome.target = service.target_base;
+    if ip.ttl <= 1 {
+        return Err(Reason::TtlExpired);
+    }
+    outcome.egress = if egress == tables.ingress() { 0 } else { egress };
+    rewrite::set_macs(packet, macs_head, macs_tail)?;
+    rewrite::nat::<F, P>(packet, ip, transport, &rewrite::Nat::to_client::<F>(target))?;
+    Ok(Reason::Returned)
+}

@@ -1,0 +1,161 @@
+//! Rewriting a packet toward its backend, or back toward its client.
+
+use crate::{
+    abi::{Forward, Reason, Target},
+    net::{ETHERNET, TCP, checksum, load16, load64, store16, store32, store64},
+};
+
+use super::{
+    Packet,
+    family::{End, Family, Inner, Readdress, V4, V6},
+    parse::{Ip, Transport},
+};
+
+/// The header of a packet that was seen whole before can be seen again; the verifier wants it checked all the same.
+const SEEN_BEFORE: Reason = Reason::Truncated;
+
+/// Applies the target's forwarder.
+#[inline(always)]
+pub(super) fn toward_backend<F: Family, P: Packet>(
+    packet: &mut P,
+    target: &Target,
+    ip: &Ip<F::Address>,
+    transport: &Transport,
+    hash: u64,
+) -> Result<(), Reason> {
+    const L2DSR: u8 = Forward::L2dsr as u8;
+    const IPIP4: u8 = Forward::Ipip4 as u8;
+    const IPIP6: u8 = Forward::Ipip6 as u8;
+    const NAT: u8 = Forward::Nat as u8;
+    match target.forward {
+        IPIP4 => encapsulate::<F, V4, P>(packet, target, ip, hash),
+        IPIP6 => encapsulate::<F, V6, P>(packet, target, ip, hash),
+        L2DSR => {
+            F::forwarded(packet, None).ok_or(SEEN_BEFORE)?;
+            set_macs(packet, target.macs_head, target.macs_tail)
+        }
+        NAT => {
+            set_macs(packet, target.macs_head, target.macs_tail)?;
+            nat::<F, P>(packet, ip, transport, &Nat::to_backend::<F>(target))
+        }
+        _ => Err(Reason::Unresolved),
+    }
+}
+
+/// Wraps a packet of family `F` in a header of family `O`.
+#[inline(always)]
+fn encapsulate<F: Family, O: Family, P: Packet>(
+    packet: &mut P,
+    target: &Target,
+    ip: &Ip<F::Address>,
+    hash: u64,
+) -> Result<(), Reason> {
+    // RFC 2003 §3.1: a tunnel that is part of forwarding takes one hop off the inner header.
+    F::forwarded(packet, None).ok_or(SEEN_BEFORE)?;
+    if !packet.grow(O::HEADER) {
+        return Err(Reason::NoHeadroom);
+    }
+    let inner = Inner {
+        protocol: F::IN_IP,
+        tos: ip.tos,
+        len: ip.len,
+        hash,
+    };
+    O::write_outer(packet, target, &inner).ok_or(SEEN_BEFORE)?;
+    set_macs(packet, target.macs_head, target.macs_tail)
+}
+
+/// Both MACs, laid out as in [`Target`].
+#[inline(always)]
+pub(super) fn set_macs<P: Packet>(packet: &mut P, head: u64, tail: u32) -> Result<(), Reason> {
+    let ethernet: &mut [u8; ETHERNET] = packet.view_mut(0).ok_or(SEEN_BEFORE)?;
+    store64(ethernet, 0, head);
+    store32(ethernet, 8, tail);
+    Ok(())
+}
+
+/// Sends a frame back to where it came from.
+#[inline(always)]
+pub(super) fn swap_macs<P: Packet>(packet: &mut P) -> Result<(), Reason> {
+    let ethernet: &[u8; ETHERNET] = packet.view(0).ok_or(SEEN_BEFORE)?;
+    let (destination, source) = (
+        load64(ethernet, 0) & 0xffff_ffff_ffff,
+        load64(ethernet, 6) & 0xffff_ffff_ffff,
+    );
+    set_macs(packet, source | destination << 48, (destination >> 16) as u32)
+}
+
+/// A new address and port for one end of a packet.
+pub(super) struct Nat<A> {
+    readdress: Readdress<A>,
+    /// Wire order; 0 leaves the port as it is.
+    port: u16,
+    transport_sum: u32,
+}
+
+impl<A> Nat<A> {
+    /// VIP → backend.
+    #[inline(always)]
+    pub(super) fn to_backend<F: Family<Address = A>>(target: &Target) -> Self {
+        Self {
+            readdress: Readdress {
+                end: End::Destination,
+                address: F::narrow(target.addresses[Target::BACKEND]),
+                header_sum: target.header_sum,
+            },
+            port: target.backend_port,
+            transport_sum: target.variation,
+        }
+    }
+
+    /// Backend → VIP: the same change, undone at the other end.
+    #[inline(always)]
+    pub(super) fn to_client<F: Family<Address = A>>(target: &Target) -> Self {
+        Self {
+            readdress: Readdress {
+                end: End::Source,
+                address: F::narrow(target.addresses[Target::VIP]),
+                header_sum: checksum::reversed(target.header_sum),
+            },
+            port: target.vip_port,
+            transport_sum: checksum::reversed(target.variation),
+        }
+    }
+}
+
+/// Rewrites address, port and checksums (RFC 1624).
+#[inline(always)]
+pub(super) fn nat<F: Family, P: Packet>(
+    packet: &mut P,
+    ip: &Ip<F::Address>,
+    transport: &Transport,
+    change: &Nat<F::Address>,
+) -> Result<(), Reason> {
+    let Nat {
+        readdress,
+        port,
+        transport_sum,
+    } = change;
+    F::forwarded(packet, Some(*readdress)).ok_or(SEEN_BEFORE)?;
+    let ports = match (*port, readdress.end) {
+        (0, _) => transport.ports,
+        (port, End::Source) => transport.ports & 0xffff_0000 | u32::from(port),
+        (port, End::Destination) => transport.ports & 0xffff | u32::from(port) << 16,
+    };
+    if ip.protocol == TCP {
+        let tcp: &mut [u8; 20] = packet.view_mut(ip.transport).ok_or(SEEN_BEFORE)?;
+        store32(tcp, 0, ports);
+        let sum = checksum::adjusted(load16(tcp, 16), *transport_sum);
+        store16(tcp, 16, sum);
+    } else {
+        let udp: &mut [u8; 8] = packet.view_mut(ip.transport).ok_or(SEEN_BEFORE)?;
+        store32(udp, 0, ports);
+        let old = load16(udp, 6);
+        // RFC 768: zero means that there is no checksum, so a checksum that comes to zero is sent as all ones.
+        if old != 0 {
+            let new = checksum::adjusted(old, *transport_sum);
+            store16(udp, 6, if new == 0 { 0xffff } else { new });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Finding a service by address and selector.
+
+use core::marker::PhantomData;
+
+use crate::abi::{Control, Direction, Features, Selector, Service};
+
+use super::{Tables, family::Family};
+
+/// The service table of one family.
+pub(super) struct Lookup<'t, F, T> {
+    tables: &'t T,
+    control: &'t Control,
+    family: PhantomData<F>,
+}
+
+impl<'t, F: Family, T: Tables> Lookup<'t, F, T> {
+    #[inline(always)]
+    pub(super) fn new(tables: &'t T, control: &'t Control) -> Self {
+        Self {
+            tables,
+            control,
+            family: PhantomData,
+        }
+    }
+
+    /// Whether answers of nat backends can be found at all.
+    #[inline(always)]
+    pub(super) fn has_returns(&self) -> bool {
+        self.control.features.has(Features::RETURNS)
+    }
+
+    /// The service of exactly that selector.
+    #[inline(always)]
+    pub(super) fn find(&self, address: F::Address, selector: Selector) -> Option<Service> {
+        let key = F::key(address, selector);
+        let line = F::table(self.control).line(&key, self.control.service_bits);
+        let (found, next) = F::find_in_line(self.tables, line, &key)?;
+        if found.is_some() || next == 0 {
+            return found;
+        }
+        let (found, _) = F::find_in_line(self.tables, F::follow(self.tables, next, &key), &key)?;
+        found
+    }
+
+    /// The service of that port, or else the one that takes any port.
+    #[inline(always)]
+    pub(super) fn any_or_exact(
+        &self,
+        address: F::Address,
+        port: u16,
+        protocol: u8,
+        direction: Direction,
+    ) -> Option<Service> {
+        let exact = self.find(address, Selector::new(port, protocol, direction));
+        if exact.is_some() || !self.control.features.has(Features::ANY_PORT) {
+            return exact;
+        }
+        self.find(address, Selector::new(0, protocol, direction))
+    }
+}

@@ -1,0 +1,66 @@
+//! Access to a frame in the kernel.
+
+use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_adjust_head, programs::XdpContext};
+use lb_common::pipeline::Packet;
+
+/// A frame between `data` and `end`, which the verifier knows as packet pointers.
+pub(super) struct Frame {
+    context: *mut xdp_md,
+    data: usize,
+    end: usize,
+}
+
+impl Frame {
+    #[inline(always)]
+    pub(super) fn new(context: &XdpContext) -> Self {
+        Self {
+            context: context.ctx,
+            data: context.data(),
+            end: context.data_end(),
+        }
+    }
+
+    #[inline(always)]
+    fn at<const N: usize>(&self, offset: usize) -> Option<*mut [u8; N]> {
+        let start = self.data + offset;
+        if start + N > self.end {
+            None
+        } else {
+            Some(start as *mut [u8; N])
+        }
+    }
+}
+
+impl Packet for Frame {
+    #[inline(always)]
+    fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        // SAFETY: `at` checked that the bytes lie inside the frame, which is ours while the program runs; any bytes
+        // are a valid array; the borrow of `self` keeps the frame from being written or moved meanwhile.
+        self.at(offset).map(|bytes| unsafe { &*bytes })
+    }
+
+    #[inline(always)]
+    fn view_mut<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        // SAFETY: as in `view`; the exclusive borrow of `self` makes this the only view.
+        self.at(offset).map(|bytes| unsafe { &mut *bytes })
+    }
+
+    #[inline(always)]
+    fn grow(&mut self, bytes: usize) -> bool {
+        // SAFETY: the context is the one that the kernel called the program with.
+        if unsafe { bpf_xdp_adjust_head(self.context, -(bytes as i32)) } != 0 {
+            return false;
+        }
+        // SAFETY: as above. The helper moved the frame's start, so both ends are read anew.
+        unsafe {
+            self.data = (*self.context).data as usize;
+            self.end = (*self.context).data_end as usize;
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn frame_len(&self) -> usize {
+        self.end - self.data
+    }
+}

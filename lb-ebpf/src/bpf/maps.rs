@@ -1,0 +1,153 @@
+//! The BPF maps. Sizes given here are placeholders: the agent sets them when it loads the program.
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, xdp_action},
+    macros::map,
+    maps::{Array, DevMapHash, PerCpuArray},
+    programs::XdpContext,
+};
+use lb_common::{
+    abi::{Control, Count, Key4, Key6, Reason, ServiceLine4, ServiceLine6, SlotLine, Target, Trace},
+    pipeline::{Outcome, Route, RouteQuery, Tables},
+};
+
+use super::route;
+
+#[map]
+static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static SERVICES4: Array<ServiceLine4> = Array::with_max_entries(4, BPF_F_MMAPABLE);
+#[map]
+static SERVICES6: Array<ServiceLine6> = Array::with_max_entries(4, BPF_F_MMAPABLE);
+#[map]
+static SLOTS: Array<SlotLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static TARGETS: Array<Target> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
+#[map]
+static EGRESS: DevMapHash = DevMapHash::with_max_entries(64, 0);
+
+/// The maps, for one packet.
+pub(super) struct Maps<'a> {
+    context: &'a XdpContext,
+}
+
+impl<'a> Maps<'a> {
+    #[inline(always)]
+    pub(super) fn new(context: &'a XdpContext) -> Self {
+        Self { context }
+    }
+}
+
+impl Tables for Maps<'_> {
+    #[inline(always)]
+    fn control(&self) -> Option<&Control> {
+        CONTROL.get(0)
+    }
+
+    #[inline(always)]
+    fn service_line4(&self, line: u32) -> Option<&ServiceLine4> {
+        SERVICES4.get(line)
+    }
+
+    #[inline(always)]
+    fn service_line6(&self, line: u32) -> Option<&ServiceLine6> {
+        SERVICES6.get(line)
+    }
+
+    #[inline(always)]
+    fn follow4(&self, first: u32, key: &Key4) -> u32 {
+        chain::lb_follow4(first, key.0)
+    }
+
+    #[inline(always)]
+    fn follow6(&self, first: u32, key: &Key6) -> u32 {
+        let [a, b, c] = key.0;
+        chain::lb_follow6(first, a, b, c)
+    }
+
+    #[inline(always)]
+    fn slots(&self, line: u32) -> Option<&SlotLine> {
+        SLOTS.get(line)
+    }
+
+    #[inline(always)]
+    fn target(&self, index: u32) -> Option<&Target> {
+        TARGETS.get(index)
+    }
+
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        self.context.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    fn route(&self, query: &RouteQuery) -> Route {
+        route::look_up(self.context, query)
+    }
+}
+
+/// Following chains, as functions of their own: the verifier checks a global function once, whoever calls it.
+mod chain {
+    use lb_common::abi::{Key4, Key6, follow_chain};
+
+    use super::{SERVICES4, SERVICES6};
+
+    #[unsafe(no_mangle)]
+    #[inline(never)]
+    pub(super) extern "C" fn lb_follow4(first: u32, key: u64) -> u32 {
+        follow_chain(first, &Key4(key), |line| SERVICES4.get(line))
+    }
+
+    #[unsafe(no_mangle)]
+    #[inline(never)]
+    pub(super) extern "C" fn lb_follow6(first: u32, a: u64, b: u64, c: u64) -> u32 {
+        follow_chain(first, &Key6([a, b, c]), |line| SERVICES6.get(line))
+    }
+}
+
+/// One counter write: a packet of a target counts there, any other under its reason.
+#[inline(always)]
+pub(super) fn count(outcome: &Outcome) {
+    match outcome.reason {
+        Reason::Forwarded => {
+            if let Some(count) = COUNTS.get_ptr_mut(outcome.target) {
+                // SAFETY: a per-CPU entry, and XDP programs are not preempted by one another on a CPU.
+                let count = unsafe { &mut *count };
+                count.packets += 1;
+                count.bytes += u64::from(outcome.bytes);
+                count.flows += u64::from(outcome.opens_flow());
+            }
+        }
+        Reason::Returned => {
+            if let Some(count) = COUNTS.get_ptr_mut(outcome.target) {
+                // SAFETY: as above.
+                let count = unsafe { &mut *count };
+                count.returned_packets += 1;
+                count.returned_bytes += u64::from(outcome.bytes);
+            }
+        }
+        reason => {
+            if let Some(packets) = REASONS.get_ptr_mut(reason as u32) {
+                // SAFETY: as above.
+                unsafe { *packets += 1 };
+            }
+        }
+    }
+}
+
+/// Sends a frame out of another interface. Dropped if the agent did not list that interface.
+#[inline(always)]
+pub(super) fn redirect(interface: u32) -> u32 {
+    EGRESS
+        .redirect(interface, u64::from(xdp_action::XDP_DROP))
+        .unwrap_or(xdp_action::XDP_DROP)
+}
+
+const _: () = assert!(
+    Trace::NONE == u32::MAX,
+    "no target has that index, so nothing is counted there"
+);

@@ -1,0 +1,25 @@
+//! Answers `lb explain`: see [`Trace`].
+
+use aya_ebpf::programs::XdpContext;
+use lb_common::{abi::Trace, pipeline::Outcome};
+
+/// Fills in the trace if the packet carries one; such a packet is not to be counted.
+#[inline(always)]
+pub(super) fn fill_in(context: &XdpContext, outcome: &Outcome) -> bool {
+    let start = context.metadata();
+    if start + size_of::<Trace>() > context.metadata_end() {
+        return false;
+    }
+    let trace = start as *mut Trace;
+    // SAFETY: the record lies inside the metadata, which is ours while the program runs; metadata is aligned to 4.
+    let trace = unsafe { &mut *trace };
+    if trace.magic != Trace::MAGIC {
+        return false;
+    }
+    trace.reason = outcome.reason as u32;
+    trace.service = outcome.service;
+    trace.target = outcome.target;
+    trace.slot = outcome.slot;
+    trace.egress = outcome.egress;
+    true
+}
