@@ -1,0 +1,144 @@
+//! Where writes go: the kernel's maps, or plain memory that the host build of the pipeline reads.
+
+use lb_common::{
+    abi::{
+        Control, Key4, Key6, SLOTS_PER_LINE, ServiceLine4, ServiceLine6, Slot, SlotLine, Target, follow_chain,
+    },
+    pipeline::{Route, RouteQuery, Tables},
+};
+
+use super::layout::{Capacity, Write};
+
+/// Something that holds the tables.
+pub trait Memory {
+    /// Returns when every packet that was on its way has left.
+    fn wait_for_packets(&mut self);
+    /// Stores a whole target.
+    fn write_target(&mut self, index: u32, target: &Target);
+    /// Stores a target's MACs, the half with the next hop's first.
+    fn write_macs(&mut self, index: u32, target: &Target);
+    /// Stores those of a table's slots that differ.
+    fn write_slots(&mut self, line: u32, slots: &[Slot]);
+    /// Stores lines of the IPv4 service table.
+    fn write_services4(&mut self, line: u32, lines: &[ServiceLine4]);
+    /// Stores lines of the IPv6 service table.
+    fn write_services6(&mut self, line: u32, lines: &[ServiceLine6]);
+    /// Stores the control line: table indexes in one store each, the generation last.
+    fn publish(&mut self, control: &Control);
+}
+
+/// Carries out a plan's writes.
+pub fn apply(writes: &[Write], memory: &mut impl Memory) {
+    for write in writes {
+        match write {
+            Write::Wait => memory.wait_for_packets(),
+            Write::Target { index, target } => memory.write_target(*index, target),
+            Write::Macs { index, target } => memory.write_macs(*index, target),
+            Write::Slots { line, slots } => memory.write_slots(*line, slots),
+            Write::Services4 { line, lines } => memory.write_services4(*line, lines),
+            Write::Services6 { line, lines } => memory.write_services6(*line, lines),
+            Write::Publish(control) => memory.publish(control),
+        }
+    }
+}
+
+/// Tables in plain memory, for the host build of the pipeline.
+#[derive(Clone, Debug)]
+pub struct InMemory {
+    control: Control,
+    services4: Vec<ServiceLine4>,
+    services6: Vec<ServiceLine6>,
+    slots: Vec<SlotLine>,
+    targets: Vec<Target>,
+    /// What the host's routing says to everything.
+    pub route: Route,
+    /// The interface that packets come in by.
+    pub ingress: u32,
+}
+
+impl InMemory {
+    /// Empty tables of that capacity.
+    pub fn new(capacity: &Capacity) -> Self {
+        let lines = capacity.service_lines() as usize;
+        Self {
+            control: Control::default(),
+            services4: vec![bytemuck::Zeroable::zeroed(); lines],
+            services6: vec![bytemuck::Zeroable::zeroed(); lines],
+            slots: vec![bytemuck::Zeroable::zeroed(); capacity.slot_lines() as usize],
+            targets: vec![Target::default(); capacity.target_cells() as usize],
+            route: Route::None,
+            ingress: 1,
+        }
+    }
+}
+
+impl Memory for InMemory {
+    fn wait_for_packets(&mut self) {}
+
+    fn write_target(&mut self, index: u32, target: &Target) {
+        self.targets[index as usize] = *target;
+    }
+
+    fn write_macs(&mut self, index: u32, target: &Target) {
+        let Target { macs_head, macs_tail, .. } = *target;
+        let cell = &mut self.targets[index as usize];
+        (cell.macs_head, cell.macs_tail) = (macs_head, macs_tail);
+    }
+
+    fn write_slots(&mut self, line: u32, slots: &[Slot]) {
+        let lines = &mut self.slots[line as usize..][..slots.len() / SLOTS_PER_LINE as usize];
+        for (line, slots) in lines.iter_mut().zip(slots.chunks_exact(SLOTS_PER_LINE as usize)) {
+            line.0.copy_from_slice(slots);
+        }
+    }
+
+    fn write_services4(&mut self, line: u32, lines: &[ServiceLine4]) {
+        self.services4[line as usize..][..lines.len()].copy_from_slice(lines);
+    }
+
+    fn write_services6(&mut self, line: u32, lines: &[ServiceLine6]) {
+        self.services6[line as usize..][..lines.len()].copy_from_slice(lines);
+    }
+
+    fn publish(&mut self, control: &Control) {
+        self.control = *control;
+    }
+}
+
+impl Tables for InMemory {
+    fn control(&self) -> Option<&Control> {
+        Some(&self.control)
+    }
+
+    fn service_line4(&self, line: u32) -> Option<&ServiceLine4> {
+        self.services4.get(line as usize)
+    }
+
+    fn service_line6(&self, line: u32) -> Option<&ServiceLine6> {
+        self.services6.get(line as usize)
+    }
+
+    fn follow4(&self, first: u32, key: &Key4) -> u32 {
+        follow_chain(first, key, |line| self.service_line4(line))
+    }
+
+    fn follow6(&self, first: u32, key: &Key6) -> u32 {
+        follow_chain(first, key, |line| self.service_line6(line))
+    }
+
+    fn slots(&self, line: u32) -> Option<&SlotLine> {
+        self.slots.get(line as usize)
+    }
+
+    fn target(&self, index: u32) -> Option<&Target> {
+        self.targets.get(index as usize)
+    }
+
+    fn ingress(&self) -> u32 {
+        self.ingress
+    }
+
+    fn route(&self, _: &RouteQuery) -> Route {
+        self.route
+    }
+}

@@ -1,0 +1,22 @@
+//! From what the operator wants and what is alive to writes of the dataplane's tables.
+//!
+//! [`pools`] says what the tables should mean, [`Layout::plan`] lays that out and yields the writes that lead there from
+//! the present layout, [`apply`] carries them out on a [`Memory`]. All but the last step is pure.
+//!
+//! Invariant: the writes of one plan, in order, never show a packet half a change. Cells that packets can reach are
+//! not changed in a way that could be seen torn; new cells are filled before a slot or a service leads to them; and
+//! what was given up is not used again before every packet that saw it is gone.
+
+mod extents;
+mod layout;
+mod memory;
+mod pool;
+mod service_table;
+mod target;
+
+pub use extents::Extents;
+pub use layout::{Capacity, CapacityError, Layout, Plan, PoolView, Whose, Write};
+pub use memory::{InMemory, Memory, apply};
+pub use pool::{Availability, Facts, Pool, PoolKey, PoolMember, Situation, pools, situation};
+pub use service_table::{FamilyTable, TableError};
+pub use target::{NextHop, TunnelSources};

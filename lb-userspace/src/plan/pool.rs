@@ -1,0 +1,195 @@
+//! What the tables should mean: pools, each a set of targets that packets to some VIPs are spread over.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::Arc,
+};
+
+use lb_common::abi::{ServiceFlags, Target};
+
+use super::target::{NextHop, TunnelSources, encode};
+use crate::{
+    model::{AdminState, Affinity, Backend, BackendId, Forwarder, OnEmpty, Service, ServiceName, Services},
+    scheduler::{Member, schedule, table_size},
+};
+
+/// Names a pool: a service, and with `nat` the family, since its backends serve the VIP of their own family only.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolKey {
+    /// The service.
+    pub service: ServiceName,
+    /// Whether this is the IPv6 part of a `nat` service.
+    pub v6_part: bool,
+}
+
+/// What is known about a backend beside the operator's wish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Availability {
+    /// Its heartbeat is good, or it has none.
+    Up,
+    /// No heartbeat has come back yet.
+    Checking,
+    /// Its heartbeat is bad.
+    Down,
+}
+
+/// Where a backend stands, all things considered; what `lb list` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Situation {
+    /// Takes traffic.
+    Up,
+    /// Heartbeat bad.
+    Down,
+    /// Waiting for the first heartbeat.
+    Checking,
+    /// Next hop unknown.
+    Unresolved,
+    /// The operator lets it run dry.
+    Drain,
+    /// The operator took it out.
+    Maint,
+}
+
+impl Situation {
+    /// The word for listings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Checking => "checking",
+            Self::Unresolved => "unresolved",
+            Self::Drain => "drain",
+            Self::Maint => "maint",
+        }
+    }
+}
+
+/// What the agent knows about the world when it plans.
+pub trait Facts {
+    /// What the heartbeat of that backend says.
+    fn availability(&self, service: &Service, backend: &Backend) -> Availability;
+    /// The way to that address, if it is known.
+    fn next_hop(&self, address: IpAddr) -> Option<NextHop>;
+    /// Outer source addresses of tunnels.
+    fn tunnel_sources(&self) -> &TunnelSources;
+    /// The only interface that traffic comes in by, when there is one only: what leaves by it needs no redirect.
+    fn only_interface(&self) -> Option<u32>;
+}
+
+/// Where `backend` stands.
+pub fn situation(facts: &impl Facts, service: &Service, backend: &Backend) -> Situation {
+    match (backend.state, facts.availability(service, backend)) {
+        (AdminState::Maint, _) => Situation::Maint,
+        (AdminState::Drain, _) => Situation::Drain,
+        (AdminState::Ready, _) if facts.next_hop(backend.address).is_none() => Situation::Unresolved,
+        (AdminState::Ready, Availability::Checking) => Situation::Checking,
+        (AdminState::Ready, Availability::Down) => Situation::Down,
+        (AdminState::Ready, Availability::Up) => Situation::Up,
+    }
+}
+
+/// One backend's part in a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolMember {
+    /// Who.
+    pub id: BackendId,
+    /// How its packets are rewritten; all zero while its next hop is unknown.
+    pub target: Target,
+    /// Its weight, if it takes new flows now; else 0.
+    pub weight: u16,
+}
+
+/// A set of targets and the VIPs whose packets are spread over it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Its name.
+    pub key: PoolKey,
+    /// The service as declared.
+    pub service: Arc<Service>,
+    /// The VIPs that lead here.
+    pub vips: Vec<IpAddr>,
+    /// How to treat packets, in the dataplane's words.
+    pub flags: ServiceFlags,
+    /// Size of the slot table.
+    pub slots: u32,
+    /// All declared backends of the pool, in the order declared.
+    pub members: Vec<PoolMember>,
+    /// Which member owns each slot; `None` when nobody can. Shared by pools whose members agree.
+    pub owners: Option<Arc<Vec<u16>>>,
+}
+
+/// All pools that `services` want, given the facts.
+pub fn pools(services: &Services, facts: &impl Facts) -> Vec<Pool> {
+    let mut tables = Tables::default();
+    services.iter().flat_map(|service| parts(service)).map(|part| part.pool(facts, &mut tables)).collect()
+}
+
+/// Slot tables worked out already: services that share their backends share the work.
+#[derive(Default)]
+struct Tables(HashMap<(crate::model::Scheduler, u32, Vec<Member>), Option<Arc<Vec<u16>>>>);
+
+/// A service, or one family of it.
+struct Part<'a> {
+    service: &'a Arc<Service>,
+    v6_part: bool,
+    vips: Vec<IpAddr>,
+    backends: Vec<&'a Backend>,
+}
+
+fn parts(service: &Arc<Service>) -> Vec<Part<'_>> {
+    if service.forwarder != Forwarder::Nat {
+        let (vips, backends) = (service.vips.clone(), service.backends.iter().collect());
+        return vec![Part { service, v6_part: false, vips, backends }];
+    }
+    let family = |v6: bool| Part {
+        service,
+        v6_part: v6,
+        vips: service.vips.iter().copied().filter(|vip| vip.is_ipv6() == v6).collect(),
+        backends: service.backends.iter().filter(|b| b.address.is_ipv6() == v6).collect(),
+    };
+    [family(false), family(true)].into_iter().filter(|part| !part.vips.is_empty()).collect()
+}
+
+impl Part<'_> {
+    fn pool(self, facts: &impl Facts, tables: &mut Tables) -> Pool {
+        let Self { service, v6_part, vips, backends } = self;
+        let members: Vec<PoolMember> =
+            backends.iter().map(|backend| member(facts, service, vips.first().copied(), backend)).collect();
+        let slots = service.slots.unwrap_or_else(|| table_size(backends.iter().map(|b| b.weight)));
+        let takers: Vec<Member> = members.iter().map(|m| Member { id: m.id, weight: m.weight }).collect();
+        let scheduler = service.scheduler;
+        let owners = tables
+            .0
+            .entry((scheduler, slots, takers))
+            .or_insert_with_key(|(scheduler, slots, takers)| schedule(*scheduler, takers, *slots).map(Arc::new))
+            .clone();
+        Pool {
+            key: PoolKey { service: service.name.clone(), v6_part },
+            service: Arc::clone(service),
+            vips,
+            flags: flags(service),
+            slots,
+            members,
+            owners,
+        }
+    }
+}
+
+fn member(facts: &impl Facts, service: &Service, vip: Option<IpAddr>, backend: &Backend) -> PoolMember {
+    let mut target = Target::default();
+    if let Some(hop) = facts.next_hop(backend.address) {
+        target = encode(service, vip, backend, &hop, facts.tunnel_sources());
+        if facts.only_interface() == Some(hop.interface) {
+            target.egress = 0;
+        }
+    }
+    let takes = situation(facts, service, backend) == Situation::Up;
+    PoolMember { id: backend.id(), target, weight: if takes { backend.weight } else { 0 } }
+}
+
+fn flags(service: &Service) -> ServiceFlags {
+    let affinity = if service.affinity == Affinity::ClientIp { ServiceFlags::CLIENT_IP } else { 0 };
+    let on_empty = if service.on_empty == OnEmpty::Pass { ServiceFlags::PASS_WHEN_EMPTY } else { 0 };
+    ServiceFlags(affinity | on_empty)
+}

@@ -1,0 +1,102 @@
+//! Building one half of a service table: keys into lines, by a multiplier that keeps chains rare and short.
+
+use lb_common::abi::{MAX_CHAIN, Service, ServiceKey, ServiceLine, TableIndex};
+
+/// The keys do not fit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// More chained lines than the table has.
+    #[error("the service table is full: {keys} keys in {lines} lines; raise `max_services`")]
+    Full {
+        /// Keys to place.
+        keys: usize,
+        /// Lines that keys hash to.
+        lines: u32,
+    },
+    /// No multiplier keeps chains short enough.
+    #[error("no multiplier keeps {keys} keys in {lines} lines within chains of {MAX_CHAIN}; raise `max_services`")]
+    Chains {
+        /// Keys to place.
+        keys: usize,
+        /// Lines that keys hash to.
+        lines: u32,
+    },
+}
+
+/// One half of a service table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FamilyTable<L> {
+    /// How to find it.
+    pub index: TableIndex,
+    /// Its lines.
+    pub lines: Vec<L>,
+}
+
+/// Multipliers tried before the best of them is taken; the first without any chain ends the search.
+const TRIES: u64 = 64;
+
+/// Lays out `entries` (distinct keys) in half `half` of a table of two halves of `2 << bits` lines each.
+///
+/// # Errors
+/// When no layout fits.
+pub fn build<K, const N: usize, const SPARE: usize>(
+    entries: &[(K, Service)],
+    half: u32,
+    bits: u32,
+) -> Result<FamilyTable<ServiceLine<K, N, SPARE>>, TableError>
+where
+    K: ServiceKey + Default + PartialEq,
+{
+    let index = choose(entries, half, bits, N)?;
+    let empty = ServiceLine { keys: [K::default(); N], services: [Service::default(); N], next: 0, spare: [0; SPARE] };
+    let base = half << (bits + 1);
+    let mut lines = vec![empty; 2 << bits];
+    let mut used = vec![0_usize; 2 << bits];
+    let mut overflow = 1_u32 << bits;
+    for (key, service) in entries {
+        let mut line = index.line(key, bits) - base;
+        while used[line as usize] == N {
+            if lines[line as usize].next == 0 {
+                if overflow == 2 << bits {
+                    return Err(TableError::Full { keys: entries.len(), lines: 1 << bits });
+                }
+                lines[line as usize].next = base + overflow;
+                overflow += 1;
+            }
+            line = lines[line as usize].next - base;
+        }
+        let place = &mut used[line as usize];
+        lines[line as usize].keys[*place] = *key;
+        lines[line as usize].services[*place] = *service;
+        *place += 1;
+    }
+    Ok(FamilyTable { index, lines })
+}
+
+/// The first multiplier that needs no chain, or else the one with the fewest chained keys.
+fn choose<K: ServiceKey>(
+    entries: &[(K, Service)],
+    half: u32,
+    bits: u32,
+    per_line: usize,
+) -> Result<TableIndex, TableError> {
+    let base = half << (bits + 1);
+    let mut best: Option<(usize, TableIndex)> = None;
+    let mut fill = vec![0_usize; 1 << bits];
+    for attempt in 1..=TRIES {
+        let index = TableIndex::new(lb_common::hash::mix(attempt, 0x6d75_6c74_6970_6c79), half);
+        fill.fill(0);
+        for (key, _) in entries {
+            fill[(index.line(key, bits) - base) as usize] += 1;
+        }
+        let longest = fill.iter().copied().max().unwrap_or(0).div_ceil(per_line);
+        let chained = fill.iter().map(|n| n.saturating_sub(per_line)).sum();
+        if longest <= MAX_CHAIN as usize && best.is_none_or(|(least, _)| chained < least) {
+            best = Some((chained, index));
+        }
+        if chained == 0 {
+            break;
+        }
+    }
+    best.map(|(_, index)| index).ok_or(TableError::Chains { keys: entries.len(), lines: 1 << bits })
+}
