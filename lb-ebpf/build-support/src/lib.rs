@@ -1,1 +1,15 @@
-//! x
+//! Finds a toolchain that can build eBPF, and builds `lb-ebpf` with it.
+//!
+//! Used by the build scripts of the crates that embed an eBPF object ([`embed`]) and by `cargo xtask setup`, which
+//! reports and installs what is missing. What must hold: nothing is believed by its name; a toolchain counts only
+//! when the files it needs are really there.
+
+mod compile;
+mod linker;
+mod script;
+mod toolchain;
+
+pub use compile::{Object, compile};
+pub use linker::{LINKER_ENV, LinkerError, find_linker, toolchain_dir};
+pub use script::embed;
+pub use toolchain::{BPF_TARGET, Core, MINIMUM_RUST, Toolchain, ToolchainError, find_toolchain};
