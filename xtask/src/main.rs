@@ -1,1 +1,90 @@
-fn main() {}
+//! The project's own commands, `cargo xtask <command>`.
+//!
+//! What must hold: a fresh machine needs no other command than the one asked for. Whatever that one needs is set up
+//! first, or named together with the command that sets it up.
+
+mod apt;
+mod build;
+mod cargo;
+mod demo;
+mod linker;
+mod machine;
+mod privilege;
+mod run;
+mod setup;
+mod test;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use cargo::{Profile, Workspace};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Command {
+    /// Find a toolchain that builds eBPF programs, and install what is missing
+    Setup {
+        /// Only report what is there and what is missing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build the binary `lb`
+    Build {
+        /// Optimise it
+        #[arg(long)]
+        release: bool,
+    },
+    /// Build `lb` (release) and start the agent with privilege: `cargo xtask run -- --iface eth0`
+    Run {
+        /// What follows `lb run`; see `cargo xtask run -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Balance real traffic in a lab of network namespaces, and show how a backend's failure is handled
+    Demo {
+        /// What follows `lb-demo`, such as --json, --forwarder ipip, --family 6; see `cargo xtask demo -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Run every check and test: formatting, clippy, host tests, tests in the kernel and in network namespaces
+    Test {
+        /// Run only the tests whose name contains this, and neither formatting nor clippy
+        filter: Option<String>,
+    },
+    /// Try what the tests and the demo ask of the machine (run with privilege)
+    #[command(name = machine::COMMAND, hide = true)]
+    TryMachine,
+}
+
+fn main() -> ExitCode {
+    match dispatch(Command::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    if let Command::TryMachine = command {
+        machine::try_here()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Setup { check: true } => return Ok(setup::check(&workspace)),
+        Command::Setup { check: false } => setup::setup(&workspace)?,
+        Command::Build { release: false } => build::build(&workspace, Profile::Dev)?,
+        Command::Build { release: true } => build::build(&workspace, Profile::Release)?,
+        Command::Run { arguments } => run::run(&workspace, &arguments)?,
+        Command::Demo { arguments } => demo::demo(&workspace, &arguments)?,
+        Command::Test { filter } => return test::test(&workspace, filter.as_deref()),
+        Command::TryMachine => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -12,4 +12,4 @@ mod toolchain;
 pub use compile::{Object, compile};
 pub use linker::{LINKER_ENV, LinkerError, find_linker, toolchain_dir};
 pub use script::embed;
-pub use toolchain::{BPF_TARGET, Core, MINIMUM_RUST, Toolchain, ToolchainError, find_toolchain};
+pub use toolchain::{BPF_TARGET, Core, MINIMUM_RUST, Toolchain, ToolchainError, find_toolchain, is_recent};

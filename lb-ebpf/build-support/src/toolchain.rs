@@ -145,7 +145,7 @@ fn examine(rustc: &Path) -> Result<Toolchain, String> {
             .map(|value| value.trim().to_owned())
     };
     let release = field("release:").ok_or("it does not tell its release")?;
-    if number_pair(&release) < number_pair(MINIMUM_RUST) {
+    if !is_recent(&release) {
         return Err(format!(
             "it is Rust {release}, and lb needs {MINIMUM_RUST} or later"
         ));
@@ -200,6 +200,12 @@ fn ask(rustc: &Path, arguments: &[&str]) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Whether `version`, such as `1.96.0+dfsg1-1`, is that of a Rust release which builds this workspace.
+#[must_use]
+pub fn is_recent(version: &str) -> bool {
+    number_pair(version) >= number_pair(MINIMUM_RUST)
+}
+
 /// Major and minor number of a version; what is no number counts as 0.
 fn number_pair(version: &str) -> (u32, u32) {
     let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
@@ -213,7 +219,8 @@ mod tests {
     #[test]
     fn versions_compare_as_numbers() {
         assert!(number_pair("1.100.0") > number_pair("1.95"));
-        assert!(number_pair("1.63.0+dfsg1") < number_pair("1.95"));
+        assert!(!is_recent("1.63.0+dfsg1-2"));
+        assert!(is_recent("1.96.0+dfsg1-1~deb12u2"));
         assert_eq!(number_pair("1.97.0-nightly"), (1, 97));
     }
 

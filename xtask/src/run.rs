@@ -1,0 +1,19 @@
+//! `cargo xtask run`: the agent from this checkout, with the privilege it needs.
+
+use std::ffi::OsString;
+
+use anyhow::Result;
+
+use crate::build;
+use crate::cargo::{Profile, Workspace};
+use crate::privilege::Privilege;
+
+/// Builds `lb` and becomes `lb run` with `arguments`; returns only when that fails.
+pub(crate) fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<()> {
+    // Asked first: who cannot run the agent should not wait for the build to learn it.
+    let privilege = Privilege::find()?;
+    let lb = build::lb(workspace, Profile::Release)?;
+    let mut command = privilege.command(&lb);
+    command.arg("run").args(arguments);
+    Err(Privilege::exec(command))
+}
