@@ -1,0 +1,70 @@
+//! The balancer's XDP program: runs lb-common's pipeline on kernel packets and BPF maps, then counts what it did.
+//!
+//! Invariant: no decision about a packet is made here. Adapters only: packet access, maps, helpers.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+mod frame;
+mod maps;
+mod route;
+mod trace;
+
+use aya_ebpf::{Global, bindings::xdp_action, macros::xdp, programs::XdpContext};
+use lb_common::{
+    abi::Action,
+    pipeline::{Outcome, process},
+};
+
+use frame::Frame;
+use maps::Maps;
+
+/// Set at load by `lb run --debug-dataplane`. While it is 0 the verifier removes the code behind it.
+#[unsafe(no_mangle)]
+static DEBUG: Global<u64> = Global::new(0);
+
+/// Balances one packet.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that #[xdp] wants")]
+#[xdp]
+fn lb(context: XdpContext) -> u32 {
+    let outcome = process(&mut Frame::new(&context), &Maps::new(&context));
+    if !trace::fill_in(&context, &outcome) {
+        maps::count(&outcome);
+    }
+    if DEBUG.load() != 0 {
+        aya_log_ebpf::debug!(
+            &context,
+            "reason {} service {} slot {} target {} bytes {}",
+            outcome.reason as u16,
+            outcome.service,
+            outcome.slot,
+            outcome.target,
+            outcome.bytes
+        );
+    }
+    act(&outcome)
+}
+
+#[inline(always)]
+fn act(outcome: &Outcome) -> u32 {
+    match outcome.reason.action() {
+        Action::Pass => xdp_action::XDP_PASS,
+        Action::Drop => xdp_action::XDP_DROP,
+        Action::Send if outcome.egress == 0 => xdp_action::XDP_TX,
+        Action::Send => maps::redirect(outcome.egress),
+    }
+}
+
+/// The licence the kernel is told; it decides which helpers a program may call.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program that could get here.
+    loop {}
+}
+
+/// On the host there is nothing to run: the crate is compiled there only to be checked.
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
