@@ -1,0 +1,53 @@
+//! Reading the counters: per-CPU values, summed.
+
+use anyhow::{Result, anyhow};
+use aya::maps::{MapData, PerCpuArray};
+use lb_common::abi::{Count, Reason, map};
+
+use super::Dataplane;
+
+/// A [`Count`] that aya can read.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodCount(Count);
+
+// SAFETY: `Count` is bytemuck::Pod: plain integers without padding.
+unsafe impl aya::Pod for PodCount {}
+
+/// The counter maps.
+pub struct Counters<'a> {
+    counts: PerCpuArray<&'a MapData, PodCount>,
+    reasons: PerCpuArray<&'a MapData, u64>,
+}
+
+impl<'a> Counters<'a> {
+    pub(super) fn new(dataplane: &'a Dataplane) -> Result<Self> {
+        let map = |name: &str| dataplane.ebpf.map(name).ok_or_else(|| anyhow!("the object holds no map {name}"));
+        Ok(Self { counts: map(map::COUNTS)?.try_into()?, reasons: map(map::REASONS)?.try_into()? })
+    }
+
+    /// What that target has counted since the dataplane was loaded.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn target(&self, index: u32) -> Result<Count> {
+        let mut sum = Count::default();
+        for PodCount(count) in self.counts.get(&index, 0)?.iter() {
+            let Count { packets, bytes, flows, returned_packets, returned_bytes } = *count;
+            sum.packets += packets;
+            sum.bytes += bytes;
+            sum.flows += flows;
+            sum.returned_packets += returned_packets;
+            sum.returned_bytes += returned_bytes;
+        }
+        Ok(sum)
+    }
+
+    /// How many packets left for that reason. Packets of targets are counted there instead.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn reason(&self, reason: Reason) -> Result<u64> {
+        Ok(self.reasons.get(&(reason as u32), 0)?.iter().sum())
+    }
+}

@@ -1,0 +1,94 @@
+//! Asking the loaded program what it would do with a frame, by `BPF_PROG_TEST_RUN`.
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::programs::{TestRun, TestRunOptions};
+use bytemuck::Zeroable;
+use lb_common::abi::{Reason, Trace};
+
+use super::Dataplane;
+
+/// Smallest frame that the kernel runs a program on.
+pub const MIN_FRAME: usize = 14;
+/// Largest frame that is explained; larger ones would need several buffers.
+pub const MAX_FRAME: usize = 3400;
+/// Most that a forwarder adds in front.
+const GROWTH: usize = 40;
+
+/// The context of an XDP program, `struct xdp_md` of the kernel's UAPI.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct XdpMd {
+    data: u32,
+    data_end: u32,
+    data_meta: u32,
+    ingress_ifindex: u32,
+    rx_queue_index: u32,
+    egress_ifindex: u32,
+}
+
+/// What the program did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// Why the packet left as it did.
+    pub reason: Reason,
+    /// The program's XDP action.
+    pub action: u32,
+    /// The service's number, the target's index, the slot; as far as they were decided.
+    pub service: Option<u32>,
+    /// Index of the target.
+    pub target: Option<u32>,
+    /// Slot of the service's table.
+    pub slot: Option<u32>,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+}
+
+impl Dataplane {
+    /// Runs the loaded program on a frame that would come in by `interface`. Nothing is counted.
+    ///
+    /// # Errors
+    /// When the frame is too short or long, or the kernel refuses the run.
+    pub fn explain(&self, frame: &[u8], interface: u32) -> Result<Explained> {
+        let len = frame.len();
+        ensure!(
+            (MIN_FRAME..=MAX_FRAME).contains(&len),
+            "a frame of {len} bytes cannot be run: expected {MIN_FRAME} to {MAX_FRAME}"
+        );
+        let meta = size_of::<Trace>();
+        let trace = Trace { magic: Trace::MAGIC, ..Trace::default() };
+        let input = [bytemuck::bytes_of(&trace), frame].concat();
+        let context = XdpMd {
+            data: meta as u32,
+            data_end: input.len() as u32,
+            ingress_ifindex: interface,
+            ..XdpMd::zeroed()
+        };
+        let mut context_out = XdpMd::zeroed();
+        let mut output = vec![0; input.len() + GROWTH];
+        let result = self
+            .program()?
+            .test_run(TestRunOptions {
+                data_in: Some(&input),
+                data_out: Some(&mut output),
+                ctx_in: Some(bytemuck::bytes_of(&context)),
+                ctx_out: Some(bytemuck::bytes_of_mut(&mut context_out)),
+                ..TestRunOptions::new()
+            })
+            .context("the kernel refused to run the program on this frame")?;
+        output.truncate(result.data_size_out as usize);
+        let Some((trace, frame)) = output.split_at_checked(meta) else {
+            bail!("the kernel gave back less than it was given");
+        };
+        let trace: Trace = bytemuck::pod_read_unaligned(trace);
+        let reason = Reason::from_number(trace.reason as u16).context("the program gave no reason")?;
+        let some = |number: u32| (number != Trace::NONE).then_some(number);
+        Ok(Explained {
+            reason,
+            action: result.return_value,
+            service: some(trace.service),
+            target: some(trace.target),
+            slot: some(trace.slot),
+            frame: frame.to_vec(),
+        })
+    }
+}

@@ -1,0 +1,91 @@
+//! The kernel's tables as a [`Memory`] for plans.
+
+use std::sync::atomic::Ordering;
+
+use anyhow::Result;
+use lb_common::abi::{Control, SLOTS_PER_LINE, ServiceLine4, ServiceLine6, Slot, SlotLine, Target, map};
+
+use super::{Dataplane, mapped::Mapped};
+use crate::plan::Memory;
+
+/// The mmap-able maps.
+#[derive(Debug)]
+pub struct MappedTables {
+    control: Mapped<Control>,
+    services4: Mapped<ServiceLine4>,
+    services6: Mapped<ServiceLine6>,
+    slots: Mapped<SlotLine>,
+    targets: Mapped<Target>,
+}
+
+impl MappedTables {
+    pub(super) fn new(dataplane: &Dataplane) -> Result<Self> {
+        fn mapped<T: bytemuck::Pod>(dataplane: &Dataplane, name: &str) -> Result<Mapped<T>> {
+            Mapped::new(dataplane.array(name)?, name)
+        }
+        Ok(Self {
+            control: mapped(dataplane, map::CONTROL)?,
+            services4: mapped(dataplane, map::SERVICES4)?,
+            services6: mapped(dataplane, map::SERVICES6)?,
+            slots: mapped(dataplane, map::SLOTS)?,
+            targets: mapped(dataplane, map::TARGETS)?,
+        })
+    }
+}
+
+impl Memory for MappedTables {
+    fn wait_for_packets(&mut self) {
+        wait_for_readers();
+    }
+
+    fn write_target(&mut self, index: u32, target: &Target) {
+        self.targets.store(index as usize, target);
+    }
+
+    fn write_macs(&mut self, index: u32, target: &Target) {
+        // Word 0 is the next hop's MAC and two bytes of ours, word 1 the rest of ours beside fields that stay.
+        let words: &[u64] = bytemuck::cast_slice(std::slice::from_ref(target));
+        for (word, cell) in words.iter().zip(self.targets.words(index as usize)).take(2) {
+            cell.store(*word, Ordering::Release);
+        }
+    }
+
+    fn write_slots(&mut self, line: u32, slots: &[Slot]) {
+        let cells = self.slots.halves(line as usize, slots.len() / SLOTS_PER_LINE as usize);
+        for (slot, cell) in slots.iter().zip(cells) {
+            // A line that nobody writes stays in the other CPUs' caches.
+            if cell.load(Ordering::Relaxed) != slot.0 {
+                cell.store(slot.0, Ordering::Release);
+            }
+        }
+    }
+
+    fn write_services4(&mut self, line: u32, lines: &[ServiceLine4]) {
+        for (i, value) in lines.iter().enumerate() {
+            self.services4.store(line as usize + i, value);
+        }
+    }
+
+    fn write_services6(&mut self, line: u32, lines: &[ServiceLine6]) {
+        for (i, value) in lines.iter().enumerate() {
+            self.services6.store(line as usize + i, value);
+        }
+    }
+
+    fn publish(&mut self, control: &Control) {
+        // The structure's own order is the order wanted: table indexes, seed, sizes and features, generation.
+        self.control.store(0, control);
+    }
+}
+
+/// Waits for an RCU grace period: packets are processed in RCU read-side sections, so those that were on their way
+/// when this was called are done when it returns. (membarrier(2): `MEMBARRIER_CMD_GLOBAL` is `synchronize_rcu`.)
+fn wait_for_readers() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: membarrier takes three integers and touches no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result != 0 {
+        // Kernels with nohz_full CPUs refuse. A packet takes microseconds; this is ten thousand times as long.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
