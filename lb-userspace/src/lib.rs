@@ -2,3 +2,5 @@
 
 pub mod health;
 pub mod model;
+pub mod plan;
+pub mod scheduler;

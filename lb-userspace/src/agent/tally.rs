@@ -21,6 +21,19 @@ pub(super) struct Figures {
     pub(super) total: Count,
     /// Packets, bytes and new flows a second.
     pub(super) rates: [f64; 3],
+    /// Since the rates were measured last.
+    window: Count,
+}
+
+impl Figures {
+    /// Moves the rates toward what the window says.
+    fn measure(&mut self, elapsed: Duration) {
+        let weight = 1.0 - (-elapsed.as_secs_f64() / SMOOTHING.as_secs_f64()).exp();
+        let Count { packets, bytes, flows, .. } = std::mem::take(&mut self.window);
+        for (rate, gained) in self.rates.iter_mut().zip([packets, bytes, flows]) {
+            *rate += weight * (gained as f64 / elapsed.as_secs_f64() - *rate);
+        }
+    }
 }
 
 /// What the cells have counted, by whom they belong to.
@@ -50,7 +63,7 @@ impl Tally {
         for (whose, gain) in gained {
             let figures = self.figures.entry(whose).or_default();
             add(&mut figures.total, &gain);
-            add(&mut figures.since, &gain);
+            add(&mut figures.window, &gain);
             if measures {
                 figures.measure(elapsed);
             }
@@ -63,5 +76,50 @@ impl Tally {
     /// Forgets backends that are gone. Their cells' readings stay: the kernel's counters go on from there.
     pub(super) fn keep(&mut self, alive: impl Fn(&Whose) -> bool) {
         self.figures.retain(|whose, _| alive(whose));
+    }
+}
+
+fn add(sum: &mut Count, more: &Count) {
+    sum.packets += more.packets;
+    sum.bytes += more.bytes;
+    sum.flows += more.flows;
+    sum.returned_packets += more.returned_packets;
+    sum.returned_bytes += more.returned_bytes;
+}
+
+/// Counters only grow; a smaller reading would mean a new map, which starts from zero.
+fn minus(now: &Count, before: &Count) -> Count {
+    Count {
+        packets: now.packets.saturating_sub(before.packets),
+        bytes: now.bytes.saturating_sub(before.bytes),
+        flows: now.flows.saturating_sub(before.flows),
+        returned_packets: now.returned_packets.saturating_sub(before.returned_packets),
+        returned_bytes: now.returned_bytes.saturating_sub(before.returned_bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whose(backend: &str) -> Whose {
+        Whose { service: "web".parse().unwrap(), backend: backend.parse().unwrap() }
+    }
+
+    #[test]
+    fn totals_follow_a_backend_from_cell_to_cell() {
+        let (a, b) = (whose("10.0.0.1"), whose("10.0.0.2"));
+        let packets = |packets| Count { packets, ..Count::default() };
+        let mut tally = Tally::default();
+        let start = Instant::now();
+        let second = |n| start + Duration::from_secs(n);
+        tally.take([(0, a.clone(), packets(10))], second(0));
+        tally.take([(0, a.clone(), packets(15)), (1, a.clone(), packets(3))], second(1));
+        tally.take([(0, b.clone(), packets(20)), (1, a.clone(), packets(4))], second(2));
+        assert_eq!(tally.of(&a).total.packets, 19);
+        assert_eq!(tally.of(&b).total.packets, 5);
+        assert!(tally.of(&b).rates[0] > 0.0);
+        tally.keep(|whose| *whose == a);
+        assert_eq!(tally.of(&b).total.packets, 0);
     }
 }

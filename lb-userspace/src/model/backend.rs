@@ -50,9 +50,16 @@ impl FromStr for BackendId {
         }
         text.parse::<SocketAddr>()
             .ok()
-            .and_then(|a| Some(Self { address: a.ip(), port: Some(NonZeroU16::new(a.port())?) }))
+            .and_then(|a| {
+                Some(Self {
+                    address: a.ip(),
+                    port: Some(NonZeroU16::new(a.port())?),
+                })
+            })
             .ok_or_else(|| {
-                Invalid::new(format!("{text:?} names no backend: expected ADDRESS, ADDRESS:PORT or [IPV6]:PORT"))
+                Invalid::new(format!(
+                    "{text:?} names no backend: expected ADDRESS, ADDRESS:PORT or [IPV6]:PORT"
+                ))
             })
     }
 }
@@ -100,12 +107,20 @@ pub struct Backend {
 impl Backend {
     /// A ready backend of weight 1.
     pub fn new(id: BackendId) -> Self {
-        Self { address: id.address, port: id.port, weight: Self::default_weight(), state: AdminState::Ready }
+        Self {
+            address: id.address,
+            port: id.port,
+            weight: Self::default_weight(),
+            state: AdminState::Ready,
+        }
     }
 
     /// What names it within its service.
     pub fn id(&self) -> BackendId {
-        BackendId { address: self.address, port: self.port }
+        BackendId {
+            address: self.address,
+            port: self.port,
+        }
     }
 
     fn default_weight() -> u16 {

@@ -23,7 +23,10 @@ pub struct Invalid {
 impl Invalid {
     /// A complaint about the value itself; callers add where it stands with [`Invalid::at`].
     pub fn new(message: impl Into<String>) -> Self {
-        Self { path: Vec::new(), message: message.into() }
+        Self {
+            path: Vec::new(),
+            message: message.into(),
+        }
     }
 
     /// Puts one more step in front of the path.

@@ -87,7 +87,10 @@ impl FromStr for ServicePort {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         match text {
             "any" => Ok(Self::Any),
-            _ => text.parse().map(Self::Exact).map_err(|_| Invalid::new(format!("{text:?}: {PORT_EXPECTED}"))),
+            _ => text
+                .parse()
+                .map(Self::Exact)
+                .map_err(|_| Invalid::new(format!("{text:?}: {PORT_EXPECTED}"))),
         }
     }
 }
@@ -126,7 +129,11 @@ impl<'de> Deserialize<'de> for ServicePort {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ServicePort, E> {
-                if text == "any" { Ok(ServicePort::Any) } else { Err(E::custom(format!("{text:?}: {PORT_EXPECTED}"))) }
+                if text == "any" {
+                    Ok(ServicePort::Any)
+                } else {
+                    Err(E::custom(format!("{text:?}: {PORT_EXPECTED}")))
+                }
             }
         }
         deserializer.deserialize_any(Visitor)
@@ -218,7 +225,9 @@ impl Service {
         self.check_vips()?;
         self.check_slots()?;
         if let Some(check) = &self.check {
-            check.validate().map_err(|e| Invalid::new(e.to_string()).at(Key::Name("check")))?;
+            check
+                .validate()
+                .map_err(|e| Invalid::new(e.to_string()).at(Key::Name("check")))?;
         }
         self.check_backends()?;
         Ok(self)
@@ -231,7 +240,11 @@ impl Service {
 
     /// `id` without a port that says no more than the service's own.
     pub fn normal_id(&self, id: BackendId) -> BackendId {
-        if id.port == self.port.exact() { BackendId { port: None, ..id } } else { id }
+        if id.port == self.port.exact() {
+            BackendId { port: None, ..id }
+        } else {
+            id
+        }
     }
 
     fn check_vips(&self) -> Result<(), Invalid> {
@@ -244,10 +257,14 @@ impl Service {
         for (i, vip) in self.vips.iter().enumerate() {
             check_unicast(*vip).map_err(|e| e.at(Key::Index(i)).at(vips.clone()))?;
             if !seen.insert(vip) {
-                return Err(Invalid::new(format!("{vip} is listed twice")).at(Key::Index(i)).at(vips));
+                return Err(Invalid::new(format!("{vip} is listed twice"))
+                    .at(Key::Index(i))
+                    .at(vips));
             }
             let nat_twin = self.forwarder == Forwarder::Nat
-                && self.vips[..i].iter().any(|earlier| earlier.is_ipv4() == vip.is_ipv4());
+                && self.vips[..i]
+                    .iter()
+                    .any(|earlier| earlier.is_ipv4() == vip.is_ipv4());
             if nat_twin {
                 let message = "the nat forwarder takes one VIP of each family: answers could not tell which VIP to \
                                restore; declare one service per VIP, with backends on different ports";
@@ -261,7 +278,10 @@ impl Service {
         match self.slots {
             Some(n) if !n.is_power_of_two() || !(Self::MIN_SLOTS..=Self::MAX_SLOTS).contains(&n) => {
                 let (min, max) = (Self::MIN_SLOTS, Self::MAX_SLOTS);
-                Err(Invalid::new(format!("{n}: expected a power of two from {min} to {max}")).at(Key::Name("slots")))
+                Err(
+                    Invalid::new(format!("{n}: expected a power of two from {min} to {max}"))
+                        .at(Key::Name("slots")),
+                )
             }
             _ => Ok(()),
         }
@@ -270,14 +290,18 @@ impl Service {
     fn check_backends(&self) -> Result<(), Invalid> {
         if self.backends.len() > MAX_BACKENDS {
             let count = self.backends.len();
-            return Err(Invalid::new(format!("{count} backends, at most {MAX_BACKENDS}")).at(Key::Name("backend")));
+            return Err(
+                Invalid::new(format!("{count} backends, at most {MAX_BACKENDS}")).at(Key::Name("backend"))
+            );
         }
         let mut seen = HashSet::new();
         for (i, backend) in self.backends.iter().enumerate() {
             let here = |e: Invalid| e.at(Key::Index(i)).at(Key::Name("backend"));
             self.check_backend(backend).map_err(here)?;
             if !seen.insert(backend.id()) {
-                return Err(here(Invalid::new(format!("{} is listed twice", backend.id())).at(Key::Name("address"))));
+                return Err(here(
+                    Invalid::new(format!("{} is listed twice", backend.id())).at(Key::Name("address")),
+                ));
             }
         }
         Ok(())
@@ -286,7 +310,10 @@ impl Service {
     fn check_backend(&self, backend: &Backend) -> Result<(), Invalid> {
         check_unicast(backend.address).map_err(|e| e.at(Key::Name("address")))?;
         if self.vips.contains(&backend.address) {
-            let message = format!("{} is a VIP of this service: expected the backend's own address", backend.address);
+            let message = format!(
+                "{} is a VIP of this service: expected the backend's own address",
+                backend.address
+            );
             return Err(Invalid::new(message).at(Key::Name("address")));
         }
         if backend.port.is_some() && (self.forwarder != Forwarder::Nat || self.port == ServicePort::Any) {
@@ -296,7 +323,10 @@ impl Service {
         }
         let family = |a: &IpAddr| a.is_ipv4() == backend.address.is_ipv4();
         if self.forwarder == Forwarder::Nat && !self.vips.iter().any(family) {
-            let message = format!("{}: the nat forwarder needs a VIP of the same family", backend.address);
+            let message = format!(
+                "{}: the nat forwarder needs a VIP of the same family",
+                backend.address
+            );
             return Err(Invalid::new(message).at(Key::Name("address")));
         }
         Ok(())
@@ -307,9 +337,16 @@ fn check_unicast(address: IpAddr) -> Result<(), Invalid> {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    if address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast || link_local || mapped
+    if address.is_unspecified()
+        || address.is_multicast()
+        || address.is_loopback()
+        || broadcast
+        || link_local
+        || mapped
     {
-        return Err(Invalid::new(format!("{address}: expected a routable unicast address")));
+        return Err(Invalid::new(format!(
+            "{address}: expected a routable unicast address"
+        )));
     }
     Ok(())
 }
@@ -343,7 +380,15 @@ pub struct ServicePatch {
 
 impl ServicePatch {
     pub(super) fn apply(self, service: &mut Service) {
-        let Self { vips, forwarder, scheduler, affinity, on_empty, slots, check } = self;
+        let Self {
+            vips,
+            forwarder,
+            scheduler,
+            affinity,
+            on_empty,
+            slots,
+            check,
+        } = self;
         if let Some(vips) = vips {
             service.vips = vips;
         }

@@ -7,7 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{Backend, BackendId, Change, Forwarder, Invalid, Key, MAX_SERVICES, Protocol, Service, ServiceName};
+use super::{
+    Backend, BackendId, Change, Forwarder, Invalid, Key, MAX_SERVICES, Protocol, Service, ServiceName,
+};
 
 /// Why a [`Change`] was not made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,7 +59,12 @@ impl Services {
             claims.check(service).map_err(|e| in_list(e, i))?;
             claims.add(service);
         }
-        Ok(Self(services.into_iter().map(|s| (s.name.clone(), Arc::new(s))).collect()))
+        Ok(Self(
+            services
+                .into_iter()
+                .map(|s| (s.name.clone(), Arc::new(s)))
+                .collect(),
+        ))
     }
 
     /// The services, by name.
@@ -89,7 +96,10 @@ impl Services {
             Change::ReplaceAll(list) => Ok(Self::new(list)?),
             Change::RemoveService(name) => {
                 let mut next = self.clone();
-                next.0.remove(&name).map(|_| next).ok_or(ChangeError::NoService(name))
+                next.0
+                    .remove(&name)
+                    .map(|_| next)
+                    .ok_or(ChangeError::NoService(name))
             }
             Change::AddService(service) if self.0.contains_key(&service.name) => {
                 Err(ChangeError::ServiceExists(service.name))
@@ -126,13 +136,19 @@ impl Services {
     fn with(&self, service: Service) -> Result<Self, ChangeError> {
         let service = service.normalised()?;
         if self.0.len() >= MAX_SERVICES && !self.0.contains_key(&service.name) {
-            return Err(Invalid::new(format!("there are {MAX_SERVICES} services already, the most possible")).into());
+            return Err(Invalid::new(format!(
+                "there are {MAX_SERVICES} services already, the most possible"
+            ))
+            .into());
         }
         let mut claims = Claims::default();
         claims.add(&service);
         for other in self.0.values() {
             if other.name != service.name {
-                claims.check(other).map_err(|e| Invalid { path: Vec::new(), ..e })?;
+                claims.check(other).map_err(|e| Invalid {
+                    path: Vec::new(),
+                    ..e
+                })?;
             }
         }
         let mut next = self.clone();
@@ -157,7 +173,11 @@ fn add_backend(service: &mut Service, backend: Backend) -> Result<(), ChangeErro
 fn backend_mut(service: &mut Service, id: BackendId) -> Result<&mut Backend, ChangeError> {
     let normal = service.normal_id(id);
     let name = service.name.clone();
-    service.backends.iter_mut().find(|b| b.id() == normal).ok_or(ChangeError::NoBackend(name, id))
+    service
+        .backends
+        .iter_mut()
+        .find(|b| b.id() == normal)
+        .ok_or(ChangeError::NoBackend(name, id))
 }
 
 /// What may be held once: a VIP with its port, and a backend's port that `nat` answers come from.
@@ -189,7 +209,8 @@ impl<'a> Claims<'a> {
                 let message = format!(
                     "services {} and {holder} both reach {} with the nat forwarder: its answers could not tell which \
                      VIP to restore; let the backend listen on another port for one of them, or use l2dsr or ipip",
-                    service.name, service.backends[i].id()
+                    service.name,
+                    service.backends[i].id()
                 );
                 return Err(Invalid::new(message).at(Key::Index(i)).at(Key::Name("backend")));
             }
@@ -198,13 +219,18 @@ impl<'a> Claims<'a> {
     }
 
     fn add(&mut self, service: &'a Service) {
-        self.fronts.extend(fronts(service).map(|claim| (claim, &service.name)));
-        self.returns.extend(returns(service).map(|(_, claim)| (claim, &service.name)));
+        self.fronts
+            .extend(fronts(service).map(|claim| (claim, &service.name)));
+        self.returns
+            .extend(returns(service).map(|(_, claim)| (claim, &service.name)));
     }
 }
 
 fn fronts(service: &Service) -> impl Iterator<Item = Claim> {
-    service.vips.iter().map(|vip| (*vip, service.protocol, service.port.exact()))
+    service
+        .vips
+        .iter()
+        .map(|vip| (*vip, service.protocol, service.port.exact()))
 }
 
 fn returns(service: &Service) -> impl Iterator<Item = (usize, Claim)> {

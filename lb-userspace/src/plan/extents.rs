@@ -13,7 +13,10 @@ pub struct Extents {
 impl Extents {
     /// All of `0..capacity`, free.
     pub fn new(capacity: u32) -> Self {
-        Self { free: (capacity > 0).then_some((0, capacity)).into_iter().collect(), capacity }
+        Self {
+            free: (capacity > 0).then_some((0, capacity)).into_iter().collect(),
+            capacity,
+        }
     }
 
     /// How many cells there are.
@@ -28,7 +31,11 @@ impl Extents {
 
     /// Takes `len` cells in a row, from the lowest place where they fit.
     pub fn take(&mut self, len: u32) -> Option<Range<u32>> {
-        let (start, size) = self.free.iter().find(|(_, size)| **size >= len).map(|(start, size)| (*start, *size))?;
+        let (start, size) = self
+            .free
+            .iter()
+            .find(|(_, size)| **size >= len)
+            .map(|(start, size)| (*start, *size))?;
         self.free.remove(&start);
         if size > len {
             self.free.insert(start + len, size - len);

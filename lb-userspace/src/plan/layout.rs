@@ -10,8 +10,9 @@ use std::{
 
 use lb_common::{
     abi::{
-        Control, Direction, Features, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, SLOTS_PER_LINE, Selector,
-        Service as ServiceEntry, ServiceFlags, ServiceLine4, ServiceLine6, Slot, TableIndex, Target,
+        Control, Direction, Features, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, SLOTS_PER_LINE,
+        Selector, Service as ServiceEntry, ServiceFlags, ServiceLine4, ServiceLine6, Slot, TableIndex,
+        Target,
     },
     net::{TCP, UDP},
 };
@@ -144,6 +145,9 @@ pub struct Plan {
     pub writes: Vec<Write>,
 }
 
+/// Keys of a service table and what they lead to.
+type Entries<K> = Vec<(K, ServiceEntry)>;
+
 /// Whom a target cell belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whose {
@@ -193,7 +197,11 @@ impl PoolView<'_> {
     /// How many slots a backend owns now.
     pub fn slots_of(&self, id: BackendId) -> usize {
         let Some(local) = self.0.local(id) else { return 0 };
-        self.0.slots.iter().filter(|slot| slot.owner() == Some(local)).count()
+        self.0
+            .slots
+            .iter()
+            .filter(|slot| slot.owner() == Some(local))
+            .count()
     }
 }
 
@@ -214,8 +222,8 @@ pub struct Layout {
     slot_lines: Extents,
     retired: Vec<Retired>,
     next_id: u32,
-    keys4: Vec<(Key4, ServiceEntry)>,
-    keys6: Vec<(Key6, ServiceEntry)>,
+    keys4: Entries<Key4>,
+    keys6: Entries<Key6>,
     control: Control,
     switched: Option<Instant>,
 }
@@ -262,14 +270,20 @@ impl Layout {
 
     /// The name of the service with that number.
     pub fn service(&self, id: u32) -> Option<&ServiceName> {
-        self.placed.values().find(|placed| placed.id == id).map(|placed| &placed.pool.key.service)
+        self.placed
+            .values()
+            .find(|placed| placed.id == id)
+            .map(|placed| &placed.pool.key.service)
     }
 
     /// Whom every target cell in use belongs to.
     pub fn owners(&self) -> impl Iterator<Item = (u32, Whose)> {
         self.placed.values().flat_map(|placed| {
             placed.owned().map(|(local, id, _)| {
-                let whose = Whose { service: placed.pool.key.service.clone(), backend: id };
+                let whose = Whose {
+                    service: placed.pool.key.service.clone(),
+                    backend: id,
+                };
                 (placed.targets.start + local, whose)
             })
         })
@@ -286,7 +300,10 @@ impl Layout {
     /// Whether something given up waits to be usable again.
     pub fn has_retired(&self) -> bool {
         !self.retired.is_empty()
-            || self.placed.values().any(|p| p.cells.iter().any(|c| matches!(c, Cell::Cooling(_))))
+            || self
+                .placed
+                .values()
+                .any(|p| p.cells.iter().any(|c| matches!(c, Cell::Cooling(_))))
     }
 
     /// The way from this layout to one that means `pools`, published as `generation`.
@@ -323,22 +340,38 @@ impl Layout {
     }
 
     fn check_capacity(&self, pools: &[Pool]) -> Result<(), CapacityError> {
-        let Capacity { services, targets, .. } = self.capacity;
+        let Capacity {
+            services, targets, ..
+        } = self.capacity;
         let wanted: usize = pools.iter().map(|pool| pool.members.len()).sum();
         if wanted > targets as usize {
-            return Err(CapacityError::Targets { wanted, limit: targets });
+            return Err(CapacityError::Targets {
+                wanted,
+                limit: targets,
+            });
         }
-        let wanted = pools.iter().filter(|pool| !pool.key.v6_part || pool.service.vips.len() == pool.vips.len()).count();
+        let wanted = pools
+            .iter()
+            .filter(|pool| !pool.key.v6_part || pool.service.vips.len() == pool.vips.len())
+            .count();
         if wanted > services as usize {
-            return Err(CapacityError::Services { wanted, limit: services });
+            return Err(CapacityError::Services {
+                wanted,
+                limit: services,
+            });
         }
         Ok(())
     }
 
     fn release(&mut self, cold: impl Fn(Instant) -> bool) {
-        let (free, keep) = std::mem::take(&mut self.retired).into_iter().partition::<Vec<_>, _>(|r| cold(r.at));
+        let (free, keep) = std::mem::take(&mut self.retired)
+            .into_iter()
+            .partition::<Vec<_>, _>(|r| cold(r.at));
         self.retired = keep;
-        for Retired { targets, slot_lines, .. } in free {
+        for Retired {
+            targets, slot_lines, ..
+        } in free
+        {
             if !targets.is_empty() {
                 self.targets.give(targets);
             }
@@ -348,7 +381,11 @@ impl Layout {
 
     fn retire(&mut self, placed: &Placed, at: Instant) {
         let (targets, slot_lines) = (placed.targets.clone(), placed.slot_lines.clone());
-        self.retired.push(Retired { at, targets, slot_lines });
+        self.retired.push(Retired {
+            at,
+            targets,
+            slot_lines,
+        });
     }
 
     /// A present pool takes a new meaning: in place if its cells allow, or else elsewhere.
@@ -387,17 +424,35 @@ impl Layout {
         }
         let id = id.unwrap_or(self.next_id);
         self.next_id = self.next_id.max(id + 1);
-        let mut placed = Placed { pool, id, targets, cells, slot_lines, slots: Arc::from([]) };
+        let mut placed = Placed {
+            pool,
+            id,
+            targets,
+            cells,
+            slot_lines,
+            slots: Arc::from([]),
+        };
         for (local, _, target) in placed.owned() {
-            writes.targets.push(Write::Target { index: placed.targets.start + local, target });
+            writes.targets.push(Write::Target {
+                index: placed.targets.start + local,
+                target,
+            });
         }
         placed.slots = placed.wanted_slots();
-        writes.slots.push(Write::Slots { line: placed.slot_lines.start, slots: Arc::clone(&placed.slots) });
+        writes.slots.push(Write::Slots {
+            line: placed.slot_lines.start,
+            slots: Arc::clone(&placed.slots),
+        });
         Ok(placed)
     }
 
     /// Adds what makes the new tables visible.
-    fn publish(&mut self, writes: Writes, generation: u64, now: Instant) -> Result<Vec<Write>, CapacityError> {
+    fn publish(
+        &mut self,
+        writes: Writes,
+        generation: u64,
+        now: Instant,
+    ) -> Result<Vec<Write>, CapacityError> {
         let Writes { targets, slots } = writes;
         let mut all = targets;
         all.extend(slots);
@@ -408,19 +463,28 @@ impl Layout {
             let half = 1 - self.control.services4.half();
             let table = service_table::build::<Key4, KEYS_PER_LINE_V4, 3>(&keys4, half, bits)?;
             self.control.services4 = table.index;
-            halves.push(Write::Services4 { line: half << (bits + 1), lines: table.lines });
+            halves.push(Write::Services4 {
+                line: half << (bits + 1),
+                lines: table.lines,
+            });
             self.keys4 = keys4;
         }
         if keys6 != self.keys6 {
             let half = 1 - self.control.services6.half();
             let table = service_table::build::<Key6, KEYS_PER_LINE_V6, 5>(&keys6, half, bits)?;
             self.control.services6 = table.index;
-            halves.push(Write::Services6 { line: half << (bits + 1), lines: table.lines });
+            halves.push(Write::Services6 {
+                line: half << (bits + 1),
+                lines: table.lines,
+            });
             self.keys6 = keys6;
         }
         if !halves.is_empty() {
             // Packets may still read the half that was in use before the last switch.
-            if self.switched.is_some_and(|at| now.saturating_duration_since(at) < COOL_DOWN) {
+            if self
+                .switched
+                .is_some_and(|at| now.saturating_duration_since(at) < COOL_DOWN)
+            {
                 all.push(Write::Wait);
             }
             self.switched = Some(now);
@@ -433,14 +497,29 @@ impl Layout {
     }
 
     /// All keys of both service tables, sorted, and the look-ups that they make necessary.
-    fn keys(&self) -> (Vec<(Key4, ServiceEntry)>, Vec<(Key6, ServiceEntry)>, Features) {
+    fn keys(&self) -> (Entries<Key4>, Entries<Key6>, Features) {
         let mut keys = Keys::default();
         for placed in self.placed.values() {
             placed.add_keys(&mut keys);
         }
-        let Keys { mut v4, mut v6, vips, features } = keys;
+        let Keys {
+            mut v4,
+            mut v6,
+            vips,
+            features,
+        } = keys;
         for (vip, flags) in vips {
-            add_key(&mut v4, &mut v6, vip, Selector::VIP, ServiceEntry { flags, id: u32::MAX, ..Default::default() });
+            add_key(
+                &mut v4,
+                &mut v6,
+                vip,
+                Selector::VIP,
+                ServiceEntry {
+                    flags,
+                    id: u32::MAX,
+                    ..Default::default()
+                },
+            );
         }
         v4.sort_by_key(|(key, _)| key.0);
         v6.sort_by_key(|(key, _)| key.0);
@@ -457,15 +536,15 @@ struct Writes {
 
 #[derive(Default)]
 struct Keys {
-    v4: Vec<(Key4, ServiceEntry)>,
-    v6: Vec<(Key6, ServiceEntry)>,
+    v4: Entries<Key4>,
+    v6: Entries<Key6>,
     vips: HashMap<IpAddr, ServiceFlags>,
     features: Features,
 }
 
 fn add_key(
-    v4: &mut Vec<(Key4, ServiceEntry)>,
-    v6: &mut Vec<(Key6, ServiceEntry)>,
+    v4: &mut Entries<Key4>,
+    v6: &mut Entries<Key6>,
     address: IpAddr,
     selector: Selector,
     entry: ServiceEntry,
@@ -478,14 +557,19 @@ fn add_key(
 
 impl Placed {
     fn local(&self, id: BackendId) -> Option<u32> {
-        self.owned().find(|(_, owner, _)| *owner == id).map(|(local, ..)| local)
+        self.owned()
+            .find(|(_, owner, _)| *owner == id)
+            .map(|(local, ..)| local)
     }
 
     fn owned(&self) -> impl Iterator<Item = (u32, BackendId, Target)> {
-        self.cells.iter().enumerate().filter_map(|(local, cell)| match cell {
-            Cell::Owned(id, target) => Some((local as u32, *id, *target)),
-            Cell::Free | Cell::Cooling(_) => None,
-        })
+        self.cells
+            .iter()
+            .enumerate()
+            .filter_map(|(local, cell)| match cell {
+                Cell::Owned(id, target) => Some((local as u32, *id, *target)),
+                Cell::Free | Cell::Cooling(_) => None,
+            })
     }
 
     fn release(&mut self, cold: impl Fn(Instant) -> bool) {
@@ -501,21 +585,21 @@ impl Placed {
         let mut next = self.clone();
         let mut fills = Vec::new();
         next.release(|at| now.saturating_duration_since(at) >= COOL_DOWN);
-        let mut at: HashMap<BackendId, usize> = self.owned().map(|(local, id, _)| (id, local as usize)).collect();
+        let mut at: HashMap<BackendId, usize> =
+            self.owned().map(|(local, id, _)| (id, local as usize)).collect();
         for member in &pool.members {
             let present = at.remove(&member.id);
             let local = match present.map(|local| (local, &self.cells[local])) {
                 // Out of reach while unresolved; the last known way is kept for answers still on the road.
-                Some((local, _)) if member.target == Target::default() => {
-                    debug_assert!(member.weight == 0, "an unresolved backend takes no traffic");
-                    let _ = local;
-                    continue;
-                }
+                Some(_) if member.target == Target::default() => continue,
                 Some((_, Cell::Owned(_, target))) if *target == member.target => continue,
                 Some((local, Cell::Owned(_, target))) if *target == Target::default() => local,
                 Some((local, Cell::Owned(_, target))) if differ_in_macs_only(target, &member.target) => {
                     next.cells[local] = Cell::Owned(member.id, member.target);
-                    fills.push(Write::Macs { index: self.targets.start + local as u32, target: member.target });
+                    fills.push(Write::Macs {
+                        index: self.targets.start + local as u32,
+                        target: member.target,
+                    });
                     continue;
                 }
                 present => {
@@ -526,7 +610,10 @@ impl Placed {
                 }
             };
             next.cells[local] = Cell::Owned(member.id, member.target);
-            fills.push(Write::Target { index: self.targets.start + local as u32, target: member.target });
+            fills.push(Write::Target {
+                index: self.targets.start + local as u32,
+                target: member.target,
+            });
         }
         for gone in at.into_values() {
             next.cells[gone] = Cell::Cooling(now);
@@ -535,7 +622,10 @@ impl Placed {
         next.slots = next.wanted_slots();
         writes.targets.extend(fills);
         if next.slots != self.slots {
-            writes.slots.push(Write::Slots { line: next.slot_lines.start, slots: Arc::clone(&next.slots) });
+            writes.slots.push(Write::Slots {
+                line: next.slot_lines.start,
+                slots: Arc::clone(&next.slots),
+            });
         }
         Some(next)
     }
@@ -546,13 +636,24 @@ impl Placed {
             return std::iter::repeat_n(Slot::NONE, self.pool.slots as usize).collect();
         };
         let at: HashMap<BackendId, u32> = self.owned().map(|(local, id, _)| (id, local)).collect();
-        let slot = |member: &super::pool::PoolMember| at.get(&member.id).map_or(Slot::NONE, |l| Slot::owned_by(*l as u16));
+        let slot = |member: &super::pool::PoolMember| {
+            at.get(&member.id)
+                .map_or(Slot::NONE, |l| Slot::owned_by(*l as u16))
+        };
         let by_member: Vec<Slot> = self.pool.members.iter().map(slot).collect();
-        owners.iter().map(|owner| by_member[usize::from(*owner)]).collect()
+        owners
+            .iter()
+            .map(|owner| by_member[usize::from(*owner)])
+            .collect()
     }
 
     fn add_keys(&self, keys: &mut Keys) {
-        let Keys { v4, v6, vips, features } = keys;
+        let Keys {
+            v4,
+            v6,
+            vips,
+            features,
+        } = keys;
         let service = &self.pool.service;
         let (protocol, has) = match service.protocol {
             Protocol::Tcp => (TCP, ServiceFlags::HAS_TCP),
@@ -570,7 +671,13 @@ impl Placed {
             id: self.id,
         };
         for vip in &self.pool.vips {
-            add_key(v4, v6, *vip, Selector::new(port, protocol, Direction::ToService), entry);
+            add_key(
+                v4,
+                v6,
+                *vip,
+                Selector::new(port, protocol, Direction::ToService),
+                entry,
+            );
             vips.entry(*vip).or_default().0 |= has;
         }
         for (local, id, target) in self.owned() {
@@ -580,11 +687,24 @@ impl Placed {
             features.0 |= Features::RETURNS;
             let port = id.port.map_or(port, |port| port.get().to_be());
             let selector = Selector::new(port, protocol, Direction::FromBackend);
-            add_key(v4, v6, id.address, selector, ServiceEntry { target_base: self.targets.start + local, ..entry });
+            add_key(
+                v4,
+                v6,
+                id.address,
+                selector,
+                ServiceEntry {
+                    target_base: self.targets.start + local,
+                    ..entry
+                },
+            );
         }
     }
 }
 
 fn differ_in_macs_only(old: &Target, new: &Target) -> bool {
-    Target { macs_head: new.macs_head, macs_tail: new.macs_tail, ..*old } == *new
+    Target {
+        macs_head: new.macs_head,
+        macs_tail: new.macs_tail,
+        ..*old
+    } == *new
 }

@@ -80,7 +80,9 @@ impl Memory for InMemory {
     }
 
     fn write_macs(&mut self, index: u32, target: &Target) {
-        let Target { macs_head, macs_tail, .. } = *target;
+        let Target {
+            macs_head, macs_tail, ..
+        } = *target;
         let cell = &mut self.targets[index as usize];
         (cell.macs_head, cell.macs_tail) = (macs_head, macs_tail);
     }

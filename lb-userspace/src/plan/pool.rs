@@ -1,16 +1,15 @@
 //! What the tables should mean: pools, each a set of targets that packets to some VIPs are spread over.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use lb_common::abi::{ServiceFlags, Target};
 
 use super::target::{NextHop, TunnelSources, encode};
 use crate::{
-    model::{AdminState, Affinity, Backend, BackendId, Forwarder, OnEmpty, Service, ServiceName, Services},
+    model::{
+        AdminState, Affinity, Backend, BackendId, Forwarder, OnEmpty, Scheduler, Service, ServiceName,
+        Services,
+    },
     scheduler::{Member, schedule, table_size},
 };
 
@@ -122,12 +121,19 @@ pub struct Pool {
 /// All pools that `services` want, given the facts.
 pub fn pools(services: &Services, facts: &impl Facts) -> Vec<Pool> {
     let mut tables = Tables::default();
-    services.iter().flat_map(|service| parts(service)).map(|part| part.pool(facts, &mut tables)).collect()
+    services
+        .iter()
+        .flat_map(parts)
+        .map(|part| part.pool(facts, &mut tables))
+        .collect()
 }
 
 /// Slot tables worked out already: services that share their backends share the work.
 #[derive(Default)]
-struct Tables(HashMap<(crate::model::Scheduler, u32, Vec<Member>), Option<Arc<Vec<u16>>>>);
+struct Tables(HashMap<TableWish, Option<Arc<Vec<u16>>>>);
+
+/// All that a slot table depends on.
+type TableWish = (Scheduler, u32, Vec<Member>);
 
 /// A service, or one family of it.
 struct Part<'a> {
@@ -140,32 +146,69 @@ struct Part<'a> {
 fn parts(service: &Arc<Service>) -> Vec<Part<'_>> {
     if service.forwarder != Forwarder::Nat {
         let (vips, backends) = (service.vips.clone(), service.backends.iter().collect());
-        return vec![Part { service, v6_part: false, vips, backends }];
+        return vec![Part {
+            service,
+            v6_part: false,
+            vips,
+            backends,
+        }];
     }
     let family = |v6: bool| Part {
         service,
         v6_part: v6,
-        vips: service.vips.iter().copied().filter(|vip| vip.is_ipv6() == v6).collect(),
-        backends: service.backends.iter().filter(|b| b.address.is_ipv6() == v6).collect(),
+        vips: service
+            .vips
+            .iter()
+            .copied()
+            .filter(|vip| vip.is_ipv6() == v6)
+            .collect(),
+        backends: service
+            .backends
+            .iter()
+            .filter(|b| b.address.is_ipv6() == v6)
+            .collect(),
     };
-    [family(false), family(true)].into_iter().filter(|part| !part.vips.is_empty()).collect()
+    [family(false), family(true)]
+        .into_iter()
+        .filter(|part| !part.vips.is_empty())
+        .collect()
 }
 
 impl Part<'_> {
     fn pool(self, facts: &impl Facts, tables: &mut Tables) -> Pool {
-        let Self { service, v6_part, vips, backends } = self;
-        let members: Vec<PoolMember> =
-            backends.iter().map(|backend| member(facts, service, vips.first().copied(), backend)).collect();
-        let slots = service.slots.unwrap_or_else(|| table_size(backends.iter().map(|b| b.weight)));
-        let takers: Vec<Member> = members.iter().map(|m| Member { id: m.id, weight: m.weight }).collect();
+        let Self {
+            service,
+            v6_part,
+            vips,
+            backends,
+        } = self;
+        let members: Vec<PoolMember> = backends
+            .iter()
+            .map(|backend| member(facts, service, vips.first().copied(), backend))
+            .collect();
+        let slots = service
+            .slots
+            .unwrap_or_else(|| table_size(backends.iter().map(|b| b.weight)));
+        let takers: Vec<Member> = members
+            .iter()
+            .map(|m| Member {
+                id: m.id,
+                weight: m.weight,
+            })
+            .collect();
         let scheduler = service.scheduler;
         let owners = tables
             .0
             .entry((scheduler, slots, takers))
-            .or_insert_with_key(|(scheduler, slots, takers)| schedule(*scheduler, takers, *slots).map(Arc::new))
+            .or_insert_with_key(|(scheduler, slots, takers)| {
+                schedule(*scheduler, takers, *slots).map(Arc::new)
+            })
             .clone();
         Pool {
-            key: PoolKey { service: service.name.clone(), v6_part },
+            key: PoolKey {
+                service: service.name.clone(),
+                v6_part,
+            },
             service: Arc::clone(service),
             vips,
             flags: flags(service),
@@ -185,11 +228,23 @@ fn member(facts: &impl Facts, service: &Service, vip: Option<IpAddr>, backend: &
         }
     }
     let takes = situation(facts, service, backend) == Situation::Up;
-    PoolMember { id: backend.id(), target, weight: if takes { backend.weight } else { 0 } }
+    PoolMember {
+        id: backend.id(),
+        target,
+        weight: if takes { backend.weight } else { 0 },
+    }
 }
 
 fn flags(service: &Service) -> ServiceFlags {
-    let affinity = if service.affinity == Affinity::ClientIp { ServiceFlags::CLIENT_IP } else { 0 };
-    let on_empty = if service.on_empty == OnEmpty::Pass { ServiceFlags::PASS_WHEN_EMPTY } else { 0 };
+    let affinity = if service.affinity == Affinity::ClientIp {
+        ServiceFlags::CLIENT_IP
+    } else {
+        0
+    };
+    let on_empty = if service.on_empty == OnEmpty::Pass {
+        ServiceFlags::PASS_WHEN_EMPTY
+    } else {
+        0
+    };
     ServiceFlags(affinity | on_empty)
 }

@@ -14,7 +14,9 @@ pub enum TableError {
         lines: u32,
     },
     /// No multiplier keeps chains short enough.
-    #[error("no multiplier keeps {keys} keys in {lines} lines within chains of {MAX_CHAIN}; raise `max_services`")]
+    #[error(
+        "no multiplier keeps {keys} keys in {lines} lines within chains of {MAX_CHAIN}; raise `max_services`"
+    )]
     Chains {
         /// Keys to place.
         keys: usize,
@@ -39,7 +41,7 @@ const TRIES: u64 = 64;
 ///
 /// # Errors
 /// When no layout fits.
-pub fn build<K, const N: usize, const SPARE: usize>(
+pub(super) fn build<K, const N: usize, const SPARE: usize>(
     entries: &[(K, Service)],
     half: u32,
     bits: u32,
@@ -48,7 +50,12 @@ where
     K: ServiceKey + Default + PartialEq,
 {
     let index = choose(entries, half, bits, N)?;
-    let empty = ServiceLine { keys: [K::default(); N], services: [Service::default(); N], next: 0, spare: [0; SPARE] };
+    let empty = ServiceLine {
+        keys: [K::default(); N],
+        services: [Service::default(); N],
+        next: 0,
+        spare: [0; SPARE],
+    };
     let base = half << (bits + 1);
     let mut lines = vec![empty; 2 << bits];
     let mut used = vec![0_usize; 2 << bits];
@@ -58,7 +65,10 @@ where
         while used[line as usize] == N {
             if lines[line as usize].next == 0 {
                 if overflow == 2 << bits {
-                    return Err(TableError::Full { keys: entries.len(), lines: 1 << bits });
+                    return Err(TableError::Full {
+                        keys: entries.len(),
+                        lines: 1 << bits,
+                    });
                 }
                 lines[line as usize].next = base + overflow;
                 overflow += 1;
@@ -98,5 +108,8 @@ fn choose<K: ServiceKey>(
             break;
         }
     }
-    best.map(|(_, index)| index).ok_or(TableError::Chains { keys: entries.len(), lines: 1 << bits })
+    best.map(|(_, index)| index).ok_or(TableError::Chains {
+        keys: entries.len(),
+        lines: 1 << bits,
+    })
 }

@@ -103,7 +103,10 @@ fn nat(target: &mut Target, service: &Service, vip: IpAddr, backend: &Backend) {
     let (from, to) = (wide(vip), wide(backend.address));
     let sum = |words: [u64; 2]| {
         let [a, b] = words;
-        [a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32].map(checksum::halves).iter().sum::<u32>()
+        [a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32]
+            .map(checksum::halves)
+            .iter()
+            .sum::<u32>()
     };
     target.forward = Forward::Nat as u8;
     target.addresses[Target::BACKEND] = to;

@@ -56,7 +56,14 @@ fn walkers(members: &[Member], slots: u32) -> Option<Vec<Walker>> {
         }
         let position = digest(member.id, 0x6f66_6673_6574) as u32 & (slots - 1);
         let step = digest(member.id, 0x736b_6970) as u32 & (slots - 1) | 1;
-        let walker = Walker { member: index as u16, quota, taken: 0, credit: 0, position, step };
+        let walker = Walker {
+            member: index as u16,
+            quota,
+            taken: 0,
+            credit: 0,
+            position,
+            step,
+        };
         walkers.push((member.id, walker));
     }
     walkers.sort_by_key(|(id, _)| *id);
@@ -110,7 +117,10 @@ mod tests {
 
     fn members(weights: &[u16]) -> Vec<Member> {
         let member = |(i, w): (usize, &u16)| Member {
-            id: BackendId { address: IpAddr::from([10, 0, (i >> 8) as u8, i as u8]), port: None },
+            id: BackendId {
+                address: IpAddr::from([10, 0, (i >> 8) as u8, i as u8]),
+                port: None,
+            },
             weight: *w,
         };
         weights.iter().enumerate().map(member).collect()
@@ -126,7 +136,9 @@ mod tests {
 
     fn moved(old: &[u16], old_members: &[Member], new: &[u16], new_members: &[Member]) -> usize {
         let name = |table: &[u16], members: &[Member], i: usize| members[usize::from(table[i])].id;
-        (0..old.len()).filter(|i| name(old, old_members, *i) != name(new, new_members, *i)).count()
+        (0..old.len())
+            .filter(|i| name(old, old_members, *i) != name(new, new_members, *i))
+            .count()
     }
 
     #[test]

@@ -43,7 +43,13 @@ pub fn table_size(weights: impl IntoIterator<Item = u16>) -> u32 {
         least = least.min(weight);
     }
     let equal = (count * SLOTS_PER_BACKEND).next_power_of_two().max(FEWEST_SLOTS);
-    let weighted = if count == 0 { 0 } else { (SLOTS_PER_BACKEND * sum).div_ceil(least).next_power_of_two() };
-    let size = weighted.clamp(equal, equal * MOST_FOR_WEIGHTS).min(u64::from(Service::MAX_SLOTS));
+    let weighted = if count == 0 {
+        0
+    } else {
+        (SLOTS_PER_BACKEND * sum).div_ceil(least).next_power_of_two()
+    };
+    let size = weighted
+        .clamp(equal, equal * MOST_FOR_WEIGHTS)
+        .min(u64::from(Service::MAX_SLOTS));
     size as u32
 }
