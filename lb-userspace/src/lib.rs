@@ -1,5 +1,9 @@
 //! The agent of lb and its command line: everything that runs in user space.
 
+pub mod agent;
+pub mod api;
+pub mod cli;
+pub mod config;
 pub mod health;
 pub mod model;
 pub mod plan;

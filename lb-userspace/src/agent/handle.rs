@@ -1,0 +1,177 @@
+//! How the rest of the process talks to the agent: a bounded queue of commands, each with a place for its answer.
+//!
+//! Invariant: the agent alone owns the wish; every read and write passes through this queue, one at a time, so two
+//! writers can never overwrite each other unseen.
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    api::view::{ExplainView, ServicesView, StatsView, StatusView},
+    model::{Change, ChangeError},
+};
+
+/// What was done by a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The generation of the wish that is now in force.
+    pub generation: u64,
+    /// Time from the command to the last map written, in microseconds.
+    pub apply_us: u64,
+}
+
+/// Why the agent did not do what it was asked; nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The change names what is not there, or breaks a rule.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// The writer had seen another generation than the present one.
+    #[error(
+        "generation {expected} was expected, but it is {actual} by now: somebody else made a change; look at the \
+         present state and try again"
+    )]
+    Conflict {
+        /// What the writer had seen.
+        expected: u64,
+        /// What is in force.
+        actual: u64,
+    },
+    /// The configuration file was refused; the text names file, line and key.
+    #[error("{0}")]
+    Config(String),
+    /// The kernel refused.
+    #[error("{0}")]
+    Dataplane(String),
+    /// The dataplane was sized for less.
+    #[error("{0}")]
+    Capacity(String),
+    /// The request itself makes no sense to the agent, such as an interface it does not serve.
+    #[error("{0}")]
+    Refused(String),
+    /// The agent is on its way out.
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+/// What the agent may be asked. A dropped receiver of the answer does not undo the command.
+#[derive(Debug)]
+pub enum Command {
+    /// The services with their counters.
+    Services(oneshot::Sender<ServicesView>),
+    /// The state of the agent itself.
+    Status(oneshot::Sender<StatusView>),
+    /// All counters.
+    Stats(oneshot::Sender<StatsView>),
+    /// One change to the wish.
+    Change {
+        /// The change.
+        change: Change,
+        /// Refuse with [`RequestError::Conflict`] unless this is the generation in force.
+        expected: Option<u64>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Applied, RequestError>>,
+    },
+    /// Read the configuration file again and make the wish what it says.
+    Reload {
+        /// Refuse with [`RequestError::Conflict`] unless this is the generation in force.
+        expected: Option<u64>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Applied, RequestError>>,
+    },
+    /// What would the dataplane do with this frame?
+    Explain {
+        /// An Ethernet frame without its checksum.
+        frame: Vec<u8>,
+        /// The interface it would arrive on; the first one where absent.
+        interface: Option<String>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<ExplainView, RequestError>>,
+    },
+}
+
+/// A caller's end of the queue.
+#[derive(Clone, Debug)]
+pub struct AgentHandle(mpsc::Sender<Command>);
+
+impl AgentHandle {
+    /// Most commands that wait in the queue; further callers wait before it.
+    pub const QUEUE: usize = 256;
+
+    /// Both ends of a new queue.
+    pub fn channel() -> (Self, mpsc::Receiver<Command>) {
+        let (sender, receiver) = mpsc::channel(Self::QUEUE);
+        (Self(sender), receiver)
+    }
+
+    /// The services with their counters.
+    ///
+    /// # Errors
+    /// [`RequestError::Stopping`] when the agent is gone.
+    pub async fn services(&self) -> Result<ServicesView, RequestError> {
+        self.ask(Command::Services).await
+    }
+
+    /// The state of the agent itself.
+    ///
+    /// # Errors
+    /// [`RequestError::Stopping`] when the agent is gone.
+    pub async fn status(&self) -> Result<StatusView, RequestError> {
+        self.ask(Command::Status).await
+    }
+
+    /// All counters.
+    ///
+    /// # Errors
+    /// [`RequestError::Stopping`] when the agent is gone.
+    pub async fn stats(&self) -> Result<StatsView, RequestError> {
+        self.ask(Command::Stats).await
+    }
+
+    /// Makes one change, unless the generation in force is not the `expected` one.
+    ///
+    /// # Errors
+    /// Why it was not made.
+    pub async fn change(&self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
+        self.ask(|reply| Command::Change {
+            change,
+            expected,
+            reply,
+        })
+        .await?
+    }
+
+    /// Makes the wish what the configuration file says, unless the generation in force is not the `expected` one.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub async fn reload(&self, expected: Option<u64>) -> Result<Applied, RequestError> {
+        self.ask(|reply| Command::Reload { expected, reply }).await?
+    }
+
+    /// Asks the dataplane what it would do with `frame`, without a trace in its counters and tables.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn explain(
+        &self,
+        frame: Vec<u8>,
+        interface: Option<String>,
+    ) -> Result<ExplainView, RequestError> {
+        self.ask(|reply| Command::Explain {
+            frame,
+            interface,
+            reply,
+        })
+        .await?
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        self.0
+            .send(command(reply))
+            .await
+            .map_err(|_| RequestError::Stopping)?;
+        answer.await.map_err(|_| RequestError::Stopping)
+    }
+}

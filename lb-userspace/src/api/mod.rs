@@ -1,0 +1,3 @@
+//! The agent's local HTTP and JSON interface on a unix socket.
+
+pub mod view;

@@ -1,0 +1,275 @@
+//! What the API answers; the CLI reads the same types.
+//!
+//! Invariant: within `/v1` fields are added, never renamed, retyped or removed.
+
+use std::{fmt, net::IpAddr, num::NonZeroU16, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    health::Check,
+    model::{Affinity, Forwarder, OnEmpty, Protocol, Scheduler, ServicePort},
+};
+
+/// All services.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServicesView {
+    /// The generation they were read at.
+    pub generation: u64,
+    /// By name.
+    pub services: Vec<ServiceView>,
+}
+
+/// One service as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: String,
+    /// The addresses that clients use.
+    pub vips: Vec<IpAddr>,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// The port that clients use.
+    pub port: ServicePort,
+    /// How packets reach the backends.
+    pub forwarder: Forwarder,
+    /// How new flows are spread.
+    pub scheduler: Scheduler,
+    /// What of a packet decides its backend.
+    pub affinity: Affinity,
+    /// What happens while no backend is usable.
+    pub on_empty: OnEmpty,
+    /// How its backends are checked, where the operator said so.
+    pub check: Option<Check>,
+    /// The size of its slot table now.
+    pub slots: u32,
+    /// Packets sent to its backends.
+    pub packets: u64,
+    /// Bytes of these packets as they arrived, Ethernet header included.
+    pub bytes: u64,
+    /// New flows (TCP SYNs) among these packets.
+    pub flows: u64,
+    /// The hosts that serve it.
+    pub backends: Vec<BackendView>,
+}
+
+/// One backend of a service as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendView {
+    /// The host's address.
+    pub address: IpAddr,
+    /// The port that it listens on, where that is not the service's.
+    pub port: Option<NonZeroU16>,
+    /// Its wanted part of the new flows.
+    pub weight: u16,
+    /// Its state.
+    pub state: BackendState,
+    /// Why it is in that state, where there is more to say.
+    pub reason: Option<String>,
+    /// Since when, in seconds since 1970-01-01 UTC.
+    pub since: f64,
+    /// The fraction of the service's slots that it holds now, 0 to 1.
+    pub share: f64,
+    /// Packets sent to it for this service.
+    pub packets: u64,
+    /// Bytes of these packets as they arrived, Ethernet header included.
+    pub bytes: u64,
+    /// New flows (TCP SYNs) among these packets.
+    pub flows: u64,
+    /// Packets a second, over the last few seconds.
+    pub packets_per_second: f64,
+    /// Bits a second, over the last few seconds.
+    pub bits_per_second: f64,
+    /// New flows a second, over the last few seconds.
+    pub flows_per_second: f64,
+}
+
+/// Whether and why a backend gets traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendState {
+    /// Its check is good (or it has none): it gets its share.
+    Up,
+    /// Its check is bad.
+    Down,
+    /// Not checked often enough yet to tell.
+    Checking,
+    /// The next hop toward it is not known.
+    Unresolved,
+    /// The operator lets its flows run out.
+    Drain,
+    /// The operator took it out.
+    Maint,
+}
+
+impl fmt::Display for BackendState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Checking => "checking",
+            Self::Unresolved => "unresolved",
+            Self::Drain => "drain",
+            Self::Maint => "maint",
+        })
+    }
+}
+
+/// The state of the agent and its dataplane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// The version of the agent.
+    pub version: String,
+    /// The version of the layout of its maps.
+    pub abi_version: u32,
+    /// Its process.
+    pub pid: u32,
+    /// How long it has been running.
+    pub uptime_seconds: f64,
+    /// The generation of the wish in force.
+    pub generation: u64,
+    /// The configuration file, where there is one.
+    pub config: Option<PathBuf>,
+    /// Where the program is attached.
+    pub interfaces: Vec<InterfaceView>,
+    /// How many services there are.
+    pub services: u64,
+    /// How many backends they have in all.
+    pub backends: u64,
+    /// How many of these are up.
+    pub backends_up: u64,
+    /// Targets in use; one is one backend of one service.
+    pub targets_used: u64,
+    /// Targets that the dataplane was sized for.
+    pub targets_capacity: u64,
+    /// Slots in use, over all services.
+    pub slots_used: u64,
+    /// Slots that the dataplane was sized for.
+    pub slots_capacity: u64,
+    /// Kernel memory of each map.
+    pub map_bytes: Vec<MapView>,
+    /// What the last write took, in microseconds.
+    pub last_apply_us: u64,
+    /// The seed of the flow hash, as `0x` and 16 hexadecimal digits.
+    pub hash_seed: String,
+    /// What the operator should know, in sentences.
+    pub warnings: Vec<String>,
+}
+
+/// One interface that the program is attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceView {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// How the program is attached.
+    pub mode: AttachMode,
+    /// Its driver, where the kernel names one.
+    pub driver: Option<String>,
+    /// The kernel's id of the program.
+    pub program_id: u32,
+}
+
+/// How an XDP program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttachMode {
+    /// In the driver, before the kernel makes a socket buffer.
+    Native,
+    /// In the kernel's stack, slower, with any driver.
+    Generic,
+}
+
+impl fmt::Display for AttachMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+/// The kernel memory of one map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapView {
+    /// Its name.
+    pub map: String,
+    /// Its memory.
+    pub bytes: u64,
+}
+
+/// All counters of the dataplane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatsView {
+    /// One line for each way out of the dataplane.
+    pub reasons: Vec<ReasonView>,
+    /// One line for each service.
+    pub services: Vec<ServiceStats>,
+    /// Their sum.
+    pub totals: Totals,
+}
+
+/// How often packets left the dataplane in one way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonView {
+    /// Its number, the same for ever.
+    pub code: u32,
+    /// Its name.
+    pub name: String,
+    /// What is done with such a packet: `pass`, `drop`, `tx` or `redirect`.
+    pub action: String,
+    /// A sentence about it.
+    pub meaning: String,
+    /// How many packets.
+    pub packets: u64,
+}
+
+/// The counters of one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStats {
+    /// Its name.
+    pub name: String,
+    /// Packets sent to its backends.
+    pub packets: u64,
+    /// Bytes of these packets as they arrived, Ethernet header included.
+    pub bytes: u64,
+    /// New flows (TCP SYNs) among these packets.
+    pub flows: u64,
+}
+
+/// The counters of all services together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Packets sent to backends.
+    pub packets: u64,
+    /// Bytes of these packets as they arrived, Ethernet header included.
+    pub bytes: u64,
+    /// New flows (TCP SYNs) among these packets.
+    pub flows: u64,
+}
+
+/// What the dataplane would do with a frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainView {
+    /// `pass`, `drop`, `tx` or `redirect`.
+    pub action: String,
+    /// The name of the way out.
+    pub reason: String,
+    /// Its number.
+    pub reason_code: u32,
+    /// A sentence about it.
+    pub meaning: String,
+    /// The service that the frame is for.
+    pub service: Option<String>,
+    /// The backend that it goes to.
+    pub backend: Option<String>,
+    /// The slot that chose the backend.
+    pub slot: Option<u32>,
+    /// The interface that it would arrive on.
+    pub interface: String,
+    /// The frame that was asked about, in hexadecimal.
+    pub in_hex: String,
+    /// The frame as it would leave, in hexadecimal.
+    pub out_hex: Option<String>,
+}
