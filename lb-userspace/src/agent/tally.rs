@@ -50,6 +50,11 @@ impl Tally {
         self.figures.get(whose).copied().unwrap_or_default()
     }
 
+    /// Packets that nat backends had returned to clients, all together.
+    pub(super) fn returned(&self) -> u64 {
+        self.figures.values().map(|figures| figures.total.returned_packets).sum()
+    }
+
     /// Takes in new readings of the cells in use. Called at a steady pace, and before cells change hands.
     pub(super) fn take(&mut self, readings: impl IntoIterator<Item = (u32, Whose, Count)>, now: Instant) {
         let elapsed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));

@@ -1,0 +1,244 @@
+//! The agent's heart: it alone owns the wish, the knowledge and the tables, and brings the tables in line.
+//!
+//! Invariant: the tables always show one wish and one state of knowledge as a whole; a change that cannot be applied
+//! leaves everything as it was.
+
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::MissedTickBehavior,
+};
+
+use super::{
+    facts::{self, Knowledge},
+    handle::{Applied, Command, RequestError},
+    tally::Tally,
+};
+use crate::{
+    config::Config,
+    dataplane::{Attached, Dataplane, MappedTables},
+    health,
+    model::{Change, Services},
+    netlink::{Resolutions, Resolver},
+    plan::{self, Capacity, Layout, Memory, Plan, Situation, Whose, Write},
+};
+
+/// How often the counters are read.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// What the actor is made of; `run` puts it together.
+pub(super) struct Parts {
+    pub(super) config_path: Option<PathBuf>,
+    pub(super) capacity: Capacity,
+    pub(super) dataplane: Dataplane,
+    pub(super) tables: MappedTables,
+    pub(super) layout: Layout,
+    pub(super) attached: Vec<Attached>,
+    pub(super) knowledge: Knowledge,
+    pub(super) engine: health::Engine,
+    pub(super) resolver: Resolver,
+}
+
+/// What happens around the actor.
+pub(super) struct Inputs {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) verdicts: mpsc::Receiver<health::Verdict>,
+    pub(super) hops: watch::Receiver<Resolutions>,
+    pub(super) reloads: mpsc::Receiver<()>,
+}
+
+/// The actor.
+pub(super) struct Actor {
+    pub(super) parts: Parts,
+    pub(super) services: Services,
+    pub(super) generation: u64,
+    pub(super) tally: Tally,
+    pub(super) last_apply: Duration,
+    pub(super) started: (Instant, SystemTime),
+    /// Since when each backend stands where it stands.
+    pub(super) situations: super::situations::Situations,
+    egress: HashSet<u32>,
+}
+
+impl Actor {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            services: Services::default(),
+            generation: 0,
+            tally: Tally::default(),
+            last_apply: Duration::ZERO,
+            started: (Instant::now(), SystemTime::now()),
+            situations: super::situations::Situations::default(),
+            egress: HashSet::new(),
+        }
+    }
+
+    /// Serves until `stop` resolves.
+    pub(super) async fn serve(&mut self, mut inputs: Inputs, stop: impl Future<Output = ()>) {
+        let mut tick = tokio::time::interval(SAMPLE_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                Some(verdict) = inputs.verdicts.recv() => {
+                    self.learn_verdict(verdict);
+                    // Verdicts that came together are applied together.
+                    while let Ok(verdict) = inputs.verdicts.try_recv() {
+                        self.learn_verdict(verdict);
+                    }
+                    self.refresh();
+                }
+                Ok(()) = inputs.hops.changed() => {
+                    self.parts.knowledge.hops = inputs.hops.borrow_and_update().clone();
+                    self.refresh();
+                }
+                Some(command) = inputs.commands.recv() => self.obey(command),
+                Some(()) = inputs.reloads.recv() => match self.reload(None) {
+                    Ok(Applied { generation, .. }) => log::info!("reloaded: generation {generation}"),
+                    Err(error) => log::error!("not reloaded, nothing changed: {error}"),
+                },
+                _ = tick.tick() => self.sample(),
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        // A caller that no longer waits for its answer is no error.
+        match command {
+            Command::Services(reply) => drop(reply.send(self.services_view())),
+            Command::Status(reply) => drop(reply.send(self.status_view())),
+            Command::Stats(reply) => drop(reply.send(self.stats_view())),
+            Command::Change { change, expected, reply } => drop(reply.send(self.change(change, expected))),
+            Command::Reload { expected, reply } => drop(reply.send(self.reload(expected))),
+            Command::Explain { frame, interface, reply } => {
+                drop(reply.send(self.explain_view(&frame, interface.as_deref())));
+            }
+        }
+    }
+
+    /// Makes one change, if the generation is the expected one.
+    pub(super) fn change(&mut self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
+        if let Some(expected) = expected.filter(|expected| *expected != self.generation) {
+            return Err(RequestError::Conflict { expected, actual: self.generation });
+        }
+        let next = self.services.after(change)?;
+        let started = Instant::now();
+        let plan = self.plan(&next, self.generation + 1)?;
+        self.services = next;
+        self.generation += 1;
+        self.carry_out(plan, started);
+        let heartbeats = facts::heartbeats(&self.services);
+        self.parts.knowledge.verdicts.retain(|target, _| heartbeats.contains(target));
+        self.parts.engine.set_targets(heartbeats);
+        self.parts.resolver.set_addresses(facts::addresses(&self.services));
+        let services = &self.services;
+        self.tally.keep(|whose| services.get(&whose.service).is_some_and(|s| s.backend(whose.backend).is_some()));
+        Ok(Applied { generation: self.generation, apply_us: self.last_apply.as_micros() as u64 })
+    }
+
+    fn reload(&mut self, expected: Option<u64>) -> Result<Applied, RequestError> {
+        let Some(path) = &self.parts.config_path else {
+            return Err(RequestError::Config("there is nothing to reload: lb runs without --config".to_owned()));
+        };
+        let config = Config::load(path).map_err(|error| RequestError::Config(error.to_string()))?;
+        self.change(Change::ReplaceAll(config.services.iter().map(|s| (**s).clone()).collect()), expected)
+    }
+
+    fn learn_verdict(&mut self, verdict: health::Verdict) {
+        let health::Verdict { target, status } = verdict;
+        let why = status.reason.as_deref().unwrap_or("");
+        match status.state {
+            health::State::Up => log::info!("{} is up", target.address),
+            health::State::Down => log::warn!("{} is down: {why}", target.address),
+            health::State::Checking => {}
+        }
+        self.parts.knowledge.verdicts.insert(target, status.state);
+    }
+
+    /// Brings the tables in line with what is known now.
+    fn refresh(&mut self) {
+        let started = Instant::now();
+        match self.plan(&self.services.clone(), self.generation) {
+            // Nothing but the generation, which is the same.
+            Ok(plan) if plan.writes.len() == 1 => {}
+            Ok(plan) => self.carry_out(plan, started),
+            Err(error) => log::error!("the tables stay as they are: {error}"),
+        }
+        self.situations.observe(&self.services, &self.parts.knowledge, SystemTime::now());
+    }
+
+    fn plan(&mut self, services: &Services, generation: u64) -> Result<Plan, RequestError> {
+        let pools = plan::pools(services, &self.parts.knowledge);
+        let layout = &mut self.parts.layout;
+        let plan = match layout.plan(pools.clone(), generation, Instant::now()) {
+            Err(_) if layout.has_retired() => {
+                // What was given up of late may be all the room there is: wait for its last readers.
+                self.parts.tables.wait_for_packets();
+                layout.release_all();
+                layout.plan(pools, generation, Instant::now())
+            }
+            planned => planned,
+        };
+        plan.map_err(|error| RequestError::Capacity(error.to_string()))
+    }
+
+    fn carry_out(&mut self, plan: Plan, started: Instant) {
+        let Plan { layout, writes } = plan;
+        if writes.iter().any(|write| matches!(write, Write::Target { .. })) {
+            // Cells are about to change hands: what they counted belongs to their owners until now.
+            self.sample();
+        }
+        self.allow_egress(&writes);
+        plan::apply(&writes, &mut self.parts.tables);
+        self.parts.layout = layout;
+        self.last_apply = started.elapsed();
+        self.situations.observe(&self.services, &self.parts.knowledge, SystemTime::now());
+        log::debug!("{} writes in {:?}, generation {}", writes.len(), self.last_apply, self.generation);
+    }
+
+    /// Interfaces that targets are reached by must be known to the program before the targets are.
+    fn allow_egress(&mut self, writes: &[Write]) {
+        for write in writes {
+            let Write::Target { target, .. } = write else { continue };
+            if target.egress != 0 && self.egress.insert(target.egress) {
+                if let Err(error) = self.parts.dataplane.allow_egress(target.egress) {
+                    log::error!("interface {} cannot be sent to from XDP: {error:#}", target.egress);
+                }
+            }
+        }
+    }
+
+    /// Reads the counters of all targets.
+    pub(super) fn sample(&mut self) {
+        let now = Instant::now();
+        let counters = match self.parts.dataplane.counters() {
+            Ok(counters) => counters,
+            Err(error) => return log::error!("cannot read the counters: {error:#}"),
+        };
+        let readings = self.parts.layout.owners().filter_map(|(cell, whose)| match counters.target(cell) {
+            Ok(count) => Some((cell, whose, count)),
+            Err(error) => {
+                log::error!("cannot read the counter of target {cell}: {error:#}");
+                None
+            }
+        });
+        let readings: Vec<(u32, Whose, _)> = readings.collect();
+        self.tally.take(readings, now);
+    }
+
+    /// How many backends there are, and how many of them take traffic.
+    pub(super) fn backends(&self) -> (u64, u64) {
+        let each = self.services.iter().flat_map(|s| s.backends.iter().map(move |b| (s, b)));
+        each.fold((0, 0), |(all, up), (service, backend)| {
+            let takes = plan::situation(&self.parts.knowledge, service, backend) == Situation::Up;
+            (all + 1, up + u64::from(takes))
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! What the agent knows about the world, for the planner: heartbeats, next hops, interfaces.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use crate::{
+    health::{self, Check, CheckKind},
+    model::{AdminState, Backend, Protocol, Service, ServicePort, Services},
+    netlink::{Resolution, Resolutions},
+    plan::{Availability, Facts, NextHop, TunnelSources},
+};
+
+/// The heartbeat of a backend of a service; `None` when it has none. Equal ones are shared: a host that fails leaves
+/// all services that check it the same way at once.
+pub(super) fn heartbeat(service: &Service, backend: &Backend) -> Option<health::Target> {
+    if backend.state == AdminState::Maint {
+        return None;
+    }
+    let check = service.check.clone().unwrap_or_else(|| default_check(service));
+    let port = match check.kind {
+        CheckKind::None => return None,
+        CheckKind::Ping => 0,
+        CheckKind::Tcp | CheckKind::Http(_) => {
+            check.port.or(backend.port).or(service.port.exact()).map_or(0, u16::from)
+        }
+    };
+    Some(health::Target { address: SocketAddr::new(backend.address, port), check })
+}
+
+/// What a service without a check of its own is checked by: a connection where there is a TCP port, else a ping.
+fn default_check(service: &Service) -> Check {
+    match (service.protocol, service.port) {
+        (Protocol::Tcp, ServicePort::Exact(_)) => Check::tcp(),
+        _ => Check::ping(),
+    }
+}
+
+/// All heartbeats that `services` want.
+pub(super) fn heartbeats(services: &Services) -> HashSet<health::Target> {
+    each(services).filter_map(|(service, backend)| heartbeat(service, backend)).collect()
+}
+
+/// All addresses that packets are sent to.
+pub(super) fn addresses(services: &Services) -> BTreeSet<IpAddr> {
+    each(services).map(|(_, backend)| backend.address).collect()
+}
+
+fn each(services: &Services) -> impl Iterator<Item = (&Service, &Backend)> {
+    services.iter().flat_map(|service| service.backends.iter().map(move |backend| (&**service, backend)))
+}
+
+/// The present knowledge.
+#[derive(Debug)]
+pub(super) struct Knowledge {
+    /// The last verdict on each heartbeat; absent before the first.
+    pub(super) verdicts: HashMap<health::Target, health::State>,
+    /// The next hop of each backend address.
+    pub(super) hops: Resolutions,
+    pub(super) sources: TunnelSources,
+    pub(super) only_interface: Option<u32>,
+}
+
+impl Facts for Knowledge {
+    fn availability(&self, service: &Service, backend: &Backend) -> Availability {
+        let Some(heartbeat) = heartbeat(service, backend) else { return Availability::Up };
+        match self.verdicts.get(&heartbeat) {
+            None | Some(health::State::Checking) => Availability::Checking,
+            Some(health::State::Up) => Availability::Up,
+            Some(health::State::Down) => Availability::Down,
+        }
+    }
+
+    fn next_hop(&self, address: IpAddr) -> Option<NextHop> {
+        let Resolution::Ok(hop) = self.hops.get(&address)? else { return None };
+        Some(NextHop {
+            interface: hop.interface,
+            destination_mac: hop.destination_mac,
+            source_mac: hop.source_mac,
+            mtu: hop.mtu,
+        })
+    }
+
+    fn tunnel_sources(&self) -> &TunnelSources {
+        &self.sources
+    }
+
+    fn only_interface(&self) -> Option<u32> {
+        self.only_interface
+    }
+}

@@ -1,0 +1,247 @@
+//! What the agent answers when it is asked.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lb_common::abi::{ABI_VERSION, Action, Count, Reason};
+
+use super::{actor::Actor, facts, handle::RequestError};
+use crate::{
+    api::view::{
+        BackendState, BackendView, ExplainView, InterfaceView, MapView, ReasonView, ServiceStats, ServiceView,
+        ServicesView, StatsView, StatusView, Totals,
+    },
+    dataplane::{Attached, Explained},
+    model::{Backend, Forwarder, Service},
+    netlink,
+    plan::{PoolKey, Situation, Whose},
+};
+
+impl Actor {
+    pub(super) fn services_view(&mut self) -> ServicesView {
+        self.sample();
+        let services = self.services.iter().map(|service| self.service_view(service)).collect();
+        ServicesView { generation: self.generation, services }
+    }
+
+    fn service_view(&self, service: &Service) -> ServiceView {
+        let backends: Vec<BackendView> =
+            service.backends.iter().map(|backend| self.backend_view(service, backend)).collect();
+        let sum = |of: fn(&BackendView) -> u64| backends.iter().map(of).sum();
+        ServiceView {
+            name: service.name.to_string(),
+            vips: service.vips.clone(),
+            protocol: service.protocol,
+            port: service.port,
+            forwarder: service.forwarder,
+            scheduler: service.scheduler,
+            affinity: service.affinity,
+            on_empty: service.on_empty,
+            check: service.check.clone(),
+            slots: self.pools(service).map(|pool| pool.slots() as u32).max().unwrap_or(0),
+            packets: sum(|b| b.packets),
+            bytes: sum(|b| b.bytes),
+            flows: sum(|b| b.flows),
+            backends,
+        }
+    }
+
+    fn backend_view(&self, service: &Service, backend: &Backend) -> BackendView {
+        let id = backend.id();
+        let figures = self.tally.of(&Whose { service: service.name.clone(), backend: id });
+        let Count { packets, bytes, flows, .. } = figures.total;
+        let [packets_per_second, bytes_per_second, flows_per_second] = figures.rates;
+        let (situation, since) =
+            self.situations.of(&service.name, id).unwrap_or((Situation::Checking, SystemTime::now()));
+        // A nat service has a pool for each family, and a backend is in one of them.
+        let share = self.pools(service).filter(|pool| pool.target(id).is_some()).map(|pool| {
+            let of = pool.slots().max(1) as f64;
+            pool.slots_of(id) as f64 / of
+        });
+        BackendView {
+            address: backend.address,
+            port: backend.port,
+            weight: backend.weight,
+            state: state(situation),
+            reason: self.reason(service, backend, situation),
+            since: since.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
+            share: share.sum(),
+            packets,
+            bytes,
+            flows,
+            packets_per_second,
+            bits_per_second: bytes_per_second * 8.0,
+            flows_per_second,
+        }
+    }
+
+    fn pools(&self, service: &Service) -> impl Iterator<Item = crate::plan::PoolView<'_>> {
+        let key = |v6_part| PoolKey { service: service.name.clone(), v6_part };
+        let parts = if service.forwarder == Forwarder::Nat { vec![key(false), key(true)] } else { vec![key(false)] };
+        parts.into_iter().filter_map(|key| self.parts.layout.pool(&key))
+    }
+
+    /// Why a backend stands where it stands; for one that is up, its last failure.
+    fn reason(&self, service: &Service, backend: &Backend, situation: Situation) -> Option<String> {
+        if situation == Situation::Unresolved {
+            return Some(match self.parts.knowledge.hops.get(&backend.address) {
+                Some(Err(why)) => why.clone(),
+                Some(Ok(_)) | None => format!("the way to {} is being looked up", backend.address),
+            });
+        }
+        let status = self.parts.engine.status(&facts::heartbeat(service, backend)?)?;
+        status.reason
+    }
+
+    pub(super) fn status_view(&self) -> StatusView {
+        let (backends, backends_up) = self.backends();
+        let (targets, slots) = self.parts.layout.used();
+        let capacity = self.parts.capacity;
+        let program_id = self.parts.dataplane.program_id().unwrap_or(0);
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi_version: ABI_VERSION,
+            pid: std::process::id(),
+            uptime_seconds: self.started.0.elapsed().as_secs_f64(),
+            generation: self.generation,
+            config: self.parts.config_path.clone(),
+            interfaces: self.parts.attached.iter().map(|attached| interface(attached, program_id)).collect(),
+            services: self.services.len() as u64,
+            backends,
+            backends_up,
+            targets_used: u64::from(targets),
+            targets_capacity: u64::from(capacity.targets),
+            slots_used: u64::from(slots),
+            slots_capacity: u64::from(capacity.slots),
+            map_bytes: self.map_bytes(),
+            last_apply_us: self.last_apply.as_micros() as u64,
+            hash_seed: format!("{:#018x}", self.parts.layout.control().seed),
+            warnings: self.warnings(),
+        }
+    }
+
+    fn map_bytes(&self) -> Vec<MapView> {
+        match self.parts.dataplane.memory() {
+            Ok(maps) => maps.into_iter().map(|(map, bytes)| MapView { map, bytes }).collect(),
+            Err(error) => {
+                log::error!("cannot ask the kernel about its maps: {error:#}");
+                Vec::new()
+            }
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = self.parts.attached.iter().flat_map(|a| a.warnings.clone()).collect();
+        let nat = |v6: bool| {
+            let nats = self.services.iter().filter(|s| s.forwarder == Forwarder::Nat);
+            nats.flat_map(|s| &s.vips).any(|vip| vip.is_ipv6() == v6)
+        };
+        for (v6, key) in [(false, "net.ipv4.ip_forward"), (true, "net.ipv6.conf.all.forwarding")] {
+            let off = |a: &&Attached| !netlink::forwarding_enabled(v6, &a.interface.name).unwrap_or(true);
+            if let Some(attached) = self.parts.attached.iter().find(off).filter(|_| nat(v6)) {
+                warnings.push(format!(
+                    "answers of nat backends are dropped as no-way-back: {} does not forward; run `sysctl -w {key}=1`",
+                    attached.interface.name
+                ));
+            }
+        }
+        warnings
+    }
+
+    pub(super) fn stats_view(&mut self) -> StatsView {
+        let ServicesView { generation, services } = self.services_view();
+        let services: Vec<ServiceStats> = services
+            .into_iter()
+            .map(|ServiceView { name, packets, bytes, flows, .. }| ServiceStats { name, packets, bytes, flows })
+            .collect();
+        let mut totals = Totals::default();
+        for service in &services {
+            totals.packets += service.packets;
+            totals.bytes += service.bytes;
+            totals.flows += service.flows;
+        }
+        let counters = self.parts.dataplane.counters();
+        let count = |reason: Reason| match reason {
+            // Counted with their targets.
+            Reason::Forwarded => totals.packets,
+            Reason::Returned => self.tally.returned(),
+            _ => counters.as_ref().ok().and_then(|c| c.reason(reason).ok()).unwrap_or(0),
+        };
+        let reasons = Reason::ALL.iter().map(|reason| ReasonView {
+            code: *reason as u32,
+            name: reason.name().to_owned(),
+            action: action_name(reason.action()).to_owned(),
+            meaning: reason.meaning().to_owned(),
+            packets: count(*reason),
+        });
+        StatsView { generation, reasons: reasons.collect(), services, totals }
+    }
+
+    pub(super) fn explain_view(&self, frame: &[u8], interface: Option<&str>) -> Result<ExplainView, RequestError> {
+        let attached = match interface {
+            None => self.parts.attached.first(),
+            Some(name) => self.parts.attached.iter().find(|a| a.interface.name == name),
+        };
+        let attached = attached.ok_or_else(|| {
+            let names: Vec<&str> = self.parts.attached.iter().map(|a| a.interface.name.as_str()).collect();
+            RequestError::Refused(format!("lb is not attached to that interface; it is to {}", names.join(", ")))
+        })?;
+        let explained = self
+            .parts
+            .dataplane
+            .explain(frame, attached.interface.index)
+            .map_err(|error| RequestError::Refused(format!("{error:#}")))?;
+        let Explained { reason, action, service, target, slot, frame: out } = explained;
+        let whose = target.and_then(|target| self.parts.layout.owner(target));
+        let service = service.and_then(|id| self.parts.layout.service(id));
+        Ok(ExplainView {
+            action: xdp_action_name(action).to_owned(),
+            reason: reason.name().to_owned(),
+            reason_code: reason as u32,
+            meaning: reason.meaning().to_owned(),
+            service: service.map(ToString::to_string),
+            backend: whose.map(|whose| whose.backend.to_string()),
+            slot,
+            interface: attached.interface.name.clone(),
+            in_hex: hex(frame),
+            out_hex: (reason.action() == Action::Send).then(|| hex(&out)),
+        })
+    }
+}
+
+fn interface(attached: &Attached, program_id: u32) -> InterfaceView {
+    InterfaceView {
+        name: attached.interface.name.clone(),
+        index: attached.interface.index,
+        mode: attached.mode,
+        driver: Some(attached.interface.driver.clone()),
+        program_id,
+    }
+}
+
+fn state(situation: Situation) -> BackendState {
+    match situation {
+        Situation::Up => BackendState::Up,
+        Situation::Down => BackendState::Down,
+        Situation::Checking => BackendState::Checking,
+        Situation::Unresolved => BackendState::Unresolved,
+        Situation::Drain => BackendState::Drain,
+        Situation::Maint => BackendState::Maint,
+    }
+}
+
+fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Pass => "pass",
+        Action::Drop => "drop",
+        Action::Send => "tx",
+    }
+}
+
+/// The kernel's `enum xdp_action`.
+fn xdp_action_name(action: u32) -> &'static str {
+    ["aborted", "drop", "pass", "tx", "redirect"].get(action as usize).copied().unwrap_or("unknown")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
