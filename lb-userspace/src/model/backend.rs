@@ -48,8 +48,10 @@ impl FromStr for BackendId {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self { address, port: None });
         }
+        let scoped = |a: &SocketAddr| matches!(a, SocketAddr::V6(v6) if v6.scope_id() != 0);
         text.parse::<SocketAddr>()
             .ok()
+            .filter(|a| !scoped(a))
             .and_then(|a| {
                 Some(Self {
                     address: a.ip(),

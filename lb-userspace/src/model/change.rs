@@ -1,6 +1,6 @@
 //! One change to the wish, as the CLI, the API and a reload express it.
 
-use super::{Backend, BackendId, BackendPatch, Service, ServiceName, ServicePatch};
+use super::{Backend, BackendId, BackendPatch, Service, ServiceName, ServicePatch, Services};
 
 /// A change; applied as a whole or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,5 +18,5 @@ pub enum Change {
     /// A backend goes.
     RemoveBackend(ServiceName, BackendId),
     /// Everything becomes what a configuration file says.
-    ReplaceAll(Vec<Service>),
+    ReplaceAll(Services),
 }

@@ -35,20 +35,28 @@ impl Invalid {
         self.path.insert(0, key);
         self
     }
+
+    /// The path as text, such as `service[0].port`; empty when it concerns the whole.
+    pub fn key(&self) -> String {
+        let mut text = String::new();
+        for key in &self.path {
+            match key {
+                Key::Name(name) if text.is_empty() => text.push_str(name),
+                Key::Name(name) => text.extend([".", name]),
+                Key::Index(index) => text.push_str(&format!("[{index}]")),
+            }
+        }
+        text
+    }
 }
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, key) in self.path.iter().enumerate() {
-            match key {
-                Key::Name(name) if i == 0 => write!(f, "{name}")?,
-                Key::Name(name) => write!(f, ".{name}")?,
-                Key::Index(index) => write!(f, "[{index}]")?,
-            }
+        let Self { path, message } = self;
+        if path.is_empty() {
+            write!(f, "{message}")
+        } else {
+            write!(f, "{}: {message}", self.key())
         }
-        if !self.path.is_empty() {
-            write!(f, ": ")?;
-        }
-        write!(f, "{}", self.message)
     }
 }

@@ -3,6 +3,8 @@
 //! Invariant: a [`Services`] value is always valid as a whole. Every constructor and every [`Change`] checks the
 //! rules before anything else sees the result, so the planner and the dataplane never meet a bad wish.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod backend;
 mod change;
 mod error;
@@ -23,3 +25,6 @@ pub const MAX_SERVICES: usize = 65_536;
 pub const MAX_VIPS: usize = 256;
 /// Most backends of one service: a slot has 15 bits for the backend, and one value says "none".
 pub const MAX_BACKENDS: usize = 32_766;
+
+#[cfg(test)]
+mod tests;

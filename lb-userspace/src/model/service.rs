@@ -147,17 +147,24 @@ macro_rules! display_words {
                 f.pad(match self { $(Self::$variant => $word),* })
             }
         }
+
+        impl $type {
+            /// Every word for it.
+            pub const WORDS: &[&str] = &[$($word),*];
+        }
+
         impl FromStr for $type {
             type Err = Invalid;
             fn from_str(text: &str) -> Result<Self, Invalid> {
                 match text {
                     $($word => Ok(Self::$variant),)*
-                    _ => Err(Invalid::new(format!("{text:?}: expected one of {}", [$($word),*].join(", ")))),
+                    _ => Err(Invalid::new(format!("{text:?}: expected one of {}", Self::WORDS.join(", ")))),
                 }
             }
         }
     )* };
 }
+
 display_words! {
     Protocol { Tcp => "tcp", Udp => "udp" }
     Forwarder { L2dsr => "l2dsr", Ipip => "ipip", Nat => "nat" }
@@ -351,7 +358,8 @@ fn check_unicast(address: IpAddr) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// The parts of a service that `set` may change; absent parts stay.
+/// The parts of a service that `set` may change; absent parts stay. A JSON merge patch (RFC 7396): `null` for a part
+/// that may be left out takes it back to its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServicePatch {
@@ -370,12 +378,27 @@ pub struct ServicePatch {
     /// New behaviour without usable backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_empty: Option<OnEmpty>,
-    /// New table size.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub slots: Option<u32>,
-    /// New check.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub check: Option<Check>,
+    /// New table size; `Some(None)`: by the number of backends.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub slots: Option<Option<u32>>,
+    /// New check, all of it; `Some(None)`: the one that fits the protocol.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub check: Option<Option<Check>>,
+}
+
+/// Tells a key that is `null` (`Some(None)`) from one that is absent (`None`).
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 impl ServicePatch {
@@ -389,14 +412,16 @@ impl ServicePatch {
             slots,
             check,
         } = self;
-        if let Some(vips) = vips {
-            service.vips = vips;
-        }
         service.forwarder = forwarder.unwrap_or(service.forwarder);
         service.scheduler = scheduler.unwrap_or(service.scheduler);
         service.affinity = affinity.unwrap_or(service.affinity);
         service.on_empty = on_empty.unwrap_or(service.on_empty);
-        service.slots = slots.or(service.slots);
-        service.check = check.or(service.check.take());
+        service.slots = slots.unwrap_or(service.slots);
+        if let Some(vips) = vips {
+            service.vips = vips;
+        }
+        if let Some(check) = check {
+            service.check = check;
+        }
     }
 }

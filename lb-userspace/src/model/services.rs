@@ -93,7 +93,7 @@ impl Services {
     /// What the change names and is not there (or is there already), or the rule that the result would break.
     pub fn after(&self, change: Change) -> Result<Self, ChangeError> {
         match change {
-            Change::ReplaceAll(list) => Ok(Self::new(list)?),
+            Change::ReplaceAll(services) => Ok(services),
             Change::RemoveService(name) => {
                 let mut next = self.clone();
                 next.0
@@ -180,21 +180,38 @@ fn backend_mut(service: &mut Service, id: BackendId) -> Result<&mut Backend, Cha
         .ok_or(ChangeError::NoBackend(name, id))
 }
 
-/// What may be held once: a VIP with its port, and a backend's port that `nat` answers come from.
-type Claim = (IpAddr, Protocol, Option<NonZeroU16>);
+/// What clients send to: it belongs to one service.
+type Front = (IpAddr, Protocol, Option<NonZeroU16>);
 
-/// Who holds it.
+/// What the services hold; a second holder of the same is refused.
 #[derive(Default)]
 struct Claims<'a> {
-    fronts: HashMap<Claim, &'a ServiceName>,
-    returns: HashMap<Claim, &'a ServiceName>,
+    fronts: HashMap<Front, &'a ServiceName>,
+    /// By backend host and protocol, then by the port that the answers come from (none: any port).
+    answers: HashMap<(IpAddr, Protocol), BTreeMap<Option<NonZeroU16>, Answer<'a>>>,
+}
+
+/// The answers of a backend reached by `nat`: its address and port must tell which VIP and port to restore.
+#[derive(Clone, Copy)]
+struct Answer<'a> {
+    holder: &'a ServiceName,
+    vip: IpAddr,
+    front: Option<NonZeroU16>,
+    back: Option<NonZeroU16>,
+}
+
+impl Answer<'_> {
+    /// Whether both restore the same, where one of them is for any port and the other for one.
+    fn agrees(&self, other: &Self) -> bool {
+        self.vip == other.vip && self.front == self.back && other.front == other.back
+    }
 }
 
 impl<'a> Claims<'a> {
     /// Refuses `service` when another one holds what it needs.
     fn check(&self, service: &Service) -> Result<(), Invalid> {
         for (i, front) in fronts(service).enumerate() {
-            if let Some(holder) = self.fronts.get(&front).filter(|holder| **holder != &service.name) {
+            if let Some(holder) = self.fronts.get(&front) {
                 let (vip, protocol, _) = front;
                 let message = format!(
                     "services {} and {holder} both claim {vip} {protocol} port {}: a VIP, protocol and port belong \
@@ -204,12 +221,13 @@ impl<'a> Claims<'a> {
                 return Err(Invalid::new(message).at(Key::Index(i)).at(Key::Name("vips")));
             }
         }
-        for (i, back) in returns(service) {
-            if let Some(holder) = self.returns.get(&back).filter(|holder| **holder != &service.name) {
+        for (i, host, answer) in answers(service) {
+            if let Some(other) = self.answers.get(&host).and_then(|held| ambiguous(held, &answer)) {
                 let message = format!(
-                    "services {} and {holder} both reach {} with the nat forwarder: its answers could not tell which \
-                     VIP to restore; let the backend listen on another port for one of them, or use l2dsr or ipip",
+                    "services {} and {} both reach {} with the nat forwarder: its answers could not tell which VIP \
+                     to restore; let the backend listen on another port for one of them, or use l2dsr or ipip",
                     service.name,
+                    other.holder,
                     service.backends[i].id()
                 );
                 return Err(Invalid::new(message).at(Key::Index(i)).at(Key::Name("backend")));
@@ -220,21 +238,49 @@ impl<'a> Claims<'a> {
 
     fn add(&mut self, service: &'a Service) {
         self.fronts
-            .extend(fronts(service).map(|claim| (claim, &service.name)));
-        self.returns
-            .extend(returns(service).map(|(_, claim)| (claim, &service.name)));
+            .extend(fronts(service).map(|front| (front, &service.name)));
+        for (_, host, answer) in answers(service) {
+            self.answers.entry(host).or_default().insert(answer.back, answer);
+        }
     }
 }
 
-fn fronts(service: &Service) -> impl Iterator<Item = Claim> {
+/// The holder, among those of one host, whose answers could be taken for `new` ones.
+fn ambiguous<'h, 'a>(
+    held: &'h BTreeMap<Option<NonZeroU16>, Answer<'a>>,
+    new: &Answer<'_>,
+) -> Option<&'h Answer<'a>> {
+    match new.back {
+        _ if held.contains_key(&new.back) => held.get(&new.back),
+        Some(_) => held.get(&None).filter(|any| !any.agrees(new)),
+        None => held.values().find(|one| !one.agrees(new)),
+    }
+}
+
+fn fronts(service: &Service) -> impl Iterator<Item = Front> {
     service
         .vips
         .iter()
         .map(|vip| (*vip, service.protocol, service.port.exact()))
 }
 
-fn returns(service: &Service) -> impl Iterator<Item = (usize, Claim)> {
+/// With the backend's position and its host.
+fn answers(service: &Service) -> impl Iterator<Item = (usize, (IpAddr, Protocol), Answer<'_>)> {
     let nat = service.forwarder == Forwarder::Nat;
     let backends = service.backends.iter().enumerate().filter(move |_| nat);
-    backends.map(|(i, b)| (i, (b.address, service.protocol, b.port.or(service.port.exact()))))
+    backends.filter_map(|(i, backend)| {
+        // A nat service has one VIP of each family that its backends have.
+        let vip = service
+            .vips
+            .iter()
+            .find(|vip| vip.is_ipv4() == backend.address.is_ipv4())?;
+        let front = service.port.exact();
+        let answer = Answer {
+            holder: &service.name,
+            vip: *vip,
+            front,
+            back: backend.port.or(front),
+        };
+        Some((i, (backend.address, service.protocol), answer))
+    })
 }

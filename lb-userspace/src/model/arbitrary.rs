@@ -1,0 +1,71 @@
+//! Any services, for property tests: from small pools of addresses and ports, so that they often collide.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use proptest::{collection::vec, option, prelude::*, sample::select};
+
+use super::*;
+
+/// A valid wish of up to eight services.
+pub(crate) fn services() -> impl Strategy<Value = Services> {
+    vec(service(), 0..8).prop_map(|list| {
+        let add =
+            |services: Services, service| services.after(Change::AddService(service)).unwrap_or(services);
+        list.into_iter().fold(Services::default(), add)
+    })
+}
+
+/// A service that may break rules.
+pub(crate) fn service() -> impl Strategy<Value = Service> {
+    let words = (
+        select(&[Protocol::Tcp, Protocol::Udp]),
+        select(&[Forwarder::L2dsr, Forwarder::Ipip, Forwarder::Nat]),
+        select(&[Affinity::Flow, Affinity::ClientIp]),
+        select(&[OnEmpty::Drop, OnEmpty::Pass]),
+        option::of(select(&[64u32, 4096, 65_536])),
+    );
+    (name(), vec(address(0), 1..3), port(), words, vec(backend(), 0..6)).prop_map(
+        |(name, vips, port, (protocol, forwarder, affinity, on_empty, slots), backends)| Service {
+            name,
+            vips,
+            protocol,
+            port: port.map_or(ServicePort::Any, ServicePort::Exact),
+            forwarder,
+            scheduler: Scheduler::Maglev,
+            affinity,
+            on_empty,
+            slots,
+            check: None,
+            backends,
+        },
+    )
+}
+
+/// A backend that may break rules.
+pub(crate) fn backend() -> impl Strategy<Value = Backend> {
+    let state = select(&[AdminState::Ready, AdminState::Drain, AdminState::Maint]);
+    (address(1), port(), any::<u16>(), state).prop_map(|(address, port, weight, state)| Backend {
+        address,
+        port,
+        weight,
+        state,
+    })
+}
+
+/// One of a few names.
+pub(crate) fn name() -> impl Strategy<Value = ServiceName> {
+    "[a-f]".prop_map(|name| name.parse().expect("a good name"))
+}
+
+/// One of a few ports.
+pub(crate) fn port() -> impl Strategy<Value = Option<std::num::NonZeroU16>> {
+    select(&[0u16, 80, 443]).prop_map(std::num::NonZeroU16::new)
+}
+
+/// One of a few addresses of a subnet.
+pub(crate) fn address(subnet: u8) -> impl Strategy<Value = std::net::IpAddr> {
+    (any::<bool>(), 1u8..6).prop_map(move |(v4, host)| match v4 {
+        true => Ipv4Addr::new(10, 0, subnet, host).into(),
+        false => Ipv6Addr::new(0x2001, 0xdb8, subnet.into(), 0, 0, 0, 0, host.into()).into(),
+    })
+}
