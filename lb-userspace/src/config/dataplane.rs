@@ -1,0 +1,183 @@
+//! The `[dataplane]` table: how the maps are sized, and what the program is told when it is loaded.
+//!
+//! Invariant: none of it changes while the agent runs; a new value takes effect at the next start.
+
+use std::{fmt, ops::RangeInclusive, str::FromStr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::model::{Invalid, Key};
+
+/// Sizes and constants of the dataplane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dataplane {
+    /// Seed of the flow hash; balancers that are to agree need the same. Absent: random at the first start, then kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_seed: Option<HashSeed>,
+    /// Most services.
+    pub max_services: u32,
+    /// Most targets; one is one backend of one service.
+    pub max_targets: u32,
+    /// Most slots, over the tables of all services.
+    pub max_slots: u32,
+    /// The outer source of an `ipip` packet to an IPv4 backend varies with the flow within this prefix.
+    #[serde(deserialize_with = "prefix")]
+    pub tunnel_source_v4: Ipv4Net,
+    /// The outer source of an `ipip` packet to an IPv6 backend varies with the flow within this prefix.
+    #[serde(deserialize_with = "prefix")]
+    pub tunnel_source_v6: Ipv6Net,
+}
+
+impl Default for Dataplane {
+    fn default() -> Self {
+        Self {
+            hash_seed: None,
+            max_services: 4_096,
+            max_targets: 16_384,
+            max_slots: 8_388_608,
+            tunnel_source_v4: Ipv4Net::new_assert([172, 16, 0, 0].into(), 16),
+            tunnel_source_v6: Ipv6Net::new_assert([0x100, 0, 0, 0, 0, 0, 0, 0].into(), 64),
+        }
+    }
+}
+
+impl Dataplane {
+    /// What `max_services` may be.
+    pub const SERVICES: RangeInclusive<u32> = 1..=65_536;
+    /// What `max_targets` may be.
+    pub const TARGETS: RangeInclusive<u32> = 1..=1_048_576;
+    /// What `max_slots` may be: from one largest table to 512 MiB of them.
+    pub const SLOTS: RangeInclusive<u32> = 65_536..=268_435_456;
+
+    /// Checks every rule of this table.
+    ///
+    /// # Errors
+    /// The first rule that is broken, with its key.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        let Self {
+            hash_seed: _,
+            max_services,
+            max_targets,
+            max_slots,
+            tunnel_source_v4,
+            tunnel_source_v6,
+        } = self;
+        within("max_services", *max_services, &Self::SERVICES)?;
+        within("max_targets", *max_targets, &Self::TARGETS)?;
+        within("max_slots", *max_slots, &Self::SLOTS)?;
+        let (v4, v6) = (tunnel_source_v4, tunnel_source_v6);
+        outer_source(
+            "tunnel_source_v4",
+            v4,
+            v4.trunc(),
+            v4.prefix_len() >= 8,
+            v4.network().is_multicast(),
+        )?;
+        outer_source(
+            "tunnel_source_v6",
+            v6,
+            v6.trunc(),
+            v6.prefix_len() >= 32,
+            v6.network().is_multicast(),
+        )
+    }
+}
+
+fn within(key: &'static str, value: u32, range: &RangeInclusive<u32>) -> Result<(), Invalid> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (min, max) = (range.start(), range.end());
+    Err(Invalid::new(format!("{value}: expected a whole number from {min} to {max}")).at(Key::Name(key)))
+}
+
+fn outer_source<N: PartialEq + fmt::Display>(
+    key: &'static str,
+    given: &N,
+    trunc: N,
+    narrow: bool,
+    multicast: bool,
+) -> Result<(), Invalid> {
+    let wrong = if *given != trunc {
+        format!("{given} has address bits beyond its prefix: did you mean {trunc}?")
+    } else if !narrow {
+        format!("{given} is too wide: expected at least /8 for IPv4 and /32 for IPv6")
+    } else if multicast {
+        format!("{given} is multicast: expected unicast source addresses")
+    } else {
+        return Ok(());
+    };
+    Err(Invalid::new(wrong).at(Key::Name(key)))
+}
+
+fn prefix<'de, N: FromStr, D: Deserializer<'de>>(deserializer: D) -> Result<N, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        let example = if std::any::type_name::<N>().contains("4") {
+            "172.16.0.0/16"
+        } else {
+            "100::/64"
+        };
+        serde::de::Error::custom(format!("{text:?}: expected a prefix such as {example}"))
+    })
+}
+
+/// The seed of the flow hash: 64 bits, written as `0x` and up to 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashSeed(pub u64);
+
+const SEED_EXPECTED: &str = "expected \"0x\" and 1 to 16 hexadecimal digits";
+
+impl FromStr for HashSeed {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+        digits
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+            .map(Self)
+            .ok_or_else(|| Invalid::new(format!("{text:?}: {SEED_EXPECTED}")))
+    }
+}
+
+impl fmt::Display for HashSeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#018x}", self.0)
+    }
+}
+
+impl Serialize for HashSeed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HashSeed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = HashSeed;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string of \"0x\" and 1 to 16 hexadecimal digits, or a whole number from 0")
+            }
+
+            fn visit_u64<E>(self, seed: u64) -> Result<HashSeed, E> {
+                Ok(HashSeed(seed))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, seed: i64) -> Result<HashSeed, E> {
+                let negative = |_| E::custom(format!("{seed}: expected a whole number from 0"));
+                u64::try_from(seed).map(HashSeed).map_err(negative)
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<HashSeed, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}

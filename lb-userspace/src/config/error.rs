@@ -1,0 +1,146 @@
+//! What is wrong with a configuration file, and where.
+//!
+//! Invariant: the shown part of the file is short and printable, whatever the file holds.
+
+use std::{
+    fmt,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use super::{explained, locate::Document};
+use crate::model::Invalid;
+
+/// Why a configuration file was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// Where in it; absent when it could not be read at all.
+    pub place: Option<Place>,
+    /// What is wrong, and what was expected.
+    pub message: String,
+}
+
+/// A place in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+    /// The key, such as `service[0].port`; empty when no key was found there.
+    pub key: String,
+    /// The part of the line that is shown.
+    excerpt: String,
+    /// Where in the excerpt the caret begins.
+    caret: usize,
+    /// How many carets.
+    carets: usize,
+}
+
+impl ConfigError {
+    pub(super) fn file(path: &Path, message: String) -> Self {
+        Self {
+            file: path.to_owned(),
+            place: None,
+            message,
+        }
+    }
+
+    pub(super) fn from_toml(path: &Path, document: &Document<'_>, error: &toml::de::Error) -> Self {
+        let span = document.clamped(error.span().unwrap_or(0..0));
+        let key = key_of(document, &span, error.message());
+        let message = explained(error.message().lines().collect::<Vec<_>>().join(": ").as_str());
+        Self {
+            file: path.to_owned(),
+            place: Some(Place::new(document.text, span, key)),
+            message,
+        }
+    }
+
+    pub(super) fn from_rule(path: &Path, document: &Document<'_>, invalid: &Invalid) -> Self {
+        let place = Place::new(document.text, document.span_of(&invalid.path), invalid.key());
+        Self {
+            file: path.to_owned(),
+            place: Some(place),
+            message: invalid.message.clone(),
+        }
+    }
+}
+
+/// The key that an error of the parser is about.
+fn key_of(document: &Document<'_>, span: &Range<usize>, message: &str) -> String {
+    let key = document.key_at(span);
+    let missing = message
+        .strip_prefix("missing field `")
+        .and_then(|rest| rest.split('`').next());
+    let marked = &document.text[span.clone()];
+    match missing {
+        Some(missing) if key.is_empty() => missing.to_owned(),
+        Some(missing) => format!("{key}.{missing}"),
+        // A key that is given twice stands in the document once, elsewhere.
+        None if key.is_empty() && message == "duplicate key" => marked.trim().to_owned(),
+        None => key,
+    }
+}
+
+impl Place {
+    /// Most characters of a line that are shown.
+    const WIDTH: usize = 100;
+
+    fn new(text: &str, span: Range<usize>, key: String) -> Self {
+        let start = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
+        let line = text[..start].matches('\n').count() + 1;
+        let before = text[start..span.start].chars().count();
+        let skipped = before.saturating_sub(Self::WIDTH / 2);
+        let end = text[start..]
+            .find(['\n', '\r'])
+            .map_or(text.len(), |len| start + len);
+        let printable = |c: char| if c.is_control() { ' ' } else { c };
+        let excerpt: String = text[start..end]
+            .chars()
+            .skip(skipped)
+            .take(Self::WIDTH)
+            .map(printable)
+            .collect();
+        let marked = text[span.start..span.end.min(end).max(span.start)]
+            .chars()
+            .count();
+        let caret = before - skipped;
+        let carets = marked.clamp(1, (Self::WIDTH - caret).max(1));
+        Self {
+            line,
+            column: before + 1,
+            key,
+            excerpt,
+            caret,
+            carets,
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, place, message } = self;
+        let file = file.display();
+        let Some(Place {
+            line,
+            column,
+            key,
+            excerpt,
+            caret,
+            carets,
+        }) = place
+        else {
+            return write!(f, "{file}: {message}");
+        };
+        let colon = if key.is_empty() { "" } else { ": " };
+        writeln!(f, "{file}:{line}:{column}: {key}{colon}{message}")?;
+        let margin = line.to_string().len();
+        writeln!(f, "{line} | {excerpt}")?;
+        write!(f, "{:margin$} | {:caret$}{:^>carets$}", "", "", "")
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,94 @@
+//! From a key to its place in the file, and back.
+//!
+//! Invariant: every answer is a span within the text, so that errors can be cut out of it without a further check.
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::model::Key;
+
+/// A parsed file with its text.
+pub(super) struct Document<'a> {
+    pub(super) text: &'a str,
+    root: &'a DeTable<'a>,
+}
+
+impl<'a> Document<'a> {
+    pub(super) fn new(text: &'a str, root: &'a DeTable<'a>) -> Self {
+        Self { text, root }
+    }
+
+    /// Where the value at `path` stands; for a key that is not there, where its table begins.
+    pub(super) fn span_of(&self, path: &[Key]) -> Range<usize> {
+        let mut span = 0..0;
+        let mut table = Some(self.root);
+        let mut array = None;
+        for key in path {
+            let next = match key {
+                Key::Name(name) => table
+                    .and_then(|t| t.iter().find(|(key, _)| key.get_ref() == name))
+                    .map(|(_, value)| value),
+                Key::Index(index) => array.and_then(|a: &'a toml::de::DeArray<'a>| a.get(*index)),
+            };
+            let Some(value) = next else { break };
+            span = value.span();
+            table = value.get_ref().as_table();
+            array = value.get_ref().as_array();
+        }
+        self.clamped(span)
+    }
+
+    /// The key whose name or value is the smallest to hold all of `span`, written `service[0].port`.
+    pub(super) fn key_at(&self, span: &Range<usize>) -> String {
+        let mut search = Search { span, best: None };
+        search.table(self.root, "");
+        search.best.map(|(_, key)| key).unwrap_or_default()
+    }
+
+    /// `span` cut to the text and to whole characters.
+    pub(super) fn clamped(&self, span: Range<usize>) -> Range<usize> {
+        let start = self.text.floor_char_boundary(span.start);
+        let end = self.text.floor_char_boundary(span.end).max(start);
+        start..end
+    }
+}
+
+struct Search<'a> {
+    span: &'a Range<usize>,
+    best: Option<(usize, String)>,
+}
+
+impl Search<'_> {
+    fn table(&mut self, table: &DeTable<'_>, path: &str) {
+        for (key, value) in table {
+            let dot = if path.is_empty() { "" } else { "." };
+            let path = format!("{path}{dot}{}", key.get_ref());
+            self.consider(&key.span(), &path);
+            self.consider(&value.span(), &path);
+            self.value(value.get_ref(), &path);
+        }
+    }
+
+    fn value(&mut self, value: &DeValue<'_>, path: &str) {
+        match value {
+            DeValue::Table(table) => self.table(table, path),
+            DeValue::Array(array) => {
+                for (i, value) in array.iter().enumerate() {
+                    let path = format!("{path}[{i}]");
+                    self.consider(&value.span(), &path);
+                    self.value(value.get_ref(), &path);
+                }
+            }
+            _ => (),
+        }
+    }
+
+    fn consider(&mut self, found: &Range<usize>, path: &str) {
+        let holds = found.start <= self.span.start && self.span.end <= found.end;
+        // Of equal spans the later one is the deeper one: a table of one header has its span.
+        if holds && self.best.as_ref().is_none_or(|(len, _)| found.len() <= *len) {
+            self.best = Some((found.len(), path.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The configuration file.
+//!
+//! Invariant: a [`Config`] is valid as a whole. A file with any error yields no `Config`, only a [`ConfigError`] that
+//! names the line and the key, so that a bad file changes nothing.
+
+mod dataplane;
+mod error;
+mod locate;
+mod words;
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+use toml::de::{DeTable, Deserializer};
+
+pub use dataplane::{Dataplane, HashSeed};
+pub use error::ConfigError;
+pub(crate) use words::explained;
+
+use crate::model::{Invalid, Key, Service, Services};
+use locate::Document;
+
+/// What a configuration file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The services that are wanted.
+    pub services: Services,
+    /// How the dataplane is sized.
+    pub dataplane: Dataplane,
+}
+
+/// The file's own shape.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Root {
+    #[serde(default)]
+    dataplane: Dataplane,
+    #[serde(default, rename = "service")]
+    services: Vec<Service>,
+}
+
+impl Config {
+    /// Largest file that is read, in bytes.
+    pub const MAX_BYTES: u64 = 64 << 20;
+
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// Why it cannot be read, or its first mistake with line and key.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = read(path).map_err(|message| ConfigError::file(path, message))?;
+        Self::parse(&text, path)
+    }
+
+    /// The configuration that `text` spells out; `path` only names it in errors.
+    ///
+    /// # Errors
+    /// The first mistake with line and key.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let (table, syntax) = DeTable::parse_recoverable(text);
+        let document = Document::new(text, table.get_ref());
+        if let Some(error) = syntax.first() {
+            return Err(ConfigError::from_toml(path, &document, error));
+        }
+        let root = Root::deserialize(Deserializer::from(table.clone()))
+            .map_err(|error| ConfigError::from_toml(path, &document, &error))?;
+        Self::checked(root).map_err(|invalid| ConfigError::from_rule(path, &document, &invalid))
+    }
+
+    fn checked(Root { dataplane, services }: Root) -> Result<Self, Invalid> {
+        dataplane.validate().map_err(|e| e.at(Key::Name("dataplane")))?;
+        let config = Self {
+            services: Services::new(services)?,
+            dataplane,
+        };
+        config.check_capacity()?;
+        Ok(config)
+    }
+
+    fn check_capacity(&self) -> Result<(), Invalid> {
+        let services = self.services.len();
+        let targets: usize = self.services.iter().map(|service| service.backends.len()).sum();
+        let Dataplane {
+            max_services,
+            max_targets,
+            ..
+        } = self.dataplane;
+        let used = [
+            ("max_services", services, max_services, "services"),
+            ("max_targets", targets, max_targets, "backends of services"),
+        ];
+        for (key, count, limit, what) in used {
+            if u32::try_from(count).is_ok_and(|count| count <= limit) {
+                continue;
+            }
+            let message =
+                format!("the file has {count} {what}, but the dataplane is sized for {limit}: raise it");
+            return Err(Invalid::new(message)
+                .at(Key::Name(key))
+                .at(Key::Name("dataplane")));
+        }
+        Ok(())
+    }
+
+    /// The file that says this.
+    ///
+    /// # Errors
+    /// Nothing that can be met: every value has a form in TOML.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        let services = self
+            .services
+            .iter()
+            .map(|service| Service::clone(service))
+            .collect();
+        toml::to_string(&Root {
+            dataplane: self.dataplane.clone(),
+            services,
+        })
+    }
+}
+
+/// The text of a regular file of bearable size, or what is wrong with it.
+fn read(path: &Path) -> Result<String, String> {
+    // Without O_NONBLOCK, opening a named pipe would hang the agent at a reload.
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path);
+    let file = opened.map_err(|error| cannot_read(&error))?;
+    let metadata = file.metadata().map_err(|error| cannot_read(&error))?;
+    if !metadata.is_file() {
+        let found = if metadata.is_dir() {
+            "a directory"
+        } else {
+            "no regular file"
+        };
+        return Err(format!("this is {found}: expected a TOML file"));
+    }
+    let bytes = read_bytes(&file).map_err(|error| cannot_read(&error))?;
+    if bytes.len() as u64 > Config::MAX_BYTES {
+        return Err(format!(
+            "the file has more than {} MiB, the most that is read",
+            Config::MAX_BYTES >> 20
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..good]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1;
+        format!("line {line} has bytes that are no UTF-8: save the file as UTF-8")
+    })
+}
+
+fn read_bytes(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(Config::MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn cannot_read(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file: check the path".into(),
+        io::ErrorKind::PermissionDenied => "permission denied: this user may not read the file".into(),
+        _ => format!("cannot read it: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

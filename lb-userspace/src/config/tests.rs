@@ -1,0 +1,340 @@
+//! What a bad file is answered with, and that a good one survives the round trip.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::arbitrary;
+
+const SERVICE: &str = r#"
+[[service]]
+name = "web"
+vips = ["10.0.0.1"]
+protocol = "tcp"
+port = 80
+forwarder = "ipip"
+"#;
+const BACKEND: &str = "[[service.backend]]\naddress = \"10.0.0.5\"\n";
+
+/// A file with one service, one backend and some further lines.
+fn with(lines: &str) -> String {
+    format!("{SERVICE}{BACKEND}{lines}\n")
+}
+
+/// The error's place and text, from a file that must be refused.
+fn refusal(text: &str) -> ConfigError {
+    Config::parse(text, Path::new("lb.toml")).expect_err("the file must be refused")
+}
+
+/// (what the file holds, line of the error, key, a part of the message)
+fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
+    let service = |from: &str, to: &str| SERVICE.replace(from, to);
+    vec![
+        // Syntax.
+        ("[[service]\n".into(), 1, "", "expected `]`"),
+        ("a = \n".into(), 1, "a", "expected"),
+        (
+            format!("{BACKEND}address = \"10.0.0.6\"\n"),
+            3,
+            "address",
+            "duplicate key",
+        ),
+        (format!("x = {}", "[".repeat(100_000)), 1, "", "recurse"),
+        (format!("x = {}", "{a=".repeat(100_000)), 1, "", "recurse"),
+        // Unknown keys and words.
+        ("services = 3\n".into(), 1, "services", "did you mean `service`?"),
+        (
+            "[dataplane]\nmax_servces = 3\n".into(),
+            2,
+            "dataplane.max_servces",
+            "did you mean `max_services`?",
+        ),
+        (
+            format!("{SERVICE}schedular = \"maglev\""),
+            8,
+            "service[0].schedular",
+            "did you mean `scheduler`?",
+        ),
+        (
+            format!("{SERVICE}affinity = \"client_ip\""),
+            8,
+            "service[0].affinity",
+            "did you mean `client-ip`?",
+        ),
+        (
+            with("wieght = 4"),
+            10,
+            "service[0].backend[0].wieght",
+            "did you mean `weight`?",
+        ),
+        (
+            with("state = \"up\""),
+            10,
+            "service[0].backend[0].state",
+            "`ready`, `drain`, `maint`",
+        ),
+        // Types.
+        (
+            "[dataplane]\nmax_services = \"x\"".into(),
+            2,
+            "dataplane.max_services",
+            "expected a whole number from 0",
+        ),
+        (
+            "[dataplane]\nhash_seed = -1".into(),
+            2,
+            "dataplane.hash_seed",
+            "expected a whole number from 0",
+        ),
+        (
+            "[dataplane]\nhash_seed = \"12\"".into(),
+            2,
+            "dataplane.hash_seed",
+            "\"0x\" and 1 to 16",
+        ),
+        (
+            "[dataplane]\nhash_seed = true".into(),
+            2,
+            "dataplane.hash_seed",
+            "\"0x\" and 1 to 16",
+        ),
+        (
+            "[dataplane]\ntunnel_source_v4 = \"::/64\"".into(),
+            2,
+            "dataplane.tunnel_source_v4",
+            "172.16.0.0/16",
+        ),
+        (
+            "[dataplane]\ntunnel_source_v6 = 5".into(),
+            2,
+            "dataplane.tunnel_source_v6",
+            "expected a string",
+        ),
+        ("[service]\nname = 3\n".into(), 1, "service", "[[service]]"),
+        ("[[service]]\n".into(), 1, "service[0].name", "missing key `name`"),
+        (
+            service("port = 80\n", ""),
+            2,
+            "service[0].port",
+            "missing key `port`",
+        ),
+        (service("80", "70000"), 6, "service[0].port", "1 to 65535"),
+        (service("80", "0"), 6, "service[0].port", "1 to 65535"),
+        (service("80", "-1"), 6, "service[0].port", "1 to 65535"),
+        (service("80", "\"http\""), 6, "service[0].port", "\"any\""),
+        (
+            service("10.0.0.1", "10.0.0.256"),
+            4,
+            "service[0].vips[0]",
+            "no IP address",
+        ),
+        (
+            service("[\"10.0.0.1\"]", "\"10.0.0.1\""),
+            4,
+            "service[0].vips",
+            "in brackets",
+        ),
+        (service("web", "we b"), 3, "service[0].name", "a-z A-Z 0-9"),
+        (
+            with("weight = 70000"),
+            10,
+            "service[0].backend[0].weight",
+            "from 0 to 65535",
+        ),
+        (
+            with("weight = 1.5"),
+            10,
+            "service[0].backend[0].weight",
+            "from 0 to 65535",
+        ),
+        (
+            with("port = 0"),
+            10,
+            "service[0].backend[0].port",
+            "from 1 to 65535",
+        ),
+        // Rules.
+        (
+            "[dataplane]\nmax_services = 0".into(),
+            2,
+            "dataplane.max_services",
+            "from 1 to 65536",
+        ),
+        (
+            "[dataplane]\nmax_targets = 9000000".into(),
+            2,
+            "dataplane.max_targets",
+            "from 1 to 1048576",
+        ),
+        (
+            "[dataplane]\nmax_slots = 1".into(),
+            2,
+            "dataplane.max_slots",
+            "from 65536",
+        ),
+        (
+            "[dataplane]\ntunnel_source_v4 = \"10.1.0.0/8\"".into(),
+            2,
+            "dataplane.tunnel_source_v4",
+            "did you mean 10.0.0.0/8?",
+        ),
+        (
+            "[dataplane]\ntunnel_source_v6 = \"::/0\"".into(),
+            2,
+            "dataplane.tunnel_source_v6",
+            "too wide",
+        ),
+        (
+            format!(
+                "{}\n[dataplane]\nmax_targets = 1",
+                with(&BACKEND.replace(".5", ".6"))
+            ),
+            14,
+            "dataplane.max_targets",
+            "has 2 backends",
+        ),
+        (
+            service("\"10.0.0.1\"", ""),
+            4,
+            "service[0].vips",
+            "expected 1 to 256",
+        ),
+        (
+            service("10.0.0.1", "127.0.0.1"),
+            4,
+            "service[0].vips[0]",
+            "unicast",
+        ),
+        (
+            format!("{SERVICE}{SERVICE}"),
+            10,
+            "service[1].name",
+            "names an earlier service",
+        ),
+        (
+            format!("{SERVICE}{}", service("web", "web2")),
+            11,
+            "service[1].vips[0]",
+            "both claim 10.0.0.1",
+        ),
+        (
+            format!("{SERVICE}slots = 100"),
+            8,
+            "service[0].slots",
+            "power of two",
+        ),
+        (
+            with("port = 8080"),
+            10,
+            "service[0].backend[0].port",
+            "only the nat forwarder",
+        ),
+        (with(BACKEND), 11, "service[0].backend[1].address", "listed twice"),
+        (
+            with("").replace("0.5", "0.1"),
+            9,
+            "service[0].backend[0].address",
+            "is a VIP",
+        ),
+    ]
+}
+
+#[test]
+fn names_line_key_and_expectation() {
+    for (text, line, key, message) in bad_files() {
+        let error = refusal(&text);
+        let shown = error.to_string();
+        let place = error.place.as_ref().expect("the place is known");
+        assert_eq!((place.line, place.key.as_str()), (line, key), "{shown}");
+        assert!(error.message.contains(message), "{message:?} is not in:\n{shown}");
+        assert!(
+            shown.starts_with(&format!("lb.toml:{line}:{}: ", place.column)),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn points_at_the_place() {
+    let shown = refusal(&with("weight = 70000")).to_string();
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(lines[1..], ["10 | weight = 70000", "   |          ^^^^^"]);
+}
+
+#[test]
+fn shows_little_of_a_long_line() {
+    let shown = refusal(&format!("x = \"{}\"", "\u{1b}é".repeat(50_000))).to_string();
+    assert!(shown.len() < 1_000 && !shown.contains('\u{1b}'), "{shown}");
+}
+
+#[test]
+fn refuses_what_is_no_readable_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
+    let message = |name: &str| Config::load(&path(name)).expect_err("refused").to_string();
+    assert!(message("none.toml").contains("no such file"));
+    assert!(message(".").contains("a directory"));
+    std::fs::write(path("bytes.toml"), b"# one\n# two\xff\n").expect("written");
+    assert!(message("bytes.toml").contains("line 2 has bytes that are no UTF-8"));
+    let huge = File::create(path("huge.toml")).expect("created");
+    huge.set_len(Config::MAX_BYTES + 1).expect("grown");
+    assert!(message("huge.toml").contains("more than 64 MiB"));
+    nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    assert!(message("pipe").contains("no regular file"));
+}
+
+#[test]
+fn an_empty_file_means_the_defaults() {
+    assert_eq!(Config::parse("", Path::new("lb.toml")), Ok(Config::default()));
+}
+
+proptest! {
+    #[test]
+    fn survives_the_round_trip(services in arbitrary::services(), dataplane in dataplane()) {
+        let config = Config { services, dataplane };
+        let text = config.to_toml().expect("every value has a form in TOML");
+        prop_assert_eq!(Config::parse(&text, Path::new("lb.toml")), Ok(config));
+    }
+
+    #[test]
+    fn any_text_gets_an_answer(text in "\\PC{0,200}") {
+        let _ = Config::parse(&text, Path::new("lb.toml")).map_err(|error| error.to_string());
+    }
+
+    #[test]
+    fn any_damage_gets_an_answer(cut in 0usize..200, insert in "[\\PC\\n]{0,5}", skip in 0usize..5) {
+        let good = with("weight = 5");
+        let damaged: String =
+            good.chars().take(cut).chain(insert.chars()).chain(good.chars().skip(cut + skip)).collect();
+        if let Err(error) = Config::parse(&damaged, Path::new("lb.toml")) {
+            let line = error.place.as_ref().expect("the place is known").line;
+            prop_assert!(line <= damaged.lines().count() + 1, "{}", error);
+        }
+    }
+}
+
+fn dataplane() -> impl Strategy<Value = Dataplane> {
+    (
+        proptest::option::of(any::<u64>().prop_map(HashSeed)),
+        Dataplane::SERVICES,
+        Dataplane::TARGETS,
+        Dataplane::SLOTS,
+        (any::<[u8; 3]>(), 8u8..=24),
+        (any::<[u16; 4]>(), 32u8..=64),
+    )
+        .prop_map(
+            |(hash_seed, max_services, max_targets, max_slots, (v4, len4), (v6, len6))| Dataplane {
+                hash_seed,
+                // The services that the round trip is tried with must fit.
+                max_services: max_services.max(1_000),
+                max_targets: max_targets.max(1_000),
+                max_slots,
+                tunnel_source_v4: ipnet::Ipv4Net::new_assert([v4[0] % 223, v4[1], v4[2], 0].into(), len4)
+                    .trunc(),
+                tunnel_source_v6: ipnet::Ipv6Net::new_assert(
+                    [v6[0] & 0xfeff, v6[1], v6[2], v6[3], 0, 0, 0, 0].into(),
+                    len6,
+                )
+                .trunc(),
+            },
+        )
+}
