@@ -1,3 +1,18 @@
-//! The agent's local HTTP and JSON interface on a unix socket.
+//! The agent's local HTTP and JSON interface on a unix socket, both ends of it.
+//!
+//! Invariant: whatever arrives is answered with JSON and a fitting status; nothing a client sends ends the agent.
 
+mod body;
+pub mod client;
+mod error;
+pub mod packet;
+mod routes;
+mod server;
+mod socket;
 pub mod view;
+
+pub use server::serve;
+pub use socket::{ApiSocket, SocketError};
+
+#[cfg(test)]
+mod tests;

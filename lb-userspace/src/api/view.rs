@@ -202,6 +202,8 @@ pub struct MapView {
 /// All counters of the dataplane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatsView {
+    /// The generation they were read at.
+    pub generation: u64,
     /// One line for each way out of the dataplane.
     pub reasons: Vec<ReasonView>,
     /// One line for each service.

@@ -188,7 +188,7 @@ fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
                 "{}\n[dataplane]\nmax_targets = 1",
                 with(&BACKEND.replace(".5", ".6"))
             ),
-            14,
+            15,
             "dataplane.max_targets",
             "has 2 backends",
         ),

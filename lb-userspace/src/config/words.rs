@@ -30,7 +30,7 @@ const WORDS: &[(&str, &str)] = &[
 ];
 
 /// How alike two words are that may be meant for each other, from 0 to 1.
-const ALIKE: f64 = 0.75;
+const ALIKE: f64 = 0.6;
 
 /// `message` in plain words; where it names an unknown word, with the known one that is most like it.
 pub(crate) fn explained(message: &str) -> String {
@@ -58,7 +58,7 @@ fn guess(message: &str) -> Option<&str> {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = quoted.next()?.to_ascii_lowercase();
     quoted
-        .map(|known| (strsim::jaro_winkler(&unknown, known), known))
+        .map(|known| (strsim::normalized_damerau_levenshtein(&unknown, known), known))
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, known)| known)

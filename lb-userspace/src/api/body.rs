@@ -1,0 +1,108 @@
+//! What a request carries besides its path: the JSON body and the generation it was made for.
+//!
+//! Invariant: a body is read up to [`MAX_BODY`] bytes and no further.
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+use crate::config::explained;
+
+/// Largest body, in bytes.
+pub(super) const MAX_BODY: usize = 1 << 20;
+
+/// A JSON body of the shape `T`.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        check_content_type(request.headers())?;
+        let bytes = match Limited::new(request.into_body(), MAX_BODY).collect().await {
+            Ok(collected) => collected.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => {
+                let message = format!("the body has more than {MAX_BODY} bytes: send less at a time");
+                return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
+            }
+            Err(error) => return Err(ApiError::bad_request(format!("the body broke off: {error}"))),
+        };
+        parse(&bytes).map(Self)
+    }
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let essence = value
+        .to_str()
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let message = "expected a JSON body: send it with `Content-Type: application/json`";
+    Err(ApiError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        message,
+    ))
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let bad = |text: String| ApiError::new(StatusCode::BAD_REQUEST, "bad_json", text);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let key = error.path().to_string();
+        let key = if key == "." {
+            String::new()
+        } else {
+            format!("{key}: ")
+        };
+        bad(format!("{key}{}", placed(error.inner())))
+    })?;
+    deserializer.end().map_err(|error| bad(placed(&error)))?;
+    Ok(value)
+}
+
+/// serde_json's message in plain words, with the place in front.
+fn placed(error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    let text = error.to_string();
+    let message = text
+        .strip_suffix(&format!(" at line {line} column {column}"))
+        .unwrap_or(&text);
+    format!("line {line} column {column}: {}", explained(message))
+}
+
+/// The generation of the `If-Match` header; the write is refused when another one is in force.
+pub(super) struct IfMatch(pub(super) Option<u64>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let Some(value) = parts.headers.get(header::IF_MATCH) else {
+            return Ok(Self(None));
+        };
+        let text = value.to_str().unwrap_or_default().trim();
+        if text == "*" {
+            return Ok(Self(None));
+        }
+        let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        let generation = unquoted.unwrap_or(text).parse().map_err(|_| {
+            ApiError::bad_request(
+                "expected `If-Match: \"GENERATION\"` with the number that a read or write gave",
+            )
+        })?;
+        Ok(Self(Some(generation)))
+    }
+}

@@ -1,0 +1,313 @@
+//! The other end of the API: what the command line asks the agent with.
+//!
+//! Invariant: an error tells the operator what to do next.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Method, Request, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+
+use super::{
+    error::{ErrorBody, ErrorText},
+    packet::ExplainRequest,
+    view::{ExplainView, ServicesView, StatsView, StatusView},
+};
+use crate::{
+    agent::Applied,
+    model::{Backend, BackendId, BackendPatch, Service, ServiceName, ServicePatch},
+};
+
+/// Why the agent did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers on the socket.
+    #[error("{0}")]
+    NoAgent(String),
+    /// The generation has moved.
+    #[error("{0}")]
+    Conflict(String),
+    /// The agent refused.
+    #[error("{message}")]
+    Refused {
+        /// The API's code for it.
+        code: String,
+        /// What the agent says.
+        message: String,
+    },
+    /// The answer makes no sense.
+    #[error("the agent's answer cannot be read: {0}; do `lb` and the agent have the same version?")]
+    Answer(String),
+}
+
+/// The agent behind a socket.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// Longest answer that is read, in bytes.
+    const MAX_ANSWER: usize = 1 << 30;
+    /// How long an answer may take; somewhat more than the agent takes to give up itself.
+    const PATIENCE: Duration = Duration::from_secs(40);
+
+    /// The agent that listens at `socket`.
+    pub fn new(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+        }
+    }
+
+    /// All services.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn services(&self) -> Result<ServicesView, ClientError> {
+        self.read("/v1/services").await
+    }
+
+    /// The agent's own state.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn status(&self) -> Result<StatusView, ClientError> {
+        self.read("/v1/status").await
+    }
+
+    /// All counters.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn stats(&self) -> Result<StatsView, ClientError> {
+        self.read("/v1/stats").await
+    }
+
+    /// What would the dataplane do?
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn explain(&self, request: &ExplainRequest) -> Result<ExplainView, ClientError> {
+        self.ask(Method::POST, "/v1/explain", Some(request), None).await
+    }
+
+    /// Reads the configuration file again, unless the generation in force is not the `expected` one.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub async fn reload(&self, expected: Option<u64>) -> Result<Applied, ClientError> {
+        self.ask(Method::POST, "/v1/reload", NO_BODY, expected).await
+    }
+
+    /// A new service.
+    ///
+    /// # Errors
+    /// Why it was not added.
+    pub async fn add_service(
+        &self,
+        service: &Service,
+        expected: Option<u64>,
+    ) -> Result<Applied, ClientError> {
+        self.ask(Method::POST, "/v1/services", Some(service), expected)
+            .await
+    }
+
+    /// Other values for parts of a service.
+    ///
+    /// # Errors
+    /// Why it was not changed.
+    pub async fn set_service(
+        &self,
+        name: &ServiceName,
+        patch: &ServicePatch,
+        expected: Option<u64>,
+    ) -> Result<Applied, ClientError> {
+        self.ask(Method::PATCH, &service_path(name), Some(patch), expected)
+            .await
+    }
+
+    /// A service less.
+    ///
+    /// # Errors
+    /// Why it was not removed.
+    pub async fn remove_service(
+        &self,
+        name: &ServiceName,
+        expected: Option<u64>,
+    ) -> Result<Applied, ClientError> {
+        self.ask(Method::DELETE, &service_path(name), NO_BODY, expected)
+            .await
+    }
+
+    /// A new backend.
+    ///
+    /// # Errors
+    /// Why it was not added.
+    pub async fn add_backend(
+        &self,
+        service: &ServiceName,
+        backend: &Backend,
+        expected: Option<u64>,
+    ) -> Result<Applied, ClientError> {
+        self.ask(
+            Method::POST,
+            &format!("{}/backends", service_path(service)),
+            Some(backend),
+            expected,
+        )
+        .await
+    }
+
+    /// Other values for parts of a backend.
+    ///
+    /// # Errors
+    /// Why it was not changed.
+    pub async fn set_backend(
+        &self,
+        service: &ServiceName,
+        id: BackendId,
+        patch: &BackendPatch,
+        expected: Option<u64>,
+    ) -> Result<Applied, ClientError> {
+        self.ask(Method::PATCH, &backend_path(service, id), Some(patch), expected)
+            .await
+    }
+
+    /// A backend less.
+    ///
+    /// # Errors
+    /// Why it was not removed.
+    pub async fn remove_backend(
+        &self,
+        service: &ServiceName,
+        id: BackendId,
+        expected: Option<u64>,
+    ) -> Result<Applied, ClientError> {
+        self.ask(Method::DELETE, &backend_path(service, id), NO_BODY, expected)
+            .await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::GET, path, NO_BODY, None).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        expected: Option<u64>,
+    ) -> Result<T, ClientError> {
+        let exchange = self.exchange(request(method, path, body, expected)?);
+        let (status, answer) = tokio::time::timeout(Self::PATIENCE, exchange)
+            .await
+            .map_err(|_| {
+                let seconds = Self::PATIENCE.as_secs();
+                ClientError::NoAgent(format!(
+                    "the agent gave no answer within {seconds} s: look at its log"
+                ))
+            })??;
+        if status.is_success() {
+            return serde_json::from_slice(&answer).map_err(unreadable);
+        }
+        let ErrorBody {
+            error: ErrorText { code, message },
+        } = serde_json::from_slice(&answer).map_err(unreadable)?;
+        match status {
+            StatusCode::PRECONDITION_FAILED => Err(ClientError::Conflict(message)),
+            _ => Err(ClientError::Refused { code, message }),
+        }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), ClientError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|error| self.no_agent(&error))?;
+        let (mut sender, connection) = http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream))
+            .await
+            .map_err(unreadable)?;
+        let answer = async {
+            let (head, body) = sender
+                .send_request(request)
+                .await
+                .map_err(unreadable)?
+                .into_parts();
+            Ok((head.status, read_body(body).await?))
+        };
+        tokio::pin!(answer);
+        tokio::select! {
+            answered = &mut answer => answered,
+            // The connection ends first when the answer is its last word; what came is there all the same.
+            _ = connection => answer.await,
+        }
+    }
+
+    fn no_agent(&self, error: &io::Error) -> ClientError {
+        let socket = self.socket.display();
+        ClientError::NoAgent(match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
+                "no agent answers on {socket}: start one with `lb run --iface IFACE`, or name its socket with --socket"
+            ),
+            io::ErrorKind::PermissionDenied => format!(
+                "this user may not use {socket}: use sudo, join the socket's group, or name another socket with --socket"
+            ),
+            _ => format!("cannot connect to {socket}: {error}; name the agent's socket with --socket"),
+        })
+    }
+}
+
+const NO_BODY: Option<&()> = None;
+
+fn request(
+    method: Method,
+    path: &str,
+    body: Option<&impl Serialize>,
+    expected: Option<u64>,
+) -> Result<Request<Full<Bytes>>, ClientError> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "lb");
+    if let Some(generation) = expected {
+        request = request.header(header::IF_MATCH, format!("\"{generation}\""));
+    }
+    let bytes = match body {
+        None => Bytes::new(),
+        Some(body) => {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+            serde_json::to_vec(body).map_err(unreadable)?.into()
+        }
+    };
+    request.body(Full::new(bytes)).map_err(unreadable)
+}
+
+async fn read_body(body: Incoming) -> Result<Bytes, ClientError> {
+    let limited = Limited::new(body, Client::MAX_ANSWER).collect().await;
+    limited.map(|collected| collected.to_bytes()).map_err(unreadable)
+}
+
+fn unreadable(error: impl std::fmt::Display) -> ClientError {
+    ClientError::Answer(error.to_string())
+}
+
+/// Names and ids have only characters that a path may hold as they are.
+fn service_path(name: &ServiceName) -> String {
+    format!("/v1/services/{name}")
+}
+
+fn backend_path(service: &ServiceName, id: BackendId) -> String {
+    // Except the brackets of an IPv6 address with a port (RFC 3986, 3.3).
+    let id = id.to_string().replace('[', "%5B").replace(']', "%5D");
+    format!("{}/backends/{id}", service_path(service))
+}

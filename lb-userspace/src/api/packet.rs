@@ -1,0 +1,314 @@
+//! A packet to ask the dataplane about: as a frame in hexadecimal, or described in words.
+//!
+//! Invariant: a [`Frame`](ExplainRequest::frame) that comes out has a size that the kernel can run a program on.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use etherparse::{IcmpEchoHeader, Icmpv4Type, Icmpv6Type, PacketBuilder, TcpHeader};
+use serde::{Deserialize, Serialize};
+
+use crate::model::Invalid;
+
+/// Shortest frame: an Ethernet header; the kernel runs no program on less.
+pub const MIN_FRAME: usize = 14;
+/// Longest frame: a page less the kernel's head and tail room (`BPF_PROG_TEST_RUN` of a linear packet).
+pub const MAX_FRAME: usize = 4096 - 256 - 320;
+/// Which port a client has that was named without one.
+pub const CLIENT_PORT: u16 = 40_000;
+
+/// What is asked: exactly one of `frame_hex` and `flow`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// An Ethernet frame without its checksum, in hexadecimal; blanks, colons and a leading `0x` are ignored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame_hex: Option<String>,
+    /// A packet in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<Flow>,
+    /// The interface that it arrives on; the agent's first one where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+}
+
+impl ExplainRequest {
+    /// The frame that is asked about.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn frame(&self) -> Result<Vec<u8>, Invalid> {
+        let frame = match (&self.frame_hex, &self.flow) {
+            (Some(hex), None) => from_hex(hex)?,
+            (None, Some(flow)) => flow.frame()?,
+            _ => return Err(Invalid::new("expected either `frame_hex` or `flow`")),
+        };
+        if (MIN_FRAME..=MAX_FRAME).contains(&frame.len()) {
+            return Ok(frame);
+        }
+        let message = format!(
+            "the frame has {} bytes: expected {MIN_FRAME} to {MAX_FRAME}",
+            frame.len()
+        );
+        Err(Invalid::new(message))
+    }
+}
+
+/// A packet from a client to a VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flow {
+    /// What it is.
+    pub protocol: FlowProtocol,
+    /// Who sends it.
+    pub client: IpAddr,
+    /// From which port.
+    #[serde(default = "client_port")]
+    pub client_port: u16,
+    /// Whom it is sent to.
+    pub vip: IpAddr,
+    /// At which port; `icmp` has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vip_port: Option<u16>,
+    /// The flags of a TCP header.
+    #[serde(default)]
+    pub flags: TcpFlags,
+    /// The size of the whole IP packet in bytes; just its headers where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u16>,
+}
+
+fn client_port() -> u16 {
+    CLIENT_PORT
+}
+
+/// The kind of packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowProtocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// An echo request ("ping") of the family's ICMP.
+    Icmp,
+}
+
+impl Flow {
+    /// Locally administered addresses that belong to no device.
+    const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const BALANCER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+    const TTL: u8 = 64;
+    const WINDOW: u16 = 65_535;
+
+    /// The frame, with good checksums and a payload of zeros.
+    ///
+    /// # Errors
+    /// What of the description does not fit together.
+    pub fn frame(&self) -> Result<Vec<u8>, Invalid> {
+        let headers = self.write(0)?;
+        let Some(size) = self.size else { return Ok(headers) };
+        let least = headers.len() - MIN_FRAME;
+        match usize::from(size).checked_sub(least) {
+            Some(payload) if usize::from(size) <= MAX_FRAME - MIN_FRAME => self.write(payload),
+            _ => {
+                let most = MAX_FRAME - MIN_FRAME;
+                Err(Invalid::new(format!(
+                    "size {size}: expected {least} to {most} bytes for such an IP packet"
+                )))
+            }
+        }
+    }
+
+    fn write(&self, payload: usize) -> Result<Vec<u8>, Invalid> {
+        let ethernet = PacketBuilder::ethernet2(Self::CLIENT_MAC, Self::BALANCER_MAC);
+        let ip = match (self.client, self.vip) {
+            (IpAddr::V4(client), IpAddr::V4(vip)) => ethernet.ipv4(client.octets(), vip.octets(), Self::TTL),
+            (IpAddr::V6(client), IpAddr::V6(vip)) => ethernet.ipv6(client.octets(), vip.octets(), Self::TTL),
+            (client, vip) => {
+                return Err(Invalid::new(format!(
+                    "{client} and {vip}: expected addresses of the same family"
+                )));
+            }
+        };
+        let port = self
+            .vip_port
+            .ok_or_else(|| Invalid::new(format!("{}: expected a port as well", self.vip)));
+        let payload = vec![0; payload];
+        let mut frame = Vec::new();
+        let echo = IcmpEchoHeader {
+            id: self.client_port,
+            seq: 1,
+        };
+        match (self.protocol, self.vip) {
+            (FlowProtocol::Tcp, _) => ip.tcp_header(self.tcp(port?)).write(&mut frame, &payload),
+            (FlowProtocol::Udp, _) => ip.udp(self.client_port, port?).write(&mut frame, &payload),
+            (FlowProtocol::Icmp, IpAddr::V4(_)) => ip
+                .icmpv4(Icmpv4Type::EchoRequest(echo))
+                .write(&mut frame, &payload),
+            (FlowProtocol::Icmp, IpAddr::V6(_)) => ip
+                .icmpv6(Icmpv6Type::EchoRequest(echo))
+                .write(&mut frame, &payload),
+        }
+        .map_err(|error| Invalid::new(format!("there can be no such packet: {error}")))?;
+        Ok(frame)
+    }
+
+    fn tcp(&self, port: u16) -> TcpHeader {
+        let TcpFlags {
+            fin,
+            syn,
+            rst,
+            psh,
+            ack,
+            urg,
+        } = self.flags;
+        let header = TcpHeader::new(self.client_port, port, 1, Self::WINDOW);
+        TcpHeader {
+            fin,
+            syn,
+            rst,
+            psh,
+            ack,
+            urg,
+            ..header
+        }
+    }
+}
+
+/// Flags of a TCP header, written as letters of `FSRPAU`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TcpFlags {
+    fin: bool,
+    syn: bool,
+    rst: bool,
+    psh: bool,
+    ack: bool,
+    urg: bool,
+}
+
+impl TcpFlags {
+    const NONE: Self = Self {
+        fin: false,
+        syn: false,
+        rst: false,
+        psh: false,
+        ack: false,
+        urg: false,
+    };
+}
+
+impl Default for TcpFlags {
+    /// A connection's first packet.
+    fn default() -> Self {
+        Self {
+            syn: true,
+            ..Self::NONE
+        }
+    }
+}
+
+impl FromStr for TcpFlags {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let mut flags = Self::NONE;
+        for letter in text.chars() {
+            let flag = match letter.to_ascii_uppercase() {
+                'F' => &mut flags.fin,
+                'S' => &mut flags.syn,
+                'R' => &mut flags.rst,
+                'P' => &mut flags.psh,
+                'A' => &mut flags.ack,
+                'U' => &mut flags.urg,
+                _ => {
+                    return Err(Invalid::new(format!(
+                        "{letter:?}: expected letters of FSRPAU, such as SA"
+                    )));
+                }
+            };
+            *flag = true;
+        }
+        Ok(flags)
+    }
+}
+
+impl fmt::Display for TcpFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            fin,
+            syn,
+            rst,
+            psh,
+            ack,
+            urg,
+        } = *self;
+        let letters = [
+            (fin, 'F'),
+            (syn, 'S'),
+            (rst, 'R'),
+            (psh, 'P'),
+            (ack, 'A'),
+            (urg, 'U'),
+        ];
+        f.pad(
+            &letters
+                .iter()
+                .filter(|(set, _)| *set)
+                .map(|(_, letter)| letter)
+                .collect::<String>(),
+        )
+    }
+}
+
+impl TryFrom<String> for TcpFlags {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<TcpFlags> for String {
+    fn from(flags: TcpFlags) -> Self {
+        flags.to_string()
+    }
+}
+
+/// The bytes that `text` spells; blanks, colons, dashes and a leading `0x` are ignored.
+///
+/// # Errors
+/// The first character that is no hexadecimal digit, or an odd number of digits.
+pub fn from_hex(text: &str) -> Result<Vec<u8>, Invalid> {
+    let text = text.trim_start();
+    let digits = text
+        .strip_prefix("0x")
+        .unwrap_or(text)
+        .chars()
+        .filter(|c| !c.is_whitespace() && !":-".contains(*c));
+    let mut bytes = Vec::new();
+    let mut high = None;
+    for c in digits {
+        // A digit of base 16 fits 4 bits.
+        let digit = c.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let digit = digit.ok_or_else(|| Invalid::new(format!("{c:?} is no hexadecimal digit")))?;
+        match high.take() {
+            None => high = Some(digit << 4),
+            Some(high) => bytes.push(high | digit),
+        }
+        if bytes.len() > MAX_FRAME {
+            return Err(Invalid::new(format!("the frame has more than {MAX_FRAME} bytes")));
+        }
+    }
+    match high {
+        None => Ok(bytes),
+        Some(_) => Err(Invalid::new(
+            "there is an odd number of hexadecimal digits: half a byte is missing",
+        )),
+    }
+}
+
+/// `bytes` in lower-case hexadecimal.
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,187 @@
+//! The routes under `/v1`, each a thin step from HTTP to the agent's queue.
+//!
+//! Invariant: a handler holds no state; whatever it answers comes from the agent.
+
+use axum::{
+    Json, Router,
+    extract::{FromRequestParts, Path, State},
+    http::{HeaderName, Method, StatusCode, Uri, header, request::Parts},
+    response::IntoResponse,
+    routing::{get, patch, post},
+};
+
+use super::{
+    body::{Body, IfMatch},
+    error::ApiError,
+    packet::ExplainRequest,
+    view::{ExplainView, ServiceView, ServicesView, StatsView, StatusView},
+};
+use crate::{
+    agent::{AgentHandle, Applied},
+    model::{Backend, BackendId, BackendPatch, Change, Service, ServiceName, ServicePatch},
+};
+
+type Written = Result<Json<Applied>, ApiError>;
+/// A read with the generation that it was made at, for a later `If-Match`.
+type Read<T> = Result<([(HeaderName, String); 1], Json<T>), ApiError>;
+
+/// Every route, served by `agent`.
+pub(super) fn router(agent: AgentHandle) -> Router {
+    let backend = patch(set_backend).delete(remove_backend);
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/stats", get(stats))
+        .route("/v1/services", get(services).post(add_service))
+        .route(
+            "/v1/services/{name}",
+            get(service).patch(set_service).delete(remove_service),
+        )
+        .route("/v1/services/{name}/backends", post(add_backend))
+        .route("/v1/services/{name}/backends/{id}", backend)
+        .route("/v1/reload", post(reload))
+        .route("/v1/explain", post(explain))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(agent)
+}
+
+async fn unknown_route(uri: Uri) -> ApiError {
+    ApiError::not_found(format!(
+        "there is no {}: the routes are listed in docs/api.md",
+        uri.path()
+    ))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{} does not take {method}: see docs/api.md", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+async fn status(State(agent): State<AgentHandle>) -> Read<StatusView> {
+    let view = agent.status().await?;
+    Ok(tagged(view.generation, view))
+}
+
+async fn stats(State(agent): State<AgentHandle>) -> Read<StatsView> {
+    let view = agent.stats().await?;
+    Ok(tagged(view.generation, view))
+}
+
+async fn services(State(agent): State<AgentHandle>) -> Read<ServicesView> {
+    let view = agent.services().await?;
+    Ok(tagged(view.generation, view))
+}
+
+async fn service(State(agent): State<AgentHandle>, ServicePath(name): ServicePath) -> Read<ServiceView> {
+    let ServicesView { generation, services } = agent.services().await?;
+    let found = services.into_iter().find(|service| service.name == name.as_str());
+    let view = found.ok_or_else(|| ApiError::not_found(format!("there is no service {name}")))?;
+    Ok(tagged(generation, view))
+}
+
+async fn add_service(
+    State(agent): State<AgentHandle>,
+    if_match: IfMatch,
+    Body(service): Body<Service>,
+) -> Written {
+    write(&agent, if_match, Change::AddService(service)).await
+}
+
+async fn set_service(
+    State(agent): State<AgentHandle>,
+    ServicePath(name): ServicePath,
+    if_match: IfMatch,
+    Body(patch): Body<ServicePatch>,
+) -> Written {
+    write(&agent, if_match, Change::SetService(name, patch)).await
+}
+
+async fn remove_service(
+    State(agent): State<AgentHandle>,
+    ServicePath(name): ServicePath,
+    if_match: IfMatch,
+) -> Written {
+    write(&agent, if_match, Change::RemoveService(name)).await
+}
+
+async fn add_backend(
+    State(agent): State<AgentHandle>,
+    ServicePath(name): ServicePath,
+    if_match: IfMatch,
+    Body(backend): Body<Backend>,
+) -> Written {
+    write(&agent, if_match, Change::AddBackend(name, backend)).await
+}
+
+async fn set_backend(
+    State(agent): State<AgentHandle>,
+    BackendPath(name, id): BackendPath,
+    if_match: IfMatch,
+    Body(patch): Body<BackendPatch>,
+) -> Written {
+    write(&agent, if_match, Change::SetBackend(name, id, patch)).await
+}
+
+async fn remove_backend(
+    State(agent): State<AgentHandle>,
+    BackendPath(name, id): BackendPath,
+    if_match: IfMatch,
+) -> Written {
+    write(&agent, if_match, Change::RemoveBackend(name, id)).await
+}
+
+async fn reload(State(agent): State<AgentHandle>, IfMatch(expected): IfMatch) -> Written {
+    Ok(Json(agent.reload(expected).await?))
+}
+
+async fn explain(
+    State(agent): State<AgentHandle>,
+    Body(request): Body<ExplainRequest>,
+) -> Result<Json<ExplainView>, ApiError> {
+    let frame = request
+        .frame()
+        .map_err(|error| ApiError::invalid(error.to_string()))?;
+    Ok(Json(agent.explain(frame, request.interface).await?))
+}
+
+async fn write(agent: &AgentHandle, IfMatch(expected): IfMatch, change: Change) -> Written {
+    Ok(Json(agent.change(change, expected).await?))
+}
+
+fn tagged<T>(generation: u64, view: T) -> ([(HeaderName, String); 1], Json<T>) {
+    ([(header::ETAG, format!("\"{generation}\""))], Json(view))
+}
+
+/// The service that the path names.
+struct ServicePath(ServiceName);
+
+impl<S: Send + Sync> FromRequestParts<S> for ServicePath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(name) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(bad_path)?;
+        name.parse()
+            .map(Self)
+            .map_err(|error| ApiError::not_found(format!("there is no such service: {error}")))
+    }
+}
+
+/// The service and backend that the path names.
+struct BackendPath(ServiceName, BackendId);
+
+impl<S: Send + Sync> FromRequestParts<S> for BackendPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Path((name, id)) = path.map_err(bad_path)?;
+        let missing = |error| ApiError::not_found(format!("there is no such backend: {error}"));
+        Ok(Self(name.parse().map_err(missing)?, id.parse().map_err(missing)?))
+    }
+}
+
+fn bad_path(rejection: impl IntoResponse + std::fmt::Display) -> ApiError {
+    ApiError::bad_request(format!("the path cannot be read: {rejection}"))
+}

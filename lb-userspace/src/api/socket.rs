@@ -1,0 +1,149 @@
+//! The unix socket the API is served on.
+//!
+//! Invariant: under its name there is never a socket with looser permissions than 0660, and never one that a running
+//! agent has lost to another.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io,
+    os::unix::{
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+        net::UnixStream,
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+use tokio::net::UnixListener;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another agent has it.
+    #[error("another agent answers on {0}: stop it first, or give this one another --socket")]
+    InUse(PathBuf),
+    /// Something else has that name.
+    #[error("{0} exists and is no socket: remove it, or give another --socket")]
+    NoSocket(PathBuf),
+    /// The system refused.
+    #[error("cannot {action} {path}: {error}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What came of it.
+        error: io::Error,
+    },
+}
+
+/// A listening socket; its name goes away with it.
+#[derive(Debug)]
+pub struct ApiSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Tells our socket from a successor's.
+    inode: u64,
+    /// Held as long as the socket lives.
+    _lock: Flock<File>,
+}
+
+impl ApiSocket {
+    /// Who may connect: owner and group.
+    const MODE: u32 = 0o660;
+
+    /// Listens at `path`, in place of a dead socket if there is one. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            let made = DirBuilder::new().recursive(true).mode(0o755).create(parent);
+            made.map_err(io_error("create", parent))?;
+        }
+        let lock = lock(path)?;
+        refuse_living(path)?;
+        // Bound under another name first, so that nobody meets it before its mode is set.
+        let fresh = beside(path, ".new");
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("remove", &fresh)(error));
+            }
+            _ => (),
+        }
+        let listener = UnixListener::bind(&fresh).map_err(io_error("listen on", path))?;
+        let named = fs::set_permissions(&fresh, Permissions::from_mode(Self::MODE))
+            .and_then(|()| fs::rename(&fresh, path))
+            .and_then(|()| fs::symlink_metadata(path));
+        let inode = named.map_err(io_error("name", path))?.ino();
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            inode,
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+}
+
+impl Drop for ApiSocket {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            // Nothing is lost when it stays: the next agent finds it dead.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Keeps two agents that start at once from both finding the name free.
+fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
+    let name = beside(path, ".lock");
+    let opened = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&name);
+    let file = opened.map_err(io_error("open", &name))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => SocketError::InUse(path.to_owned()),
+        errno => io_error("lock", &name)(errno.into()),
+    })
+}
+
+fn refuse_living(path: &Path) -> Result<(), SocketError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error("look at", path)(error)),
+        Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NoSocket(path.to_owned())),
+        Ok(_) => (),
+    }
+    match UnixStream::connect(path) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+            ) =>
+        {
+            Ok(())
+        }
+        Ok(_) | Err(_) => Err(SocketError::InUse(path.to_owned())),
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SocketError {
+    let path = path.to_owned();
+    move |error| SocketError::Io { action, path, error }
+}

@@ -1,0 +1,216 @@
+//! An agent without a dataplane: it owns a real wish and answers the real commands from it.
+
+use std::{path::PathBuf, time::Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    agent::{AgentHandle, Applied, Command, RequestError},
+    api::{
+        ApiSocket,
+        client::Client,
+        packet, serve,
+        view::{
+            BackendState, BackendView, ExplainView, ServiceStats, ServiceView, ServicesView, StatsView,
+            StatusView, Totals,
+        },
+    },
+    config::Config,
+    model::{Backend, Change, Service, Services},
+};
+
+/// A served agent in a directory of its own; it ends when this is dropped.
+pub(crate) struct Lab {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) client: Client,
+    _stop: watch::Sender<()>,
+}
+
+impl Lab {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("lb.sock");
+        let (agent, commands) = AgentHandle::channel();
+        let config = directory.path().join("lb.toml");
+        tokio::spawn(
+            Actor {
+                services: Services::default(),
+                generation: 0,
+                config,
+            }
+            .run(commands),
+        );
+        let (stop, stopped) = watch::channel(());
+        let bound = ApiSocket::bind(&socket).expect("a socket");
+        tokio::spawn(serve(bound, agent, stopped));
+        Self {
+            client: Client::new(&socket),
+            directory,
+            _stop: stop,
+        }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("lb.sock")
+    }
+}
+
+struct Actor {
+    services: Services,
+    generation: u64,
+    config: PathBuf,
+}
+
+impl Actor {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        while let Some(command) = commands.recv().await {
+            // A reader that went away needs no answer.
+            match command {
+                Command::Services(reply) => drop(reply.send(self.services())),
+                Command::Status(reply) => drop(reply.send(self.status())),
+                Command::Stats(reply) => drop(reply.send(self.stats())),
+                Command::Change {
+                    change,
+                    expected,
+                    reply,
+                } => drop(reply.send(self.change(change, expected))),
+                Command::Reload { expected, reply } => drop(reply.send(self.reload(expected))),
+                Command::Explain {
+                    frame,
+                    interface,
+                    reply,
+                } => drop(reply.send(explain(&frame, interface))),
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
+        let begin = Instant::now();
+        if let Some(expected) = expected.filter(|expected| *expected != self.generation) {
+            return Err(RequestError::Conflict {
+                expected,
+                actual: self.generation,
+            });
+        }
+        self.services = self.services.after(change)?;
+        self.generation += 1;
+        let apply_us = begin.elapsed().as_micros().try_into().expect("a short time");
+        Ok(Applied {
+            generation: self.generation,
+            apply_us,
+        })
+    }
+
+    fn reload(&mut self, expected: Option<u64>) -> Result<Applied, RequestError> {
+        let config = Config::load(&self.config).map_err(|error| RequestError::Config(error.to_string()))?;
+        self.change(Change::ReplaceAll(config.services), expected)
+    }
+
+    fn services(&self) -> ServicesView {
+        let services = self
+            .services
+            .iter()
+            .map(|service| service_view(service))
+            .collect();
+        ServicesView {
+            generation: self.generation,
+            services,
+        }
+    }
+
+    fn status(&self) -> StatusView {
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").into(),
+            abi_version: 1,
+            pid: std::process::id(),
+            uptime_seconds: 1.0,
+            generation: self.generation,
+            config: Some(self.config.clone()),
+            interfaces: Vec::new(),
+            services: self.services.len() as u64,
+            backends: self.services.iter().map(|s| s.backends.len() as u64).sum(),
+            backends_up: 0,
+            targets_used: 0,
+            targets_capacity: 16_384,
+            slots_used: 0,
+            slots_capacity: 8_388_608,
+            map_bytes: Vec::new(),
+            last_apply_us: 0,
+            hash_seed: "0x0000000000000001".into(),
+            warnings: vec!["this agent has no dataplane".into()],
+        }
+    }
+
+    fn stats(&self) -> StatsView {
+        let line = |s: &Service| ServiceStats {
+            name: s.name.to_string(),
+            packets: 0,
+            bytes: 0,
+            flows: 0,
+        };
+        let services = self.services.iter().map(|s| line(s)).collect();
+        StatsView {
+            generation: self.generation,
+            reasons: Vec::new(),
+            services,
+            totals: Totals::default(),
+        }
+    }
+}
+
+fn explain(frame: &[u8], interface: Option<String>) -> Result<ExplainView, RequestError> {
+    if interface.as_deref().is_some_and(|name| name != "eth0") {
+        return Err(RequestError::Refused(
+            "the agent does not serve that interface".into(),
+        ));
+    }
+    Ok(ExplainView {
+        action: "pass".into(),
+        reason: "no-service".into(),
+        reason_code: 1,
+        meaning: "The packet is for no service.".into(),
+        service: None,
+        backend: None,
+        slot: None,
+        interface: "eth0".into(),
+        in_hex: packet::to_hex(frame),
+        out_hex: Some(packet::to_hex(frame)),
+    })
+}
+
+fn service_view(service: &Service) -> ServiceView {
+    ServiceView {
+        name: service.name.to_string(),
+        vips: service.vips.clone(),
+        protocol: service.protocol,
+        port: service.port,
+        forwarder: service.forwarder,
+        scheduler: service.scheduler,
+        affinity: service.affinity,
+        on_empty: service.on_empty,
+        check: service.check.clone(),
+        slots: service.slots.unwrap_or(4096),
+        packets: 0,
+        bytes: 0,
+        flows: 0,
+        backends: service.backends.iter().map(backend_view).collect(),
+    }
+}
+
+fn backend_view(backend: &Backend) -> BackendView {
+    BackendView {
+        address: backend.address,
+        port: backend.port,
+        weight: backend.weight,
+        state: BackendState::Checking,
+        reason: Some("not checked yet".into()),
+        since: 0.0,
+        share: 0.0,
+        packets: 0,
+        bytes: 0,
+        flows: 0,
+        packets_per_second: 0.0,
+        bits_per_second: 0.0,
+        flows_per_second: 0.0,
+    }
+}

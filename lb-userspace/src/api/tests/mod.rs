@@ -1,0 +1,7 @@
+//! The API over real unix sockets.
+
+pub(crate) mod actor;
+mod http;
+mod packet;
+mod socket;
+mod writers;
