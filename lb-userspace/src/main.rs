@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary `lb`: the agent and its command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lb_userspace::cli::main()
+}

@@ -1,1 +1,145 @@
+//! The command line: `lb run` is the agent, every other verb talks to it.
+//!
+//! Invariant: what is typed is parsed first, without a look at anything else; then checked; only then is the agent
+//! asked. Exit codes: 0 done, 1 refused or failed, 2 bad usage or input, 3 no agent, 4 conflict.
 
+mod backend;
+mod check;
+mod check_config;
+mod decode;
+mod explain;
+mod list;
+mod output;
+mod run;
+mod service;
+mod stats;
+mod status;
+mod words;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+pub use run::{Mode, RunOptions};
+
+use crate::{agent::Applied, api::client::Client};
+use output::{Failure, Output};
+
+/// Where the agent listens unless told otherwise.
+const SOCKET: &str = "/run/lb/lb.sock";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  Done.
+  1  The agent refused or failed.
+  2  Bad usage, bad input or a bad configuration file.
+  3  No agent can be reached.
+  4  Conflict: the generation has moved since --if-generation.
+
+Examples:
+  lb run --iface eth0 --config /etc/lb/lb.toml
+  lb service add web --vip 192.0.2.80 --protocol tcp --port 80 --forwarder ipip --backend 10.0.0.5,10.0.0.6
+  lb backend drain web 10.0.0.5
+  lb list";
+
+/// lb balances TCP and UDP services over backends, packet by packet, in XDP.
+#[derive(Parser, Debug)]
+#[command(name = "lb", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// The unix socket of the agent.
+    #[arg(long, global = true, env = "LB_SOCKET", default_value = SOCKET, value_name = "PATH")]
+    socket: PathBuf,
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Run the agent: attach to interfaces, check backends and serve the API until stopped.
+    Run(RunOptions),
+    /// Add, change and remove services.
+    #[command(subcommand)]
+    Service(service::ServiceVerb),
+    /// Add, change, drain and remove backends of a service.
+    #[command(subcommand)]
+    Backend(backend::BackendVerb),
+    /// List services and their backends with states and rates, much like `ipvsadm -Ln`.
+    #[command(visible_alias = "ls")]
+    List(list::ListArgs),
+    /// Show the state of the agent and its dataplane.
+    Status,
+    /// Show how many packets left the dataplane in which way, and the counters of each service.
+    Stats,
+    /// Read the configuration file again and apply what is different.
+    Reload(Write),
+    /// Check a configuration file; needs no agent and changes nothing.
+    CheckConfig(check_config::CheckConfigArgs),
+    /// Ask what the dataplane would do with a packet; it leaves no trace in counters and tables.
+    Explain(explain::ExplainArgs),
+    /// Print completions for a shell.
+    #[command(after_help = "Example:\n  lb completions bash > /usr/share/bash-completion/completions/lb")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// What every verb that changes something takes.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(crate) struct Write {
+    /// Refuse (exit code 4) unless this is the generation in force; `lb list` and every change show it.
+    #[arg(long, value_name = "N")]
+    if_generation: Option<u64>,
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe is no reason to complain about a help text.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(output::BAD_INPUT));
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::finish(Err(Failure::Refused(format!("cannot start: {error}")))),
+    };
+    output::finish(runtime.block_on(execute(cli)))
+}
+
+/// Does what was asked; what is to be printed comes back.
+async fn execute(Cli { socket, json, verb }: Cli) -> Result<Output, Failure> {
+    let client = Client::new(&socket);
+    match verb {
+        Verb::Run(options) => run::run(RunOptions { socket, ..options }, json).await,
+        Verb::Service(verb) => verb.execute(&client, json).await,
+        Verb::Backend(verb) => verb.execute(&client, json).await,
+        Verb::List(args) => args.execute(&client, json).await,
+        Verb::Status => status::execute(&client, json).await,
+        Verb::Stats => stats::execute(&client, json).await,
+        Verb::Reload(Write { if_generation }) => applied(client.reload(if_generation).await?, json),
+        Verb::CheckConfig(args) => args.execute(json),
+        Verb::Explain(args) => args.execute(&client, json).await,
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "lb", &mut script);
+            Ok(Output::bytes(script))
+        }
+    }
+}
+
+/// The answer to a write.
+fn applied(applied: Applied, json: bool) -> Result<Output, Failure> {
+    let Applied { generation, apply_us } = applied;
+    let text = || format!("done: generation {generation}, applied in {apply_us} µs");
+    Output::either(json, &applied, text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt, net::IpAddr, num::NonZeroU16, str::FromStr}
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Backend, BackendId, Invalid, Key, MAX_BACKENDS, MAX_VIPS, ServiceName};
-use crate::health::Check;
+use crate::health::{Check, Kind};
 
 /// The transport protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -238,6 +238,19 @@ impl Service {
         }
         self.check_backends()?;
         Ok(self)
+    }
+
+    /// The check in use: the one that was asked for, or else one that fits. A UDP port does not tell whether anybody
+    /// listens there, and "any" is no port to connect to; there the host is pinged.
+    pub fn check_in_use(&self) -> Check {
+        let fitting = match (self.protocol, self.port) {
+            (Protocol::Tcp, ServicePort::Exact(_)) => Kind::Tcp,
+            (Protocol::Tcp, ServicePort::Any) | (Protocol::Udp, _) => Kind::Ping,
+        };
+        self.check.clone().unwrap_or(Check {
+            kind: fitting,
+            ..Check::default()
+        })
     }
 
     /// The backend of that name.

@@ -1,0 +1,80 @@
+//! The options that describe a check; one for each key of `[service.check]`.
+//!
+//! Invariant: they become a check by the same way as the keys of the file do.
+
+use std::fmt::Display;
+
+use clap::Args;
+use serde_json::{Map, Value};
+
+use super::output::Failure;
+use crate::health::Check;
+
+/// The kinds of checks.
+const KINDS: [&str; 4] = ["none", "tcp", "http", "ping"];
+
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Checks of the backends")]
+pub(super) struct CheckArgs {
+    /// How the backends are checked; without it, in a way that fits the service. The other options of checks go with
+    /// it, and together they describe the check as a whole.
+    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    check: Option<String>,
+    /// The port to check, where it is not the one of the backend.
+    #[arg(long, value_name = "PORT", requires = "check")]
+    check_port: Option<u16>,
+    /// The path that an http check asks for; "/" by default.
+    #[arg(long, value_name = "PATH", requires = "check")]
+    check_path: Option<String>,
+    /// The status codes of a good answer, such as "200,301-302"; "200-299" by default.
+    #[arg(long, value_name = "CODES", requires = "check")]
+    check_status: Option<String>,
+    /// A text that the answer must hold.
+    #[arg(long, value_name = "TEXT", requires = "check")]
+    check_body: Option<String>,
+    /// The Host header that an http check sends; the backend's address by default.
+    #[arg(long, value_name = "HOST", requires = "check")]
+    check_host: Option<String>,
+    /// The time from one check to the next, such as "500ms"; "2s" by default.
+    #[arg(long, value_name = "TIME", requires = "check")]
+    check_interval: Option<String>,
+    /// The time from one check to the next while in doubt; a quarter of the interval by default.
+    #[arg(long, value_name = "TIME", requires = "check")]
+    check_fast_interval: Option<String>,
+    /// How long a check may take; "1s" by default.
+    #[arg(long, value_name = "TIME", requires = "check")]
+    check_timeout: Option<String>,
+    /// How many successes bring a backend up; 2 by default.
+    #[arg(long, value_name = "N", requires = "check")]
+    check_rise: Option<u8>,
+    /// How many failures bring a backend down; 3 by default.
+    #[arg(long, value_name = "N", requires = "check")]
+    check_fall: Option<u8>,
+}
+
+impl CheckArgs {
+    /// The check that was described, if one was.
+    pub(super) fn check(self) -> Result<Option<Check>, Failure> {
+        let Some(kind) = self.check else { return Ok(None) };
+        let mut table = Map::new();
+        let mut put = |key: &str, value: Option<Value>| value.map(|value| table.insert(key.into(), value));
+        put("type", Some(kind.into()));
+        put("port", self.check_port.map(Value::from));
+        put("path", self.check_path.map(Value::from));
+        put("status", self.check_status.map(Value::from));
+        put("body", self.check_body.map(Value::from));
+        put("host", self.check_host.map(Value::from));
+        put("interval", self.check_interval.map(Value::from));
+        put("fast_interval", self.check_fast_interval.map(Value::from));
+        put("timeout", self.check_timeout.map(Value::from));
+        put("rise", self.check_rise.map(Value::from));
+        put("fall", self.check_fall.map(Value::from));
+        serde_json::from_value(table.into())
+            .map(Some)
+            .map_err(|error| bad_check(&error))
+    }
+}
+
+fn bad_check(error: &impl Display) -> Failure {
+    Failure::BadInput(format!("the check cannot be made: {error}"))
+}

@@ -1,0 +1,183 @@
+//! `lb list`: the services and their backends, in the manner of `ipvsadm -Ln`.
+
+use std::{
+    fmt::Write as _,
+    net::IpAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use clap::Args;
+
+use super::output::{Failure, Output};
+use crate::{
+    api::{
+        client::Client,
+        view::{BackendState, BackendView, ServiceView, ServicesView},
+    },
+    model::{Affinity, OnEmpty, ServiceName, ServicePort},
+};
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+States: up, down (its check is bad), checking (not known yet), unresolved (its next hop is not known), drain, maint.
+Share is the part of the slots that the backend holds; flows and rates are those of the balancer.
+
+Examples:
+  lb list
+  lb list web --json")]
+pub(super) struct ListArgs {
+    /// Only this service.
+    service: Option<ServiceName>,
+}
+
+impl ListArgs {
+    pub(super) async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
+        let mut view = client.services().await?;
+        if let Some(name) = self.service {
+            view.services.retain(|service| service.name == name.as_str());
+            if view.services.is_empty() {
+                return Err(Failure::Refused(format!(
+                    "there is no service {name}: `lb list` shows the services"
+                )));
+            }
+        }
+        Output::either(json, &view, || listing(&view, SystemTime::now()))
+    }
+}
+
+/// The view as text; the time tells how long backends have been in their states.
+pub(super) fn listing(view: &ServicesView, now: SystemTime) -> String {
+    let ServicesView { generation, services } = view;
+    let mut text = format!("Generation {generation}, {} services\n", services.len());
+    text.push_str("Prot LocalAddress:Port Scheduler Forwarder Name Flags\n");
+    let rows: Vec<Vec<Row>> = services
+        .iter()
+        .map(|s| s.backends.iter().map(|b| row(s, b, now)).collect())
+        .collect();
+    let widths = widths(rows.iter().flatten());
+    text.push_str(&line("  -> ", &HEADER.map(String::from), "", &widths));
+    for (service, rows) in services.iter().zip(&rows) {
+        for vip in &service.vips {
+            text.push_str(&service_line(service, *vip));
+        }
+        for Row { columns, note } in rows {
+            text.push_str(&line("  -> ", columns, note, &widths));
+        }
+    }
+    text
+}
+
+const COLUMNS: usize = 8;
+const HEADER: [&str; COLUMNS] = [
+    "RemoteAddress:Port",
+    "Forward",
+    "Weight",
+    "State",
+    "Share",
+    "Flows",
+    "Flows/s",
+    "Rate",
+];
+
+struct Row {
+    columns: [String; COLUMNS],
+    note: String,
+}
+
+fn service_line(service: &ServiceView, vip: IpAddr) -> String {
+    let ServiceView {
+        name,
+        protocol,
+        port,
+        forwarder,
+        scheduler,
+        affinity,
+        on_empty,
+        ..
+    } = service;
+    let protocol = protocol.to_string().to_uppercase();
+    let mut text = format!(
+        "{protocol}  {} {scheduler} {forwarder} {name}",
+        endpoint(vip, *port)
+    );
+    if *affinity != Affinity::default() {
+        let _ = write!(text, " affinity={affinity}");
+    }
+    if *on_empty != OnEmpty::default() {
+        let _ = write!(text, " on_empty={on_empty}");
+    }
+    text.push('\n');
+    text
+}
+
+fn row(service: &ServiceView, backend: &BackendView, now: SystemTime) -> Row {
+    let port = backend.port.map_or(service.port, ServicePort::Exact);
+    let columns = [
+        endpoint(backend.address, port),
+        service.forwarder.to_string(),
+        backend.weight.to_string(),
+        backend.state.to_string(),
+        format!("{:.1}%", backend.share * 100.0),
+        backend.flows.to_string(),
+        format!("{:.1}", backend.flows_per_second),
+        bit_rate(backend.bits_per_second),
+    ];
+    Row {
+        columns,
+        note: note(backend, now),
+    }
+}
+
+/// Why and since when, where the state is not as it should be.
+fn note(backend: &BackendView, now: SystemTime) -> String {
+    let reason = backend.reason.as_deref().unwrap_or_default();
+    if backend.state == BackendState::Up {
+        return reason.to_owned();
+    }
+    // A time that is no time, or in the future, tells nothing.
+    let since = Duration::try_from_secs_f64(backend.since).unwrap_or_default();
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let age = Duration::from_secs(now.saturating_sub(since).as_secs());
+    let comma = if reason.is_empty() { "" } else { ", " };
+    format!("{reason}{comma}for {}", humantime::format_duration(age))
+}
+
+fn endpoint(address: IpAddr, port: ServicePort) -> String {
+    match address {
+        IpAddr::V4(v4) => format!("{v4}:{port}"),
+        IpAddr::V6(v6) => format!("[{v6}]:{port}"),
+    }
+}
+
+/// Bits a second with the prefix that keeps the number short.
+fn bit_rate(bits: f64) -> String {
+    let (mut number, mut unit) = (bits, "bit/s");
+    for larger in ["kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"] {
+        if number < 1_000.0 {
+            break;
+        }
+        (number, unit) = (number / 1_000.0, larger);
+    }
+    format!("{number:.1} {unit}")
+}
+
+fn widths<'a>(rows: impl Iterator<Item = &'a Row>) -> [usize; COLUMNS] {
+    let mut widths = HEADER.map(str::len);
+    for row in rows {
+        for (width, column) in widths.iter_mut().zip(&row.columns) {
+            *width = column.chars().count().max(*width);
+        }
+    }
+    widths
+}
+
+fn line(lead: &str, columns: &[String; COLUMNS], note: &str, widths: &[usize; COLUMNS]) -> String {
+    let mut text = lead.to_owned();
+    for (column, width) in columns.iter().zip(widths) {
+        let _ = write!(text, "{column:width$}  ");
+    }
+    text.push_str(note);
+    let mut text = text.trim_end().to_owned();
+    text.push('\n');
+    text
+}

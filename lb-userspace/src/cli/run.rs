@@ -1,0 +1,90 @@
+//! `lb run`: the options of the agent.
+//!
+//! Invariant: they hold what was typed; whether it can be done is the agent's to find out.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::{
+    output::{Failure, Output},
+    words,
+};
+use crate::config::HashSeed;
+
+/// How to attach to an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Native where the driver can, else generic with a warning that says why.
+    Auto,
+    /// In the driver only.
+    #[default]
+    Native,
+    /// In the kernel's stack only: slower, with any driver.
+    Generic,
+}
+
+const EXAMPLES: &str = "\
+Without --config the agent starts with what it last had, or empty, and is filled with `lb service add`.
+SIGHUP reads the configuration again; SIGTERM detaches and ends. RUST_LOG sets what is logged (RUST_LOG=debug).
+
+Examples:
+  lb run --iface eth0 --config /etc/lb/lb.toml
+  lb run --iface eth0,eth1 --mode auto";
+
+/// What the agent is started with.
+#[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
+#[command(after_help = EXAMPLES)]
+pub struct RunOptions {
+    /// The interfaces that clients' packets arrive on.
+    #[arg(
+        long = "iface",
+        required = true,
+        num_args = 1..,
+        value_delimiter = ',',
+        value_name = "IFACE",
+        value_parser = words::interface
+    )]
+    pub interfaces: Vec<String>,
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How to attach to the interfaces.
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: Mode,
+    /// Where to listen; comes from the option of all verbs.
+    #[arg(skip)]
+    pub socket: PathBuf,
+    /// Where the agent keeps what must survive it and the host.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/lb")]
+    pub state_dir: PathBuf,
+    /// Pin the maps and the program in this directory of a BPF file system, so that they survive the agent.
+    #[arg(long, value_name = "DIR")]
+    pub pin_dir: Option<PathBuf>,
+    /// The seed of the flow hash, 64 bits; balancers that are to agree need the same. Overrides the configuration.
+    #[arg(long, value_name = "HEX", value_parser = words::hash_seed)]
+    pub hash_seed: Option<HashSeed>,
+    /// Let the dataplane log each packet; slow, for debugging only.
+    #[arg(long)]
+    pub debug_dataplane: bool,
+}
+
+pub(super) async fn run(options: RunOptions, json: bool) -> Result<Output, Failure> {
+    if json {
+        return Err(Failure::BadInput(
+            "`lb run` prints a log, no JSON: leave --json out".into(),
+        ));
+    }
+    for (i, interface) in options.interfaces.iter().enumerate() {
+        if options.interfaces[..i].contains(interface) {
+            return Err(Failure::BadInput(format!(
+                "--iface names {interface} twice: name each interface once"
+            )));
+        }
+    }
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    crate::agent::run(options)
+        .await
+        .map_err(|error| Failure::Refused(format!("{error:#}")))?;
+    Ok(Output::nothing())
+}

@@ -1,0 +1,51 @@
+//! `lb stats`: where packets went.
+
+use std::fmt::Write as _;
+
+use super::output::{Failure, Output};
+use crate::api::{
+    client::Client,
+    view::{ServiceStats, StatsView, Totals},
+};
+
+pub(super) async fn execute(client: &Client, json: bool) -> Result<Output, Failure> {
+    let view = client.stats().await?;
+    Output::either(json, &view, || text(&view))
+}
+
+/// Reasons that have not been met are left out; `--json` has them all.
+fn text(view: &StatsView) -> String {
+    let mut text = format!("{:>16}  {:<8}  {:<20}  Meaning\n", "Packets", "Action", "Reason");
+    for reason in view.reasons.iter().filter(|reason| reason.packets > 0) {
+        let meaning = reason.meaning.split_whitespace().collect::<Vec<_>>().join(" ");
+        let _ = writeln!(
+            text,
+            "{:>16}  {:<8}  {:<20}  {meaning}",
+            reason.packets, reason.action, reason.name
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\n{:>16}  {:>20}  {:>16}  Service",
+        "Packets", "Bytes", "Flows"
+    );
+    let mut put = |packets: u64, bytes: u64, flows: u64, name: &str| {
+        let _ = writeln!(text, "{packets:>16}  {bytes:>20}  {flows:>16}  {name}");
+    };
+    for ServiceStats {
+        name,
+        packets,
+        bytes,
+        flows,
+    } in &view.services
+    {
+        put(*packets, *bytes, *flows, name);
+    }
+    let Totals {
+        packets,
+        bytes,
+        flows,
+    } = view.totals;
+    put(packets, bytes, flows, "(all)");
+    text
+}

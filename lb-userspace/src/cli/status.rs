@@ -1,0 +1,75 @@
+//! `lb status`: the agent and its dataplane.
+
+use std::{fmt::Write as _, time::Duration};
+
+use super::output::{Failure, Output};
+use crate::api::{client::Client, view::StatusView};
+
+pub(super) async fn execute(client: &Client, json: bool) -> Result<Output, Failure> {
+    let view = client.status().await?;
+    Output::either(json, &view, || text(&view))
+}
+
+fn text(view: &StatusView) -> String {
+    let uptime = Duration::try_from_secs_f64(view.uptime_seconds).unwrap_or_default();
+    let uptime = humantime::format_duration(Duration::from_secs(uptime.as_secs()));
+    let config = view
+        .config
+        .as_ref()
+        .map_or("none".into(), |path| path.display().to_string());
+    let memory: u64 = view.map_bytes.iter().map(|map| map.bytes).sum();
+    let mut text = String::new();
+    let mut put = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<14}{value}");
+    };
+    put(
+        "agent",
+        format!("lb {}, process {}, up {uptime}", view.version, view.pid),
+    );
+    put("configuration", config);
+    put(
+        "generation",
+        format!("{}, applied in {} µs", view.generation, view.last_apply_us),
+    );
+    for interface in &view.interfaces {
+        let driver = interface
+            .driver
+            .as_ref()
+            .map_or(String::new(), |driver| format!(", driver {driver}"));
+        let mode = interface.mode;
+        put(
+            "interface",
+            format!(
+                "{}: {mode} XDP{driver}, program {}",
+                interface.name, interface.program_id
+            ),
+        );
+    }
+    put("services", view.services.to_string());
+    put(
+        "backends",
+        format!("{}, {} of them up", view.backends, view.backends_up),
+    );
+    put(
+        "targets",
+        format!("{} of {}", view.targets_used, view.targets_capacity),
+    );
+    put("slots", format!("{} of {}", view.slots_used, view.slots_capacity));
+    put(
+        "maps",
+        format!("{:.1} MiB, layout {}", mebibytes(memory), view.abi_version),
+    );
+    put("hash seed", view.hash_seed.clone());
+    for warning in &view.warnings {
+        put("warning", warning.clone());
+    }
+    text
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the figure is rounded to a tenth when it is shown"
+)]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

@@ -1,0 +1,100 @@
+//! Parsers of single arguments.
+//!
+//! Invariant: what they accept is what the configuration file and the API accept, for they call the same code.
+
+use std::{fmt::Display, net::IpAddr, net::SocketAddr, str::FromStr};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use crate::{
+    config::HashSeed,
+    model::{Backend, BackendId, Invalid},
+};
+
+/// One of a fixed set of words; help and completions list them.
+pub(super) fn one_of<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: Display> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<T>().map_err(|error| error.to_string()))
+}
+
+/// A number of slots, or `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slots(pub(super) Option<u32>);
+
+impl FromStr for Slots {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self(None)),
+            _ => text
+                .parse()
+                .map(|n| Self(Some(n)))
+                .map_err(|_| "expected a power of two, or \"auto\"".into()),
+        }
+    }
+}
+
+/// A backend with its weight: `ADDR[:PORT][@WEIGHT]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WeightedBackend(pub(super) Backend);
+
+impl FromStr for WeightedBackend {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let (id, weight) = text
+            .rsplit_once('@')
+            .map_or((text, None), |(id, weight)| (id, Some(weight)));
+        let mut backend = Backend::new(id.parse::<BackendId>()?);
+        if let Some(weight) = weight {
+            let bad = |_| {
+                Invalid::new(format!(
+                    "{weight:?} is no weight: expected a whole number from 0 to 65535"
+                ))
+            };
+            backend.weight = weight.parse().map_err(bad)?;
+        }
+        Ok(Self(backend))
+    }
+}
+
+/// One end of a packet: `ADDR`, `ADDR:PORT` or `[IPV6]:PORT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub(super) address: IpAddr,
+    pub(super) port: Option<u16>,
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self { address, port: None });
+        }
+        let both = text.parse::<SocketAddr>();
+        both.map(|a| Self {
+            address: a.ip(),
+            port: Some(a.port()),
+        })
+        .map_err(|_| "expected ADDRESS, ADDRESS:PORT or [IPV6]:PORT".into())
+    }
+}
+
+/// The seed of the flow hash; on the command line `0x` may be left out.
+pub(super) fn hash_seed(text: &str) -> Result<HashSeed, Invalid> {
+    text.parse()
+        .or_else(|error| format!("0x{text}").parse().map_err(|_| error))
+}
+
+/// A name that a Linux interface may have.
+pub(super) fn interface(name: &str) -> Result<String, String> {
+    let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '/';
+    if (1..libc::IFNAMSIZ).contains(&name.len()) && name.chars().all(plain) && name != "." && name != ".." {
+        return Ok(name.to_owned());
+    }
+    Err("this is no name of an interface: `ip link` lists them".into())
+}
