@@ -24,7 +24,7 @@ use crate::{
     dataplane::{Attached, Dataplane, MappedTables},
     health,
     model::{Change, Services},
-    netlink::{Resolutions, Resolver},
+    netlink::{ResolverHandle, Snapshot},
     plan::{self, Capacity, Layout, Memory, Plan, Situation, Whose, Write},
 };
 
@@ -41,14 +41,14 @@ pub(super) struct Parts {
     pub(super) attached: Vec<Attached>,
     pub(super) knowledge: Knowledge,
     pub(super) engine: health::Engine,
-    pub(super) resolver: Resolver,
+    pub(super) resolver: ResolverHandle,
 }
 
 /// What happens around the actor.
 pub(super) struct Inputs {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) verdicts: mpsc::Receiver<health::Verdict>,
-    pub(super) hops: watch::Receiver<Resolutions>,
+    pub(super) hops: watch::Receiver<Snapshot>,
     pub(super) reloads: mpsc::Receiver<()>,
 }
 
@@ -137,7 +137,9 @@ impl Actor {
         let heartbeats = facts::heartbeats(&self.services);
         self.parts.knowledge.verdicts.retain(|target, _| heartbeats.contains(target));
         self.parts.engine.set_targets(heartbeats);
-        self.parts.resolver.set_addresses(facts::addresses(&self.services));
+        if let Err(error) = self.parts.resolver.set_addresses(facts::addresses(&self.services)) {
+            log::error!("{error}");
+        }
         let services = &self.services;
         self.tally.keep(|whose| services.get(&whose.service).is_some_and(|s| s.backend(whose.backend).is_some()));
         Ok(Applied { generation: self.generation, apply_us: self.last_apply.as_micros() as u64 })
@@ -148,18 +150,18 @@ impl Actor {
             return Err(RequestError::Config("there is nothing to reload: lb runs without --config".to_owned()));
         };
         let config = Config::load(path).map_err(|error| RequestError::Config(error.to_string()))?;
-        self.change(Change::ReplaceAll(config.services.iter().map(|s| (**s).clone()).collect()), expected)
+        self.change(Change::ReplaceAll(config.services), expected)
     }
 
     fn learn_verdict(&mut self, verdict: health::Verdict) {
-        let health::Verdict { target, status } = verdict;
-        let why = status.reason.as_deref().unwrap_or("");
-        match status.state {
-            health::State::Up => log::info!("{} is up", target.address),
-            health::State::Down => log::warn!("{} is down: {why}", target.address),
-            health::State::Checking => {}
+        let health::Verdict { target, state, reason, .. } = verdict;
+        match state {
+            health::State::Down => {
+                log::warn!("{} is down: {}", target.address(), reason.as_deref().unwrap_or("no reason known"));
+            }
+            state => log::info!("{} is {state:?}", target.address()),
         }
-        self.parts.knowledge.verdicts.insert(target, status.state);
+        self.parts.knowledge.verdicts.insert(target, state);
     }
 
     /// Brings the tables in line with what is known now.

@@ -6,9 +6,9 @@ use std::{
 };
 
 use crate::{
-    health::{self, Check, CheckKind},
+    health::{self, Check, Kind},
     model::{AdminState, Backend, Protocol, Service, ServicePort, Services},
-    netlink::{Resolution, Resolutions},
+    netlink::{Resolution, Snapshot},
     plan::{Availability, Facts, NextHop, TunnelSources},
 };
 
@@ -18,23 +18,18 @@ pub(super) fn heartbeat(service: &Service, backend: &Backend) -> Option<health::
     if backend.state == AdminState::Maint {
         return None;
     }
+    let port = backend.port.or(service.port.exact()).map_or(0, u16::from);
     let check = service.check.clone().unwrap_or_else(|| default_check(service));
-    let port = match check.kind {
-        CheckKind::None => return None,
-        CheckKind::Ping => 0,
-        CheckKind::Tcp | CheckKind::Http(_) => {
-            check.port.or(backend.port).or(service.port.exact()).map_or(0, u16::from)
-        }
-    };
-    Some(health::Target { address: SocketAddr::new(backend.address, port), check })
+    health::Target::new(SocketAddr::new(backend.address, port), &check)
 }
 
 /// What a service without a check of its own is checked by: a connection where there is a TCP port, else a ping.
 fn default_check(service: &Service) -> Check {
-    match (service.protocol, service.port) {
-        (Protocol::Tcp, ServicePort::Exact(_)) => Check::tcp(),
-        _ => Check::ping(),
-    }
+    let kind = match (service.protocol, service.port) {
+        (Protocol::Tcp, ServicePort::Exact(_)) => Kind::Tcp,
+        _ => Kind::Ping,
+    };
+    Check { kind, ..Check::default() }
 }
 
 /// All heartbeats that `services` want.
@@ -57,7 +52,7 @@ pub(super) struct Knowledge {
     /// The last verdict on each heartbeat; absent before the first.
     pub(super) verdicts: HashMap<health::Target, health::State>,
     /// The next hop of each backend address.
-    pub(super) hops: Resolutions,
+    pub(super) hops: Snapshot,
     pub(super) sources: TunnelSources,
     pub(super) only_interface: Option<u32>,
 }
@@ -73,9 +68,9 @@ impl Facts for Knowledge {
     }
 
     fn next_hop(&self, address: IpAddr) -> Option<NextHop> {
-        let Resolution::Ok(hop) = self.hops.get(&address)? else { return None };
+        let hop = self.hops.get(&address).and_then(Resolution::next_hop)?;
         Some(NextHop {
-            interface: hop.interface,
+            interface: hop.interface_index,
             destination_mac: hop.destination_mac,
             source_mac: hop.source_mac,
             mtu: hop.mtu,

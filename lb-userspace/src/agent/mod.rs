@@ -1,18 +1,156 @@
 //! The long-running process that owns the wish and the dataplane.
 
+mod actor;
+mod facts;
 mod handle;
+mod seed;
+mod situations;
+mod tally;
+mod views;
 
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use tokio::{
+    io::unix::AsyncFd,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+
+use actor::{Actor, Inputs, Parts};
+use facts::Knowledge;
 pub use handle::{AgentHandle, Applied, Command, RequestError};
 
-use crate::cli::RunOptions;
+use crate::{
+    api::{self, ApiSocket},
+    cli::RunOptions,
+    config::{self, Config},
+    dataplane::{self, Attached, Dataplane, Pins},
+    health,
+    model::Change,
+    netlink::{self, Interface},
+    plan::{Capacity, Layout, Memory, TunnelSources},
+};
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent until it is told to stop: SIGTERM and SIGINT detach and end it, SIGHUP reloads the configuration.
 ///
 /// # Errors
-/// Why it could not start or go on.
-pub async fn run(options: RunOptions) -> anyhow::Result<()> {
-    anyhow::bail!(
-        "cannot attach to {}: this build has no dataplane",
-        options.interfaces.join(", ")
-    )
+/// Why it could not start.
+pub async fn run(options: RunOptions) -> Result<()> {
+    let config = match &options.config {
+        Some(path) => Config::load(path)?,
+        None => Config::default(),
+    };
+    let socket = ApiSocket::bind(&options.socket)?;
+    let interfaces = interfaces(&options.interfaces).await?;
+    let seed = seed::seed(options.hash_seed.or(config.dataplane.hash_seed).map(|seed| seed.0), &options.state_dir)?;
+    let capacity = capacity(&config.dataplane);
+
+    let mut dataplane = Dataplane::load(&capacity, options.debug_dataplane)?;
+    let _log = options.debug_dataplane.then(|| forward_log(&mut dataplane)).transpose()?;
+    let _pins = options.pin_dir.as_deref().map(|directory| Pins::new(&mut dataplane, directory)).transpose()?;
+    let mut tables = dataplane.tables()?;
+    let layout = Layout::new(capacity, seed);
+    // Before the first packet, the tables say that there is nothing to balance.
+    tables.publish(&layout.control());
+
+    let (engine, verdicts) = health::Engine::spawn();
+    let (resolver, hops) = netlink::spawn_resolver()?;
+    resolver.set_gateway_interfaces(interfaces.iter().map(|i| i.index).collect::<BTreeSet<u32>>())?;
+    let knowledge = Knowledge {
+        verdicts: std::collections::HashMap::new(),
+        hops: hops.borrow().clone(),
+        sources: TunnelSources { v4: config.dataplane.tunnel_source_v4, v6: config.dataplane.tunnel_source_v6 },
+        only_interface: match interfaces.as_slice() {
+            [only] => Some(only.index),
+            _ => None,
+        },
+    };
+    let mut actor = Actor::new(Parts {
+        config_path: options.config.clone(),
+        capacity,
+        dataplane,
+        tables,
+        layout,
+        attached: Vec::new(),
+        knowledge,
+        engine,
+        resolver,
+    });
+    actor.change(Change::ReplaceAll(config.services), None)?;
+    actor.parts.attached = attach_all(&mut actor.parts.dataplane, interfaces, &options)?;
+
+    let (handle, commands) = AgentHandle::channel();
+    let (stop_api, stopped) = watch::channel(());
+    let api = tokio::spawn(api::serve(socket, handle, stopped));
+    let (reload, reloads) = mpsc::channel(1);
+    tokio::spawn(forward_hangups(reload));
+    log::info!("serving on {}", options.socket.display());
+    actor.serve(Inputs { commands, verdicts, hops, reloads }, told_to_stop()?).await;
+    log::info!("stopping: the program is detached, packets go to the host again");
+    drop(stop_api);
+    drop(actor);
+    api.await.context("the API failed while it stopped")
+}
+
+async fn interfaces(names: &[String]) -> Result<Vec<Interface>> {
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        found.push(netlink::find_interface(name).await?);
+    }
+    Ok(found)
+}
+
+fn capacity(config: &config::Dataplane) -> Capacity {
+    Capacity { services: config.max_services, targets: config.max_targets, slots: config.max_slots }
+}
+
+/// Attaches to all interfaces or, if one refuses, to none.
+fn attach_all(dataplane: &mut Dataplane, interfaces: Vec<Interface>, options: &RunOptions) -> Result<Vec<Attached>> {
+    let mut attached = Vec::with_capacity(interfaces.len());
+    for interface in interfaces {
+        if let Err(error) = dataplane.allow_egress(interface.index) {
+            log::debug!("{} cannot be redirected to: {error:#}", interface.name);
+        }
+        let one = dataplane::attach(dataplane, interface, options.mode)?;
+        log::info!("attached to {} ({} mode, driver {})", one.interface.name, one.mode, one.interface.driver);
+        for warning in &one.warnings {
+            log::warn!("{warning}");
+        }
+        attached.push(one);
+    }
+    Ok(attached)
+}
+
+/// Passes what the program logs on to the agent's log, until dropped.
+fn forward_log(dataplane: &mut Dataplane) -> Result<tokio::task::JoinHandle<()>> {
+    // SAFETY: the logger owns its ring buffer's descriptor and keeps it open and the same until it is dropped.
+    let logger = unsafe { AsyncFd::register(dataplane.log()?)? };
+    Ok(tokio::spawn(async move {
+        let mut logger = logger;
+        while let Ok(mut ready) = logger.readable_mut().await {
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    }))
+}
+
+/// Resolves with the first SIGTERM or SIGINT.
+fn told_to_stop() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn forward_hangups(reload: mpsc::Sender<()>) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        // A reload that waits already will read what this one would.
+        let _ = reload.try_send(());
+    }
 }

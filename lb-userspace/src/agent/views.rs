@@ -12,7 +12,7 @@ use crate::{
     },
     dataplane::{Attached, Explained},
     model::{Backend, Forwarder, Service},
-    netlink,
+    netlink::{self, Family, Resolution},
     plan::{PoolKey, Situation, Whose},
 };
 
@@ -84,12 +84,12 @@ impl Actor {
     fn reason(&self, service: &Service, backend: &Backend, situation: Situation) -> Option<String> {
         if situation == Situation::Unresolved {
             return Some(match self.parts.knowledge.hops.get(&backend.address) {
-                Some(Err(why)) => why.clone(),
-                Some(Ok(_)) | None => format!("the way to {} is being looked up", backend.address),
+                Some(Resolution::Unresolved { reason }) => reason.clone(),
+                Some(Resolution::Resolved(_)) | None => format!("the way to {} is being looked up", backend.address),
             });
         }
         let status = self.parts.engine.status(&facts::heartbeat(service, backend)?)?;
-        status.reason
+        status.last_failure.map(|failure| failure.reason)
     }
 
     pub(super) fn status_view(&self) -> StatusView {
@@ -135,9 +135,9 @@ impl Actor {
             let nats = self.services.iter().filter(|s| s.forwarder == Forwarder::Nat);
             nats.flat_map(|s| &s.vips).any(|vip| vip.is_ipv6() == v6)
         };
-        for (v6, key) in [(false, "net.ipv4.ip_forward"), (true, "net.ipv6.conf.all.forwarding")] {
-            let off = |a: &&Attached| !netlink::forwarding_enabled(v6, &a.interface.name).unwrap_or(true);
-            if let Some(attached) = self.parts.attached.iter().find(off).filter(|_| nat(v6)) {
+        for (family, key) in [(Family::V4, "net.ipv4.ip_forward"), (Family::V6, "net.ipv6.conf.all.forwarding")] {
+            let off = |a: &&Attached| !netlink::forwarding_enabled(family, &a.interface.name).unwrap_or(true);
+            if let Some(attached) = self.parts.attached.iter().find(off).filter(|_| nat(family == Family::V6)) {
                 warnings.push(format!(
                     "answers of nat backends are dropped as no-way-back: {} does not forward; run `sysctl -w {key}=1`",
                     attached.interface.name

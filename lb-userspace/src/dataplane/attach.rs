@@ -1,6 +1,6 @@
 //! Attaching the program to interfaces, without treading on anybody's toes.
 
-use std::{fmt, fs, str::FromStr};
+use std::fs;
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::programs::{
@@ -9,42 +9,7 @@ use aya::programs::{
 };
 
 use super::Dataplane;
-use crate::{api::view::AttachMode, netlink::Interface};
-
-/// How the operator wants the program attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// Native where the driver can, generic elsewhere.
-    Auto,
-    /// In the driver, or not at all.
-    #[default]
-    Native,
-    /// In the kernel's stack.
-    Generic,
-}
-
-impl FromStr for Mode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "native" => Ok(Self::Native),
-            "generic" => Ok(Self::Generic),
-            _ => Err(format!("{text:?}: expected auto, native or generic")),
-        }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Auto => "auto",
-            Self::Native => "native",
-            Self::Generic => "generic",
-        })
-    }
-}
+use crate::{api::view::AttachMode, cli::Mode, netlink::Interface};
 
 /// The program attached to an interface; dropping this detaches it.
 #[derive(Debug)]
@@ -63,7 +28,7 @@ pub struct Attached {
 /// # Errors
 /// When a program is attached there already (the message says whose), or the driver cannot.
 pub fn attach(dataplane: &mut Dataplane, interface: Interface, mode: Mode) -> Result<Attached> {
-    if let Some(present) = &interface.xdp {
+    if let Some(present) = interface.xdp.first() {
         bail!(
             "{} has an XDP program already: {}. Stop its owner, or detach it with `ip link set dev {} xdp off`",
             interface.name,

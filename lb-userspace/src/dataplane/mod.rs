@@ -17,7 +17,7 @@ use aya::{
 };
 use lb_common::abi::{PROGRAM, Reason, map};
 
-pub use attach::{Attached, Mode, attach};
+pub use attach::{Attached, attach};
 pub use counters::Counters;
 pub use explain::{Explained, MIN_FRAME};
 pub use pins::Pins;
@@ -106,7 +106,7 @@ impl Dataplane {
     ///
     /// # Errors
     /// When the log's ring buffer is not there.
-    pub fn log(&mut self) -> Result<aya_log::EbpfLogger<MapData>> {
+    pub fn log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>> {
         Ok(aya_log::EbpfLogger::init(&mut self.ebpf)?)
     }
 

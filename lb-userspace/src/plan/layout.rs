@@ -149,7 +149,7 @@ pub struct Plan {
 type Entries<K> = Vec<(K, ServiceEntry)>;
 
 /// Whom a target cell belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Whose {
     /// The service.
     pub service: ServiceName,
