@@ -1,0 +1,258 @@
+//! The real `lb` binary on the lab's balancer: started, asked, stopped.
+//!
+//! What must hold: an [`Agent`] exists only while its process has answered on its socket, and its files go with it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Output},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use hyper::{Request, body::Bytes};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use super::{Host, Namespace};
+use crate::{process::Process, traffic::http};
+
+/// How long the agent may take until its socket answers.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long the agent may take to end after SIGTERM.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How long one request to the API may take.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(20);
+/// How much of the log an error shows.
+const LOG_LINES: usize = 20;
+
+/// How to start `lb`.
+#[derive(Debug, Clone)]
+pub struct LbOptions {
+    /// The binary; see [`find_binary`].
+    pub binary: PathBuf,
+    /// `native`, `generic` or `auto`.
+    pub mode: String,
+    /// The text of the configuration file; without one the agent starts empty.
+    pub config: Option<String>,
+    /// Further arguments for `lb run`.
+    pub arguments: Vec<String>,
+}
+
+impl LbOptions {
+    /// Native mode, with or without a configuration.
+    pub fn new(binary: PathBuf, config: Option<String>) -> Self {
+        Self {
+            binary,
+            mode: "native".into(),
+            config,
+            arguments: Vec::new(),
+        }
+    }
+}
+
+/// A running `lb run`; dropping it kills it and removes its files.
+#[derive(Debug)]
+pub struct Agent {
+    process: Process,
+    namespace: Namespace,
+    binary: PathBuf,
+    directory: tempfile::TempDir,
+}
+
+impl Agent {
+    /// Starts `lb` on the host's interface and waits until its socket answers.
+    ///
+    /// # Errors
+    /// When the binary is missing, ends, or does not answer; with the end of its log.
+    pub fn start(host: &Host, options: &LbOptions) -> Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("lb-lab-")
+            .tempdir()
+            .context("cannot make a directory")?;
+        let command = run_command(host.interface(), directory.path(), options)?;
+        let process = host.namespace.spawn(command)?;
+        let binary = options.binary.clone();
+        let mut agent = Self {
+            process,
+            namespace: host.namespace.clone(),
+            binary,
+            directory,
+        };
+        agent.wait_until_it_answers().with_context(|| {
+            format!(
+                "{} does not run on {}; its log ends:\n{}",
+                options.binary.display(),
+                host.name,
+                agent.log_end()
+            )
+        })?;
+        Ok(agent)
+    }
+
+    /// The agent's socket.
+    pub fn socket(&self) -> PathBuf {
+        socket_in(self.directory.path())
+    }
+
+    /// The configuration file that the agent was started with; write it and reload to change it.
+    pub fn config_file(&self) -> PathBuf {
+        config_in(self.directory.path())
+    }
+
+    /// The agent's process.
+    pub const fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Runs the command line client with `arguments` against this agent and waits for it.
+    ///
+    /// # Errors
+    /// When it cannot be started; a failure of its own is in the output's status.
+    pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).arg("--socket").arg(self.socket());
+        self.namespace
+            .run(|| command.output())?
+            .with_context(|| format!("cannot run {}", self.binary.display()))
+    }
+
+    /// Runs the command line client, which must succeed, and parses what it prints as JSON.
+    ///
+    /// # Errors
+    /// When it fails or prints something else.
+    pub fn cli_json(&self, arguments: &[&str]) -> Result<Value> {
+        let output = self.cli(arguments)?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "lb {} ended with {}: {errors}",
+            arguments.join(" "),
+            output.status
+        );
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("lb {} printed no JSON", arguments.join(" ")))
+    }
+
+    /// Asks the agent's API, for example for `/v1/services`.
+    ///
+    /// # Errors
+    /// When it does not answer in time, or with anything but success and JSON.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        let response = self
+            .namespace
+            .block_on(async || {
+                let exchange = async {
+                    let stream = UnixStream::connect(self.socket()).await?;
+                    let request = Request::get(path)
+                        .header("host", "lb")
+                        .body(http::Body::new(Bytes::new()))?;
+                    anyhow::Ok(http::exchange(stream, request).await?)
+                };
+                tokio::time::timeout(REQUEST_LIMIT, exchange).await?
+            })?
+            .with_context(|| format!("the agent does not answer GET {path}"))?;
+        ensure!(
+            response.status().is_success(),
+            "the agent answers GET {path} with {}",
+            response.status()
+        );
+        serde_json::from_slice(response.body()).with_context(|| format!("GET {path} returned no JSON"))
+    }
+
+    /// Asks the agent to end (SIGTERM) and waits for it.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        self.process.signal(Signal::SIGTERM)?;
+        self.process.wait(STOP_LIMIT)
+    }
+
+    /// The last lines of the agent's log.
+    pub fn log_end(&self) -> String {
+        let log = fs::read_to_string(log_in(self.directory.path())).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+    }
+
+    fn wait_until_it_answers(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            if let Some(status) = self.process.try_wait()? {
+                bail!("it ended with {status}");
+            }
+            match self.get("/v1/services") {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(_) => thread::sleep(POLL),
+            }
+        }
+    }
+}
+
+/// Finds a binary of this workspace: the file that the environment variable `variable` names, or `name` in the
+/// directory of the running program or the one above (tests run one directory below the binaries).
+///
+/// # Errors
+/// When it is in none of these places.
+pub fn find_binary(name: &str, variable: &str) -> Result<PathBuf> {
+    if let Some(path) = env::var_os(variable).map(PathBuf::from) {
+        ensure!(
+            path.is_file(),
+            "{variable} names {}, which is no file",
+            path.display()
+        );
+        return Ok(path);
+    }
+    let program = env::current_exe().context("cannot tell where the running program is")?;
+    let found = program
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file());
+    found.with_context(|| {
+        format!(
+            "there is no {name} near {}; build it with `cargo build`, or name it in {variable}",
+            program.display()
+        )
+    })
+}
+
+fn run_command(interface: &str, directory: &Path, options: &LbOptions) -> Result<Command> {
+    let mut command = Command::new(&options.binary);
+    command.args(["run", "--iface", interface, "--mode", &options.mode]);
+    command
+        .arg("--socket")
+        .arg(socket_in(directory))
+        .arg("--state-dir")
+        .arg(directory.join("state"));
+    if let Some(config) = &options.config {
+        let path = config_in(directory);
+        fs::write(&path, config).with_context(|| format!("cannot write {}", path.display()))?;
+        command.arg("--config").arg(path);
+    }
+    let log = fs::File::create(log_in(directory)).context("cannot create the agent's log")?;
+    let log_too = log.try_clone().context("cannot share the agent's log")?;
+    command.args(&options.arguments).stdout(log).stderr(log_too);
+    if env::var_os("RUST_LOG").is_none() {
+        command.env("RUST_LOG", "info");
+    }
+    Ok(command)
+}
+
+fn socket_in(directory: &Path) -> PathBuf {
+    directory.join("lb.sock")
+}
+
+fn config_in(directory: &Path) -> PathBuf {
+    directory.join("lb.toml")
+}
+
+fn log_in(directory: &Path) -> PathBuf {
+    directory.join("lb.log")
+}

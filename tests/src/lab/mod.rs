@@ -1,0 +1,20 @@
+//! Network namespaces joined by a bridge: clients, a balancer, backends. Made for one demo or test, gone with it.
+//!
+//! What must hold: the host's own namespace is never changed, and every namespace is held by a descriptor of this
+//! process (or of its children, which die with it) and by nothing else.
+
+mod agent;
+mod host;
+mod namespace;
+mod netlink;
+mod offload;
+mod sysctl;
+mod topology;
+mod xdp;
+
+pub use agent::{Agent, LbOptions, find_binary};
+pub use host::{Host, HostNumber};
+pub use namespace::Namespace;
+pub use netlink::Netlink;
+pub use topology::{Forwarder, Lab, LabOptions, Mtu};
+pub use xdp::{LabProgram, LabPrograms};

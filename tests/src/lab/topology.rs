@@ -1,0 +1,271 @@
+//! The wire (a namespace with a bridge) and the hosts on it, set up for one forwarder.
+//!
+//! What must hold: a host that owns a VIP never answers for it on the wire; only the balancer draws a VIP's packets,
+//! because the clients route them to it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result};
+
+use super::{
+    Host, HostNumber, LabProgram, LabPrograms, Namespace,
+    host::{INTERFACE, Network},
+    sysctl,
+};
+
+const BRIDGE: &str = "br0";
+
+/// How packets reach the backends, and so what the backends need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Forwarder {
+    /// Rewritten MAC addresses: the backend owns the VIP and answers the client directly.
+    L2dsr,
+    /// IP in IP: the backend strips the outer header, owns the VIP and answers the client directly.
+    Ipip,
+    /// Rewritten addresses: the backend routes its answers through the balancer.
+    Nat,
+}
+
+impl Forwarder {
+    /// The name in configuration and API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::L2dsr => "l2dsr",
+            Self::Ipip => "ipip",
+            Self::Nat => "nat",
+        }
+    }
+}
+
+/// The largest IP packet on each kind of port, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mtu {
+    /// Clients.
+    pub client: u32,
+    /// The balancer.
+    pub balancer: u32,
+    /// Backends.
+    pub backend: u32,
+}
+
+impl Default for Mtu {
+    /// A full-size packet of a client plus the largest outer header fits on the way to a backend.
+    fn default() -> Self {
+        Self {
+            client: 1500,
+            balancer: 1600,
+            backend: 1600,
+        }
+    }
+}
+
+/// What to build.
+#[derive(Debug, Clone)]
+pub struct LabOptions {
+    /// For which forwarder the backends are set up.
+    pub forwarder: Forwarder,
+    /// At most 200.
+    pub clients: usize,
+    /// At most 200.
+    pub backends: usize,
+    /// Addresses outside of 10.0.0.0/24, 10.1.0.0/24, fd00::/64 and fd01::/64.
+    pub vips: Vec<IpAddr>,
+    /// Packet sizes.
+    pub mtu: Mtu,
+}
+
+impl LabOptions {
+    /// One client, three backends, the VIPs 10.99.0.1 and fd99::1.
+    pub fn new(forwarder: Forwarder) -> Self {
+        let vips = vec![
+            IpAddr::from([10, 99, 0, 1]),
+            IpAddr::from([0xfd99, 0, 0, 0, 0, 0, 0, 1]),
+        ];
+        Self {
+            forwarder,
+            clients: 1,
+            backends: 3,
+            vips,
+            mtu: Mtu::default(),
+        }
+    }
+}
+
+/// The lab; dropping it removes every namespace and link.
+#[derive(Debug)]
+pub struct Lab {
+    /// The bridge's namespace.
+    pub wire: Namespace,
+    /// The hosts that ask.
+    pub clients: Vec<Host>,
+    /// The host that `lb` runs on.
+    pub balancer: Host,
+    /// The hosts that answer.
+    pub backends: Vec<Host>,
+    options: LabOptions,
+    programs: LabPrograms,
+}
+
+impl Lab {
+    /// Builds the lab.
+    ///
+    /// # Errors
+    /// When this is not root, or the kernel lacks namespaces, veth, bridge or XDP.
+    pub fn new(options: LabOptions) -> Result<Self> {
+        let wire = Namespace::new("wire")?;
+        wire.set_sysctls(&[("net/ipv6/conf/default/disable_ipv6", "1")])?;
+        wire.netlink(async |netlink| netlink.add_bridge(BRIDGE).await)?;
+        let balancer = Host::new(
+            "balancer".into(),
+            Network::Server,
+            HostNumber::BALANCER,
+            "to-balancer".into(),
+        )?;
+        let mut lab = Self {
+            wire,
+            clients: Vec::new(),
+            balancer,
+            backends: Vec::new(),
+            options,
+            programs: LabPrograms::load()?,
+        };
+        lab.set_up_balancer()?;
+        for index in 0..lab.options.backends {
+            lab.add_backend(index)?;
+        }
+        for index in 0..lab.options.clients {
+            lab.add_client(index)?;
+        }
+        Ok(lab)
+    }
+
+    /// What the lab was built from.
+    pub const fn options(&self) -> &LabOptions {
+        &self.options
+    }
+
+    /// Attaches one of the lab's own XDP programs to a host's interface.
+    ///
+    /// # Errors
+    /// When the interface carries another program.
+    pub fn attach(&mut self, program: LabProgram, host: &Host) -> Result<()> {
+        self.programs.attach(program, &host.namespace, INTERFACE)
+    }
+
+    /// The addresses that a server on `backend` has to listen on: its own, for checks, and those that packets arrive
+    /// with, which for `nat` are the same.
+    pub fn listen_addresses(&self, backend: &Host, port: u16) -> Vec<SocketAddr> {
+        let vips = if self.options.forwarder == Forwarder::Nat {
+            &[][..]
+        } else {
+            &self.options.vips
+        };
+        let own = [backend.ipv4, backend.ipv6];
+        own.iter()
+            .chain(vips)
+            .map(|&address| SocketAddr::new(address, port))
+            .collect()
+    }
+
+    fn set_up_balancer(&mut self) -> Result<()> {
+        if self.options.forwarder == Forwarder::Nat {
+            self.balancer.namespace.set_sysctls(sysctl::FORWARDING)?;
+        }
+        self.connect(&self.balancer, self.options.mtu.balancer)?;
+        self.balancer.namespace.netlink(async |netlink| {
+            for network in [Network::Server, Network::Client] {
+                for (address, prefix) in network.addresses(HostNumber::BALANCER) {
+                    netlink.add_address(INTERFACE, address, prefix).await?;
+                }
+            }
+            Ok(())
+        })?;
+        // What the balancer sends with XDP_TX arrives here; without a program the kernel drops it.
+        self.programs
+            .attach(LabProgram::Pass, &self.wire, &self.balancer.port)?;
+        // Attaching turned receive merging on.
+        self.wire.disable_offloads(&self.balancer.port)
+    }
+
+    fn add_backend(&mut self, index: usize) -> Result<()> {
+        let number = HostNumber::backend(index).context("a lab holds at most 200 backends")?;
+        let name = format!("backend-{}", index + 1);
+        let host = Host::new(name, Network::Server, number, format!("to-backend-{}", index + 1))?;
+        self.connect(&host, self.options.mtu.backend)?;
+        let owns_vips = self.options.forwarder != Forwarder::Nat;
+        if owns_vips {
+            host.namespace.set_sysctls(sysctl::ARP_SILENCE)?;
+        }
+        host.namespace.netlink(async |netlink| {
+            for (address, prefix) in Network::Server.addresses(number) {
+                netlink.add_address(INTERFACE, address, prefix).await?;
+            }
+            for &vip in self.options.vips.iter().filter(|_| owns_vips) {
+                netlink.add_address("lo", vip, host_prefix(vip)).await?;
+            }
+            self.add_routes(netlink, Network::Server, Network::Client).await
+        })?;
+        if self.options.forwarder == Forwarder::Ipip {
+            self.programs
+                .attach(LabProgram::Decap, &host.namespace, INTERFACE)?;
+        }
+        self.backends.push(host);
+        Ok(())
+    }
+
+    fn add_client(&mut self, index: usize) -> Result<()> {
+        let number = HostNumber::client(index).context("a lab holds at most 200 clients")?;
+        let name = format!("client-{}", index + 1);
+        let host = Host::new(name, Network::Client, number, format!("to-client-{}", index + 1))?;
+        self.connect(&host, self.options.mtu.client)?;
+        host.namespace.netlink(async |netlink| {
+            for (address, prefix) in Network::Client.addresses(number) {
+                netlink.add_address(INTERFACE, address, prefix).await?;
+            }
+            for &vip in &self.options.vips {
+                let gateway = Network::Client.like(HostNumber::BALANCER, vip);
+                netlink.add_route_via(vip, host_prefix(vip), gateway).await?;
+            }
+            self.add_routes(netlink, Network::Client, Network::Server).await
+        })?;
+        self.clients.push(host);
+        Ok(())
+    }
+
+    /// Routes from a host of the network `from` to the network `to`: through the balancer for `nat`, else directly.
+    async fn add_routes(&self, netlink: &super::Netlink, from: Network, to: Network) -> Result<()> {
+        for (destination, prefix) in to.addresses(HostNumber::NETWORK) {
+            if self.options.forwarder == Forwarder::Nat {
+                let gateway = from.like(HostNumber::BALANCER, destination);
+                netlink.add_route_via(destination, prefix, gateway).await?;
+            } else {
+                netlink.add_route_on(destination, prefix, INTERFACE).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Plugs a host into the bridge; its interface is up and has no address yet.
+    fn connect(&self, host: &Host, mtu: u32) -> Result<()> {
+        let port = host.port.as_str();
+        let port_mac = [host.mac[0], 1, host.mac[2], host.mac[3], host.mac[4], host.mac[5]];
+        self.wire.netlink(async |netlink| {
+            netlink.add_veth(port, "peer").await?;
+            netlink.move_to("peer", &host.namespace, INTERFACE).await?;
+            netlink.configure(port, port_mac, mtu).await?;
+            netlink.set_bridge(port, BRIDGE).await?;
+            netlink.set_up(port).await
+        })?;
+        host.namespace.netlink(async |netlink| {
+            netlink.configure(INTERFACE, host.mac, mtu).await?;
+            netlink.set_up(INTERFACE).await
+        })?;
+        self.wire.disable_offloads(port)?;
+        host.namespace.disable_offloads(INTERFACE)
+    }
+}
+
+/// The prefix length of a single address.
+const fn host_prefix(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}

@@ -1,0 +1,80 @@
+//! The lab's own XDP programs (`lb-ebpf/src/lab.rs`), attached in native mode.
+
+use anyhow::{Context, Result};
+use aya::{
+    Ebpf, include_bytes_aligned,
+    programs::{Xdp, XdpMode},
+};
+
+use super::Namespace;
+
+/// A program of the lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LabProgram {
+    /// Passes everything: lets the other end of a veth pair send with `XDP_TX`.
+    Pass,
+    /// Strips an outer IPv4 or IPv6 header: the tunnel device of an `ipip` backend.
+    Decap,
+}
+
+impl LabProgram {
+    const ALL: [Self; 2] = [Self::Pass, Self::Decap];
+
+    const fn symbol(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Decap => "decap",
+        }
+    }
+}
+
+/// The loaded programs; dropping them detaches them everywhere.
+#[derive(Debug)]
+pub struct LabPrograms {
+    ebpf: Ebpf,
+}
+
+impl LabPrograms {
+    /// Loads the programs into the kernel.
+    ///
+    /// # Errors
+    /// When the kernel refuses them.
+    pub fn load() -> Result<Self> {
+        let object = include_bytes_aligned!(env!("LB_LAB_OBJECT"));
+        let mut ebpf = Ebpf::load(object).context("cannot load the lab's BPF object")?;
+        for program in LabProgram::ALL {
+            let name = program.symbol();
+            xdp(&mut ebpf, name)?
+                .load()
+                .with_context(|| format!("the kernel refuses the XDP program {name}; run this as root"))?;
+        }
+        Ok(Self { ebpf })
+    }
+
+    /// Attaches `program` to `interface` of `namespace` in native mode.
+    ///
+    /// # Errors
+    /// When the interface is missing or carries another program.
+    pub fn attach(&mut self, program: LabProgram, namespace: &Namespace, interface: &str) -> Result<()> {
+        let name = program.symbol();
+        let attach = || {
+            xdp(&mut self.ebpf, name)?.attach(interface, XdpMode::Driver)?;
+            anyhow::Ok(())
+        };
+        namespace.run(attach)?.with_context(|| {
+            format!(
+                "cannot attach the XDP program {name} to {interface} in {}",
+                namespace.name()
+            )
+        })
+    }
+}
+
+fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program = ebpf
+        .program_mut(name)
+        .with_context(|| format!("the lab's BPF object has no program {name}"))?;
+    program
+        .try_into()
+        .with_context(|| format!("{name} is no XDP program"))
+}
