@@ -47,6 +47,8 @@ impl Process {
         // SAFETY: `die_with_parent` makes the system calls prctl and getppid only, which may be called between fork
         // and exec; its error needs memory only where the child is about to exit.
         unsafe { command.pre_exec(die_with_parent) };
+        // Ctrl-C on the terminal is for this process alone; it ends its children in good order.
+        command.process_group(0);
         let program = command.get_program().to_string_lossy().into_owned();
         let child = spawn_from_lasting_thread(command)
             .with_context(|| format!("cannot start {program} for {name}; is it built?"))?;

@@ -1,6 +1,10 @@
 //! The lab itself, without `lb`: hosts talk, tunnels end, and nothing outlives its owner.
 //!
 //! These tests need root (network namespaces, XDP); they fail without it.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failure of the test's own steps is a failure of the test"
+)]
 
 use std::{
     collections::BTreeSet,

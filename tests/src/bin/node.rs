@@ -5,7 +5,7 @@ use std::{net::SocketAddr, thread};
 use anyhow::{Context, Result};
 use clap::Parser;
 use lb_tests::{
-    lab::{Forwarder, Lab, LabOptions},
+    lab::{Forwarder, Lab, LabOptions, Namespace},
     traffic::server::{self, Server},
 };
 
@@ -57,7 +57,7 @@ fn hold(forwarder: Forwarder, port: u16) -> Result<()> {
     let namespaces = hosts
         .map(|host| &host.namespace)
         .chain([&lab.wire])
-        .map(|namespace| namespace.inode());
+        .map(Namespace::inode);
     let namespaces = namespaces
         .collect::<Result<Vec<u64>>>()
         .context("cannot describe the lab")?;
