@@ -9,7 +9,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     net::{IpAddr, SocketAddr, UdpSocket},
     path::Path,
     process::{Command, Stdio},
@@ -17,10 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use etherparse::PacketBuilder;
+use etherparse::{NetHeaders, PacketBuilder, PacketHeaders, TransportHeader};
 use hyper::{Request, body::Bytes};
 use lb_tests::{
-    lab::{Forwarder, Host, Lab, LabOptions, Namespace, Netlink, find_binary},
+    lab::{Forwarder, Host, Lab, LabOptions, Namespace, NextHop, Route, find_binary},
     process::Process,
     traffic::{
         http,
@@ -209,6 +209,73 @@ fn load_records_every_request_and_every_failure() {
     );
 }
 
+#[test]
+fn backends_answers_fit_the_clients() {
+    let lab = lab(Forwarder::L2dsr, 1);
+    let _server = serve(&lab, &lab.backends[0]);
+    for address in [lab.backends[0].ipv4, lab.backends[0].ipv6] {
+        // The name in the answer makes it larger than the client's port takes, though not the backend's.
+        let question = vec![b'x'; 1470];
+        let answer = udp::ask(
+            &lab.clients[0].namespace,
+            SocketAddr::new(address, PORT),
+            &question,
+            SECOND,
+        );
+        assert_eq!(
+            answer.unwrap().len(),
+            "backend-1 ".len() + question.len(),
+            "{address}"
+        );
+    }
+}
+
+#[test]
+fn frames_on_the_wire_are_as_on_a_cable() {
+    let lab = lab(Forwarder::L2dsr, 1);
+    let _server = serve(&lab, &lab.backends[0]);
+    let backend = &lab.backends[0];
+    // ETH_P_ALL in network byte order, as the packet socket wants it.
+    let all = Protocol::from(i32::from(0x0003_u16.to_be()));
+    let capture = backend
+        .namespace
+        .run(|| Socket::new(Domain::PACKET, Type::RAW, Some(all)).unwrap())
+        .unwrap();
+    capture.set_recv_buffer_size(8 << 20).unwrap();
+    capture.set_read_timeout(Some(SECOND / 5)).unwrap();
+
+    let upload = Request::post("/")
+        .header("host", "lab")
+        .body(Bytes::from(vec![7; 200_000]).into())
+        .unwrap();
+    http::fetch(
+        &lab.clients[0].namespace,
+        SocketAddr::new(backend.ipv4, PORT),
+        upload,
+        SECOND,
+    )
+    .unwrap();
+
+    let (mut segments, mut payload) = (0, 0);
+    let mut buffer = [0; 1 << 16];
+    while let Ok(length) = (&capture).read(&mut buffer) {
+        let frame = PacketHeaders::from_ethernet_slice(&buffer[..length]).unwrap();
+        let (Some(NetHeaders::Ipv4(ip, _)), Some(TransportHeader::Tcp(tcp))) = (&frame.net, &frame.transport)
+        else {
+            continue;
+        };
+        assert!(length <= 14 + 1500, "a frame of {length} bytes");
+        let expected = tcp.calc_checksum_ipv4(ip, frame.payload.slice()).unwrap();
+        assert_eq!(tcp.checksum, expected, "a frame of {length} bytes");
+        segments += 1;
+        payload += frame.payload.slice().len();
+    }
+    assert!(
+        payload > 200_000 && segments > 200_000 / 1448,
+        "{payload} bytes in {segments} segments"
+    );
+}
+
 /// Sends a UDP packet for the first VIP of `inner`'s family to the backend, in an outer header of the family of
 /// `outer`; true if a socket on the VIP receives it.
 fn tunnelled_packet_arrives(lab: &Lab, outer: IpAddr, vip: IpAddr) -> bool {
@@ -275,8 +342,16 @@ fn answers_on_the_wire_for(lab: &Lab, vip: IpAddr) -> bool {
         .namespace
         .netlink(async |netlink| netlink.add_address("lo", vip, prefix).await)
         .unwrap();
-    let route = async |netlink: &Netlink| netlink.add_route_on(vip, prefix, client.interface()).await;
-    client.namespace.netlink(route).unwrap();
+    let route = Route {
+        destination: vip,
+        prefix,
+        next: NextHop::On(client.interface()),
+        mtu: None,
+    };
+    client
+        .namespace
+        .netlink(async |netlink| netlink.add_route(&route).await)
+        .unwrap();
     let target = SocketAddr::new(vip, PORT);
     let _server = Server::start(&backend.namespace, &backend.name, &[target]).unwrap();
     udp::ask(&client.namespace, target, b"who has it?", SECOND).is_ok()

@@ -5,21 +5,57 @@
 use std::{
     net::IpAddr,
     os::fd::{AsFd, AsRawFd},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use futures_util::TryStreamExt;
 use rtnetlink::{
     Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection,
-    packet_route::link::{InfoBridge, LinkMessage},
+    packet_route::{
+        address::AddressHeaderFlags,
+        link::{
+            BridgePortState, InfoBridge, InfoBridgePort, InfoPortData, LinkAttribute, LinkInfo, LinkMessage,
+            State,
+        },
+        route::{RouteAttribute, RouteMessage, RouteMetric},
+    },
 };
 
+use tokio::time::{sleep, timeout};
+
 use super::Namespace;
+
+/// How long the kernel may take to notice that a link is up.
+const LINK_LIMIT: Duration = Duration::from_secs(5);
+const LINK_POLL: Duration = Duration::from_millis(2);
 
 /// A netlink connection into one namespace.
 #[derive(Debug)]
 pub struct Netlink {
     handle: Handle,
+}
+
+/// A route to add.
+#[derive(Debug, Clone, Copy)]
+pub struct Route<'a> {
+    /// The network.
+    pub destination: IpAddr,
+    /// Its prefix length.
+    pub prefix: u8,
+    /// Where packets go.
+    pub next: NextHop<'a>,
+    /// The largest IP packet in bytes, where that is less than the interface takes.
+    pub mtu: Option<u32>,
+}
+
+/// Where the packets of a route go.
+#[derive(Debug, Clone, Copy)]
+pub enum NextHop<'a> {
+    /// To this router.
+    Via(IpAddr),
+    /// To the destination itself, over this interface.
+    On(&'a str),
 }
 
 impl Namespace {
@@ -114,6 +150,48 @@ impl Netlink {
             .with_context(|| format!("cannot make {name} a port of {bridge}"))
     }
 
+    /// Waits until the interface `name` is up for the protocols above it: the kernel notices in the background that both
+    /// ends of a veth pair are up, and IPv6 is not ready before.
+    ///
+    /// # Errors
+    /// When it does not happen within [`LINK_LIMIT`].
+    pub async fn wait_until_up(&self, name: &str) -> Result<()> {
+        self.wait_until(name, is_up)
+            .await
+            .with_context(|| format!("{name} is not up; is its peer?"))
+    }
+
+    /// Waits until the bridge forwards what the port `name` receives; it drops packets until then.
+    ///
+    /// # Errors
+    /// When it does not happen within [`LINK_LIMIT`].
+    pub async fn wait_until_forwarding(&self, name: &str) -> Result<()> {
+        self.wait_until(name, is_forwarding)
+            .await
+            .with_context(|| format!("{name} does not forward; is its peer up?"))
+    }
+
+    async fn wait_until(&self, name: &str, condition: fn(&LinkMessage) -> bool) -> Result<()> {
+        let index = self.index(name).await?;
+        let poll = async {
+            loop {
+                let link = self
+                    .handle
+                    .link()
+                    .get()
+                    .match_index(index)
+                    .execute()
+                    .try_next()
+                    .await?;
+                if link.as_ref().is_some_and(condition) {
+                    return anyhow::Ok(());
+                }
+                sleep(LINK_POLL).await;
+            }
+        };
+        timeout(LINK_LIMIT, poll).await?
+    }
+
     /// Sets MAC address and MTU (bytes of IP) of the interface `name`.
     ///
     /// # Errors
@@ -150,42 +228,52 @@ impl Netlink {
             .with_context(|| format!("cannot take {name} down"))
     }
 
-    /// Adds an address with the prefix length of its network to the interface `name`.
+    /// Adds an address with the prefix length of its network to the interface `name`. It works at once.
     ///
     /// # Errors
     /// When the interface is missing or has the address.
     pub async fn add_address(&self, name: &str, address: IpAddr, prefix: u8) -> Result<()> {
         let index = self.index(name).await?;
-        let added = self.handle.address().add(index, address, prefix).execute().await;
-        added.with_context(|| format!("cannot add {address}/{prefix} to {name}"))
+        let mut request = self.handle.address().add(index, address, prefix);
+        // Even a detection of duplicates that is turned off makes the address wait for a moment.
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        request
+            .execute()
+            .await
+            .with_context(|| format!("cannot add {address}/{prefix} to {name}"))
     }
 
-    /// Adds a route to `destination`/`prefix` through `gateway`.
+    /// Adds a route.
     ///
     /// # Errors
-    /// When the gateway is not on a connected network or the route exists.
-    pub async fn add_route_via(&self, destination: IpAddr, prefix: u8, gateway: IpAddr) -> Result<()> {
-        let route = RouteMessageBuilder::<IpAddr>::new()
-            .destination_prefix(destination, prefix)
-            .and_then(|route| route.gateway(gateway))
-            .map_err(|error| {
-                anyhow!("the route to {destination}/{prefix} via {gateway} is not valid: {error}")
-            })?;
-        let added = self.handle.route().add(route.build()).execute().await;
-        added.with_context(|| format!("cannot add a route to {destination}/{prefix} via {gateway}"))
+    /// When its next hop is not on a connected network or its interface not up, or when it exists.
+    pub async fn add_route(&self, route: &Route<'_>) -> Result<()> {
+        let message = self
+            .route_message(route)
+            .await
+            .with_context(|| format!("{route:?} is not valid"))?;
+        self.handle
+            .route()
+            .add(message)
+            .execute()
+            .await
+            .with_context(|| format!("cannot add {route:?}"))
     }
 
-    /// Adds a route to the directly connected network `destination`/`prefix` on the interface `name`.
-    ///
-    /// # Errors
-    /// When the interface is missing or down, or the route exists.
-    pub async fn add_route_on(&self, destination: IpAddr, prefix: u8, name: &str) -> Result<()> {
-        let route = RouteMessageBuilder::<IpAddr>::new()
-            .destination_prefix(destination, prefix)
-            .map_err(|error| anyhow!("the route to {destination}/{prefix} on {name} is not valid: {error}"))?
-            .output_interface(self.index(name).await?);
-        let added = self.handle.route().add(route.build()).execute().await;
-        added.with_context(|| format!("cannot add a route to {destination}/{prefix} on {name}"))
+    async fn route_message(&self, route: &Route<'_>) -> Result<RouteMessage> {
+        let mut builder =
+            RouteMessageBuilder::<IpAddr>::new().destination_prefix(route.destination, route.prefix)?;
+        builder = match route.next {
+            NextHop::Via(gateway) => builder.gateway(gateway)?,
+            NextHop::On(interface) => builder.output_interface(self.index(interface).await?),
+        };
+        let mut message = builder.build();
+        if let Some(mtu) = route.mtu {
+            message
+                .attributes
+                .push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
+        }
+        Ok(message)
     }
 
     /// The names of all interfaces.
@@ -193,7 +281,6 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses the dump.
     pub async fn interfaces(&self) -> Result<Vec<String>> {
-        use rtnetlink::packet_route::link::LinkAttribute;
         let links: Vec<LinkMessage> = self
             .handle
             .link()
@@ -215,4 +302,20 @@ impl Netlink {
     async fn change(&self, link: LinkMessage) -> Result<(), rtnetlink::Error> {
         self.handle.link().set(link).execute().await
     }
+}
+
+fn is_up(link: &LinkMessage) -> bool {
+    link.attributes.contains(&LinkAttribute::OperState(State::Up))
+}
+
+fn is_forwarding(link: &LinkMessage) -> bool {
+    let forwarding = InfoBridgePort::State(BridgePortState::Forwarding);
+    link.attributes.iter().any(|attribute| {
+        let LinkAttribute::LinkInfo(infos) = attribute else {
+            return false;
+        };
+        infos.iter().any(|info| {
+            matches!(info, LinkInfo::PortData(InfoPortData::BridgePort(port)) if port.contains(&forwarding))
+        })
+    })
 }

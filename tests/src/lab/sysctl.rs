@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 
 use super::Namespace;
 
-/// What every namespace of the lab starts with: no duplicate address detection, so that addresses work at once; no
-/// router solicitations, redirects or reverse path filter, so that only the packets a test causes are seen.
+/// What every namespace of the lab starts with: no duplicate address detection, router solicitations, redirects or
+/// reverse path filter, so that little but the packets that a test causes is seen.
 pub(super) const QUIET: &[(&str, &str)] = &[
     ("net/ipv6/conf/all/accept_dad", "0"),
     ("net/ipv6/conf/default/accept_dad", "0"),

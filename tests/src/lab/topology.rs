@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result};
 
 use super::{
-    Host, HostNumber, LabProgram, LabPrograms, Namespace,
+    Host, HostNumber, LabProgram, LabPrograms, Namespace, Netlink, NextHop, Route,
     host::{INTERFACE, Network},
     sysctl,
 };
@@ -223,8 +223,14 @@ impl Lab {
                 netlink.add_address(INTERFACE, address, prefix).await?;
             }
             for &vip in &self.options.vips {
-                let gateway = Network::Client.like(HostNumber::BALANCER, vip);
-                netlink.add_route_via(vip, host_prefix(vip), gateway).await?;
+                let next = NextHop::Via(Network::Client.like(HostNumber::BALANCER, vip));
+                let route = Route {
+                    destination: vip,
+                    prefix: host_prefix(vip),
+                    next,
+                    mtu: None,
+                };
+                netlink.add_route(&route).await?;
             }
             self.add_routes(netlink, Network::Client, Network::Server).await
         })?;
@@ -233,14 +239,20 @@ impl Lab {
     }
 
     /// Routes from a host of the network `from` to the network `to`: through the balancer for `nat`, else directly.
-    async fn add_routes(&self, netlink: &super::Netlink, from: Network, to: Network) -> Result<()> {
+    async fn add_routes(&self, netlink: &Netlink, from: Network, to: Network) -> Result<()> {
         for (destination, prefix) in to.addresses(HostNumber::NETWORK) {
-            if self.options.forwarder == Forwarder::Nat {
-                let gateway = from.like(HostNumber::BALANCER, destination);
-                netlink.add_route_via(destination, prefix, gateway).await?;
-            } else {
-                netlink.add_route_on(destination, prefix, INTERFACE).await?;
-            }
+            let next = match self.options.forwarder {
+                Forwarder::Nat => NextHop::Via(from.like(HostNumber::BALANCER, destination)),
+                Forwarder::L2dsr | Forwarder::Ipip => NextHop::On(INTERFACE),
+            };
+            // A backend's larger packets are for what the balancer sends to it, not for its answers.
+            let route = Route {
+                destination,
+                prefix,
+                next,
+                mtu: Some(self.options.mtu.client),
+            };
+            netlink.add_route(&route).await?;
         }
         Ok(())
     }
@@ -258,10 +270,13 @@ impl Lab {
         })?;
         host.namespace.netlink(async |netlink| {
             netlink.configure(INTERFACE, host.mac, mtu).await?;
-            netlink.set_up(INTERFACE).await
+            netlink.set_up(INTERFACE).await?;
+            netlink.wait_until_up(INTERFACE).await
         })?;
         self.wire.disable_offloads(port)?;
-        host.namespace.disable_offloads(INTERFACE)
+        host.namespace.disable_offloads(INTERFACE)?;
+        self.wire
+            .netlink(async |netlink| netlink.wait_until_forwarding(port).await)
     }
 }
 
