@@ -15,6 +15,8 @@ pub(crate) fn demo(workspace: &Workspace, arguments: &[OsString]) -> Result<()> 
     machine::check(privilege)?;
     let lb = build::lb(workspace, Profile::Release)?;
     let demo = workspace.build_binary("lb-tests", "lb-demo", Profile::Release)?;
+    // The lab's servers are processes of their own; `lb-demo` finds their program beside itself.
+    workspace.build_binary("lb-tests", "lb-lab-node", Profile::Release)?;
     let mut command = privilege.command(&demo);
     command.arg("--lb").arg(&lb).args(arguments);
     Err(Privilege::exec(command))
