@@ -60,21 +60,21 @@ impl Network {
 
 /// The last byte of a host's IPv4, IPv6 and MAC address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HostNumber(u8);
+pub(super) struct HostNumber(u8);
 
 impl HostNumber {
     /// The network itself, for routes.
     pub(super) const NETWORK: Self = Self(0);
     /// The balancer: 10.0.0.1 and fd00::1, 10.1.0.1 and fd01::1.
-    pub const BALANCER: Self = Self(1);
+    pub(super) const BALANCER: Self = Self(1);
 
     /// The backend with an index from 0: 10.0.0.11, 10.0.0.12 …, fd00::b, fd00::c … `None` beyond 200 backends.
-    pub fn backend(index: usize) -> Option<Self> {
+    pub(super) fn backend(index: usize) -> Option<Self> {
         Self::after(11, index)
     }
 
     /// The client with an index from 0: 10.1.0.11, 10.1.0.12 …, fd01::b, fd01::c … `None` beyond 200 clients.
-    pub fn client(index: usize) -> Option<Self> {
+    pub(super) fn client(index: usize) -> Option<Self> {
         Self::after(11, index)
     }
 

@@ -13,8 +13,7 @@ mod topology;
 mod xdp;
 
 pub use agent::{Agent, LbOptions, find_binary};
-pub use host::{Host, HostNumber};
+pub use host::Host;
 pub use namespace::Namespace;
 pub use netlink::{Netlink, NextHop, Route};
 pub use topology::{Forwarder, Lab, LabOptions, Mtu};
-pub use xdp::{LabProgram, LabPrograms};

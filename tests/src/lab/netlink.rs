@@ -154,7 +154,7 @@ impl Netlink {
     /// ends of a veth pair are up, and IPv6 is not ready before.
     ///
     /// # Errors
-    /// When it does not happen within [`LINK_LIMIT`].
+    /// When it does not happen within a few seconds.
     pub async fn wait_until_up(&self, name: &str) -> Result<()> {
         self.wait_until(name, is_up)
             .await
@@ -164,7 +164,7 @@ impl Netlink {
     /// Waits until the bridge forwards what the port `name` receives; it drops packets until then.
     ///
     /// # Errors
-    /// When it does not happen within [`LINK_LIMIT`].
+    /// When it does not happen within a few seconds.
     pub async fn wait_until_forwarding(&self, name: &str) -> Result<()> {
         self.wait_until(name, is_forwarding)
             .await
@@ -215,17 +215,6 @@ impl Netlink {
         self.change(link)
             .await
             .with_context(|| format!("cannot bring {name} up"))
-    }
-
-    /// Takes the interface `name` down.
-    ///
-    /// # Errors
-    /// When the interface is missing.
-    pub async fn set_down(&self, name: &str) -> Result<()> {
-        let link = LinkUnspec::new_with_index(self.index(name).await?).down().build();
-        self.change(link)
-            .await
-            .with_context(|| format!("cannot take {name} down"))
     }
 
     /// Adds an address with the prefix length of its network to the interface `name`. It works at once.

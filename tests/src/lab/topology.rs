@@ -8,9 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result};
 
 use super::{
-    Host, HostNumber, LabProgram, LabPrograms, Namespace, Netlink, NextHop, Route,
-    host::{INTERFACE, Network},
+    Host, Namespace, Netlink, NextHop, Route,
+    host::{HostNumber, INTERFACE, Network},
     sysctl,
+    xdp::{LabProgram, LabPrograms},
 };
 
 const BRIDGE: &str = "br0";
@@ -142,14 +143,6 @@ impl Lab {
     /// What the lab was built from.
     pub const fn options(&self) -> &LabOptions {
         &self.options
-    }
-
-    /// Attaches one of the lab's own XDP programs to a host's interface.
-    ///
-    /// # Errors
-    /// When the interface carries another program.
-    pub fn attach(&mut self, program: LabProgram, host: &Host) -> Result<()> {
-        self.programs.attach(program, &host.namespace, INTERFACE)
     }
 
     /// The addresses that a server on `backend` has to listen on: its own, for checks, and those that packets arrive

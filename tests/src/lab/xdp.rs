@@ -10,7 +10,7 @@ use super::Namespace;
 
 /// A program of the lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LabProgram {
+pub(super) enum LabProgram {
     /// Passes everything: lets the other end of a veth pair send with `XDP_TX`.
     Pass,
     /// Strips an outer IPv4 or IPv6 header: the tunnel device of an `ipip` backend.
@@ -30,7 +30,7 @@ impl LabProgram {
 
 /// The loaded programs; dropping them detaches them everywhere.
 #[derive(Debug)]
-pub struct LabPrograms {
+pub(super) struct LabPrograms {
     ebpf: Ebpf,
 }
 
@@ -39,7 +39,7 @@ impl LabPrograms {
     ///
     /// # Errors
     /// When the kernel refuses them.
-    pub fn load() -> Result<Self> {
+    pub(super) fn load() -> Result<Self> {
         let object = include_bytes_aligned!(env!("LB_LAB_OBJECT"));
         let mut ebpf = Ebpf::load(object).context("cannot load the lab's BPF object")?;
         for program in LabProgram::ALL {
@@ -55,7 +55,12 @@ impl LabPrograms {
     ///
     /// # Errors
     /// When the interface is missing or carries another program.
-    pub fn attach(&mut self, program: LabProgram, namespace: &Namespace, interface: &str) -> Result<()> {
+    pub(super) fn attach(
+        &mut self,
+        program: LabProgram,
+        namespace: &Namespace,
+        interface: &str,
+    ) -> Result<()> {
         let name = program.symbol();
         let attach = || {
             xdp(&mut self.ebpf, name)?.attach(interface, XdpMode::Driver)?;
