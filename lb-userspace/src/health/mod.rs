@@ -1,13 +1,25 @@
 //! Heartbeats: asks backends whether they serve, and says when the answer changes.
 //!
-//! [`Check`] is what the operator writes, [`Judge`] the arithmetic of rise and fall.
+//! Invariant: a backend is only ever called down for what *it* did. Waiting for our own turn, running out of our own
+//! file descriptors or being stopped ourselves repeats the check instead of failing it.
+//!
+//! [`Check`] is what the operator writes, [`Target`] one heartbeat (services that agree on address and check share
+//! it), [`Judge`] the arithmetic of rise and fall, [`Engine`] what runs thousands of them.
 
 mod check;
 mod duration;
+mod engine;
+mod heartbeat;
 mod judge;
+mod probe;
 mod raw;
+mod report;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use check::{Check, CheckError, HttpCheck, Kind, Timing};
+pub use engine::Engine;
 pub use judge::{Judge, State};
+pub use report::{FailureReport, Status, Target, Verdict};
 pub use status::{ParseStatusError, StatusRange};

@@ -1,0 +1,139 @@
+//! The set of heartbeats that run, and its changes.
+//!
+//! Invariant: after [`Engine::set_targets`] exactly the given targets are checked; those that were checked before
+//! never notice.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::runtime;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::heartbeat::{Heartbeat, Shared, StatusCell};
+use super::probe::Prober;
+use super::{Status, Target, Verdict};
+
+/// Most checks under way at once. More wait for their turn, without harm to their results.
+const MAX_IN_FLIGHT: usize = 4096;
+/// Most verdicts that wait for the receiver.
+const MAX_VERDICTS: usize = 1024;
+
+/// Runs heartbeats on the tokio runtime it was spawned on; dropping it stops them all.
+#[derive(Debug)]
+pub struct Engine {
+    runtime: runtime::Handle,
+    shared: Arc<Shared>,
+    running: Mutex<Running>,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    heartbeats: HashMap<Target, Beating>,
+    /// By host: what its heartbeats use to hasten each other.
+    alarms: HashMap<IpAddr, watch::Sender<()>>,
+}
+
+/// A heartbeat's task, aborted when dropped.
+#[derive(Debug)]
+struct Beating {
+    task: JoinHandle<()>,
+    status: StatusCell,
+}
+
+impl Drop for Beating {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Engine {
+    /// An engine without targets, and its verdicts. Must be called within a tokio runtime.
+    ///
+    /// The first result of a target makes a verdict, and so does every change of state. None is lost: while 1,024
+    /// verdicts wait to be received, heartbeats with a further one wait too, and start no new checks. Verdicts of
+    /// targets that were removed meanwhile may still arrive and are to be ignored. When the receiver is dropped,
+    /// heartbeats end with their next verdict.
+    pub fn spawn() -> (Self, mpsc::Receiver<Verdict>) {
+        Self::spawn_with(max_in_flight(), MAX_VERDICTS)
+    }
+
+    pub(super) fn spawn_with(max_in_flight: usize, max_verdicts: usize) -> (Self, mpsc::Receiver<Verdict>) {
+        let (verdicts, receiver) = mpsc::channel(max_verdicts);
+        let in_flight = Semaphore::new(max_in_flight);
+        let shared = Arc::new(Shared {
+            prober: Prober::default(),
+            in_flight,
+            verdicts,
+        });
+        let engine = Self {
+            runtime: runtime::Handle::current(),
+            shared,
+            running: Mutex::default(),
+        };
+        (engine, receiver)
+    }
+
+    /// Makes `targets` the set that is checked. Targets that stay keep their state and their timing, new ones are
+    /// first checked within 100 ms, removed ones are forgotten.
+    pub fn set_targets(&self, targets: HashSet<Target>) {
+        let mut running = self.lock();
+        let Running { heartbeats, alarms } = &mut *running;
+        heartbeats.retain(|target, _| targets.contains(target));
+        let hosts: HashSet<IpAddr> = targets.iter().map(|target| target.address().ip()).collect();
+        alarms.retain(|host, _| hosts.contains(host));
+        for target in targets {
+            let Entry::Vacant(place) = heartbeats.entry(target) else {
+                continue;
+            };
+            let target = place.key().clone();
+            let alarm = alarms
+                .entry(target.address().ip())
+                .or_insert_with(|| watch::Sender::new(()));
+            place.insert(self.start(target, alarm.clone()));
+        }
+    }
+
+    /// How one target stands; `None` if it is not checked.
+    pub fn status(&self, target: &Target) -> Option<Status> {
+        self.lock()
+            .heartbeats
+            .get(target)
+            .map(|beating| beating.status.read())
+    }
+
+    /// How every target stands.
+    pub fn snapshot(&self) -> HashMap<Target, Status> {
+        let running = self.lock();
+        running
+            .heartbeats
+            .iter()
+            .map(|(target, beating)| (target.clone(), beating.status.read()))
+            .collect()
+    }
+
+    fn start(&self, target: Target, alarm: watch::Sender<()>) -> Beating {
+        let status = StatusCell::new(SystemTime::now());
+        let heartbeat = Heartbeat::new(target, Arc::clone(&self.shared), status.clone(), alarm);
+        Beating {
+            task: self.runtime.spawn(heartbeat.run()),
+            status,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A check holds one file descriptor at most: half of what the process may have is left to its other parts.
+fn max_in_flight() -> usize {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    usize::try_from(descriptors / 2)
+        .unwrap_or(MAX_IN_FLIGHT)
+        .clamp(1, MAX_IN_FLIGHT)
+}

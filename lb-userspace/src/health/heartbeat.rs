@@ -1,0 +1,221 @@
+//! The life of one heartbeat: wait, check, judge, report; until its task is aborted.
+//!
+//! Invariant: checks of one target never overlap, and never start closer together than its fast interval (less its
+//! jitter), whoever asks for haste.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
+
+use super::probe::{Miss, Prober};
+use super::{FailureReport, Judge, State, Status, Target, Verdict};
+
+/// How many checks in a row may prove nothing before the last of them counts as a failure after all.
+const MAX_INCONCLUSIVE: u8 = 3;
+
+/// What all heartbeats of an engine share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) prober: Prober,
+    /// One permit for each check under way.
+    pub(super) in_flight: Semaphore,
+    pub(super) verdicts: mpsc::Sender<Verdict>,
+}
+
+/// A status that the heartbeat writes and snapshots read.
+#[derive(Clone, Debug)]
+pub(super) struct StatusCell(Arc<Mutex<Status>>);
+
+impl StatusCell {
+    pub(super) fn new(since: SystemTime) -> Self {
+        let status = Status {
+            state: State::Checking,
+            since,
+            last_failure: None,
+            latency: None,
+            checks: 0,
+        };
+        Self(Arc::new(Mutex::new(status)))
+    }
+
+    pub(super) fn read(&self) -> Status {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One heartbeat.
+#[derive(Debug)]
+pub(super) struct Heartbeat {
+    target: Target,
+    shared: Arc<Shared>,
+    status: StatusCell,
+    judge: Judge,
+    /// Rings when a heartbeat of the same host begins to doubt it.
+    alarm: watch::Sender<()>,
+    alarmed: watch::Receiver<()>,
+    inconclusive: u8,
+}
+
+/// The verdicts are no longer wanted.
+struct Unwanted;
+
+impl Heartbeat {
+    /// A heartbeat of `target`; `alarm` is shared by all heartbeats of its host.
+    pub(super) fn new(
+        target: Target,
+        shared: Arc<Shared>,
+        status: StatusCell,
+        alarm: watch::Sender<()>,
+    ) -> Self {
+        let judge = Judge::new(target.check().timing.clone(), status.read().since);
+        let alarmed = alarm.subscribe();
+        Self {
+            target,
+            shared,
+            status,
+            judge,
+            alarm,
+            alarmed,
+            inconclusive: 0,
+        }
+    }
+
+    /// Beats until the verdicts are no longer wanted.
+    pub(super) async fn run(mut self) {
+        let mut from = Instant::now();
+        loop {
+            let due = from + self.judge.next_delay(&mut rand::rng());
+            let hastened = self.wait(from, due).await;
+            let Ok(permit) = self.shared.in_flight.acquire().await else {
+                return;
+            };
+            // From here on the clock of the check runs, not while it waited for its turn.
+            from = Instant::now();
+            let result = self.shared.prober.probe(&self.target).await;
+            let latency = from.elapsed();
+            drop(permit);
+            let Some(result) = self.conclude(result) else {
+                continue;
+            };
+            if self.digest(result, latency, hastened).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until `due`, or less where the host is doubted; true if it was. `from` is the start of the last check.
+    async fn wait(&mut self, from: Instant, due: Instant) -> bool {
+        let earliest = from + self.target.check().timing.fast_interval();
+        let mut hastened = false;
+        let mut due = due;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => return hastened,
+                Ok(()) = self.alarmed.changed(), if !hastened => {
+                    // Whoever is in doubt already, or down, beats fast enough or has nothing to tell.
+                    if self.judge.is_steady_up() {
+                        due = due.min(earliest);
+                        hastened = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The result, unless it proves nothing.
+    fn conclude(&mut self, result: Result<(), Miss>) -> Option<Result<(), String>> {
+        let result = match result {
+            Err(Miss::Inconclusive(reason)) => {
+                log::debug!("{}: check proves nothing: {reason}", self.target.address());
+                self.inconclusive += 1;
+                if self.inconclusive < MAX_INCONCLUSIVE {
+                    return None;
+                }
+                Err(reason)
+            }
+            Err(Miss::Failure(reason)) => Err(reason),
+            Ok(()) => Ok(()),
+        };
+        self.inconclusive = 0;
+        Some(result)
+    }
+
+    async fn digest(
+        &mut self,
+        result: Result<(), String>,
+        latency: Duration,
+        hastened: bool,
+    ) -> Result<(), Unwanted> {
+        let at = SystemTime::now();
+        let was_steady = self.judge.is_steady_up();
+        let verdict = self.judge.observe(result.is_ok(), at);
+        let reason = result.err();
+        self.record(reason.as_deref(), latency, at);
+        // A check that was hastened found what the host's other heartbeats are being asked already.
+        if was_steady && reason.is_some() && !hastened {
+            self.alarm.send_replace(());
+            self.alarmed.mark_unchanged();
+        }
+        let Some(state) = verdict else { return Ok(()) };
+        let verdict = Verdict {
+            target: self.target.clone(),
+            state,
+            reason,
+            at,
+            latency,
+        };
+        self.shared.verdicts.send(verdict).await.map_err(|_| Unwanted)
+    }
+
+    fn record(&self, reason: Option<&str>, took: Duration, at: SystemTime) {
+        let mut status = self.status.lock();
+        status.state = self.judge.state();
+        status.since = self.judge.since();
+        status.checks = self.judge.results();
+        if let Some(reason) = reason {
+            status.last_failure = Some(FailureReport {
+                reason: reason.to_owned(),
+                at,
+            });
+        } else {
+            status.latency = Some(took);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::Check;
+
+    #[test]
+    fn checks_that_prove_nothing_are_repeated_but_not_for_ever() {
+        let (verdicts, _receiver) = mpsc::channel(1);
+        let shared = Shared {
+            prober: Prober::default(),
+            in_flight: Semaphore::new(1),
+            verdicts,
+        };
+        let address = "127.0.0.1:80".parse().expect("an address");
+        let target = Target::new(address, &Check::default()).expect("a target");
+        let status = StatusCell::new(SystemTime::now());
+        let mut heartbeat = Heartbeat::new(target, Arc::new(shared), status, watch::Sender::new(()));
+
+        let nothing = || Err(Miss::Inconclusive("out of file descriptors".into()));
+        let failed = Some(Err("out of file descriptors".to_owned()));
+        assert_eq!(heartbeat.conclude(nothing()), None);
+        assert_eq!(heartbeat.conclude(nothing()), None);
+        assert_eq!(heartbeat.conclude(nothing()), failed);
+        assert_eq!(heartbeat.conclude(nothing()), None, "the count begins anew");
+        assert_eq!(heartbeat.conclude(Ok(())), Some(Ok(())));
+        assert_eq!(heartbeat.conclude(nothing()), None);
+        assert_eq!(heartbeat.conclude(nothing()), None);
+        assert_eq!(heartbeat.conclude(nothing()), failed);
+    }
+}

@@ -1,0 +1,164 @@
+//! One check of one target, by its kind.
+//!
+//! Invariant: a probe ends by its deadline, and blames the backend only for what the backend did: what went wrong on
+//! our side is [`Miss::Inconclusive`].
+
+mod http;
+mod ping;
+mod tcp;
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use self::ping::Pinger;
+use super::{Kind, Target};
+
+/// Why a check did not succeed, in the operator's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Miss {
+    /// The backend failed it.
+    Failure(String),
+    /// It proves nothing: something was missing on our side.
+    Inconclusive(String),
+}
+
+/// Runs checks of every kind.
+#[derive(Debug, Default)]
+pub(super) struct Prober {
+    pinger: Pinger,
+}
+
+impl Prober {
+    /// Asks `target` once.
+    pub(super) async fn probe(&self, target: &Target) -> Result<(), Miss> {
+        let (address, check) = (target.address(), target.check());
+        if check.needs_port() && address.port() == 0 {
+            let reason = "the backend has no port of its own: set `port` in its check";
+            return Err(Miss::Failure(reason.to_owned()));
+        }
+        let deadline = Deadline::new(check.timing.timeout);
+        match &check.kind {
+            Kind::None => Ok(()),
+            Kind::Tcp => tcp::connect(address, &deadline).await.map(drop),
+            // Boxed: a heartbeat at rest should not carry room for an HTTP exchange.
+            Kind::Http(http) => Box::pin(http::probe(address, http, &deadline)).await,
+            Kind::Ping => self.pinger.probe(address.ip(), &deadline).await,
+        }
+    }
+}
+
+/// How much later than asked a timer may fire before we take ourselves for stalled rather than the backend for slow.
+const STALL: Duration = Duration::from_millis(250);
+
+/// The end of a check's time.
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    at: Instant,
+    timeout: Duration,
+}
+
+impl Deadline {
+    fn new(timeout: Duration) -> Self {
+        Self {
+            at: Instant::now() + timeout,
+            timeout,
+        }
+    }
+
+    /// Runs one step of the check; `missing` says what has not come when the time is over.
+    async fn bound<T>(&self, missing: &str, step: impl Future<Output = Result<T, Miss>>) -> Result<T, Miss> {
+        match tokio::time::timeout_at(self.at, step).await {
+            Ok(result) => result,
+            Err(_) => {
+                let timeout = humantime::format_duration(self.timeout);
+                let reason = format!("timeout after {timeout}: {missing}");
+                // A process that was stopped, or a virtual machine that was paused, wakes up to timers long over.
+                let stalled = self.at.elapsed() > STALL;
+                Err(if stalled {
+                    Miss::Inconclusive(reason)
+                } else {
+                    Miss::Failure(reason)
+                })
+            }
+        }
+    }
+}
+
+/// What became of an I/O call, with the name of the step that made it.
+fn io_miss(step: &str, error: &io::Error) -> Miss {
+    let reason = format!("{step}: {}", io_words(error));
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
+            Miss::Inconclusive(reason)
+        }
+        _ => Miss::Failure(reason),
+    }
+}
+
+fn io_words(error: &io::Error) -> String {
+    let words = match error.raw_os_error() {
+        Some(libc::ECONNREFUSED) => "connection refused",
+        Some(libc::ECONNRESET) => "connection reset by the backend",
+        Some(libc::EPIPE) => "connection closed by the backend",
+        Some(libc::ENETUNREACH) => "network unreachable: is there a route?",
+        Some(libc::EHOSTUNREACH) => "host unreachable: does it answer ARP or neighbour discovery?",
+        Some(libc::ETIMEDOUT) => "no answer to the connection attempts",
+        Some(libc::EPERM | libc::EACCES) => "not permitted: does a local firewall rule forbid it?",
+        Some(libc::EMFILE | libc::ENFILE) => "out of file descriptors: raise LimitNOFILE",
+        Some(libc::EADDRNOTAVAIL) => "no local address or port left to ask from",
+        Some(libc::EAFNOSUPPORT) => "this host does not speak the address family: is IPv6 switched off?",
+        _ => return error.to_string(),
+    };
+    words.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_timeout_that_we_slept_through_proves_nothing() {
+        let deadline = Deadline::new(Duration::from_millis(10));
+        let asleep = async {
+            std::thread::sleep(Duration::from_millis(10) + STALL * 2);
+            std::future::pending().await
+        };
+        let missed: Result<(), _> = deadline.bound("no answer", asleep).await;
+        assert_eq!(
+            missed,
+            Err(Miss::Inconclusive("timeout after 10ms: no answer".into()))
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_we_slept_through_counts() {
+        let deadline = Deadline::new(Duration::from_millis(10));
+        std::thread::sleep(STALL * 2);
+        assert_eq!(deadline.bound("no answer", async { Ok(()) }).await, Ok(()));
+    }
+
+    #[test]
+    fn what_we_lack_ourselves_is_not_held_against_the_backend() {
+        let miss = |code| io_miss("connect", &io::Error::from_raw_os_error(code));
+        for ours in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOBUFS,
+            libc::ENOMEM,
+            libc::EADDRNOTAVAIL,
+        ] {
+            assert!(matches!(miss(ours), Miss::Inconclusive(_)), "{:?}", miss(ours));
+        }
+        for theirs in [
+            libc::ECONNREFUSED,
+            libc::ECONNRESET,
+            libc::EHOSTUNREACH,
+            libc::ENETUNREACH,
+        ] {
+            assert!(matches!(miss(theirs), Miss::Failure(_)), "{:?}", miss(theirs));
+        }
+    }
+}

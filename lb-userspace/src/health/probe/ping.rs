@@ -1,0 +1,362 @@
+//! The echo check: ICMP (RFC 792) and ICMPv6 (RFC 4443) over one socket per family for all targets.
+//!
+//! Invariant: a reply counts only if it carries the random token of a request still waiting, from the address that was
+//! asked. The token (64 bits) tells apart what identifier and sequence number cannot: the kernel rewrites the first on
+//! datagram sockets, and the second repeats.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{Deadline, Miss, io_miss, io_words};
+
+/// Room for the replies of thousands of targets that answer at the same moment, in bytes.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Pause after a failed receive, so that a lasting error does not spin.
+const RECEIVE_RETRY: Duration = Duration::from_millis(100);
+/// Header and token: what a request holds, in bytes.
+const ECHO_LENGTH: usize = 16;
+
+/// Sends echo requests to any number of addresses; opens its sockets when they are first needed.
+#[derive(Debug, Default)]
+pub(super) struct Pinger {
+    v4: Mutex<Option<EchoSocket>>,
+    v6: Mutex<Option<EchoSocket>>,
+}
+
+impl Pinger {
+    pub(super) async fn probe(&self, address: IpAddr, deadline: &Deadline) -> Result<(), Miss> {
+        let family = Family::of(address);
+        let (socket, waiting) = self.socket(family)?;
+        let (waiter, reply) = Waiter::register(waiting, address);
+        let request = family.request(waiter.token);
+        deadline
+            .bound("no echo reply", async {
+                let sent = socket.send_to(&request, SocketAddr::new(address, 0)).await;
+                sent.map_err(|e| io_miss("ping", &e))?;
+                reply
+                    .await
+                    .map_err(|_| Miss::Inconclusive("ping: the socket was closed".into()))
+            })
+            .await
+    }
+
+    fn socket(&self, family: Family) -> Result<(Arc<UdpSocket>, Waiting), Miss> {
+        let mut place = lock(if family == Family::V4 { &self.v4 } else { &self.v6 });
+        if place.is_none() {
+            let opened =
+                EchoSocket::open(family, Type::DGRAM).or_else(|_| EchoSocket::open(family, Type::RAW));
+            *place = Some(opened.map_err(|e| open_miss(&e))?);
+        }
+        match place.as_ref() {
+            Some(open) => Ok((Arc::clone(&open.socket), Arc::clone(&open.waiting))),
+            None => Err(Miss::Inconclusive("ping: no socket".into())),
+        }
+    }
+}
+
+fn open_miss(error: &io::Error) -> Miss {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        let reason = "ping: not permitted to open an ICMP socket: give lb the capability CAP_NET_RAW, or put its group \
+                      into the sysctl net.ipv4.ping_group_range";
+        return Miss::Failure(reason.to_owned());
+    }
+    io_miss("ping", error)
+}
+
+/// Requests that wait for a reply, by token.
+type Waiting = Arc<Mutex<HashMap<u64, (IpAddr, oneshot::Sender<()>)>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request's place among the waiting, given up when the check ends in whatever way.
+struct Waiter {
+    token: u64,
+    waiting: Waiting,
+}
+
+impl Waiter {
+    fn register(waiting: Waiting, address: IpAddr) -> (Self, oneshot::Receiver<()>) {
+        let (sender, reply) = oneshot::channel();
+        let token = rand::random();
+        lock(&waiting).insert(token, (address, sender));
+        (Self { token, waiting }, reply)
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        lock(&self.waiting).remove(&self.token);
+    }
+}
+
+/// The socket of one family and the task that reads it.
+#[derive(Debug)]
+struct EchoSocket {
+    socket: Arc<UdpSocket>,
+    waiting: Waiting,
+    reader: JoinHandle<()>,
+}
+
+impl EchoSocket {
+    fn open(family: Family, kind: Type) -> io::Result<Self> {
+        let (domain, protocol) = match family {
+            Family::V4 => (Domain::IPV4, Protocol::ICMPV4),
+            Family::V6 => (Domain::IPV6, Protocol::ICMPV6),
+        };
+        let socket = Socket::new(domain, kind, Some(protocol))?;
+        socket.set_nonblocking(true)?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            // Without CAP_NET_ADMIN: as much as the host allows.
+            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        }
+        // Datagram and raw ICMP sockets take the same calls and addresses as UDP ones.
+        let socket = Arc::new(UdpSocket::from_std(socket.into())?);
+        let waiting = Waiting::default();
+        let with_ip_header = family == Family::V4 && kind == Type::RAW;
+        let reader = tokio::spawn(read_replies(
+            Arc::clone(&socket),
+            Arc::clone(&waiting),
+            family,
+            with_ip_header,
+        ));
+        Ok(Self {
+            socket,
+            waiting,
+            reader,
+        })
+    }
+}
+
+impl Drop for EchoSocket {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+async fn read_replies(socket: Arc<UdpSocket>, waiting: Waiting, family: Family, with_ip_header: bool) {
+    // The longest IPv4 header and our echo; what is longer is cut, and is not ours.
+    let mut buffer = [0; 60 + ECHO_LENGTH];
+    loop {
+        let (length, from) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            Err(error) => {
+                log::debug!("receiving echo replies: {}", io_words(&error));
+                tokio::time::sleep(RECEIVE_RETRY).await;
+                continue;
+            }
+        };
+        let packet = &buffer[..length];
+        let message = if with_ip_header {
+            skip_ip_header(packet)
+        } else {
+            Some(packet)
+        };
+        if let Some(token) = message.and_then(|message| family.reply_token(message)) {
+            let mut waiting = lock(&waiting);
+            if waiting.get(&token).is_some_and(|(asked, _)| *asked == from.ip())
+                && let Some((_, sender)) = waiting.remove(&token)
+            {
+                // The check may have ended at this very moment.
+                let _ = sender.send(());
+            }
+        }
+    }
+}
+
+fn skip_ip_header(packet: &[u8]) -> Option<&[u8]> {
+    let header_length = usize::from(packet.first()? & 0x0f) * 4;
+    packet.get(header_length..)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// Type numbers of request and reply.
+    fn echo_types(self) -> (u8, u8) {
+        match self {
+            Self::V4 => (8, 0),
+            Self::V6 => (128, 129),
+        }
+    }
+
+    /// An echo request: type, code 0, checksum, identifier and sequence number from the token, token.
+    fn request(self, token: u64) -> [u8; ECHO_LENGTH] {
+        let token = token.to_be_bytes();
+        let mut message = [0; ECHO_LENGTH];
+        message[0] = self.echo_types().0;
+        message[4..8].copy_from_slice(&token[..4]);
+        message[8..].copy_from_slice(&token);
+        if self == Self::V4 {
+            // The kernel fills in ICMPv6 checksums, and ICMP ones on datagram sockets, but not on raw ones.
+            let checksum = internet_checksum(&message);
+            message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        }
+        message
+    }
+
+    fn reply_token(self, message: &[u8]) -> Option<u64> {
+        let message: &[u8; ECHO_LENGTH] = message.try_into().ok()?;
+        let is_reply = message[0] == self.echo_types().1 && message[1] == 0;
+        let token = message.last_chunk::<8>()?;
+        is_reply.then(|| u64::from_be_bytes(*token))
+    }
+}
+
+/// RFC 1071, of an even number of bytes.
+fn internet_checksum(message: &[u8; ECHO_LENGTH]) -> u16 {
+    let sum: u32 = message
+        .chunks_exact(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+        .sum();
+    // Eight words carry at most once into the upper half, and folding cannot carry again: 8 × 0xffff < 2 << 18.
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !((folded & 0xffff) as u16 + (folded >> 16) as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    async fn ping(pinger: &Pinger, address: &str, timeout: u64) -> Result<(), Miss> {
+        let address = address.parse().expect("address");
+        pinger
+            .probe(address, &Deadline::new(Duration::from_millis(timeout)))
+            .await
+    }
+
+    /// Runs `test` in a network namespace of its own (needs root), with loopback up and datagram ICMP sockets for
+    /// everybody or nobody.
+    fn in_namespace(datagram_allowed: bool, test: impl AsyncFnOnce() + Send) {
+        std::thread::scope(|scope| {
+            let run = || {
+                unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: this test needs root");
+                let up = std::process::Command::new("ip")
+                    .args(["link", "set", "lo", "up"])
+                    .status();
+                assert!(up.expect("the ip command").success());
+                let groups = if datagram_allowed { "0 0" } else { "1 0" };
+                std::fs::write("/proc/sys/net/ipv4/ping_group_range", groups)
+                    .expect("the namespace's own sysctl");
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .expect("runtime");
+                runtime.block_on(test());
+            };
+            scope.spawn(run).join().expect("the test passes");
+        });
+    }
+
+    #[test]
+    fn loopback_answers_over_datagram_and_raw_sockets() {
+        for datagram_allowed in [true, false] {
+            in_namespace(datagram_allowed, async || {
+                assert_eq!(
+                    EchoSocket::open(Family::V4, Type::DGRAM).is_ok(),
+                    datagram_allowed
+                );
+                let pinger = Pinger::default();
+                assert_eq!(ping(&pinger, "127.0.0.1", 1000).await, Ok(()));
+                assert_eq!(ping(&pinger, "::1", 1000).await, Ok(()));
+            });
+        }
+    }
+
+    #[test]
+    fn thousands_share_a_socket_and_silence_is_told_apart_from_answers() {
+        in_namespace(true, async || {
+            let pinger = Pinger::default();
+            // An address on the loopback's network answers; one beyond it has no route here.
+            let answers = (0..3000u16).map(|i| {
+                let [high, low] = i.to_be_bytes();
+                let address = Ipv4Addr::new(127, 2, high, low).into();
+                let pinger = &pinger;
+                async move {
+                    pinger
+                        .probe(address, &Deadline::new(Duration::from_secs(5)))
+                        .await
+                }
+            });
+            let (answers, unreachable) = tokio::join!(
+                futures_util::future::join_all(answers),
+                ping(&pinger, "192.0.2.1", 1000),
+            );
+            assert!(
+                answers.iter().all(Result::is_ok),
+                "{:?}",
+                answers.iter().find(|a| a.is_err())
+            );
+            let reason = "ping: network unreachable: is there a route?";
+            assert_eq!(unreachable, Err(Miss::Failure(reason.into())));
+            let (_, waiting) = pinger.socket(Family::V4).expect("open");
+            assert!(lock(&waiting).is_empty(), "every request gives its place up");
+        });
+    }
+
+    #[test]
+    fn silence_times_out_and_gives_its_place_up() {
+        in_namespace(true, async || {
+            std::fs::write("/proc/sys/net/ipv4/icmp_echo_ignore_all", "1")
+                .expect("the namespace's own sysctl");
+            let pinger = Pinger::default();
+            let timed_out = Miss::Failure("timeout after 100ms: no echo reply".into());
+            assert_eq!(ping(&pinger, "127.0.0.1", 100).await, Err(timed_out));
+            let (_, waiting) = pinger.socket(Family::V4).expect("open");
+            assert!(lock(&waiting).is_empty());
+        });
+    }
+
+    #[test]
+    fn a_refused_socket_says_what_to_do() {
+        let Miss::Failure(reason) = open_miss(&io::Error::from_raw_os_error(libc::EPERM)) else {
+            panic!("the operator has to act, so it is a failure");
+        };
+        assert!(
+            reason.contains("CAP_NET_RAW") && reason.contains("ping_group_range"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn only_a_whole_echo_reply_yields_its_token() {
+        for family in [Family::V4, Family::V6] {
+            let mut reply = family.request(0x0123_4567_89ab_cdef);
+            assert_eq!(family.reply_token(&reply), None, "a request is no reply");
+            reply[0] = family.echo_types().1;
+            assert_eq!(family.reply_token(&reply), Some(0x0123_4567_89ab_cdef));
+            for length in 0..reply.len() {
+                assert_eq!(family.reply_token(&reply[..length]), None);
+            }
+        }
+    }
+
+    #[test]
+    fn the_ip_header_is_skipped_by_its_own_length_and_never_beyond_the_packet() {
+        assert_eq!(skip_ip_header(&[]), None);
+        assert_eq!(skip_ip_header(&[0x46; 23]), None);
+        assert_eq!(skip_ip_header(&[0x46; 24]), Some(&[][..]));
+        assert_eq!(skip_ip_header(&[0x45; 21]), Some(&[0x45][..]));
+    }
+}

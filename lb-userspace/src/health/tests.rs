@@ -1,0 +1,439 @@
+//! The engine against real sockets on loopback.
+//!
+//! Invariant: nothing here asserts how fast something is, only that it happens.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::{Check, Engine, HttpCheck, Kind, State, Status, Target, Timing, Verdict};
+
+/// Long enough for anything that happens at all.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn timing(interval: u64, fast: u64) -> Timing {
+    Timing {
+        interval: ms(interval),
+        fast_interval: Some(ms(fast)),
+        ..Timing::default()
+    }
+}
+
+fn tcp(address: SocketAddr, timing: Timing) -> Target {
+    let check = Check {
+        timing,
+        ..Check::default()
+    };
+    check.validate().expect("a valid check");
+    Target::new(address, &check).expect("a target")
+}
+
+/// A listener that accepts and drops, until aborted.
+async fn backend(address: &str) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind(address).await.expect("bind");
+    let address = listener.local_addr().expect("address");
+    let task = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    (address, task)
+}
+
+/// Ends a backend and waits until its port is closed.
+async fn stop(backend: JoinHandle<()>) {
+    backend.abort();
+    let _ = backend.await;
+}
+
+async fn next(verdicts: &mut mpsc::Receiver<Verdict>) -> Verdict {
+    timeout(PATIENCE, verdicts.recv())
+        .await
+        .expect("a verdict in time")
+        .expect("an engine")
+}
+
+async fn wait_for(engine: &Engine, target: &Target, wanted: impl Fn(&Status) -> bool) -> Status {
+    let status = async {
+        loop {
+            match engine.status(target) {
+                Some(status) if wanted(&status) => return status,
+                _ => sleep(ms(5)).await,
+            }
+        }
+    };
+    timeout(PATIENCE, status)
+        .await
+        .expect("the wanted status in time")
+}
+
+#[tokio::test]
+async fn a_backend_falls_and_rises_and_its_last_failure_is_remembered() {
+    let (engine, mut verdicts) = Engine::spawn();
+    let (address, serving) = backend("127.0.0.1:0").await;
+    let target = tcp(address, timing(50, 20));
+    engine.set_targets(HashSet::from([target.clone()]));
+
+    let up = next(&mut verdicts).await;
+    assert_eq!((&up.target, up.state, &up.reason), (&target, State::Up, &None));
+
+    stop(serving).await;
+    let down = next(&mut verdicts).await;
+    assert_eq!((&down.target, down.state), (&target, State::Down));
+    assert_eq!(down.reason.as_deref(), Some("connect: connection refused"));
+    let failed = engine.snapshot()[&target].clone();
+    assert_eq!((failed.state, failed.since), (State::Down, down.at));
+    assert!(failed.checks >= 4, "one success and three failures: {failed:?}");
+
+    let (_, serving) = backend(&address.to_string()).await;
+    let up = next(&mut verdicts).await;
+    assert_eq!((up.state, &up.reason), (State::Up, &None));
+    let recovered = wait_for(&engine, &target, |s| s.state == State::Up).await;
+    assert_eq!(
+        recovered.last_failure.expect("remembered").reason,
+        "connect: connection refused"
+    );
+    assert_eq!(recovered.since, up.at);
+    assert!(recovered.latency.expect("a success") < Duration::from_secs(1));
+    stop(serving).await;
+}
+
+#[test]
+fn spellings_of_one_question_are_one_target() {
+    let backend: SocketAddr = "192.0.2.1:80".parse().expect("address");
+    let at = |port| Check {
+        port,
+        ..Check::default()
+    };
+    let plain = Target::new(backend, &at(None));
+    assert_eq!(plain, Target::new(backend, &at(Some(80))));
+    assert_eq!(
+        plain,
+        Target::new(SocketAddr::new(backend.ip(), 443), &at(Some(80)))
+    );
+    assert_ne!(plain, Target::new(backend, &at(Some(81))));
+    let ping = Check {
+        kind: Kind::Ping,
+        ..Check::default()
+    };
+    assert_eq!(
+        Target::new(backend, &ping),
+        Target::new(SocketAddr::new(backend.ip(), 443), &ping)
+    );
+    assert_eq!(
+        Target::new(
+            backend,
+            &Check {
+                kind: Kind::None,
+                ..Check::default()
+            }
+        ),
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_check_without_a_port_says_what_to_do() {
+    let (engine, mut verdicts) = Engine::spawn();
+    engine.set_targets(HashSet::from([tcp(
+        "127.0.0.1:0".parse().expect("address"),
+        timing(50, 20),
+    )]));
+    let reason = next(&mut verdicts).await.reason.expect("a reason");
+    assert!(reason.contains("set `port` in its check"), "{reason}");
+}
+
+/// The ping needs root or a group in `ping_group_range`.
+#[tokio::test]
+async fn every_kind_of_check_reaches_its_verdict() {
+    let (engine, mut verdicts) = Engine::spawn();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address");
+    tokio::spawn(async move {
+        let busy = |_| async { hyper::Response::builder().status(503).body(String::new()) };
+        while let Ok((stream, _)) = listener.accept().await {
+            let server = hyper::server::conn::http1::Builder::new();
+            let _ = server
+                .serve_connection(TokioIo::new(stream), service_fn(busy))
+                .await;
+        }
+    });
+    let target = |address: SocketAddr, kind| {
+        Target::new(
+            address,
+            &Check {
+                kind,
+                ..Check::default()
+            },
+        )
+        .expect("a target")
+    };
+    let loopback = |text: &str| SocketAddr::new(text.parse().expect("address"), 0);
+    let expected = HashMap::from([
+        (target(address, Kind::Tcp), None),
+        (
+            target(address, Kind::Http(HttpCheck::default())),
+            Some("http status 503, expected 200-299".to_owned()),
+        ),
+        (target(loopback("127.0.0.1"), Kind::Ping), None),
+        (target(loopback("::1"), Kind::Ping), None),
+    ]);
+    engine.set_targets(expected.keys().cloned().collect());
+    let mut found = HashMap::new();
+    for _ in 0..expected.len() {
+        let verdict = next(&mut verdicts).await;
+        assert_eq!(verdict.state == State::Down, verdict.reason.is_some());
+        found.insert(verdict.target, verdict.reason);
+    }
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn targets_that_stay_keep_their_state_and_removed_ones_are_left_alone() {
+    let (engine, mut verdicts) = Engine::spawn();
+    let (first, _serving_first) = backend("127.0.0.1:0").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let [kept, removed] =
+        [first, listener.local_addr().expect("address")].map(|address| tcp(address, timing(30, 20)));
+    engine.set_targets(HashSet::from([kept.clone(), removed.clone()]));
+    for _ in 0..2 {
+        assert_eq!(next(&mut verdicts).await.state, State::Up);
+    }
+    let before = wait_for(&engine, &kept, |s| s.checks >= 3).await;
+
+    engine.set_targets(HashSet::from([kept.clone()]));
+    assert_eq!(engine.snapshot().keys().collect::<Vec<_>>(), [&kept]);
+    // A check that was under way may still arrive; after that, none.
+    while timeout(ms(100), listener.accept())
+        .await
+        .is_ok_and(|accepted| accepted.is_ok())
+    {}
+    assert!(
+        timeout(ms(300), listener.accept()).await.is_err(),
+        "the removed target is still checked"
+    );
+    let after = wait_for(&engine, &kept, |s| s.checks > before.checks).await;
+    assert_eq!((after.state, after.since), (State::Up, before.since));
+
+    engine.set_targets(HashSet::from([kept, removed.clone()]));
+    let back = next(&mut verdicts).await;
+    assert_eq!((back.target, back.state), (removed, State::Up));
+}
+
+#[tokio::test]
+async fn dropping_the_engine_stops_every_check() {
+    let (engine, mut verdicts) = Engine::spawn();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    engine.set_targets(HashSet::from([tcp(
+        listener.local_addr().expect("address"),
+        timing(20, 10),
+    )]));
+    next(&mut verdicts).await;
+    drop(engine);
+    assert!(
+        timeout(PATIENCE, verdicts.recv())
+            .await
+            .expect("the channel closes")
+            .is_none()
+    );
+}
+
+/// The second service would look at its next interval only, which is far longer than the test's patience.
+#[tokio::test]
+async fn the_first_failure_of_a_host_hastens_its_other_heartbeats() {
+    let (engine, mut verdicts) = Engine::spawn();
+    let address = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
+    let (quick, serving_quick) = backend(&SocketAddr::new(address, 0).to_string()).await;
+    let (slow, serving_slow) = backend(&SocketAddr::new(address, 0).to_string()).await;
+    let (other, serving_other) = backend("127.0.0.78:0").await;
+    let hour = 3_600_000;
+    let targets = [
+        tcp(quick, timing(100, 50)),
+        tcp(slow, timing(hour, 50)),
+        tcp(other, timing(hour, 50)),
+    ];
+    engine.set_targets(HashSet::from(targets.clone()));
+    for _ in &targets {
+        assert_eq!(next(&mut verdicts).await.state, State::Up);
+    }
+    for serving in [serving_quick, serving_slow, serving_other] {
+        stop(serving).await;
+    }
+    let down: HashMap<_, _> = [next(&mut verdicts).await, next(&mut verdicts).await]
+        .map(|verdict| (verdict.target, verdict.state))
+        .into();
+    assert_eq!(
+        down,
+        [
+            (targets[0].clone(), State::Down),
+            (targets[1].clone(), State::Down)
+        ]
+        .into()
+    );
+    assert_eq!(
+        engine.snapshot()[&targets[2]].checks,
+        1,
+        "another host is none of their business"
+    );
+}
+
+/// One permit and many targets that hold it for long: they wait, and none is called down for it.
+#[tokio::test]
+async fn waiting_for_our_own_turn_fails_nobody() {
+    let (engine, mut verdicts) = Engine::spawn_with(1, 64);
+    let slow = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let slow_address = slow.local_addr().expect("address");
+    let http = Check {
+        kind: Kind::Http(HttpCheck::default()),
+        timing: timing(150, 10),
+        port: None,
+    };
+    let timing = Timing {
+        timeout: ms(150),
+        ..timing(10, 10)
+    };
+    let silent = Target::new(
+        slow_address,
+        &Check {
+            timing: timing.clone(),
+            ..http
+        },
+    )
+    .expect("a target");
+    let (address, _serving) = backend("127.0.0.1:0").await;
+    // A different `rise` makes a different target.
+    let fine: Vec<_> = (1..=10)
+        .map(|rise| {
+            tcp(
+                address,
+                Timing {
+                    rise,
+                    ..timing.clone()
+                },
+            )
+        })
+        .collect();
+    engine.set_targets(fine.iter().cloned().chain([silent.clone()]).collect());
+    let mut states = HashMap::new();
+    for _ in 0..=fine.len() {
+        let verdict = next(&mut verdicts).await;
+        states.insert(verdict.target, verdict.state);
+    }
+    assert_eq!(states.remove(&silent), Some(State::Down));
+    assert!(states.values().all(|&state| state == State::Up), "{states:?}");
+    for target in &fine {
+        let status = wait_for(&engine, target, |s| s.checks >= 3).await;
+        assert_eq!(status.last_failure, None);
+    }
+}
+
+/// A receiver that sleeps loses nothing: every target's verdict waits for it.
+#[tokio::test]
+async fn a_full_channel_delays_verdicts_and_loses_none() {
+    let (engine, mut verdicts) = Engine::spawn_with(64, 2);
+    let (address, _serving) = backend("127.0.0.1:0").await;
+    let targets: HashSet<_> = (1..=50)
+        .map(|rise| {
+            tcp(
+                address,
+                Timing {
+                    rise,
+                    ..timing(20, 10)
+                },
+            )
+        })
+        .collect();
+    engine.set_targets(targets.clone());
+    for target in &targets {
+        wait_for(&engine, target, |s| s.checks == 1 || s.state == State::Up).await;
+    }
+    let mut reported = HashSet::new();
+    for _ in &targets {
+        reported.insert(next(&mut verdicts).await.target);
+    }
+    assert_eq!(reported, targets);
+}
+
+/// Distinct loopback addresses, one listener on all of them.
+#[tokio::test]
+async fn two_thousand_targets_stay_up_and_the_processor_time_is_told() {
+    let port = busy_backend();
+    let targets: HashSet<_> = (0..2000u16)
+        .map(|i| {
+            let [high, low] = i.to_be_bytes();
+            let address = SocketAddr::new(Ipv4Addr::new(127, 1, high, low).into(), port);
+            tcp(
+                address,
+                Timing {
+                    interval: Duration::from_secs(1),
+                    ..Timing::default()
+                },
+            )
+        })
+        .collect();
+    let (engine, mut verdicts) = Engine::spawn();
+    let (wall, processor) = (Instant::now(), processor_time());
+    engine.set_targets(targets.clone());
+    for _ in 0..targets.len() {
+        let verdict = next(&mut verdicts).await;
+        assert_eq!(verdict.state, State::Up, "{verdict:?}");
+    }
+    let first = wall.elapsed();
+    sleep(Duration::from_secs(4)).await;
+    let (wall, processor) = (wall.elapsed(), processor_time() - processor);
+    let snapshot = engine.snapshot();
+    assert_eq!(snapshot.len(), targets.len());
+    let failed: Vec<_> = snapshot
+        .iter()
+        .filter(|(_, s)| s.state != State::Up || s.last_failure.is_some())
+        .collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    let checks: u64 = snapshot.values().map(|status| status.checks).sum();
+    assert!(
+        checks >= 3 * 2000,
+        "each target is asked again and again: {checks} checks"
+    );
+    println!(
+        "2,000 targets: all up after {first:?}; {checks} checks in {wall:?} took {processor:?} of processor time, \
+         both ends and all other tests of this process included"
+    );
+}
+
+/// Accepts on every loopback address, on a thread of its own and with a backlog for all at once; the port.
+fn busy_backend() -> u16 {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
+    socket
+        .bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())
+        .expect("bind");
+    socket.listen(4096).expect("listen");
+    let listener = std::net::TcpListener::from(socket);
+    let port = listener.local_addr().expect("address").port();
+    std::thread::spawn(move || while listener.accept().is_ok() {});
+    port
+}
+
+fn processor_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("usage");
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(micros.try_into().expect("a positive time"))
+}
+
+#[tokio::test]
+async fn verdicts_are_dated() {
+    let (engine, mut verdicts) = Engine::spawn();
+    let (address, _serving) = backend("[::1]:0").await;
+    let before = SystemTime::now();
+    engine.set_targets(HashSet::from([tcp(address, timing(50, 20))]));
+    let verdict = next(&mut verdicts).await;
+    assert!(before <= verdict.at && verdict.at <= SystemTime::now());
+    assert!(verdict.latency < verdict.target.check().timing.timeout);
+}
