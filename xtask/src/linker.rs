@@ -2,6 +2,7 @@
 //!
 //! What must hold: its LLVM is of the compiler's major version, or it could not read what the compiler writes.
 
+use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -78,6 +79,10 @@ pub(crate) fn describe(workspace: &Workspace, llvm_major: u32) -> String {
 
 /// Builds bpf-linker with `llvm` into the build tree.
 pub(crate) fn install(workspace: &Workspace, llvm: &Llvm) -> Result<()> {
+    let root = toolchain_dir(&workspace.target);
+    // With its directory in PATH, cargo does not ask the user to put it there: the build scripts find it without.
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths(env::split_paths(&path).chain([root.join("bin")])).context("PATH is unusable")?;
     let status = workspace
         .cargo("install")
         .args([
@@ -89,8 +94,9 @@ pub(crate) fn install(workspace: &Workspace, llvm: &Llvm) -> Result<()> {
         ])
         .args(["--features", &format!("llvm-{}", llvm.major)])
         .arg("--root")
-        .arg(toolchain_dir(&workspace.target))
+        .arg(&root)
         .env("LLVM_PREFIX", &llvm.prefix)
+        .env("PATH", path)
         .status()
         .context("cannot run cargo")?;
     if !status.success() {
