@@ -16,5 +16,8 @@ pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<()> {
 /// Builds `lb`, setting up the toolchain first when needed, and returns its path.
 pub(crate) fn lb(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     setup::ensure(workspace)?;
-    workspace.build_binary("lb-userspace", "lb", profile)
+    Ok(workspace
+        .build(&["lb-userspace"], &["lb"], profile)?
+        .path("lb")?
+        .to_owned())
 }

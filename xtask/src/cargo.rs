@@ -2,10 +2,11 @@
 //!
 //! What must hold: cargo itself is asked where things are; no path of its target directory is guessed.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -44,30 +45,41 @@ impl Workspace {
         command
     }
 
-    /// Builds the binary `name` of `package` and returns its path. Cargo's progress goes to standard error.
-    pub(crate) fn build_binary(&self, package: &str, name: &str, profile: Profile) -> Result<PathBuf> {
+    /// Builds `binaries`, which belong to `packages`, in one cargo run, so that they share their dependencies.
+    /// Cargo's progress goes to standard error.
+    pub(crate) fn build(&self, packages: &[&str], binaries: &[&str], profile: Profile) -> Result<Binaries> {
         let mut cargo = self.cargo("build");
-        cargo.args(["--locked", "--package", package, "--bin", name]);
-        cargo.arg("--message-format=json-render-diagnostics");
+        cargo.args(["--locked", "--message-format=json-render-diagnostics"]);
+        cargo.args(packages.iter().flat_map(|package| ["--package", package]));
+        cargo.args(binaries.iter().flat_map(|binary| ["--bin", binary]));
         if matches!(profile, Profile::Release) {
             cargo.arg("--release");
         }
         let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
         let messages = child.stdout.take().context("cargo's output is not readable")?;
-        let mut binary = None;
+        let mut built = BTreeMap::new();
         for message in Message::parse_stream(BufReader::new(messages)) {
             if let Message::CompilerArtifact(artifact) = message.context("cargo's output is not readable")?
-                && artifact.target.is_bin()
-                && artifact.target.name == name
+                && let Some(executable) = artifact.executable
             {
-                binary = artifact.executable;
+                built.insert(artifact.target.name, executable.into());
             }
         }
         if !child.wait().context("cannot wait for cargo")?.success() {
-            bail!("`{name}` does not build: see the messages above");
+            bail!("{} does not build: see the messages above", binaries.join(" or "));
         }
-        binary
-            .map(Into::into)
+        Ok(Binaries(built))
+    }
+}
+
+/// Where cargo put the binaries it built, by name.
+pub(crate) struct Binaries(BTreeMap<String, PathBuf>);
+
+impl Binaries {
+    pub(crate) fn path(&self, name: &str) -> Result<&Path> {
+        self.0
+            .get(name)
+            .map(PathBuf::as_path)
             .with_context(|| format!("cargo built no binary `{name}`"))
     }
 }

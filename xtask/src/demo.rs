@@ -4,20 +4,20 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 
-use crate::build;
 use crate::cargo::{Profile, Workspace};
 use crate::machine;
 use crate::privilege::Privilege;
+use crate::setup;
 
-/// Builds `lb` and `lb-demo` and becomes `lb-demo` with `arguments`; returns only when that fails.
+/// Builds `lb` and the lab and becomes `lb-demo` with `arguments`; returns only when that fails.
 pub(crate) fn demo(workspace: &Workspace, arguments: &[OsString]) -> Result<()> {
     let privilege = Privilege::find()?;
     machine::check(privilege)?;
-    let lb = build::lb(workspace, Profile::Release)?;
-    let demo = workspace.build_binary("lb-tests", "lb-demo", Profile::Release)?;
+    setup::ensure(workspace)?;
     // The lab's servers are processes of their own; `lb-demo` finds their program beside itself.
-    workspace.build_binary("lb-tests", "lb-lab-node", Profile::Release)?;
-    let mut command = privilege.command(&demo);
-    command.arg("--lb").arg(&lb).args(arguments);
+    let binaries = ["lb", "lb-demo", "lb-lab-node"];
+    let built = workspace.build(&["lb-userspace", "lb-tests"], &binaries, Profile::Release)?;
+    let mut command = privilege.command(built.path("lb-demo")?);
+    command.arg("--lb").arg(built.path("lb")?).args(arguments);
     Err(Privilege::exec(command))
 }

@@ -82,7 +82,8 @@ pub(crate) fn install(workspace: &Workspace, llvm: &Llvm) -> Result<()> {
     let root = toolchain_dir(&workspace.target);
     // With its directory in PATH, cargo does not ask the user to put it there: the build scripts find it without.
     let path = env::var_os("PATH").unwrap_or_default();
-    let path = env::join_paths(env::split_paths(&path).chain([root.join("bin")])).context("PATH is unusable")?;
+    let path =
+        env::join_paths(env::split_paths(&path).chain([root.join("bin")])).context("PATH is unusable")?;
     let status = workspace
         .cargo("install")
         .args([
