@@ -3,6 +3,7 @@
 //! What must hold: a linker the user names is never passed over in silence for another one.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -51,20 +52,25 @@ pub fn toolchain_dir(target: &Path) -> PathBuf {
 ///
 /// When there is none, or when `BPF_LINKER` names something that is not a program.
 pub fn find_linker(inside: &Path) -> Result<PathBuf, LinkerError> {
-    if let Some(named) = env::var_os(LINKER_ENV).filter(|value| !value.is_empty()) {
-        let named = PathBuf::from(named);
+    let named = env::var_os(LINKER_ENV)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from);
+    search(named, inside, &env::var_os("PATH").unwrap_or_default())
+}
+
+fn search(named: Option<PathBuf>, inside: &Path, path: &OsStr) -> Result<PathBuf, LinkerError> {
+    if let Some(named) = named {
         return if is_program(&named) {
             Ok(named)
         } else {
             Err(LinkerError::NotRunnable(named))
         };
     }
-    let path = env::var_os("PATH").unwrap_or_default();
     let in_tree = inside
         .ancestors()
         .map(|directory| toolchain_dir(directory).join("bin"));
     in_tree
-        .chain(env::split_paths(&path))
+        .chain(env::split_paths(path))
         .map(|directory| directory.join(LINKER))
         .find(|candidate| is_program(candidate))
         .ok_or(LinkerError::Missing)
@@ -81,18 +87,38 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_linker_is_found_from_anywhere_below_the_target_directory() {
-        let target = env::temp_dir().join(format!("lb-linker-{}", std::process::id()));
+    fn a_named_linker_goes_first_then_the_build_tree_then_path() {
+        let scratch = env::temp_dir().join(format!("lb-linker-{}", std::process::id()));
+        let target = scratch.join("target");
         let out_dir = target.join("debug/build/lb-userspace-0123/out");
-        let linker = toolchain_dir(&target).join("bin/bpf-linker");
-        fs::create_dir_all(&out_dir).unwrap();
-        fs::create_dir_all(linker.parent().unwrap()).unwrap();
-        fs::write(&linker, "").unwrap();
-        assert!(!is_program(&linker), "a file nobody may run is no linker");
-        fs::set_permissions(&linker, fs::Permissions::from_mode(0o755)).unwrap();
-        if env::var_os(LINKER_ENV).is_none() {
-            assert_eq!(find_linker(&out_dir).unwrap(), linker);
+        let (in_tree, in_path) = (toolchain_dir(&target).join("bin"), scratch.join("bin"));
+        for directory in [&out_dir, &in_tree, &in_path] {
+            fs::create_dir_all(directory).unwrap();
         }
-        fs::remove_dir_all(&target).unwrap();
+        let search = |named: Option<PathBuf>| search(named, &out_dir, in_path.as_os_str());
+
+        fs::write(in_path.join(LINKER), "").unwrap();
+        assert!(
+            matches!(search(None), Err(LinkerError::Missing)),
+            "a file nobody may run is no linker"
+        );
+        make_runnable(&in_path.join(LINKER));
+        assert_eq!(search(None).unwrap(), in_path.join(LINKER));
+
+        fs::write(in_tree.join(LINKER), "").unwrap();
+        make_runnable(&in_tree.join(LINKER));
+        assert_eq!(search(None).unwrap(), in_tree.join(LINKER));
+
+        assert_eq!(search(Some(in_path.join(LINKER))).unwrap(), in_path.join(LINKER));
+        let absent = scratch.join("absent");
+        assert!(
+            matches!(search(Some(absent)), Err(LinkerError::NotRunnable(_))),
+            "no other one in its stead"
+        );
+        fs::remove_dir_all(&scratch).unwrap();
+    }
+
+    fn make_runnable(file: &Path) {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
     }
 }
