@@ -50,9 +50,10 @@ pub(crate) fn llvm(major: u32) -> Option<String> {
     candidate(&package).map(|_| package)
 }
 
-/// The command that installs `packages`, as a person would type it.
+/// The command that installs `packages`, as a person who is not root would type it.
 pub(crate) fn install_command(packages: &[String]) -> String {
-    format!("apt-get install --no-install-recommends {}", packages.join(" "))
+    let packages = packages.join(" ");
+    format!("sudo apt-get update && sudo apt-get install --no-install-recommends {packages}")
 }
 
 /// Fetches the lists of packages. Needs root.

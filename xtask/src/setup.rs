@@ -72,9 +72,7 @@ fn install_missing(workspace: &Workspace) -> Result<()> {
     if !plan.packages.is_empty() {
         if !is_root {
             let command = apt::install_command(&plan.packages);
-            bail!(
-                "installing packages needs root. Run\n\n    sudo {command}\n\nand then the same command again"
-            );
+            bail!("installing packages needs root. Run\n\n    {command}\n\nand then the same command again");
         }
         apt::install(&plan.packages)?;
     }
