@@ -52,11 +52,11 @@ const OLD_LINKER: &str = "\nIf the linker cannot read its input, its LLVM is old
 
 /// A compiled program of `lb-ebpf`.
 #[derive(Debug)]
-pub struct Object {
+pub(crate) struct Object {
     /// The ELF file, with BTF and debug information.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// What the compiler had to say, empty when it had no warnings.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Compiles the program (binary target) `program` of `lb-ebpf`, in the workspace at `workspace`, into `target_dir`.
@@ -66,7 +66,7 @@ pub struct Object {
 /// # Errors
 ///
 /// When cargo cannot be run, or the program does not compile or link; the error carries the compiler's words.
-pub fn compile(
+pub(crate) fn compile(
     toolchain: &Toolchain,
     linker: &Path,
     workspace: &Path,

@@ -9,7 +9,6 @@ mod linker;
 mod script;
 mod toolchain;
 
-pub use compile::{Object, compile};
-pub use linker::{LINKER_ENV, LinkerError, find_linker, toolchain_dir};
+pub use linker::{LinkerError, find_linker, toolchain_dir};
 pub use script::embed;
-pub use toolchain::{BPF_TARGET, Core, MINIMUM_RUST, Toolchain, ToolchainError, find_toolchain, is_recent};
+pub use toolchain::{Core, MINIMUM_RUST, Toolchain, ToolchainError, find_toolchain, is_recent};

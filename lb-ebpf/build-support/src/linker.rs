@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The environment variable that names the linker to use.
-pub const LINKER_ENV: &str = "BPF_LINKER";
+pub(crate) const LINKER_ENV: &str = "BPF_LINKER";
 
 const LINKER: &str = "bpf-linker";
 

@@ -105,3 +105,19 @@ fn bpf_target_dir(out_dir: &Path) -> PathBuf {
         .and_then(Path::parent);
     profile.and_then(Path::parent).unwrap_or(out_dir).join("bpf")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bpf_build_lies_beside_the_profiles() {
+        let dir = |out_dir: &str| bpf_target_dir(Path::new(out_dir));
+        assert_eq!(dir("/t/debug/build/lb-userspace-01/out"), Path::new("/t/bpf"));
+        assert_eq!(
+            dir("/t/x86_64-unknown-linux-musl/release/build/lb/01/out"),
+            Path::new("/t/x86_64-unknown-linux-musl/bpf")
+        );
+        assert_eq!(dir("/elsewhere"), Path::new("/elsewhere/bpf"));
+    }
+}

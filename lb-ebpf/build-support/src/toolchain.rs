@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The target `lb-ebpf` is built for: BPF in the byte order of the little-endian hosts.
-pub const BPF_TARGET: &str = "bpfel-unknown-none";
+pub(crate) const BPF_TARGET: &str = "bpfel-unknown-none";
 
 /// The oldest Rust release that builds this workspace.
 pub const MINIMUM_RUST: &str = env!("CARGO_PKG_RUST_VERSION");
