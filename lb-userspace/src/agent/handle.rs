@@ -55,6 +55,10 @@ pub enum RequestError {
 }
 
 /// What the agent may be asked. A dropped receiver of the answer does not undo the command.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the queue is short, and a change is what most commands are"
+)]
 #[derive(Debug)]
 pub enum Command {
     /// The services with their counters.

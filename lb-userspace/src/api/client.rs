@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::{
     Method, Request, StatusCode,
     body::{Bytes, Incoming},
@@ -294,7 +294,7 @@ fn request(
 
 async fn read_body(body: Incoming) -> Result<Bytes, ClientError> {
     let limited = Limited::new(body, Client::MAX_ANSWER).collect().await;
-    limited.map(|collected| collected.to_bytes()).map_err(unreadable)
+    limited.map(Collected::to_bytes).map_err(unreadable)
 }
 
 fn unreadable(error: impl std::fmt::Display) -> ClientError {

@@ -15,4 +15,4 @@ pub use server::serve;
 pub use socket::{ApiSocket, SocketError};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,9 +4,8 @@
 
 use axum::{
     Json, Router,
-    extract::{FromRequestParts, Path, State},
+    extract::{FromRequestParts, Path, State, rejection::PathRejection},
     http::{HeaderName, Method, StatusCode, Uri, header, request::Parts},
-    response::IntoResponse,
     routing::{get, patch, post},
 };
 
@@ -182,6 +181,7 @@ impl<S: Send + Sync> FromRequestParts<S> for BackendPath {
     }
 }
 
-fn bad_path(rejection: impl IntoResponse + std::fmt::Display) -> ApiError {
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
+fn bad_path(rejection: PathRejection) -> ApiError {
     ApiError::bad_request(format!("the path cannot be read: {rejection}"))
 }

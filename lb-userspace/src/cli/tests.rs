@@ -1,1 +1,284 @@
+//! What may be typed, and what comes of it with an agent behind a real socket.
 
+use clap::{CommandFactory, Parser};
+use serde_json::{Value, json};
+
+use super::{output::Failure, *};
+use crate::api::tests::actor::Lab;
+
+const WEB: &str = "service add web --vip 192.0.2.80 --protocol tcp --port 80 --forwarder ipip";
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("lb").chain(line.split_whitespace()))
+}
+
+/// What the line prints.
+async fn lb(lab: &Lab, line: &str) -> Result<String, Failure> {
+    let cli = parse(&format!("--socket {} {line}", lab.socket().display())).expect(line);
+    execute(cli).await.map(Output::into_string)
+}
+
+async fn lb_json(lab: &Lab, line: &str) -> Value {
+    let text = lb(lab, &format!("{line} --json")).await.expect(line);
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_line_of_the_examples_can_be_typed() {
+    let mut commands = vec![Cli::command()];
+    let mut examples = 0;
+    while let Some(command) = commands.pop() {
+        commands.extend(command.get_subcommands().cloned());
+        let help = command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+            .replace("\\\n", " ");
+        for line in help.lines().filter_map(|line| line.strip_prefix("  lb ")) {
+            let line = line
+                .split(" && ")
+                .next()
+                .expect("a first part")
+                .split(" > ")
+                .next()
+                .expect("a first part");
+            let line = if line.contains("--hex") {
+                "explain --hex 0200"
+            } else {
+                line
+            };
+            if let Err(error) = parse(&line.replace('\'', "")) {
+                panic!("{line}: {error}");
+            }
+            examples += 1;
+        }
+    }
+    assert!(examples > 20, "only {examples} examples were found");
+}
+
+#[test]
+fn refuses_what_makes_no_sense() {
+    for line in [
+        "",
+        "run",
+        "run --iface a/b",
+        "run --iface interface-with-a-name-too-long",
+        "run --iface eth0 --mode fast",
+        "run --iface eth0 --hash-seed 12345678901234567",
+        "service add web",
+        &format!("{WEB} --slots some"),
+        &format!("{WEB} --backend host"),
+        &format!("{WEB} --backend 10.0.0.5@heavy"),
+        &format!("{WEB} --check-path /"),
+        &WEB.replace("80 --f", "0 --f"),
+        &WEB.replace("web", "-"),
+        "backend add web",
+        "backend set web 10.0.0.5",
+        "backend add web 10.0.0.5 --weight 65536",
+        "backend drain web 10.0.0.5 --if-generation -1",
+        "explain",
+        "explain tcp 198.51.100.7",
+        "explain sctp 198.51.100.7 192.0.2.80",
+        "explain tcp 198.51.100.7 192.0.2.80:80 --hex 00",
+        "explain tcp 198.51.100.7 192.0.2.80:80 --flags X",
+        "explain --hex 00 --size 3",
+        "completions cmd",
+    ] {
+        let error = parse(line).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn run_takes_its_options() {
+    let line =
+        "run --iface eth0 eth1,eth2 --iface eth3 --mode auto --pin-dir /sys/fs/bpf/lb --hash-seed deadbeef";
+    let Verb::Run(options) = parse(line).expect(line).verb else {
+        panic!("no run")
+    };
+    assert_eq!(options.interfaces, ["eth0", "eth1", "eth2", "eth3"]);
+    assert_eq!(
+        (options.mode, options.hash_seed.map(|seed| seed.0)),
+        (Mode::Auto, Some(0xdead_beef))
+    );
+    assert_eq!(options.state_dir, PathBuf::from("/var/lib/lb"));
+}
+
+#[tokio::test]
+async fn bad_input_ends_before_the_agent_is_asked() {
+    let lab = Lab::start();
+    for (line, expected) in [
+        (
+            WEB.replace("192.0.2.80", "127.0.0.1"),
+            "vips[0]: 127.0.0.1: expected a routable",
+        ),
+        (format!("{WEB} --slots 100"), "power of two"),
+        (format!("{WEB} --check http --check-path x"), "starts with \"/\""),
+        (
+            format!("{WEB} --check ping --check-path /"),
+            "only applies to type = \"http\"",
+        ),
+        ("service set web".into(), "nothing is to be changed"),
+        ("explain icmp 198.51.100.7:1 192.0.2.80".into(), "has no ports"),
+        (
+            "explain udp 198.51.100.7 192.0.2.80:80 --flags S".into(),
+            "only a tcp packet",
+        ),
+        ("explain tcp 198.51.100.7 192.0.2.80".into(), "a port as well"),
+        ("explain tcp 198.51.100.7 [2001:db8::80]:80".into(), "same family"),
+        ("explain --hex 0".into(), "odd"),
+        ("run --iface eth0 --iface eth0".into(), "twice"),
+        ("run --iface eth0 --json".into(), "no JSON"),
+    ] {
+        let failure = lb(&lab, &line).await.expect_err(&line);
+        let Failure::BadInput(message) = failure else {
+            panic!("{line}: {failure:?}")
+        };
+        assert!(message.contains(expected), "{line}: {message}");
+    }
+    assert_eq!(lab.client.status().await.expect("served").generation, 0);
+}
+
+#[tokio::test]
+async fn verbs_reach_the_agent() {
+    let lab = Lab::start();
+    let check = "--check http --check-path /ok --check-status 200,204 --check-body fine --check-host web.example \
+                 --check-port 8080 --check-interval 1s --check-fast-interval 200ms --check-timeout 300ms \
+                 --check-rise 4 --check-fall 5";
+    let add = format!("{WEB} --affinity client-ip --slots 1024 --backend 10.0.0.5@3,2001:db8::6 {check}");
+    let done = lb(&lab, &add).await.expect("added");
+    assert!(done.starts_with("done: generation 1, applied in "), "{done}");
+    let written = lb_json(&lab, "backend add web 10.0.0.7 --weight 9").await;
+    assert_eq!(written["generation"], 2);
+    lb(&lab, "backend set web 10.0.0.7:80 --weight 10")
+        .await
+        .expect("set");
+    lb(&lab, "backend drain web 2001:db8::6").await.expect("drained");
+    lb(&lab, "backend maint web 10.0.0.5").await.expect("out");
+    lb(&lab, "backend ready web 10.0.0.5 --if-generation 5")
+        .await
+        .expect("in again");
+    lb(&lab, "service set web --on-empty pass").await.expect("set");
+
+    let list = lb_json(&lab, "ls web").await;
+    let service = &list["services"][0];
+    assert_eq!(
+        (&list["generation"], &service["slots"], &service["affinity"]),
+        (&json!(7), &json!(1024), &json!("client-ip"))
+    );
+    assert_eq!(
+        (&service["vips"], &service["port"]),
+        (&json!(["192.0.2.80"]), &json!(80))
+    );
+    let expected = json!({"type": "http", "port": 8080, "path": "/ok", "status": "200,204", "body": "fine",
+        "host": "web.example", "interval": "1s", "fast_interval": "200ms", "timeout": "300ms", "rise": 4, "fall": 5});
+    assert_eq!(service["check"], expected);
+    let weights: Vec<_> = service["backends"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|b| &b["weight"])
+        .collect();
+    assert_eq!(weights, [&json!(3), &json!(1), &json!(10)]);
+
+    assert!(
+        lb(&lab, "status")
+            .await
+            .expect("a text")
+            .contains("generation    7, applied in")
+    );
+    assert!(lb(&lab, "stats").await.expect("a text").contains("web"));
+    lb(&lab, "backend remove web 10.0.0.5").await.expect("removed");
+    lb(&lab, "service remove web").await.expect("removed");
+    assert_eq!(lb_json(&lab, "status").await["services"], 0);
+}
+
+#[tokio::test]
+async fn failures_have_their_exit_codes() {
+    let lab = Lab::start();
+    lb(&lab, WEB).await.expect("added");
+    let refused = lb(&lab, WEB).await.expect_err("it is there already");
+    assert!(
+        matches!(&refused, Failure::Refused(message) if message.contains("lb service set web")),
+        "{refused:?}"
+    );
+    let late = lb(&lab, "service remove web --if-generation 0")
+        .await
+        .expect_err("the generation has moved");
+    assert!(matches!(late, Failure::Conflict(_)), "{late:?}");
+    std::fs::write(lab.directory.path().join("lb.toml"), "nonsense").expect("written");
+    let bad = lb(&lab, "reload").await.expect_err("the file is bad");
+    assert!(
+        matches!(&bad, Failure::BadInput(message) if message.contains("lb.toml:1:")),
+        "{bad:?}"
+    );
+    let absent = lb(&lab, "list none").await.expect_err("there is no such service");
+    assert!(matches!(absent, Failure::Refused(_)), "{absent:?}");
+    let iface = lb(&lab, "explain icmp 198.51.100.7 192.0.2.80 --iface eth9")
+        .await
+        .expect_err("not served");
+    assert!(matches!(iface, Failure::Refused(_)), "{iface:?}");
+}
+
+#[tokio::test]
+async fn explain_decodes_what_goes_in_and_out() {
+    let lab = Lab::start();
+    let text = lb(
+        &lab,
+        "explain tcp 198.51.100.7:1234 192.0.2.80:80 --flags SA --size 60",
+    )
+    .await
+    .expect("a text");
+    for expected in [
+        "action    pass",
+        "reason    no-service (1)",
+        "IPv4 198.51.100.7 > 192.0.2.80, TCP, TTL 64, 60 bytes",
+        "TCP 1234 > 80, flags SA, 20 bytes of payload",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+    let view = lb_json(&lab, "explain udp 2001:db8::7 [2001:db8::80]:53").await;
+    for key in ["action", "reason", "service", "backend", "slot", "out_hex"] {
+        assert!(view.get(key).is_some(), "{key}");
+    }
+    let again = lb_json(
+        &lab,
+        &format!("explain --hex {}", view["in_hex"].as_str().expect("hex")),
+    )
+    .await;
+    assert_eq!(again["in_hex"], view["in_hex"]);
+}
+
+#[tokio::test]
+async fn check_config_needs_no_agent() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("lb.toml");
+    let check = |text: &str, json: &str| {
+        std::fs::write(&path, text).expect("written");
+        let cli = parse(&format!("check-config {} {json}", path.display())).expect("parsed");
+        async move { execute(cli).await }
+    };
+    let good = check("", "").await.expect("good").into_string();
+    assert!(
+        good.ends_with("lb.toml: good: 0 services, 0 backends\n"),
+        "{good}"
+    );
+    let bad = check("[dataplane]\nmax_services = 0", "").await.expect_err("bad");
+    assert!(
+        matches!(&bad, Failure::BadInput(m) if m.contains("lb.toml:2:16: dataplane.max_services: 0")),
+        "{bad:?}"
+    );
+    let Err(Failure::Shown(shown)) = check("[dataplane]\nmax_services = 0", "--json").await else {
+        panic!("good")
+    };
+    let shown: Value = serde_json::from_str(&shown.into_string()).expect("JSON");
+    assert_eq!(
+        (&shown["valid"], &shown["error"]["line"]),
+        (&json!(false), &json!(2))
+    );
+}

@@ -71,14 +71,14 @@ impl Dataplane {
         outer_source(
             "tunnel_source_v4",
             v4,
-            v4.trunc(),
+            &v4.trunc(),
             v4.prefix_len() >= 8,
             v4.network().is_multicast(),
         )?;
         outer_source(
             "tunnel_source_v6",
             v6,
-            v6.trunc(),
+            &v6.trunc(),
             v6.prefix_len() >= 32,
             v6.network().is_multicast(),
         )
@@ -96,11 +96,11 @@ fn within(key: &'static str, value: u32, range: &RangeInclusive<u32>) -> Result<
 fn outer_source<N: PartialEq + fmt::Display>(
     key: &'static str,
     given: &N,
-    trunc: N,
+    trunc: &N,
     narrow: bool,
     multicast: bool,
 ) -> Result<(), Invalid> {
-    let wrong = if *given != trunc {
+    let wrong = if given != trunc {
         format!("{given} has address bits beyond its prefix: did you mean {trunc}?")
     } else if !narrow {
         format!("{given} is too wide: expected at least /8 for IPv4 and /32 for IPv6")

@@ -17,7 +17,7 @@ pub struct ConfigError {
     /// The file.
     pub file: PathBuf,
     /// Where in it; absent when it could not be read at all.
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
     /// What is wrong, and what was expected.
     pub message: String,
 }
@@ -54,7 +54,7 @@ impl ConfigError {
         let message = explained(error.message().lines().collect::<Vec<_>>().join(": ").as_str());
         Self {
             file: path.to_owned(),
-            place: Some(Place::new(document.text, span, key)),
+            place: Some(Box::new(Place::new(document.text, span, key))),
             message,
         }
     }
@@ -63,7 +63,7 @@ impl ConfigError {
         let place = Place::new(document.text, document.span_of(&invalid.path), invalid.key());
         Self {
             file: path.to_owned(),
-            place: Some(place),
+            place: Some(Box::new(place)),
             message: invalid.message.clone(),
         }
     }
@@ -124,17 +124,17 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, place, message } = self;
         let file = file.display();
-        let Some(Place {
+        let Some(place) = place else {
+            return write!(f, "{file}: {message}");
+        };
+        let Place {
             line,
             column,
             key,
             excerpt,
             caret,
             carets,
-        }) = place
-        else {
-            return write!(f, "{file}: {message}");
-        };
+        } = place.as_ref();
         let colon = if key.is_empty() { "" } else { ": " };
         writeln!(f, "{file}:{line}:{column}: {key}{colon}{message}")?;
         let margin = line.to_string().len();

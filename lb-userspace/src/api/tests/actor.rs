@@ -79,7 +79,7 @@ impl Actor {
                     frame,
                     interface,
                     reply,
-                } => drop(reply.send(explain(&frame, interface))),
+                } => drop(reply.send(explain(&frame, interface.as_deref()))),
             }
         }
     }
@@ -158,8 +158,8 @@ impl Actor {
     }
 }
 
-fn explain(frame: &[u8], interface: Option<String>) -> Result<ExplainView, RequestError> {
-    if interface.as_deref().is_some_and(|name| name != "eth0") {
+fn explain(frame: &[u8], interface: Option<&str>) -> Result<ExplainView, RequestError> {
+    if interface.is_some_and(|name| name != "eth0") {
         return Err(RequestError::Refused(
             "the agent does not serve that interface".into(),
         ));
