@@ -1,0 +1,237 @@
+//! Network interfaces as the kernel describes them: address, MTU, state, driver and attached XDP programs.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{
+    LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+};
+
+use super::socket::{Error, Socket};
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// The kernel's index of it, never 0.
+    pub index: u32,
+    /// Its name, as in `ip link`.
+    pub name: String,
+    /// Its MAC address; `None` when it is not an Ethernet interface.
+    pub mac: Option<[u8; 6]>,
+    /// The largest IP packet it sends, in bytes.
+    pub mtu: u32,
+    /// Whether it is administratively up and has a carrier.
+    pub up: bool,
+    /// The driver's name (`veth`, `virtio_net`, `mlx5_core` …), or `unknown`.
+    pub driver: String,
+    /// The XDP programs on it; empty when there are none.
+    pub xdp: Vec<AttachedXdp>,
+}
+
+/// An XDP program that is attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachedXdp {
+    /// How it is attached.
+    pub mode: XdpMode,
+    /// The kernel's id of the program, as in `bpftool prog`.
+    pub program_id: u32,
+}
+
+/// Where on the receive path an XDP program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    /// In the driver, before the kernel allocates a packet buffer.
+    Native,
+    /// In the network stack, on every kind of interface, slower.
+    Generic,
+    /// On the network card.
+    Offloaded,
+}
+
+/// Why an interface cannot be described.
+#[derive(Debug, thiserror::Error)]
+pub enum InterfaceError {
+    /// There is none of that name.
+    #[error("there is no interface {name:?} here; there are: {}", existing.join(", "))]
+    Unknown {
+        /// The name that was asked for.
+        name: String,
+        /// The names of all interfaces of this network namespace.
+        existing: Vec<String>,
+    },
+    /// The kernel could not be asked.
+    #[error("cannot list the network interfaces: {0}")]
+    Netlink(#[from] Error),
+}
+
+/// Describes the interface `name` of the calling thread's network namespace.
+///
+/// # Errors
+/// When there is no interface of that name (the error lists those that exist), or the kernel cannot be asked.
+pub async fn find_interface(name: &str) -> Result<Interface, InterfaceError> {
+    let mut found = None;
+    let mut existing = Vec::new();
+    let socket = Socket::open()?;
+    visit_links(&socket, |message, link| {
+        if link.name == name {
+            found = Some(describe(message, link));
+        } else {
+            existing.push(link.name);
+        }
+    })
+    .await?;
+    found.ok_or_else(|| {
+        existing.sort();
+        InterfaceError::Unknown { name: name.to_owned(), existing }
+    })
+}
+
+fn describe(message: &LinkMessage, link: Link) -> Interface {
+    Interface {
+        index: link.index,
+        mac: link.mac,
+        mtu: link.mtu,
+        up: link.up && link.carrier,
+        driver: driver(message, &link.name).unwrap_or_else(|| "unknown".to_owned()),
+        xdp: attached_xdp(message),
+        name: link.name,
+    }
+}
+
+/// Virtual interfaces carry their kind in the message, hardware has a device with a driver behind it.
+fn driver(message: &LinkMessage, name: &str) -> Option<String> {
+    let mut device = PathBuf::from("/sys/class/net").join(name).join("device");
+    let (mut bus, mut parent) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    if let LinkInfo::Kind(kind) = info {
+                        return Some(kind.to_string());
+                    }
+                }
+            }
+            LinkAttribute::ParentDevBusName(name) => bus = Some(name),
+            LinkAttribute::ParentDevName(name) => parent = Some(name),
+            _ => {}
+        }
+    }
+    // Since Linux 5.14 the kernel names the device. Older ones leave /sys/class/net, which shows the network namespace
+    // that /sys was mounted in rather than ours.
+    if let (Some(bus), Some(parent)) = (bus, parent) {
+        device = Path::new("/sys/bus").join(bus).join("devices").join(parent);
+    }
+    let driver = device.join("driver").read_link().ok()?;
+    Some(driver.file_name()?.to_str()?.to_owned())
+}
+
+fn attached_xdp(message: &LinkMessage) -> Vec<AttachedXdp> {
+    let properties = message.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::Xdp(properties) => Some(properties),
+        _ => None,
+    });
+    properties
+        .flatten()
+        .filter_map(|property| match *property {
+            LinkXdp::DrvProgId(program_id) => Some(AttachedXdp { mode: XdpMode::Native, program_id }),
+            LinkXdp::SkbProgId(program_id) => Some(AttachedXdp { mode: XdpMode::Generic, program_id }),
+            LinkXdp::HwProgId(program_id) => Some(AttachedXdp { mode: XdpMode::Offloaded, program_id }),
+            _ => None,
+        })
+        .collect()
+}
+
+/// What the resolver must know of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) name: String,
+    /// `None` when it is not an Ethernet interface.
+    pub(super) mac: Option<[u8; 6]>,
+    /// Bytes.
+    pub(super) mtu: u32,
+    /// Administratively up.
+    pub(super) up: bool,
+    pub(super) carrier: bool,
+}
+
+impl Link {
+    /// Reads a link message; `None` for a message about something else than the interface itself, such as its being a
+    /// bridge's port.
+    pub(super) fn from_message(message: &LinkMessage) -> Option<Self> {
+        // 0 is AF_UNSPEC: the message is about the interface, not about one protocol's view of it.
+        if u8::from(message.header.interface_family) != 0 {
+            return None;
+        }
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            mac: None,
+            mtu: 0,
+            up: message.header.flags.contains(LinkFlags::Up),
+            carrier: message.header.flags.contains(LinkFlags::LowerUp),
+        };
+        let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Address(address) if ethernet => link.mac = address.as_slice().try_into().ok(),
+                _ => {}
+            }
+        }
+        Some(link)
+    }
+
+    /// Whether the kernel resolves neighbours on it.
+    pub(super) fn can_resolve(&self) -> bool {
+        self.up && self.carrier && self.mac.is_some()
+    }
+}
+
+/// All interfaces, by index.
+pub(super) async fn list_links(socket: &Socket) -> Result<HashMap<u32, Link>, Error> {
+    let mut links = HashMap::new();
+    visit_links(socket, |_, link| {
+        links.insert(link.index, link);
+    })
+    .await?;
+    Ok(links)
+}
+
+async fn visit_links(socket: &Socket, mut visit: impl FnMut(&LinkMessage, Link)) -> Result<(), Error> {
+    let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    socket
+        .dump(question, |answer| {
+            if let RouteNetlinkMessage::NewLink(message) = answer
+                && let Some(link) = Link::from_message(&message)
+            {
+                visit(&message, link);
+            }
+        })
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_which_xdp_program_is_attached_and_how() {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::Xdp(vec![
+            LinkXdp::ProgId(7),
+            LinkXdp::DrvProgId(7),
+            LinkXdp::SkbProgId(9),
+        ]));
+        assert_eq!(
+            attached_xdp(&message),
+            [
+                AttachedXdp { mode: XdpMode::Native, program_id: 7 },
+                AttachedXdp { mode: XdpMode::Generic, program_id: 9 },
+            ]
+        );
+        assert!(attached_xdp(&LinkMessage::default()).is_empty());
+    }
+}

@@ -1,0 +1,18 @@
+//! Everything the agent asks the kernel about the network: next hops, interfaces, forwarding settings. It speaks of
+//! the network namespace of the thread that asks, and changes nothing there but the freshness of neighbour entries.
+
+mod interface;
+mod neighbour;
+mod next_hop;
+mod resolver;
+mod route;
+mod socket;
+mod sysctl;
+#[cfg(test)]
+mod tests;
+
+pub use interface::{AttachedXdp, Interface, InterfaceError, XdpMode, find_interface};
+pub use next_hop::{NextHop, Resolution};
+pub use resolver::{ResolverHandle, ResolverStopped, Snapshot, spawn_resolver};
+pub use socket::Error;
+pub use sysctl::{Family, forwarding_enabled};

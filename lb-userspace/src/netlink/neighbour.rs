@@ -1,0 +1,303 @@
+//! The neighbours (ARP, NDP) that packets leave through. The kernel resolves them and keeps them fresh; this asks it
+//! to, and remembers the outcome. An entry that an operator or a routing daemon maintains is never written to.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::RouteProtocol;
+
+use super::route::family;
+use super::socket::{Error, Socket};
+
+/// Marks the entries that lb asked the kernel to manage (`ip neigh` shows it as `proto 108`), so that a restarted
+/// agent knows which ones it may hand back.
+const OUR_PROTOCOL: RouteProtocol = RouteProtocol::Other(b'l');
+
+/// A neighbour: an address on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct NeighbourKey {
+    pub(super) interface_index: u32,
+    pub(super) address: IpAddr,
+}
+
+impl NeighbourKey {
+    fn message(self) -> NeighbourMessage {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(self.address);
+        message.header.ifindex = self.interface_index;
+        message.attributes.push(NeighbourAttribute::Destination(self.address.into()));
+        message
+    }
+}
+
+/// An entry of the kernel's neighbour table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Neighbour {
+    mac: Option<[u8; 6]>,
+    state: NeighbourState,
+    /// Maintained by somebody else: permanent, without ARP, or learned by a routing daemon.
+    foreign: bool,
+    /// The kernel keeps it fresh by itself (Linux 5.16 and later).
+    managed: bool,
+    /// lb asked for it.
+    ours: bool,
+}
+
+impl Neighbour {
+    /// Reads an entry; `None` for those of other families (bridge forwarding entries) and proxy entries.
+    fn from_message(message: &NeighbourMessage) -> Option<(NeighbourKey, Self)> {
+        let header = &message.header;
+        let mut address = None;
+        let mut neighbour = Self {
+            mac: None,
+            state: header.state,
+            foreign: header.flags.contains(NeighbourFlags::ExtLearned)
+                || matches!(header.state, NeighbourState::Permanent | NeighbourState::Noarp),
+            managed: false,
+            ours: false,
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some((*v4).into()),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some((*v6).into()),
+                NeighbourAttribute::LinkLayerAddress(mac) => neighbour.mac = mac.as_slice().try_into().ok(),
+                NeighbourAttribute::ExtFlags(flags) => {
+                    neighbour.managed = flags.contains(NeighbourExtFlags::Managed);
+                }
+                NeighbourAttribute::Protocol(protocol) => neighbour.ours = *protocol == OUR_PROTOCOL,
+                _ => {}
+            }
+        }
+        if header.flags.contains(NeighbourFlags::Proxy) {
+            return None;
+        }
+        Some((NeighbourKey { interface_index: header.ifindex, address: address? }, neighbour))
+    }
+
+    /// The MAC address to send to, while the kernel itself would.
+    fn usable_mac(&self) -> Option<[u8; 6]> {
+        match self.state {
+            NeighbourState::Reachable
+            | NeighbourState::Stale
+            | NeighbourState::Delay
+            | NeighbourState::Probe
+            | NeighbourState::Permanent
+            | NeighbourState::Noarp => self.mac,
+            _ => None,
+        }
+    }
+}
+
+/// What is known about a neighbour.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Reachability {
+    /// Frames for it go to this MAC address.
+    Known([u8; 6]),
+    /// The kernel has asked and waits for the answer.
+    #[default]
+    Pending,
+    /// It did not answer.
+    Failed,
+    /// The kernel would not ask.
+    Refused(String),
+}
+
+#[derive(Debug, Default)]
+struct Tracked {
+    reachability: Reachability,
+    /// The kernel keeps the entry fresh, or somebody else does.
+    maintained: bool,
+    /// The kernel manages it because lb asked for that.
+    ours: bool,
+}
+
+impl Tracked {
+    /// Takes over what the kernel reports; tells whether it changes where packets go.
+    fn update(&mut self, neighbour: Option<&Neighbour>) -> bool {
+        let reachability = match neighbour {
+            Some(neighbour) => match (neighbour.usable_mac(), neighbour.state) {
+                (Some(mac), _) => Reachability::Known(mac),
+                (None, NeighbourState::Failed) => Reachability::Failed,
+                (None, _) => self.unanswered(),
+            },
+            None => self.unanswered(),
+        };
+        self.maintained = neighbour.is_some_and(|neighbour| neighbour.managed || neighbour.foreign);
+        self.ours = neighbour.is_some_and(|neighbour| neighbour.managed && neighbour.ours && !neighbour.foreign);
+        let changed = self.reachability != reachability;
+        self.reachability = reachability;
+        changed
+    }
+
+    /// The kernel tries again every few seconds: until an answer comes, a failure stands.
+    fn unanswered(&self) -> Reachability {
+        match self.reachability {
+            Reachability::Failed => Reachability::Failed,
+            _ => Reachability::Pending,
+        }
+    }
+}
+
+/// The neighbours that are in use, and what is known about each.
+#[derive(Debug, Default)]
+pub(super) struct NeighbourTable {
+    tracked: HashMap<NeighbourKey, Tracked>,
+    /// Those that the kernel is to be asked about, and to keep fresh.
+    stale: HashSet<NeighbourKey>,
+    /// Those no longer in use, which the kernel need not keep fresh any more.
+    released: Vec<NeighbourKey>,
+}
+
+impl NeighbourTable {
+    /// What is known about a neighbour.
+    pub(super) fn reachability(&self, key: &NeighbourKey) -> &Reachability {
+        self.tracked.get(key).map_or(&Reachability::Pending, |tracked| &tracked.reachability)
+    }
+
+    /// Whether [`Self::refresh`] has something to do.
+    pub(super) fn needs_refresh(&self) -> bool {
+        !self.stale.is_empty() || !self.released.is_empty()
+    }
+
+    /// Sets which neighbours are in use.
+    pub(super) fn track(&mut self, used: &HashSet<NeighbourKey>) {
+        let released = &mut self.released;
+        self.tracked.retain(|key, tracked| {
+            let keep = used.contains(key);
+            if !keep && tracked.ours {
+                released.push(*key);
+            }
+            keep
+        });
+        self.stale.retain(|key| used.contains(key));
+        for key in used {
+            self.tracked.entry(*key).or_insert_with(|| {
+                self.stale.insert(*key);
+                Tracked::default()
+            });
+        }
+    }
+
+    /// Takes in the kernel's report of a change; tells whether it changes where packets go.
+    pub(super) fn observe(&mut self, message: &NeighbourMessage, deleted: bool) -> bool {
+        let Some((key, neighbour)) = Neighbour::from_message(message) else {
+            return false;
+        };
+        let Some(tracked) = self.tracked.get_mut(&key) else {
+            return false;
+        };
+        let changed = tracked.update((!deleted).then_some(&neighbour));
+        // A neighbour that stopped answering may have a new MAC address: ask at once rather than at the kernel's next
+        // turn. One that was deleted is wanted back.
+        if deleted || (changed && tracked.reachability == Reachability::Failed) {
+            self.stale.insert(key);
+        }
+        changed
+    }
+
+    /// Marks the neighbours on an interface to be asked about again.
+    pub(super) fn distrust_interface(&mut self, index: u32) {
+        self.stale.extend(self.tracked.keys().filter(|key| key.interface_index == index));
+    }
+
+    /// Marks all neighbours to be asked about again.
+    pub(super) fn distrust_all(&mut self) {
+        self.stale.extend(self.tracked.keys());
+    }
+
+    /// Marks those that nobody keeps fresh, because the kernel is too old to do it by itself.
+    pub(super) fn distrust_unmaintained(&mut self) {
+        let unmaintained = self.tracked.iter().filter(|(_, tracked)| !tracked.maintained);
+        self.stale.extend(unmaintained.map(|(key, _)| key));
+    }
+
+    /// Asks the kernel about the neighbours in doubt, has it keep them fresh, and hands back those no longer in use.
+    ///
+    /// # Errors
+    /// When the socket is closed.
+    pub(super) async fn refresh(&mut self, socket: &Socket) -> Result<(), Error> {
+        for key in std::mem::take(&mut self.released) {
+            if !self.tracked.contains_key(&key) {
+                release(socket, key).await?;
+            }
+        }
+        for key in std::mem::take(&mut self.stale) {
+            let outcome = keep_fresh(socket, key).await;
+            let Some(tracked) = self.tracked.get_mut(&key) else { continue };
+            match outcome {
+                Ok(neighbour) => {
+                    tracked.update(neighbour.as_ref());
+                }
+                Err(Error::Closed) => return Err(Error::Closed),
+                Err(error) => tracked.reachability = Reachability::Refused(error.to_string()),
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn get(socket: &Socket, key: NeighbourKey) -> Result<Option<Neighbour>, Error> {
+    match socket.get(RouteNetlinkMessage::GetNeighbour(key.message())).await {
+        Ok(RouteNetlinkMessage::NewNeighbour(message)) => {
+            Ok(Neighbour::from_message(&message).map(|(_, neighbour)| neighbour))
+        }
+        Ok(_) => Err(Error::Unanswered),
+        Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Has the kernel resolve a neighbour and keep it fresh, unless somebody maintains it already. Returns the entry as it
+/// was before, `None` if there was none.
+async fn keep_fresh(socket: &Socket, key: NeighbourKey) -> Result<Option<Neighbour>, Error> {
+    let mut existing = get(socket, key).await?;
+    let flags = match &existing {
+        Some(neighbour) if neighbour.foreign => return Ok(existing),
+        Some(neighbour) if neighbour.managed && neighbour.usable_mac().is_some() => return Ok(existing),
+        Some(_) => 0,
+        // Never onto an entry that an operator made a moment ago: using a permanent one takes its permanence away.
+        None => NLM_F_CREATE | NLM_F_EXCL,
+    };
+    let mut message = key.message();
+    message.header.flags = NeighbourFlags::Use;
+    // Kernels before 5.16 ignore this attribute. Then the entry is not managed, and is used again from time to time.
+    message.attributes.push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
+    if existing.as_ref().is_none_or(|neighbour| !neighbour.managed) {
+        message.attributes.push(NeighbourAttribute::Protocol(OUR_PROTOCOL));
+    }
+    match socket.change(RouteNetlinkMessage::NewNeighbour(message), flags).await {
+        Ok(()) => {}
+        // It came or went in between; the kernel's report of that is on its way.
+        Err(error) if matches!(error.errno(), Some(libc::EEXIST | libc::ENOENT)) => existing = None,
+        Err(error) => return Err(error),
+    }
+    Ok(existing)
+}
+
+/// Tells the kernel that lb no longer needs it to keep a neighbour fresh. The entry stays, and ages like any other.
+async fn release(socket: &Socket, key: NeighbourKey) -> Result<(), Error> {
+    let ours = match get(socket, key).await {
+        Ok(neighbour) => neighbour.is_some_and(|neighbour| neighbour.ours && neighbour.managed && !neighbour.foreign),
+        Err(Error::Closed) => return Err(Error::Closed),
+        Err(_) => false,
+    };
+    if !ours {
+        return Ok(());
+    }
+    // Using an entry without asking for its management ends the management.
+    let mut message = key.message();
+    message.header.flags = NeighbourFlags::Use;
+    match socket.change(RouteNetlinkMessage::NewNeighbour(message), 0).await {
+        Err(Error::Closed) => Err(Error::Closed),
+        Err(error) => {
+            log::debug!("neighbour {} stays managed by the kernel: {error}", key.address);
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}

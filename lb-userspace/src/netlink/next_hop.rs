@@ -1,0 +1,112 @@
+//! Where packets to an address go: the verdict that the dataplane's header templates are made from. It is a pure
+//! function of what the kernel said about routes, interfaces and neighbours.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::interface::Link;
+use super::neighbour::{NeighbourTable, Reachability};
+use super::route::Route;
+
+/// The next hop toward an address, complete enough to write an Ethernet header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// The interface that packets leave through.
+    pub interface_index: u32,
+    /// The MAC address of the gateway or of the host itself.
+    pub destination_mac: [u8; 6],
+    /// The MAC address of the interface.
+    pub source_mac: [u8; 6],
+    /// The largest IP packet that fits, in bytes: the smaller of the interface's and the route's MTU, where the
+    /// route's includes a path MTU that the kernel has learned.
+    pub mtu: u32,
+    /// The gateway; `None` when the address is on the link.
+    pub gateway: Option<IpAddr>,
+}
+
+/// Whether packets can be sent to an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// They can, through this next hop.
+    Resolved(NextHop),
+    /// They cannot.
+    Unresolved {
+        /// Why not, in an operator's words.
+        reason: String,
+    },
+}
+
+impl Resolution {
+    /// The next hop, if there is one.
+    #[must_use]
+    pub fn next_hop(&self) -> Option<&NextHop> {
+        match self {
+            Self::Resolved(next_hop) => Some(next_hop),
+            Self::Unresolved { .. } => None,
+        }
+    }
+}
+
+/// Decides about `address`. `last_interface` is the one that its last usable route went over.
+pub(super) fn resolve(
+    address: IpAddr,
+    route: &Route,
+    last_interface: Option<u32>,
+    links: &HashMap<u32, Link>,
+    neighbours: &NeighbourTable,
+) -> Resolution {
+    match next_hop(address, route, last_interface, links, neighbours) {
+        Ok(next_hop) => Resolution::Resolved(next_hop),
+        Err(reason) => Resolution::Unresolved { reason },
+    }
+}
+
+fn next_hop(
+    address: IpAddr,
+    route: &Route,
+    last_interface: Option<u32>,
+    links: &HashMap<u32, Link>,
+    neighbours: &NeighbourTable,
+) -> Result<NextHop, String> {
+    let (interface_index, gateway, route_mtu) = match *route {
+        Route::Forward { interface_index, gateway, mtu } => (interface_index, gateway, mtu),
+        Route::Local => return Err(format!("route goes over lo: {address} is this host")),
+        Route::Refused(why) => {
+            // Routes vanish with their interface, which is then what the operator wants to know.
+            let lost = last_interface.and_then(|index| links.get(&index)).filter(|link| !link.up);
+            return Err(match lost {
+                Some(link) => format!("no route to {address}: interface {} is down", link.name),
+                None => format!("no route to {address}: {why}"),
+            });
+        }
+        Route::Unknown(ref error) => return Err(format!("cannot look up the route to {address}: {error}")),
+    };
+    let Some(link) = links.get(&interface_index) else {
+        return Err(format!("route to {address} goes over interface {interface_index}, which is gone"));
+    };
+    let name = &link.name;
+    if !link.up {
+        return Err(format!("interface {name} is down"));
+    }
+    if !link.carrier {
+        return Err(format!("interface {name} has no carrier"));
+    }
+    let Some(source_mac) = link.mac else {
+        return Err(format!("route to {address} goes over {name}, which is no Ethernet interface"));
+    };
+    let neighbour = Route::neighbour(route, address).ok_or_else(|| format!("no route to {address}"))?;
+    let destination_mac = match neighbours.reachability(&neighbour) {
+        Reachability::Known(mac) => *mac,
+        Reachability::Pending => {
+            return Err(format!("neighbour {} on {name} has not answered yet (INCOMPLETE)", neighbour.address));
+        }
+        Reachability::Failed => {
+            return Err(format!("neighbour {} on {name} does not answer (FAILED)", neighbour.address));
+        }
+        Reachability::Refused(error) => {
+            return Err(format!("neighbour {} on {name} cannot be looked up: {error}", neighbour.address));
+        }
+    };
+    let mtu = route_mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
+    Ok(NextHop { interface_index, destination_mac, source_mac, mtu, gateway })
+}

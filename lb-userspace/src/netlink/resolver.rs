@@ -1,0 +1,346 @@
+//! Keeps the next hop of every backend address current. The kernel is the only source of truth: its reports of changes
+//! say what to ask again, and every snapshot is made from its answers alone.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use rtnetlink::MulticastGroup;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::route::RouteMessage;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+
+use super::interface::{Link, list_links};
+use super::neighbour::{NeighbourKey, NeighbourTable};
+use super::next_hop::{Resolution, resolve};
+use super::route::{self, Route};
+use super::socket::{Error, Socket};
+
+/// How long after a change the kernel's further reports are awaited, so that a burst costs one round.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// How many routes are asked for in one round; the rest follow in the next, after the kernel's reports were read.
+const ROUTES_PER_ROUND: usize = 256;
+/// How often neighbours are used that the kernel does not keep fresh by itself.
+const NEIGHBOUR_INTERVAL: Duration = Duration::from_secs(5);
+/// How often everything is asked anew, for the changes that the kernel does not report (of next-hop objects, or an
+/// expired path MTU).
+const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The kernel's reports that may move a next hop.
+const GROUPS: [MulticastGroup; 8] = [
+    MulticastGroup::Link,
+    MulticastGroup::Neigh,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv6Rule,
+];
+
+type Events = futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
+
+/// For each address that is asked for, whether and where packets can be sent. An address that was added a moment ago
+/// may still be missing.
+pub type Snapshot = Arc<HashMap<IpAddr, Resolution>>;
+
+/// The resolver has ended, because its sockets failed; the log says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the next-hop resolver has stopped; see the log, and restart lb")]
+pub struct ResolverStopped;
+
+#[derive(Debug, Default)]
+struct Wanted {
+    addresses: BTreeSet<IpAddr>,
+    gateway_interfaces: BTreeSet<u32>,
+}
+
+/// Tells the resolver what to resolve. The resolver ends when its handle is dropped, and leaves the neighbours that it
+/// had the kernel keep fresh as they are: a dataplane may outlive it. Setting no addresses first hands them back.
+#[derive(Debug)]
+pub struct ResolverHandle {
+    wanted: watch::Sender<Wanted>,
+}
+
+impl ResolverHandle {
+    /// Replaces the set of addresses to resolve.
+    ///
+    /// # Errors
+    /// When the resolver has ended.
+    pub fn set_addresses(&self, addresses: BTreeSet<IpAddr>) -> Result<(), ResolverStopped> {
+        self.update(|wanted| &mut wanted.addresses, addresses)
+    }
+
+    /// Replaces the set of interfaces (by index) whose default gateways, of both families, the kernel is to keep
+    /// resolved: packets that the dataplane routes with `bpf_fib_lookup` leave through them.
+    ///
+    /// # Errors
+    /// When the resolver has ended.
+    pub fn set_gateway_interfaces(&self, interfaces: BTreeSet<u32>) -> Result<(), ResolverStopped> {
+        self.update(|wanted| &mut wanted.gateway_interfaces, interfaces)
+    }
+
+    fn update<T: PartialEq>(&self, field: impl FnOnce(&mut Wanted) -> &mut T, value: T) -> Result<(), ResolverStopped> {
+        self.wanted.send_if_modified(|wanted| {
+            let field = field(wanted);
+            let changed = *field != value;
+            *field = value;
+            changed
+        });
+        if self.wanted.is_closed() { Err(ResolverStopped) } else { Ok(()) }
+    }
+}
+
+/// Starts a resolver for the network namespace of the calling thread, on the calling tokio runtime. Every change of
+/// the outcome is published as a whole new snapshot; the channel closes if the resolver fails.
+///
+/// # Errors
+/// When the netlink sockets cannot be opened.
+pub fn spawn_resolver() -> Result<(ResolverHandle, watch::Receiver<Snapshot>), Error> {
+    let (connection, _, events) = rtnetlink::new_multicast_connection(&GROUPS).map_err(Error::Open)?;
+    let mut monitor = JoinSet::new();
+    monitor.spawn(connection);
+    let (handle, wanted) = watch::channel(Wanted::default());
+    let (snapshots, receiver) = watch::channel(Snapshot::default());
+    let resolver = Resolver {
+        socket: Socket::open()?,
+        events: events.map(|(message, _)| message).boxed(),
+        _monitor: monitor,
+        wanted,
+        snapshots,
+        links: HashMap::new(),
+        routes: HashMap::new(),
+        gateways: HashSet::new(),
+        neighbours: NeighbourTable::default(),
+        todo: Todo { links: true, ..Todo::default() },
+    };
+    tokio::spawn(async move {
+        if let Err(error) = resolver.run().await {
+            log::error!("the next-hop resolver stopped: {error}");
+        }
+    });
+    Ok((ResolverHandle { wanted: handle }, receiver))
+}
+
+/// A route as last looked up.
+struct LookedUp {
+    route: Route,
+    /// The interface of the last route that forwarded.
+    last_interface: Option<u32>,
+}
+
+/// What the next round must do.
+#[derive(Debug, Default)]
+struct Todo {
+    /// List the interfaces anew, and then everything that hangs on them.
+    links: bool,
+    /// Ask for these routes.
+    routes: BTreeSet<IpAddr>,
+    /// List the default gateways anew.
+    gateways: bool,
+    /// Decide anew from what is known.
+    decide: bool,
+}
+
+struct Resolver {
+    socket: Socket,
+    events: Events,
+    /// Drives the connection that the events come from; aborted with the resolver.
+    _monitor: JoinSet<()>,
+    wanted: watch::Receiver<Wanted>,
+    snapshots: watch::Sender<Snapshot>,
+    links: HashMap<u32, Link>,
+    routes: HashMap<IpAddr, LookedUp>,
+    gateways: HashSet<NeighbourKey>,
+    neighbours: NeighbourTable,
+    todo: Todo,
+}
+
+impl Resolver {
+    /// Runs until the handle is dropped (`Ok`) or a socket fails.
+    async fn run(mut self) -> Result<(), Error> {
+        let mut neighbour_tick = ticks(NEIGHBOUR_INTERVAL);
+        let mut full_check = ticks(FULL_CHECK_INTERVAL);
+        loop {
+            if self.has_work() {
+                sleep(DEBOUNCE).await;
+                self.observe_queued()?;
+                self.round().await?;
+                continue;
+            }
+            tokio::select! {
+                wanted = self.wanted.changed() => match wanted {
+                    Ok(()) => self.take_wanted(),
+                    Err(_) => return Ok(()),
+                },
+                event = self.events.next() => self.observe(event.ok_or(Error::Closed)?),
+                _ = neighbour_tick.tick() => self.neighbours.distrust_unmaintained(),
+                _ = full_check.tick() => self.distrust_everything(),
+            }
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        let Todo { links, routes, gateways, decide } = &self.todo;
+        *links || !routes.is_empty() || *gateways || *decide || self.neighbours.needs_refresh()
+    }
+
+    fn take_wanted(&mut self) {
+        let wanted = self.wanted.borrow_and_update();
+        self.routes.retain(|address, _| wanted.addresses.contains(address));
+        self.todo.routes.retain(|address| wanted.addresses.contains(address));
+        let new = wanted.addresses.iter().filter(|address| !self.routes.contains_key(address));
+        self.todo.routes.extend(new);
+        self.todo.gateways = true;
+        self.todo.decide = true;
+    }
+
+    fn distrust_everything(&mut self) {
+        self.todo.links = true;
+        self.distrust_routes();
+        self.neighbours.distrust_all();
+    }
+
+    fn distrust_routes(&mut self) {
+        self.todo.routes.extend(self.routes.keys());
+        self.todo.gateways = true;
+    }
+
+    /// Reads the reports that have arrived, and the latest wish.
+    fn observe_queued(&mut self) -> Result<(), Error> {
+        if self.wanted.has_changed().unwrap_or(false) {
+            self.take_wanted();
+        }
+        while let Some(event) = self.events.next().now_or_never() {
+            self.observe(event.ok_or(Error::Closed)?);
+        }
+        Ok(())
+    }
+
+    fn observe(&mut self, event: NetlinkMessage<RouteNetlinkMessage>) {
+        match event.payload {
+            NetlinkPayload::InnerMessage(message) => self.observe_change(&message),
+            // Reports were lost, because they came faster than they were read.
+            NetlinkPayload::Overrun(_) => self.distrust_everything(),
+            _ => {}
+        }
+    }
+
+    fn observe_change(&mut self, change: &RouteNetlinkMessage) {
+        match change {
+            RouteNetlinkMessage::NewNeighbour(message) => {
+                self.todo.decide |= self.neighbours.observe(message, false);
+            }
+            RouteNetlinkMessage::DelNeighbour(message) => {
+                self.todo.decide |= self.neighbours.observe(message, true);
+            }
+            RouteNetlinkMessage::NewLink(message) => self.observe_link(message, false),
+            RouteNetlinkMessage::DelLink(message) => self.observe_link(message, true),
+            RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message) => {
+                self.observe_route(message);
+            }
+            // Routes that name a deleted address as their source vanish without a report.
+            RouteNetlinkMessage::NewAddress(_)
+            | RouteNetlinkMessage::DelAddress(_)
+            | RouteNetlinkMessage::NewRule(_)
+            | RouteNetlinkMessage::DelRule(_) => self.distrust_routes(),
+            _ => {}
+        }
+    }
+
+    fn observe_link(&mut self, message: &LinkMessage, deleted: bool) {
+        let Some(link) = Link::from_message(message) else {
+            return;
+        };
+        let index = link.index;
+        let new = (!deleted).then_some(link);
+        let old = match new.clone() {
+            Some(link) => self.links.insert(index, link),
+            None => self.links.remove(&index),
+        };
+        if old != new {
+            // The routes over an interface that goes down vanish without a report.
+            self.distrust_routes();
+            self.neighbours.distrust_interface(index);
+            self.todo.decide = true;
+        }
+    }
+
+    fn observe_route(&mut self, message: &RouteMessage) {
+        let Some(destination) = route::destination(message) else {
+            return;
+        };
+        self.todo.gateways |= destination.prefix_len() == 0;
+        let affected = self.routes.keys().filter(|address| destination.contains(*address));
+        self.todo.routes.extend(affected);
+    }
+
+    /// Asks the kernel what is in doubt, within bounds, and publishes the outcome.
+    async fn round(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.todo.links) {
+            match list_links(&self.socket).await {
+                Ok(links) => self.links = links,
+                Err(Error::Closed) => return Err(Error::Closed),
+                Err(error) => log::warn!("cannot list the network interfaces: {error}"),
+            }
+        }
+        for _ in 0..ROUTES_PER_ROUND {
+            let Some(address) = self.todo.routes.pop_first() else { break };
+            self.look_up(address).await?;
+        }
+        if std::mem::take(&mut self.todo.gateways) {
+            let interfaces = self.wanted.borrow().gateway_interfaces.clone();
+            self.gateways = route::default_gateways(&self.socket, &interfaces).await?;
+        }
+        self.track_neighbours();
+        self.neighbours.refresh(&self.socket).await?;
+        self.todo.decide = false;
+        self.publish();
+        Ok(())
+    }
+
+    async fn look_up(&mut self, address: IpAddr) -> Result<(), Error> {
+        let route = route::look_up(&self.socket, address).await?;
+        let last_interface = match route {
+            Route::Forward { interface_index, .. } => Some(interface_index),
+            _ => self.routes.get(&address).and_then(|known| known.last_interface),
+        };
+        self.routes.insert(address, LookedUp { route, last_interface });
+        Ok(())
+    }
+
+    fn track_neighbours(&mut self) {
+        let mut used = self.gateways.clone();
+        used.extend(self.routes.iter().filter_map(|(address, known)| known.route.neighbour(*address)));
+        // The kernel resolves nothing over an interface that cannot send, or that has no MAC addresses.
+        used.retain(|key| self.links.get(&key.interface_index).is_some_and(Link::can_resolve));
+        self.neighbours.track(&used);
+    }
+
+    fn publish(&self) {
+        let (links, neighbours) = (&self.links, &self.neighbours);
+        let decide = |(address, known): (&IpAddr, &LookedUp)| {
+            (*address, resolve(*address, &known.route, known.last_interface, links, neighbours))
+        };
+        let snapshot: HashMap<_, _> = self.routes.iter().map(decide).collect();
+        self.snapshots.send_if_modified(|published| {
+            let changed = **published != snapshot;
+            if changed {
+                *published = Arc::new(snapshot);
+            }
+            changed
+        });
+    }
+}
+
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}

@@ -1,0 +1,187 @@
+//! Questions about routes. The kernel's own lookup decides, rules and metrics included; nothing here repeats it.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::neighbour::NeighbourKey;
+use super::socket::{Error, Socket};
+
+/// What the kernel would do with a packet to an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// Send it.
+    Forward {
+        interface_index: u32,
+        /// `None` when the address is on the link.
+        gateway: Option<IpAddr>,
+        /// The route's own MTU in bytes, where it has one.
+        mtu: Option<u32>,
+    },
+    /// Keep it: the address is this host's.
+    Local,
+    /// Neither; the text says why in an operator's words.
+    Refused(&'static str),
+    /// The kernel could not say.
+    Unknown(String),
+}
+
+impl Route {
+    /// The neighbour that packets of this route to `address` go to.
+    pub(super) fn neighbour(&self, address: IpAddr) -> Option<NeighbourKey> {
+        match *self {
+            Self::Forward { interface_index, gateway, .. } => {
+                Some(NeighbourKey { interface_index, address: gateway.unwrap_or(address) })
+            }
+            Self::Local | Self::Refused(_) | Self::Unknown(_) => None,
+        }
+    }
+
+    fn from_message(message: &RouteMessage) -> Self {
+        match message.header.kind {
+            RouteType::Unicast => {}
+            RouteType::Local => return Self::Local,
+            RouteType::Broadcast => return Self::Refused("it is a broadcast address"),
+            RouteType::Multicast => return Self::Refused("it is a multicast address"),
+            RouteType::Anycast => return Self::Refused("it is an anycast address of this host's subnet"),
+            _ => return Self::Refused("its route sends no packets"),
+        }
+        let mut interface = None;
+        let mut gateway = None;
+        let mut mtu = None;
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Oif(index) => interface = Some(*index),
+                RouteAttribute::Metrics(metrics) => mtu = mtu_metric(metrics),
+                RouteAttribute::Encap(_) => {
+                    return Self::Refused("its route goes into a lightweight tunnel, which XDP cannot build");
+                }
+                other => gateway = gateway.or(gateway_of(other)),
+            }
+        }
+        match interface {
+            Some(interface_index) => Self::Forward { interface_index, gateway, mtu },
+            None => Self::Refused("its route names no interface"),
+        }
+    }
+}
+
+fn mtu_metric(metrics: &[RouteMetric]) -> Option<u32> {
+    metrics.iter().find_map(|metric| match *metric {
+        RouteMetric::Mtu(mtu) if mtu > 0 => Some(mtu),
+        _ => None,
+    })
+}
+
+fn gateway_of(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
+        RouteAttribute::Via(RouteVia::Inet(address)) => Some((*address).into()),
+        RouteAttribute::Via(RouteVia::Inet6(address)) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+/// Asks the kernel where it would send a packet to `address`. With several equal routes, the answer is the one that
+/// the kernel picks.
+///
+/// # Errors
+/// Only when the socket is closed; everything that the kernel answers is a [`Route`].
+pub(super) async fn look_up(socket: &Socket, address: IpAddr) -> Result<Route, Error> {
+    let mut question = RouteMessage::default();
+    question.header.address_family = family(address);
+    question.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    question.attributes.push(RouteAttribute::Destination(address.into()));
+    match socket.get(RouteNetlinkMessage::GetRoute(question)).await {
+        Ok(RouteNetlinkMessage::NewRoute(message)) => Ok(Route::from_message(&message)),
+        Ok(_) => Ok(Route::Unknown(Error::Unanswered.to_string())),
+        Err(Error::Closed) => Err(Error::Closed),
+        // The error numbers of unreachable, prohibit and blackhole routes (ip-route(8)).
+        Err(error) => Ok(match error.errno() {
+            Some(libc::ENETUNREACH) => Route::Refused("there is no route to it"),
+            Some(libc::EHOSTUNREACH) => Route::Refused("its route is of type unreachable"),
+            Some(libc::EACCES) => Route::Refused("its route is of type prohibit"),
+            Some(libc::EINVAL) => Route::Refused("its route is of type blackhole, or it is no unicast address"),
+            _ => Route::Unknown(error.to_string()),
+        }),
+    }
+}
+
+/// The gateways of all default routes over `interfaces`, in every table.
+pub(super) async fn default_gateways<'a>(
+    socket: &Socket,
+    interfaces: impl IntoIterator<Item = &'a u32>,
+) -> Result<HashSet<NeighbourKey>, Error> {
+    let mut gateways = HashSet::new();
+    for &interface in interfaces {
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut question = RouteMessage::default();
+            question.header.address_family = family;
+            question.attributes.push(RouteAttribute::Oif(interface));
+            let collect = |answer| {
+                if let RouteNetlinkMessage::NewRoute(route) = answer {
+                    collect_default_gateways(&route, interface, &mut gateways);
+                }
+            };
+            match socket.dump(RouteNetlinkMessage::GetRoute(question), collect).await {
+                Err(Error::Closed) => return Err(Error::Closed),
+                Err(error) => log::warn!("cannot list the {family:?} default routes: {error}"),
+                Ok(()) => {}
+            }
+        }
+    }
+    Ok(gateways)
+}
+
+fn collect_default_gateways(route: &RouteMessage, interface: u32, gateways: &mut HashSet<NeighbourKey>) {
+    if route.header.destination_prefix_length != 0 || route.header.kind != RouteType::Unicast {
+        return;
+    }
+    let mut add = |attributes: &[RouteAttribute]| {
+        let addresses = attributes.iter().filter_map(gateway_of);
+        gateways.extend(addresses.map(|address| NeighbourKey { interface_index: interface, address }));
+    };
+    if route.attributes.contains(&RouteAttribute::Oif(interface)) {
+        add(&route.attributes);
+    }
+    for attribute in &route.attributes {
+        if let RouteAttribute::MultiPath(hops) = attribute {
+            hops.iter().filter(|hop| hop.interface_index == interface).for_each(|hop| add(&hop.attributes));
+        }
+    }
+}
+
+/// The addresses that a route is for, from the kernel's report of its change; `None` for families other than IP.
+pub(super) fn destination(message: &RouteMessage) -> Option<IpNet> {
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => ip(address),
+        _ => None,
+    });
+    let unspecified = match message.header.address_family {
+        AddressFamily::Inet => IpAddr::from([0; 4]),
+        AddressFamily::Inet6 => IpAddr::from([0; 16]),
+        _ => return None,
+    };
+    IpNet::new(address.unwrap_or(unspecified), message.header.destination_prefix_length).ok()
+}
+
+/// The netlink family of an address.
+pub(super) fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}

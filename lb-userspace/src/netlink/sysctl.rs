@@ -1,0 +1,36 @@
+//! Kernel settings that forwarding depends on. Read only: lb never changes the host's settings.
+
+use std::fs;
+use std::io;
+
+/// An IP version, as the kernel's settings are divided by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Whether the kernel forwards packets of `family` that arrive on `interface`, in the calling thread's network
+/// namespace. `bpf_fib_lookup` refuses to route packets from an interface where it does not. The interface may also
+/// be `all` or `default`.
+///
+/// # Errors
+/// When there is no such interface, or the kernel has no such family.
+pub fn forwarding_enabled(family: Family, interface: &str) -> io::Result<bool> {
+    if interface.is_empty() || interface.contains('/') || matches!(interface, "." | "..") {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{interface:?} is no interface name"),
+        ));
+    }
+    let family = match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    };
+    let path = format!("/proc/sys/net/{family}/conf/{interface}/forwarding");
+    let value = fs::read_to_string(&path)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot read {path}: {error}")))?;
+    Ok(value.trim() != "0")
+}
