@@ -38,6 +38,8 @@ impl Selector {
 pub trait ServiceKey: Copy + PartialEq {
     /// All words mixed into one, before the multiplication.
     fn fold(&self) -> u64;
+    /// Equality in one branch: a branch a word would multiply the paths that the verifier walks.
+    fn same(&self, other: &Self) -> bool;
 }
 
 /// IPv4: address (wire order) in the low half, selector in the high half.
@@ -57,6 +59,11 @@ impl ServiceKey for Key4 {
     #[inline(always)]
     fn fold(&self) -> u64 {
         self.0
+    }
+
+    #[inline(always)]
+    fn same(&self, other: &Self) -> bool {
+        self.0 == other.0
     }
 }
 
@@ -79,6 +86,12 @@ impl ServiceKey for Key6 {
         let [a, b, c] = self.0;
         // The selector is 32 bits: turned up, it meets the address's changing low bits nowhere.
         a ^ b.rotate_left(29) ^ c.rotate_left(13)
+    }
+
+    #[inline(always)]
+    fn same(&self, other: &Self) -> bool {
+        let ([a, b, c], [d, e, f]) = (self.0, other.0);
+        (a ^ d) | (b ^ e) | (c ^ f) == 0
     }
 }
 
@@ -151,7 +164,7 @@ impl<K: ServiceKey, const N: usize, const SPARE: usize> ServiceLine<K, N, SPARE>
     pub fn find(&self, key: &K) -> Option<Service> {
         let mut i = 0;
         while i < N {
-            if self.keys[i] == *key {
+            if self.keys[i].same(key) {
                 return Some(self.services[i]);
             }
             i += 1;

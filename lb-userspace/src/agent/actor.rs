@@ -115,9 +115,17 @@ impl Actor {
             Command::Services(reply) => drop(reply.send(self.services_view())),
             Command::Status(reply) => drop(reply.send(self.status_view())),
             Command::Stats(reply) => drop(reply.send(self.stats_view())),
-            Command::Change { change, expected, reply } => drop(reply.send(self.change(change, expected))),
+            Command::Change {
+                change,
+                expected,
+                reply,
+            } => drop(reply.send(self.change(change, expected))),
             Command::Reload { expected, reply } => drop(reply.send(self.reload(expected))),
-            Command::Explain { frame, interface, reply } => {
+            Command::Explain {
+                frame,
+                interface,
+                reply,
+            } => {
                 drop(reply.send(self.explain_view(&frame, interface.as_deref())));
             }
         }
@@ -126,7 +134,10 @@ impl Actor {
     /// Makes one change, if the generation is the expected one.
     pub(super) fn change(&mut self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
         if let Some(expected) = expected.filter(|expected| *expected != self.generation) {
-            return Err(RequestError::Conflict { expected, actual: self.generation });
+            return Err(RequestError::Conflict {
+                expected,
+                actual: self.generation,
+            });
         }
         let next = self.services.after(change)?;
         let started = Instant::now();
@@ -135,29 +146,54 @@ impl Actor {
         self.generation += 1;
         self.carry_out(plan, started);
         let heartbeats = facts::heartbeats(&self.services);
-        self.parts.knowledge.verdicts.retain(|target, _| heartbeats.contains(target));
+        self.parts
+            .knowledge
+            .verdicts
+            .retain(|target, _| heartbeats.contains(target));
         self.parts.engine.set_targets(heartbeats);
-        if let Err(error) = self.parts.resolver.set_addresses(facts::addresses(&self.services)) {
+        if let Err(error) = self
+            .parts
+            .resolver
+            .set_addresses(facts::addresses(&self.services))
+        {
             log::error!("{error}");
         }
         let services = &self.services;
-        self.tally.keep(|whose| services.get(&whose.service).is_some_and(|s| s.backend(whose.backend).is_some()));
-        Ok(Applied { generation: self.generation, apply_us: self.last_apply.as_micros() as u64 })
+        self.tally.keep(|whose| {
+            services
+                .get(&whose.service)
+                .is_some_and(|s| s.backend(whose.backend).is_some())
+        });
+        Ok(Applied {
+            generation: self.generation,
+            apply_us: self.last_apply.as_micros() as u64,
+        })
     }
 
     fn reload(&mut self, expected: Option<u64>) -> Result<Applied, RequestError> {
         let Some(path) = &self.parts.config_path else {
-            return Err(RequestError::Config("there is nothing to reload: lb runs without --config".to_owned()));
+            return Err(RequestError::Config(
+                "there is nothing to reload: lb runs without --config".to_owned(),
+            ));
         };
         let config = Config::load(path).map_err(|error| RequestError::Config(error.to_string()))?;
         self.change(Change::ReplaceAll(config.services), expected)
     }
 
     fn learn_verdict(&mut self, verdict: health::Verdict) {
-        let health::Verdict { target, state, reason, .. } = verdict;
+        let health::Verdict {
+            target,
+            state,
+            reason,
+            ..
+        } = verdict;
         match state {
             health::State::Down => {
-                log::warn!("{} is down: {}", target.address(), reason.as_deref().unwrap_or("no reason known"));
+                log::warn!(
+                    "{} is down: {}",
+                    target.address(),
+                    reason.as_deref().unwrap_or("no reason known")
+                );
             }
             state => log::info!("{} is {state:?}", target.address()),
         }
@@ -173,7 +209,8 @@ impl Actor {
             Ok(plan) => self.carry_out(plan, started),
             Err(error) => log::error!("the tables stay as they are: {error}"),
         }
-        self.situations.observe(&self.services, &self.parts.knowledge, SystemTime::now());
+        self.situations
+            .observe(&self.services, &self.parts.knowledge, SystemTime::now());
     }
 
     fn plan(&mut self, services: &Services, generation: u64) -> Result<Plan, RequestError> {
@@ -201,17 +238,28 @@ impl Actor {
         plan::apply(&writes, &mut self.parts.tables);
         self.parts.layout = layout;
         self.last_apply = started.elapsed();
-        self.situations.observe(&self.services, &self.parts.knowledge, SystemTime::now());
-        log::debug!("{} writes in {:?}, generation {}", writes.len(), self.last_apply, self.generation);
+        self.situations
+            .observe(&self.services, &self.parts.knowledge, SystemTime::now());
+        log::debug!(
+            "{} writes in {:?}, generation {}",
+            writes.len(),
+            self.last_apply,
+            self.generation
+        );
     }
 
     /// Interfaces that targets are reached by must be known to the program before the targets are.
     fn allow_egress(&mut self, writes: &[Write]) {
         for write in writes {
-            let Write::Target { target, .. } = write else { continue };
+            let Write::Target { target, .. } = write else {
+                continue;
+            };
             if target.egress != 0 && self.egress.insert(target.egress) {
                 if let Err(error) = self.parts.dataplane.allow_egress(target.egress) {
-                    log::error!("interface {} cannot be sent to from XDP: {error:#}", target.egress);
+                    log::error!(
+                        "interface {} cannot be sent to from XDP: {error:#}",
+                        target.egress
+                    );
                 }
             }
         }
@@ -224,20 +272,27 @@ impl Actor {
             Ok(counters) => counters,
             Err(error) => return log::error!("cannot read the counters: {error:#}"),
         };
-        let readings = self.parts.layout.owners().filter_map(|(cell, whose)| match counters.target(cell) {
-            Ok(count) => Some((cell, whose, count)),
-            Err(error) => {
-                log::error!("cannot read the counter of target {cell}: {error:#}");
-                None
-            }
-        });
+        let readings = self
+            .parts
+            .layout
+            .owners()
+            .filter_map(|(cell, whose)| match counters.target(cell) {
+                Ok(count) => Some((cell, whose, count)),
+                Err(error) => {
+                    log::error!("cannot read the counter of target {cell}: {error:#}");
+                    None
+                }
+            });
         let readings: Vec<(u32, Whose, _)> = readings.collect();
         self.tally.take(readings, now);
     }
 
     /// How many backends there are, and how many of them take traffic.
     pub(super) fn backends(&self) -> (u64, u64) {
-        let each = self.services.iter().flat_map(|s| s.backends.iter().map(move |b| (s, b)));
+        let each = self
+            .services
+            .iter()
+            .flat_map(|s| s.backends.iter().map(move |b| (s, b)));
         each.fold((0, 0), |(all, up), (service, backend)| {
             let takes = plan::situation(&self.parts.knowledge, service, backend) == Situation::Up;
             (all + 1, up + u64::from(takes))

@@ -29,12 +29,17 @@ fn default_check(service: &Service) -> Check {
         (Protocol::Tcp, ServicePort::Exact(_)) => Kind::Tcp,
         _ => Kind::Ping,
     };
-    Check { kind, ..Check::default() }
+    Check {
+        kind,
+        ..Check::default()
+    }
 }
 
 /// All heartbeats that `services` want.
 pub(super) fn heartbeats(services: &Services) -> HashSet<health::Target> {
-    each(services).filter_map(|(service, backend)| heartbeat(service, backend)).collect()
+    each(services)
+        .filter_map(|(service, backend)| heartbeat(service, backend))
+        .collect()
 }
 
 /// All addresses that packets are sent to.
@@ -43,7 +48,9 @@ pub(super) fn addresses(services: &Services) -> BTreeSet<IpAddr> {
 }
 
 fn each(services: &Services) -> impl Iterator<Item = (&Service, &Backend)> {
-    services.iter().flat_map(|service| service.backends.iter().map(move |backend| (&**service, backend)))
+    services
+        .iter()
+        .flat_map(|service| service.backends.iter().map(move |backend| (&**service, backend)))
 }
 
 /// The present knowledge.
@@ -59,7 +66,9 @@ pub(super) struct Knowledge {
 
 impl Facts for Knowledge {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability {
-        let Some(heartbeat) = heartbeat(service, backend) else { return Availability::Up };
+        let Some(heartbeat) = heartbeat(service, backend) else {
+            return Availability::Up;
+        };
         match self.verdicts.get(&heartbeat) {
             None | Some(health::State::Checking) => Availability::Checking,
             Some(health::State::Up) => Availability::Up,

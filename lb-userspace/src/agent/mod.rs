@@ -43,12 +43,25 @@ pub async fn run(options: RunOptions) -> Result<()> {
     };
     let socket = ApiSocket::bind(&options.socket)?;
     let interfaces = interfaces(&options.interfaces).await?;
-    let seed = seed::seed(options.hash_seed.or(config.dataplane.hash_seed).map(|seed| seed.0), &options.state_dir)?;
+    let seed = seed::seed(
+        options
+            .hash_seed
+            .or(config.dataplane.hash_seed)
+            .map(|seed| seed.0),
+        &options.state_dir,
+    )?;
     let capacity = capacity(&config.dataplane);
 
     let mut dataplane = Dataplane::load(&capacity, options.debug_dataplane)?;
-    let _log = options.debug_dataplane.then(|| forward_log(&mut dataplane)).transpose()?;
-    let _pins = options.pin_dir.as_deref().map(|directory| Pins::new(&mut dataplane, directory)).transpose()?;
+    let _log = options
+        .debug_dataplane
+        .then(|| forward_log(&mut dataplane))
+        .transpose()?;
+    let _pins = options
+        .pin_dir
+        .as_deref()
+        .map(|directory| Pins::new(&mut dataplane, directory))
+        .transpose()?;
     let mut tables = dataplane.tables()?;
     let layout = Layout::new(capacity, seed);
     // Before the first packet, the tables say that there is nothing to balance.
@@ -60,7 +73,10 @@ pub async fn run(options: RunOptions) -> Result<()> {
     let knowledge = Knowledge {
         verdicts: std::collections::HashMap::new(),
         hops: hops.borrow().clone(),
-        sources: TunnelSources { v4: config.dataplane.tunnel_source_v4, v6: config.dataplane.tunnel_source_v6 },
+        sources: TunnelSources {
+            v4: config.dataplane.tunnel_source_v4,
+            v6: config.dataplane.tunnel_source_v6,
+        },
         only_interface: match interfaces.as_slice() {
             [only] => Some(only.index),
             _ => None,
@@ -86,7 +102,17 @@ pub async fn run(options: RunOptions) -> Result<()> {
     let (reload, reloads) = mpsc::channel(1);
     tokio::spawn(forward_hangups(reload));
     log::info!("serving on {}", options.socket.display());
-    actor.serve(Inputs { commands, verdicts, hops, reloads }, told_to_stop()?).await;
+    actor
+        .serve(
+            Inputs {
+                commands,
+                verdicts,
+                hops,
+                reloads,
+            },
+            told_to_stop()?,
+        )
+        .await;
     log::info!("stopping: the program is detached, packets go to the host again");
     drop(stop_api);
     drop(actor);
@@ -102,18 +128,31 @@ async fn interfaces(names: &[String]) -> Result<Vec<Interface>> {
 }
 
 fn capacity(config: &config::Dataplane) -> Capacity {
-    Capacity { services: config.max_services, targets: config.max_targets, slots: config.max_slots }
+    Capacity {
+        services: config.max_services,
+        targets: config.max_targets,
+        slots: config.max_slots,
+    }
 }
 
 /// Attaches to all interfaces or, if one refuses, to none.
-fn attach_all(dataplane: &mut Dataplane, interfaces: Vec<Interface>, options: &RunOptions) -> Result<Vec<Attached>> {
+fn attach_all(
+    dataplane: &mut Dataplane,
+    interfaces: Vec<Interface>,
+    options: &RunOptions,
+) -> Result<Vec<Attached>> {
     let mut attached = Vec::with_capacity(interfaces.len());
     for interface in interfaces {
         if let Err(error) = dataplane.allow_egress(interface.index) {
             log::debug!("{} cannot be redirected to: {error:#}", interface.name);
         }
         let one = dataplane::attach(dataplane, interface, options.mode)?;
-        log::info!("attached to {} ({} mode, driver {})", one.interface.name, one.mode, one.interface.driver);
+        log::info!(
+            "attached to {} ({} mode, driver {})",
+            one.interface.name,
+            one.mode,
+            one.interface.driver
+        );
         for warning in &one.warnings {
             log::warn!("{warning}");
         }
@@ -148,7 +187,9 @@ fn told_to_stop() -> Result<impl Future<Output = ()>> {
 }
 
 async fn forward_hangups(reload: mpsc::Sender<()>) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return;
+    };
     while hangup.recv().await.is_some() {
         // A reload that waits already will read what this one would.
         let _ = reload.try_send(());

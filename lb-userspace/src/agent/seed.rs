@@ -23,13 +23,19 @@ pub(super) fn seed(wanted: Option<u64>, state: &Path) -> Result<u64> {
         Ok(text) => {
             let digits = text.trim().trim_start_matches("0x");
             u64::from_str_radix(digits, 16).with_context(|| {
-                format!("{} holds no seed (0x and 16 hexadecimal digits): remove it to have a new one made", path.display())
+                format!(
+                    "{} holds no seed (0x and 16 hexadecimal digits): remove it to have a new one made",
+                    path.display()
+                )
             })
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let seed = rand::random();
             keep(&path, state, seed).with_context(|| {
-                format!("cannot keep the hash seed in {}: choose another --state-dir", path.display())
+                format!(
+                    "cannot keep the hash seed in {}: choose another --state-dir",
+                    path.display()
+                )
             })?;
             Ok(seed)
         }

@@ -29,7 +29,12 @@ impl Figures {
     /// Moves the rates toward what the window says.
     fn measure(&mut self, elapsed: Duration) {
         let weight = 1.0 - (-elapsed.as_secs_f64() / SMOOTHING.as_secs_f64()).exp();
-        let Count { packets, bytes, flows, .. } = std::mem::take(&mut self.window);
+        let Count {
+            packets,
+            bytes,
+            flows,
+            ..
+        } = std::mem::take(&mut self.window);
         for (rate, gained) in self.rates.iter_mut().zip([packets, bytes, flows]) {
             *rate += weight * (gained as f64 / elapsed.as_secs_f64() - *rate);
         }
@@ -52,12 +57,17 @@ impl Tally {
 
     /// Packets that nat backends had returned to clients, all together.
     pub(super) fn returned(&self) -> u64 {
-        self.figures.values().map(|figures| figures.total.returned_packets).sum()
+        self.figures
+            .values()
+            .map(|figures| figures.total.returned_packets)
+            .sum()
     }
 
     /// Takes in new readings of the cells in use. Called at a steady pace, and before cells change hands.
     pub(super) fn take(&mut self, readings: impl IntoIterator<Item = (u32, Whose, Count)>, now: Instant) {
-        let elapsed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let elapsed = self
+            .at
+            .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let mut gained: HashMap<Whose, Count> = HashMap::new();
         for (cell, whose, count) in readings {
             let before = self.seen.insert(cell, count).unwrap_or_default();
@@ -108,19 +118,31 @@ mod tests {
     use super::*;
 
     fn whose(backend: &str) -> Whose {
-        Whose { service: "web".parse().unwrap(), backend: backend.parse().unwrap() }
+        Whose {
+            service: "web".parse().unwrap(),
+            backend: backend.parse().unwrap(),
+        }
     }
 
     #[test]
     fn totals_follow_a_backend_from_cell_to_cell() {
         let (a, b) = (whose("10.0.0.1"), whose("10.0.0.2"));
-        let packets = |packets| Count { packets, ..Count::default() };
+        let packets = |packets| Count {
+            packets,
+            ..Count::default()
+        };
         let mut tally = Tally::default();
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
         tally.take([(0, a.clone(), packets(10))], second(0));
-        tally.take([(0, a.clone(), packets(15)), (1, a.clone(), packets(3))], second(1));
-        tally.take([(0, b.clone(), packets(20)), (1, a.clone(), packets(4))], second(2));
+        tally.take(
+            [(0, a.clone(), packets(15)), (1, a.clone(), packets(3))],
+            second(1),
+        );
+        tally.take(
+            [(0, b.clone(), packets(20)), (1, a.clone(), packets(4))],
+            second(2),
+        );
         assert_eq!(tally.of(&a).total.packets, 19);
         assert_eq!(tally.of(&b).total.packets, 5);
         assert!(tally.of(&b).rates[0] > 0.0);

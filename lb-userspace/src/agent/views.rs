@@ -7,8 +7,8 @@ use lb_common::abi::{ABI_VERSION, Action, Count, Reason};
 use super::{actor::Actor, facts, handle::RequestError};
 use crate::{
     api::view::{
-        BackendState, BackendView, ExplainView, InterfaceView, MapView, ReasonView, ServiceStats, ServiceView,
-        ServicesView, StatsView, StatusView, Totals,
+        BackendState, BackendView, ExplainView, InterfaceView, MapView, ReasonView, ServiceStats,
+        ServiceView, ServicesView, StatsView, StatusView, Totals,
     },
     dataplane::{Attached, Explained},
     model::{Backend, Forwarder, Service},
@@ -19,13 +19,23 @@ use crate::{
 impl Actor {
     pub(super) fn services_view(&mut self) -> ServicesView {
         self.sample();
-        let services = self.services.iter().map(|service| self.service_view(service)).collect();
-        ServicesView { generation: self.generation, services }
+        let services = self
+            .services
+            .iter()
+            .map(|service| self.service_view(service))
+            .collect();
+        ServicesView {
+            generation: self.generation,
+            services,
+        }
     }
 
     fn service_view(&self, service: &Service) -> ServiceView {
-        let backends: Vec<BackendView> =
-            service.backends.iter().map(|backend| self.backend_view(service, backend)).collect();
+        let backends: Vec<BackendView> = service
+            .backends
+            .iter()
+            .map(|backend| self.backend_view(service, backend))
+            .collect();
         let sum = |of: fn(&BackendView) -> u64| backends.iter().map(of).sum();
         ServiceView {
             name: service.name.to_string(),
@@ -37,7 +47,11 @@ impl Actor {
             affinity: service.affinity,
             on_empty: service.on_empty,
             check: service.check.clone(),
-            slots: self.pools(service).map(|pool| pool.slots() as u32).max().unwrap_or(0),
+            slots: self
+                .pools(service)
+                .map(|pool| pool.slots() as u32)
+                .max()
+                .unwrap_or(0),
             packets: sum(|b| b.packets),
             bytes: sum(|b| b.bytes),
             flows: sum(|b| b.flows),
@@ -47,23 +61,38 @@ impl Actor {
 
     fn backend_view(&self, service: &Service, backend: &Backend) -> BackendView {
         let id = backend.id();
-        let figures = self.tally.of(&Whose { service: service.name.clone(), backend: id });
-        let Count { packets, bytes, flows, .. } = figures.total;
-        let [packets_per_second, bytes_per_second, flows_per_second] = figures.rates;
-        let (situation, since) =
-            self.situations.of(&service.name, id).unwrap_or((Situation::Checking, SystemTime::now()));
-        // A nat service has a pool for each family, and a backend is in one of them.
-        let share = self.pools(service).filter(|pool| pool.target(id).is_some()).map(|pool| {
-            let of = pool.slots().max(1) as f64;
-            pool.slots_of(id) as f64 / of
+        let figures = self.tally.of(&Whose {
+            service: service.name.clone(),
+            backend: id,
         });
+        let Count {
+            packets,
+            bytes,
+            flows,
+            ..
+        } = figures.total;
+        let [packets_per_second, bytes_per_second, flows_per_second] = figures.rates;
+        let (situation, since) = self
+            .situations
+            .of(&service.name, id)
+            .unwrap_or((Situation::Checking, SystemTime::now()));
+        // A nat service has a pool for each family, and a backend is in one of them.
+        let share = self
+            .pools(service)
+            .filter(|pool| pool.target(id).is_some())
+            .map(|pool| {
+                let of = pool.slots().max(1) as f64;
+                pool.slots_of(id) as f64 / of
+            });
         BackendView {
             address: backend.address,
             port: backend.port,
             weight: backend.weight,
             state: state(situation),
             reason: self.reason(service, backend, situation),
-            since: since.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
+            since: since
+                .duration_since(UNIX_EPOCH)
+                .map_or(0.0, |since| since.as_secs_f64()),
             share: share.sum(),
             packets,
             bytes,
@@ -75,8 +104,15 @@ impl Actor {
     }
 
     fn pools(&self, service: &Service) -> impl Iterator<Item = crate::plan::PoolView<'_>> {
-        let key = |v6_part| PoolKey { service: service.name.clone(), v6_part };
-        let parts = if service.forwarder == Forwarder::Nat { vec![key(false), key(true)] } else { vec![key(false)] };
+        let key = |v6_part| PoolKey {
+            service: service.name.clone(),
+            v6_part,
+        };
+        let parts = if service.forwarder == Forwarder::Nat {
+            vec![key(false), key(true)]
+        } else {
+            vec![key(false)]
+        };
         parts.into_iter().filter_map(|key| self.parts.layout.pool(&key))
     }
 
@@ -85,7 +121,9 @@ impl Actor {
         if situation == Situation::Unresolved {
             return Some(match self.parts.knowledge.hops.get(&backend.address) {
                 Some(Resolution::Unresolved { reason }) => reason.clone(),
-                Some(Resolution::Resolved(_)) | None => format!("the way to {} is being looked up", backend.address),
+                Some(Resolution::Resolved(_)) | None => {
+                    format!("the way to {} is being looked up", backend.address)
+                }
             });
         }
         let status = self.parts.engine.status(&facts::heartbeat(service, backend)?)?;
@@ -104,7 +142,12 @@ impl Actor {
             uptime_seconds: self.started.0.elapsed().as_secs_f64(),
             generation: self.generation,
             config: self.parts.config_path.clone(),
-            interfaces: self.parts.attached.iter().map(|attached| interface(attached, program_id)).collect(),
+            interfaces: self
+                .parts
+                .attached
+                .iter()
+                .map(|attached| interface(attached, program_id))
+                .collect(),
             services: self.services.len() as u64,
             backends,
             backends_up,
@@ -121,7 +164,10 @@ impl Actor {
 
     fn map_bytes(&self) -> Vec<MapView> {
         match self.parts.dataplane.memory() {
-            Ok(maps) => maps.into_iter().map(|(map, bytes)| MapView { map, bytes }).collect(),
+            Ok(maps) => maps
+                .into_iter()
+                .map(|(map, bytes)| MapView { map, bytes })
+                .collect(),
             Err(error) => {
                 log::error!("cannot ask the kernel about its maps: {error:#}");
                 Vec::new()
@@ -130,14 +176,28 @@ impl Actor {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings: Vec<String> = self.parts.attached.iter().flat_map(|a| a.warnings.clone()).collect();
+        let mut warnings: Vec<String> = self
+            .parts
+            .attached
+            .iter()
+            .flat_map(|a| a.warnings.clone())
+            .collect();
         let nat = |v6: bool| {
             let nats = self.services.iter().filter(|s| s.forwarder == Forwarder::Nat);
             nats.flat_map(|s| &s.vips).any(|vip| vip.is_ipv6() == v6)
         };
-        for (family, key) in [(Family::V4, "net.ipv4.ip_forward"), (Family::V6, "net.ipv6.conf.all.forwarding")] {
+        for (family, key) in [
+            (Family::V4, "net.ipv4.ip_forward"),
+            (Family::V6, "net.ipv6.conf.all.forwarding"),
+        ] {
             let off = |a: &&Attached| !netlink::forwarding_enabled(family, &a.interface.name).unwrap_or(true);
-            if let Some(attached) = self.parts.attached.iter().find(off).filter(|_| nat(family == Family::V6)) {
+            if let Some(attached) = self
+                .parts
+                .attached
+                .iter()
+                .find(off)
+                .filter(|_| nat(family == Family::V6))
+            {
                 warnings.push(format!(
                     "answers of nat backends are dropped as no-way-back: {} does not forward; run `sysctl -w {key}=1`",
                     attached.interface.name
@@ -151,7 +211,20 @@ impl Actor {
         let ServicesView { generation, services } = self.services_view();
         let services: Vec<ServiceStats> = services
             .into_iter()
-            .map(|ServiceView { name, packets, bytes, flows, .. }| ServiceStats { name, packets, bytes, flows })
+            .map(
+                |ServiceView {
+                     name,
+                     packets,
+                     bytes,
+                     flows,
+                     ..
+                 }| ServiceStats {
+                    name,
+                    packets,
+                    bytes,
+                    flows,
+                },
+            )
             .collect();
         let mut totals = Totals::default();
         for service in &services {
@@ -164,7 +237,11 @@ impl Actor {
             // Counted with their targets.
             Reason::Forwarded => totals.packets,
             Reason::Returned => self.tally.returned(),
-            _ => counters.as_ref().ok().and_then(|c| c.reason(reason).ok()).unwrap_or(0),
+            _ => counters
+                .as_ref()
+                .ok()
+                .and_then(|c| c.reason(reason).ok())
+                .unwrap_or(0),
         };
         let reasons = Reason::ALL.iter().map(|reason| ReasonView {
             code: *reason as u32,
@@ -173,24 +250,48 @@ impl Actor {
             meaning: reason.meaning().to_owned(),
             packets: count(*reason),
         });
-        StatsView { generation, reasons: reasons.collect(), services, totals }
+        StatsView {
+            generation,
+            reasons: reasons.collect(),
+            services,
+            totals,
+        }
     }
 
-    pub(super) fn explain_view(&self, frame: &[u8], interface: Option<&str>) -> Result<ExplainView, RequestError> {
+    pub(super) fn explain_view(
+        &self,
+        frame: &[u8],
+        interface: Option<&str>,
+    ) -> Result<ExplainView, RequestError> {
         let attached = match interface {
             None => self.parts.attached.first(),
             Some(name) => self.parts.attached.iter().find(|a| a.interface.name == name),
         };
         let attached = attached.ok_or_else(|| {
-            let names: Vec<&str> = self.parts.attached.iter().map(|a| a.interface.name.as_str()).collect();
-            RequestError::Refused(format!("lb is not attached to that interface; it is to {}", names.join(", ")))
+            let names: Vec<&str> = self
+                .parts
+                .attached
+                .iter()
+                .map(|a| a.interface.name.as_str())
+                .collect();
+            RequestError::Refused(format!(
+                "lb is not attached to that interface; it is to {}",
+                names.join(", ")
+            ))
         })?;
         let explained = self
             .parts
             .dataplane
             .explain(frame, attached.interface.index)
             .map_err(|error| RequestError::Refused(format!("{error:#}")))?;
-        let Explained { reason, action, service, target, slot, frame: out } = explained;
+        let Explained {
+            reason,
+            action,
+            service,
+            target,
+            slot,
+            frame: out,
+        } = explained;
         let whose = target.and_then(|target| self.parts.layout.owner(target));
         let service = service.and_then(|id| self.parts.layout.service(id));
         Ok(ExplainView {
@@ -239,7 +340,10 @@ fn action_name(action: Action) -> &'static str {
 
 /// The kernel's `enum xdp_action`.
 fn xdp_action_name(action: u32) -> &'static str {
-    ["aborted", "drop", "pass", "tx", "redirect"].get(action as usize).copied().unwrap_or("unknown")
+    ["aborted", "drop", "pass", "tx", "redirect"]
+        .get(action as usize)
+        .copied()
+        .unwrap_or("unknown")
 }
 
 fn hex(bytes: &[u8]) -> String {
