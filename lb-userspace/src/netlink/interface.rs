@@ -83,7 +83,10 @@ pub async fn find_interface(name: &str) -> Result<Interface, InterfaceError> {
     .await?;
     found.ok_or_else(|| {
         existing.sort();
-        InterfaceError::Unknown { name: name.to_owned(), existing }
+        InterfaceError::Unknown {
+            name: name.to_owned(),
+            existing,
+        }
     })
 }
 
@@ -134,9 +137,18 @@ fn attached_xdp(message: &LinkMessage) -> Vec<AttachedXdp> {
     properties
         .flatten()
         .filter_map(|property| match *property {
-            LinkXdp::DrvProgId(program_id) => Some(AttachedXdp { mode: XdpMode::Native, program_id }),
-            LinkXdp::SkbProgId(program_id) => Some(AttachedXdp { mode: XdpMode::Generic, program_id }),
-            LinkXdp::HwProgId(program_id) => Some(AttachedXdp { mode: XdpMode::Offloaded, program_id }),
+            LinkXdp::DrvProgId(program_id) => Some(AttachedXdp {
+                mode: XdpMode::Native,
+                program_id,
+            }),
+            LinkXdp::SkbProgId(program_id) => Some(AttachedXdp {
+                mode: XdpMode::Generic,
+                program_id,
+            }),
+            LinkXdp::HwProgId(program_id) => Some(AttachedXdp {
+                mode: XdpMode::Offloaded,
+                program_id,
+            }),
             _ => None,
         })
         .collect()
@@ -228,8 +240,14 @@ mod tests {
         assert_eq!(
             attached_xdp(&message),
             [
-                AttachedXdp { mode: XdpMode::Native, program_id: 7 },
-                AttachedXdp { mode: XdpMode::Generic, program_id: 9 },
+                AttachedXdp {
+                    mode: XdpMode::Native,
+                    program_id: 7
+                },
+                AttachedXdp {
+                    mode: XdpMode::Generic,
+                    program_id: 9
+                },
             ]
         );
         assert!(attached_xdp(&LinkMessage::default()).is_empty());

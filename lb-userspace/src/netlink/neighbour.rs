@@ -30,7 +30,9 @@ impl NeighbourKey {
         let mut message = NeighbourMessage::default();
         message.header.family = family(self.address);
         message.header.ifindex = self.interface_index;
-        message.attributes.push(NeighbourAttribute::Destination(self.address.into()));
+        message
+            .attributes
+            .push(NeighbourAttribute::Destination(self.address.into()));
         message
     }
 }
@@ -76,7 +78,13 @@ impl Neighbour {
         if header.flags.contains(NeighbourFlags::Proxy) {
             return None;
         }
-        Some((NeighbourKey { interface_index: header.ifindex, address: address? }, neighbour))
+        Some((
+            NeighbourKey {
+                interface_index: header.ifindex,
+                address: address?,
+            },
+            neighbour,
+        ))
     }
 
     /// The MAC address to send to, while the kernel itself would.
@@ -128,7 +136,8 @@ impl Tracked {
             None => self.unanswered(),
         };
         self.maintained = neighbour.is_some_and(|neighbour| neighbour.managed || neighbour.foreign);
-        self.ours = neighbour.is_some_and(|neighbour| neighbour.managed && neighbour.ours && !neighbour.foreign);
+        self.ours =
+            neighbour.is_some_and(|neighbour| neighbour.managed && neighbour.ours && !neighbour.foreign);
         let changed = self.reachability != reachability;
         self.reachability = reachability;
         changed
@@ -156,7 +165,9 @@ pub(super) struct NeighbourTable {
 impl NeighbourTable {
     /// What is known about a neighbour.
     pub(super) fn reachability(&self, key: &NeighbourKey) -> &Reachability {
-        self.tracked.get(key).map_or(&Reachability::Pending, |tracked| &tracked.reachability)
+        self.tracked
+            .get(key)
+            .map_or(&Reachability::Pending, |tracked| &tracked.reachability)
     }
 
     /// Whether [`Self::refresh`] has something to do.
@@ -202,7 +213,8 @@ impl NeighbourTable {
 
     /// Marks the neighbours on an interface to be asked about again.
     pub(super) fn distrust_interface(&mut self, index: u32) {
-        self.stale.extend(self.tracked.keys().filter(|key| key.interface_index == index));
+        self.stale
+            .extend(self.tracked.keys().filter(|key| key.interface_index == index));
     }
 
     /// Marks all neighbours to be asked about again.
@@ -228,7 +240,9 @@ impl NeighbourTable {
         }
         for key in std::mem::take(&mut self.stale) {
             let outcome = keep_fresh(socket, key).await;
-            let Some(tracked) = self.tracked.get_mut(&key) else { continue };
+            let Some(tracked) = self.tracked.get_mut(&key) else {
+                continue;
+            };
             match outcome {
                 Ok(neighbour) => {
                     tracked.update(neighbour.as_ref());
@@ -266,11 +280,18 @@ async fn keep_fresh(socket: &Socket, key: NeighbourKey) -> Result<Option<Neighbo
     let mut message = key.message();
     message.header.flags = NeighbourFlags::Use;
     // Kernels before 5.16 ignore this attribute. Then the entry is not managed, and is used again from time to time.
-    message.attributes.push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
+    message
+        .attributes
+        .push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
     if existing.as_ref().is_none_or(|neighbour| !neighbour.managed) {
-        message.attributes.push(NeighbourAttribute::Protocol(OUR_PROTOCOL));
+        message
+            .attributes
+            .push(NeighbourAttribute::Protocol(OUR_PROTOCOL));
     }
-    match socket.change(RouteNetlinkMessage::NewNeighbour(message), flags).await {
+    match socket
+        .change(RouteNetlinkMessage::NewNeighbour(message), flags)
+        .await
+    {
         Ok(()) => {}
         // It came or went in between; the kernel's report of that is on its way.
         Err(error) if matches!(error.errno(), Some(libc::EEXIST | libc::ENOENT)) => existing = None,
@@ -282,7 +303,9 @@ async fn keep_fresh(socket: &Socket, key: NeighbourKey) -> Result<Option<Neighbo
 /// Tells the kernel that lb no longer needs it to keep a neighbour fresh. The entry stays, and ages like any other.
 async fn release(socket: &Socket, key: NeighbourKey) -> Result<(), Error> {
     let ours = match get(socket, key).await {
-        Ok(neighbour) => neighbour.is_some_and(|neighbour| neighbour.ours && neighbour.managed && !neighbour.foreign),
+        Ok(neighbour) => {
+            neighbour.is_some_and(|neighbour| neighbour.ours && neighbour.managed && !neighbour.foreign)
+        }
         Err(Error::Closed) => return Err(Error::Closed),
         Err(_) => false,
     };

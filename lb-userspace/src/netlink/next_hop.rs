@@ -69,11 +69,17 @@ fn next_hop(
     neighbours: &NeighbourTable,
 ) -> Result<NextHop, String> {
     let (interface_index, gateway, route_mtu) = match *route {
-        Route::Forward { interface_index, gateway, mtu } => (interface_index, gateway, mtu),
+        Route::Forward {
+            interface_index,
+            gateway,
+            mtu,
+        } => (interface_index, gateway, mtu),
         Route::Local => return Err(format!("route goes over lo: {address} is this host")),
         Route::Refused(why) => {
             // Routes vanish with their interface, which is then what the operator wants to know.
-            let lost = last_interface.and_then(|index| links.get(&index)).filter(|link| !link.up);
+            let lost = last_interface
+                .and_then(|index| links.get(&index))
+                .filter(|link| !link.up);
             return Err(match lost {
                 Some(link) => format!("no route to {address}: interface {} is down", link.name),
                 None => format!("no route to {address}: {why}"),
@@ -82,7 +88,9 @@ fn next_hop(
         Route::Unknown(ref error) => return Err(format!("cannot look up the route to {address}: {error}")),
     };
     let Some(link) = links.get(&interface_index) else {
-        return Err(format!("route to {address} goes over interface {interface_index}, which is gone"));
+        return Err(format!(
+            "route to {address} goes over interface {interface_index}, which is gone"
+        ));
     };
     let name = &link.name;
     if !link.up {
@@ -92,21 +100,38 @@ fn next_hop(
         return Err(format!("interface {name} has no carrier"));
     }
     let Some(source_mac) = link.mac else {
-        return Err(format!("route to {address} goes over {name}, which is no Ethernet interface"));
+        return Err(format!(
+            "route to {address} goes over {name}, which is no Ethernet interface"
+        ));
     };
     let neighbour = Route::neighbour(route, address).ok_or_else(|| format!("no route to {address}"))?;
     let destination_mac = match neighbours.reachability(&neighbour) {
         Reachability::Known(mac) => *mac,
         Reachability::Pending => {
-            return Err(format!("neighbour {} on {name} has not answered yet (INCOMPLETE)", neighbour.address));
+            return Err(format!(
+                "neighbour {} on {name} has not answered yet (INCOMPLETE)",
+                neighbour.address
+            ));
         }
         Reachability::Failed => {
-            return Err(format!("neighbour {} on {name} does not answer (FAILED)", neighbour.address));
+            return Err(format!(
+                "neighbour {} on {name} does not answer (FAILED)",
+                neighbour.address
+            ));
         }
         Reachability::Refused(error) => {
-            return Err(format!("neighbour {} on {name} cannot be looked up: {error}", neighbour.address));
+            return Err(format!(
+                "neighbour {} on {name} cannot be looked up: {error}",
+                neighbour.address
+            ));
         }
     };
     let mtu = route_mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
-    Ok(NextHop { interface_index, destination_mac, source_mac, mtu, gateway })
+    Ok(NextHop {
+        interface_index,
+        destination_mac,
+        source_mac,
+        mtu,
+        gateway,
+    })
 }

@@ -86,14 +86,22 @@ impl ResolverHandle {
         self.update(|wanted| &mut wanted.gateway_interfaces, interfaces)
     }
 
-    fn update<T: PartialEq>(&self, field: impl FnOnce(&mut Wanted) -> &mut T, value: T) -> Result<(), ResolverStopped> {
+    fn update<T: PartialEq>(
+        &self,
+        field: impl FnOnce(&mut Wanted) -> &mut T,
+        value: T,
+    ) -> Result<(), ResolverStopped> {
         self.wanted.send_if_modified(|wanted| {
             let field = field(wanted);
             let changed = *field != value;
             *field = value;
             changed
         });
-        if self.wanted.is_closed() { Err(ResolverStopped) } else { Ok(()) }
+        if self.wanted.is_closed() {
+            Err(ResolverStopped)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -118,7 +126,10 @@ pub fn spawn_resolver() -> Result<(ResolverHandle, watch::Receiver<Snapshot>), E
         routes: HashMap::new(),
         gateways: HashSet::new(),
         neighbours: NeighbourTable::default(),
-        todo: Todo { links: true, ..Todo::default() },
+        todo: Todo {
+            links: true,
+            ..Todo::default()
+        },
     };
     tokio::spawn(async move {
         if let Err(error) = resolver.run().await {
@@ -167,7 +178,7 @@ impl Resolver {
     async fn run(mut self) -> Result<(), Error> {
         let mut neighbour_tick = ticks(NEIGHBOUR_INTERVAL);
         let mut full_check = ticks(FULL_CHECK_INTERVAL);
-        loop {
+        while self.wanted.has_changed().is_ok() {
             if self.has_work() {
                 sleep(DEBOUNCE).await;
                 self.observe_queued()?;
@@ -175,27 +186,38 @@ impl Resolver {
                 continue;
             }
             tokio::select! {
-                wanted = self.wanted.changed() => match wanted {
-                    Ok(()) => self.take_wanted(),
-                    Err(_) => return Ok(()),
+                wanted = self.wanted.changed() => if wanted.is_ok() {
+                    self.take_wanted();
                 },
                 event = self.events.next() => self.observe(event.ok_or(Error::Closed)?),
                 _ = neighbour_tick.tick() => self.neighbours.distrust_unmaintained(),
                 _ = full_check.tick() => self.distrust_everything(),
             }
         }
+        Ok(())
     }
 
     fn has_work(&self) -> bool {
-        let Todo { links, routes, gateways, decide } = &self.todo;
+        let Todo {
+            links,
+            routes,
+            gateways,
+            decide,
+        } = &self.todo;
         *links || !routes.is_empty() || *gateways || *decide || self.neighbours.needs_refresh()
     }
 
     fn take_wanted(&mut self) {
         let wanted = self.wanted.borrow_and_update();
-        self.routes.retain(|address, _| wanted.addresses.contains(address));
-        self.todo.routes.retain(|address| wanted.addresses.contains(address));
-        let new = wanted.addresses.iter().filter(|address| !self.routes.contains_key(address));
+        self.routes
+            .retain(|address, _| wanted.addresses.contains(address));
+        self.todo
+            .routes
+            .retain(|address| wanted.addresses.contains(address));
+        let new = wanted
+            .addresses
+            .iter()
+            .filter(|address| !self.routes.contains_key(address));
         self.todo.routes.extend(new);
         self.todo.gateways = true;
         self.todo.decide = true;
@@ -277,7 +299,10 @@ impl Resolver {
             return;
         };
         self.todo.gateways |= destination.prefix_len() == 0;
-        let affected = self.routes.keys().filter(|address| destination.contains(*address));
+        let affected = self
+            .routes
+            .keys()
+            .filter(|address| destination.contains(*address));
         self.todo.routes.extend(affected);
     }
 
@@ -291,7 +316,9 @@ impl Resolver {
             }
         }
         for _ in 0..ROUTES_PER_ROUND {
-            let Some(address) = self.todo.routes.pop_first() else { break };
+            let Some(address) = self.todo.routes.pop_first() else {
+                break;
+            };
             self.look_up(address).await?;
         }
         if std::mem::take(&mut self.todo.gateways) {
@@ -311,22 +338,39 @@ impl Resolver {
             Route::Forward { interface_index, .. } => Some(interface_index),
             _ => self.routes.get(&address).and_then(|known| known.last_interface),
         };
-        self.routes.insert(address, LookedUp { route, last_interface });
+        self.routes.insert(
+            address,
+            LookedUp {
+                route,
+                last_interface,
+            },
+        );
         Ok(())
     }
 
     fn track_neighbours(&mut self) {
         let mut used = self.gateways.clone();
-        used.extend(self.routes.iter().filter_map(|(address, known)| known.route.neighbour(*address)));
+        used.extend(
+            self.routes
+                .iter()
+                .filter_map(|(address, known)| known.route.neighbour(*address)),
+        );
         // The kernel resolves nothing over an interface that cannot send, or that has no MAC addresses.
-        used.retain(|key| self.links.get(&key.interface_index).is_some_and(Link::can_resolve));
+        used.retain(|key| {
+            self.links
+                .get(&key.interface_index)
+                .is_some_and(Link::can_resolve)
+        });
         self.neighbours.track(&used);
     }
 
     fn publish(&self) {
         let (links, neighbours) = (&self.links, &self.neighbours);
         let decide = |(address, known): (&IpAddr, &LookedUp)| {
-            (*address, resolve(*address, &known.route, known.last_interface, links, neighbours))
+            (
+                *address,
+                resolve(*address, &known.route, known.last_interface, links, neighbours),
+            )
         };
         let snapshot: HashMap<_, _> = self.routes.iter().map(decide).collect();
         self.snapshots.send_if_modified(|published| {

@@ -35,9 +35,14 @@ impl Route {
     /// The neighbour that packets of this route to `address` go to.
     pub(super) fn neighbour(&self, address: IpAddr) -> Option<NeighbourKey> {
         match *self {
-            Self::Forward { interface_index, gateway, .. } => {
-                Some(NeighbourKey { interface_index, address: gateway.unwrap_or(address) })
-            }
+            Self::Forward {
+                interface_index,
+                gateway,
+                ..
+            } => Some(NeighbourKey {
+                interface_index,
+                address: gateway.unwrap_or(address),
+            }),
             Self::Local | Self::Refused(_) | Self::Unknown(_) => None,
         }
     }
@@ -65,7 +70,11 @@ impl Route {
             }
         }
         match interface {
-            Some(interface_index) => Self::Forward { interface_index, gateway, mtu },
+            Some(interface_index) => Self::Forward {
+                interface_index,
+                gateway,
+                mtu,
+            },
             None => Self::Refused("its route names no interface"),
         }
     }
@@ -104,17 +113,23 @@ pub(super) async fn look_up(socket: &Socket, address: IpAddr) -> Result<Route, E
     let mut question = RouteMessage::default();
     question.header.address_family = family(address);
     question.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
-    question.attributes.push(RouteAttribute::Destination(address.into()));
+    question
+        .attributes
+        .push(RouteAttribute::Destination(address.into()));
     match socket.get(RouteNetlinkMessage::GetRoute(question)).await {
         Ok(RouteNetlinkMessage::NewRoute(message)) => Ok(Route::from_message(&message)),
         Ok(_) => Ok(Route::Unknown(Error::Unanswered.to_string())),
         Err(Error::Closed) => Err(Error::Closed),
         // The error numbers of unreachable, prohibit and blackhole routes (ip-route(8)).
         Err(error) => Ok(match error.errno() {
-            Some(libc::ENETUNREACH) => Route::Refused("there is no route to it"),
+            Some(libc::ENETUNREACH) => {
+                Route::Refused("the routing table has none; add one, or a default route")
+            }
             Some(libc::EHOSTUNREACH) => Route::Refused("its route is of type unreachable"),
             Some(libc::EACCES) => Route::Refused("its route is of type prohibit"),
-            Some(libc::EINVAL) => Route::Refused("its route is of type blackhole, or it is no unicast address"),
+            Some(libc::EINVAL) => {
+                Route::Refused("its route is of type blackhole, or it is no unicast address")
+            }
             _ => Route::Unknown(error.to_string()),
         }),
     }
@@ -136,7 +151,10 @@ pub(super) async fn default_gateways<'a>(
                     collect_default_gateways(&route, interface, &mut gateways);
                 }
             };
-            match socket.dump(RouteNetlinkMessage::GetRoute(question), collect).await {
+            match socket
+                .dump(RouteNetlinkMessage::GetRoute(question), collect)
+                .await
+            {
                 Err(Error::Closed) => return Err(Error::Closed),
                 Err(error) => log::warn!("cannot list the {family:?} default routes: {error}"),
                 Ok(()) => {}
@@ -152,14 +170,19 @@ fn collect_default_gateways(route: &RouteMessage, interface: u32, gateways: &mut
     }
     let mut add = |attributes: &[RouteAttribute]| {
         let addresses = attributes.iter().filter_map(gateway_of);
-        gateways.extend(addresses.map(|address| NeighbourKey { interface_index: interface, address }));
+        gateways.extend(addresses.map(|address| NeighbourKey {
+            interface_index: interface,
+            address,
+        }));
     };
     if route.attributes.contains(&RouteAttribute::Oif(interface)) {
         add(&route.attributes);
     }
     for attribute in &route.attributes {
         if let RouteAttribute::MultiPath(hops) = attribute {
-            hops.iter().filter(|hop| hop.interface_index == interface).for_each(|hop| add(&hop.attributes));
+            hops.iter()
+                .filter(|hop| hop.interface_index == interface)
+                .for_each(|hop| add(&hop.attributes));
         }
     }
 }
@@ -175,7 +198,11 @@ pub(super) fn destination(message: &RouteMessage) -> Option<IpNet> {
         AddressFamily::Inet6 => IpAddr::from([0; 16]),
         _ => return None,
     };
-    IpNet::new(address.unwrap_or(unspecified), message.header.destination_prefix_length).ok()
+    IpNet::new(
+        address.unwrap_or(unspecified),
+        message.header.destination_prefix_length,
+    )
+    .ok()
 }
 
 /// The netlink family of an address.

@@ -56,7 +56,10 @@ impl Socket {
         let (connection, handle, _) = rtnetlink::new_connection_with_strict_check().map_err(Error::Open)?;
         let mut driver = JoinSet::new();
         driver.spawn(connection);
-        Ok(Self { handle, _driver: driver })
+        Ok(Self {
+            handle,
+            _driver: driver,
+        })
     }
 
     /// Asks for one object, and returns the first message of the answer.
@@ -92,7 +95,10 @@ impl Socket {
         let mut request = NetlinkMessage::from(question);
         request.header.flags = flags;
         let mut answers = self.handle.clone().request(request).map_err(|_| Error::Closed)?;
-        while let Some(answer) = timeout(ANSWER_TIMEOUT, answers.next()).await.map_err(|_| Error::Unanswered)? {
+        while let Some(answer) = timeout(ANSWER_TIMEOUT, answers.next())
+            .await
+            .map_err(|_| Error::Unanswered)?
+        {
             match answer.payload {
                 NetlinkPayload::InnerMessage(message) => visit(message),
                 NetlinkPayload::Error(error) if error.code.is_some() => {
