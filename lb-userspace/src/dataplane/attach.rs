@@ -3,10 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::programs::{
-    ProgramError, XdpMode, links::FdLink, loaded_programs,
-    xdp::XdpLink,
-};
+use aya::programs::{ProgramError, XdpMode, links::FdLink, loaded_programs, xdp::XdpLink};
 
 use super::Dataplane;
 use crate::{api::view::AttachMode, cli::Mode, netlink::Interface};
@@ -39,7 +36,10 @@ pub fn attach(dataplane: &mut Dataplane, interface: Interface, mode: Mode) -> Re
     let mut warnings = Vec::new();
     let (link, mode) = match mode {
         Mode::Generic => (create(dataplane, &interface, XdpMode::Skb)?, AttachMode::Generic),
-        Mode::Native => (create(dataplane, &interface, XdpMode::Driver)?, AttachMode::Native),
+        Mode::Native => (
+            create(dataplane, &interface, XdpMode::Driver)?,
+            AttachMode::Native,
+        ),
         Mode::Auto => match create(dataplane, &interface, XdpMode::Driver) {
             Ok(link) => (link, AttachMode::Native),
             Err(why) => {
@@ -53,7 +53,12 @@ pub fn attach(dataplane: &mut Dataplane, interface: Interface, mode: Mode) -> Re
         },
     };
     warnings.extend(advice(&interface, mode));
-    Ok(Attached { interface, mode, warnings, _link: link })
+    Ok(Attached {
+        interface,
+        mode,
+        warnings,
+        _link: link,
+    })
 }
 
 /// What is known to go wrong silently with such a device.
@@ -75,10 +80,13 @@ fn advice(interface: &Interface, mode: AttachMode) -> Option<String> {
 
 fn create(dataplane: &mut Dataplane, interface: &Interface, mode: XdpMode) -> Result<FdLink> {
     let program = dataplane.program_mut()?;
-    let id = program.attach_to_if_index(interface.index, mode).map_err(|error| refusal(error, interface, mode))?;
+    let id = program
+        .attach_to_if_index(interface.index, mode)
+        .map_err(|error| refusal(error, interface, mode))?;
     let link: XdpLink = program.take_link(id)?;
     // A kernel that knows no XDP links was given the program by netlink; that would outlive this process.
-    FdLink::try_from(link).map_err(|_| anyhow!("the kernel cannot attach XDP by a BPF link: lb needs Linux 5.15 or later"))
+    FdLink::try_from(link)
+        .map_err(|_| anyhow!("the kernel cannot attach XDP by a BPF link: lb needs Linux 5.15 or later"))
 }
 
 fn refusal(error: ProgramError, interface: &Interface, mode: XdpMode) -> anyhow::Error {
@@ -122,16 +130,24 @@ fn whose(program_id: u32) -> String {
 /// Processes with a descriptor of that program or of a link to it: "comm (pid)".
 fn holders(program_id: u32) -> Vec<String> {
     let wanted = format!("prog_id:\t{program_id}");
-    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     for process in processes.filter_map(Result::ok) {
-        let Ok(infos) = fs::read_dir(process.path().join("fdinfo")) else { continue };
-        let holds = infos
-            .filter_map(Result::ok)
-            .any(|info| fs::read_to_string(info.path()).is_ok_and(|text| text.lines().any(|line| line == wanted)));
+        let Ok(infos) = fs::read_dir(process.path().join("fdinfo")) else {
+            continue;
+        };
+        let holds = infos.filter_map(Result::ok).any(|info| {
+            fs::read_to_string(info.path()).is_ok_and(|text| text.lines().any(|line| line == wanted))
+        });
         if holds {
             let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            found.push(format!("{} (pid {})", comm.trim_end(), process.file_name().to_string_lossy()));
+            found.push(format!(
+                "{} (pid {})",
+                comm.trim_end(),
+                process.file_name().to_string_lossy()
+            ));
         }
     }
     found
@@ -143,6 +159,10 @@ impl Dataplane {
     /// # Errors
     /// When the kernel does not answer.
     pub fn program_id(&self) -> Result<u32> {
-        Ok(self.program()?.info().context("cannot ask the kernel about the program")?.id())
+        Ok(self
+            .program()?
+            .info()
+            .context("cannot ask the kernel about the program")?
+            .id())
     }
 }

@@ -22,8 +22,16 @@ pub struct Counters<'a> {
 
 impl<'a> Counters<'a> {
     pub(super) fn new(dataplane: &'a Dataplane) -> Result<Self> {
-        let map = |name: &str| dataplane.ebpf.map(name).ok_or_else(|| anyhow!("the object holds no map {name}"));
-        Ok(Self { counts: map(map::COUNTS)?.try_into()?, reasons: map(map::REASONS)?.try_into()? })
+        let map = |name: &str| {
+            dataplane
+                .ebpf
+                .map(name)
+                .ok_or_else(|| anyhow!("the object holds no map {name}"))
+        };
+        Ok(Self {
+            counts: map(map::COUNTS)?.try_into()?,
+            reasons: map(map::REASONS)?.try_into()?,
+        })
     }
 
     /// What that target has counted since the dataplane was loaded.
@@ -33,7 +41,13 @@ impl<'a> Counters<'a> {
     pub fn target(&self, index: u32) -> Result<Count> {
         let mut sum = Count::default();
         for PodCount(count) in self.counts.get(&index, 0)?.iter() {
-            let Count { packets, bytes, flows, returned_packets, returned_bytes } = *count;
+            let Count {
+                packets,
+                bytes,
+                flows,
+                returned_packets,
+                returned_bytes,
+            } = *count;
             sum.packets += packets;
             sum.bytes += bytes;
             sum.flows += flows;

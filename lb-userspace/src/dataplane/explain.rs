@@ -55,7 +55,10 @@ impl Dataplane {
             "a frame of {len} bytes cannot be run: expected {MIN_FRAME} to {MAX_FRAME}"
         );
         let meta = size_of::<Trace>();
-        let trace = Trace { magic: Trace::MAGIC, ..Trace::default() };
+        let trace = Trace {
+            magic: Trace::MAGIC,
+            ..Trace::default()
+        };
         let input = [bytemuck::bytes_of(&trace), frame].concat();
         let context = XdpMd {
             data: meta as u32,

@@ -40,7 +40,11 @@ impl<T: Pod> Mapped<T> {
         // SAFETY: a new mapping at an address of the kernel's choice; it overlays nothing of ours.
         let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, map.fd().as_fd(), 0) }
             .with_context(|| format!("cannot map {name} into memory"))?;
-        Ok(Self { start: start.cast(), entries, bytes })
+        Ok(Self {
+            start: start.cast(),
+            entries,
+            bytes,
+        })
     }
 
     /// Stores `value` word by word, in order.
@@ -62,7 +66,11 @@ impl<T: Pod> Mapped<T> {
     }
 
     fn cells<A>(&self, index: usize, count: usize) -> &[A] {
-        assert!(index + count <= self.entries, "entry {index} + {count} of {}", self.entries);
+        assert!(
+            index + count <= self.entries,
+            "entry {index} + {count} of {}",
+            self.entries
+        );
         // SAFETY: the assertion keeps the slice inside the mapping, which lives as long as `self`; entries are multiples
         // of 8 bytes from a page's start, so both kinds of cell are aligned; atomics may be shared with the kernel.
         unsafe {

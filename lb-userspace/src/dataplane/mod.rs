@@ -54,7 +54,9 @@ impl Dataplane {
             "the kernel refused the dataplane's maps: lb needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON) and \
              Linux 5.15 or later",
         )?;
-        xdp(&mut ebpf)?.load().context("the kernel refused the XDP program")?;
+        xdp(&mut ebpf)?
+            .load()
+            .context("the kernel refused the XDP program")?;
         Ok(Self { ebpf })
     }
 
@@ -63,7 +65,10 @@ impl Dataplane {
     /// # Errors
     /// Never in practice: the object holds it.
     pub fn program(&self) -> Result<&Xdp> {
-        let program = self.ebpf.program(PROGRAM).ok_or_else(|| anyhow!("the object holds no program {PROGRAM}"))?;
+        let program = self
+            .ebpf
+            .program(PROGRAM)
+            .ok_or_else(|| anyhow!("the object holds no program {PROGRAM}"))?;
         Ok(program.try_into()?)
     }
 
@@ -96,7 +101,10 @@ impl Dataplane {
     /// # Errors
     /// When the kernel refuses it, as it does for devices without `ndo_xdp_xmit`.
     pub fn allow_egress(&mut self, interface: u32) -> Result<()> {
-        let egress = self.ebpf.map_mut(map::EGRESS).ok_or_else(|| anyhow!("no map {}", map::EGRESS))?;
+        let egress = self
+            .ebpf
+            .map_mut(map::EGRESS)
+            .ok_or_else(|| anyhow!("no map {}", map::EGRESS))?;
         let mut egress: aya::maps::xdp::DevMapHash<&mut MapData> = egress.try_into()?;
         egress.insert(interface, interface, None, 0)?;
         Ok(())
@@ -118,7 +126,11 @@ impl Dataplane {
         let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!("{path}: {error}"))? as u64;
         let mut all = Vec::new();
         for (name, map) in self.ebpf.maps() {
-            let copies = if matches!(map, Map::PerCpuArray(_)) { cpus } else { 1 };
+            let copies = if matches!(map, Map::PerCpuArray(_)) {
+                cpus
+            } else {
+                1
+            };
             let Some(data) = data_of(map) else { continue };
             let info = data.info()?;
             let value = u64::from(info.value_size().next_multiple_of(8));
@@ -137,7 +149,9 @@ impl Dataplane {
 }
 
 fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
-    let program = ebpf.program_mut(PROGRAM).ok_or_else(|| anyhow!("the object holds no program {PROGRAM}"))?;
+    let program = ebpf
+        .program_mut(PROGRAM)
+        .ok_or_else(|| anyhow!("the object holds no program {PROGRAM}"))?;
     Ok(program.try_into()?)
 }
 

@@ -25,7 +25,10 @@ impl Pins {
     /// When the directory is no BPF file system, or something else is pinned there.
     pub fn new(dataplane: &mut Dataplane, directory: &Path) -> Result<Self> {
         make_directory(directory)?;
-        let mut pins = Self { directory: directory.to_owned(), files: Vec::new() };
+        let mut pins = Self {
+            directory: directory.to_owned(),
+            files: Vec::new(),
+        };
         for (name, map) in dataplane.ebpf.maps() {
             pins.pin(name, |path| map.pin(path).map_err(anyhow::Error::from))?;
         }
@@ -37,7 +40,10 @@ impl Pins {
     fn pin(&mut self, name: &str, pin: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let path = self.directory.join(name.trim_start_matches('.'));
         pin(&path).with_context(|| {
-            format!("cannot pin {}: if an earlier lb left it there, remove it with `rm`", path.display())
+            format!(
+                "cannot pin {}: if an earlier lb left it there, remove it with `rm`",
+                path.display()
+            )
         })?;
         self.files.push(path);
         Ok(())
@@ -61,7 +67,9 @@ fn make_directory(directory: &Path) -> Result<()> {
         }
         _ => {}
     }
-    let kind = statfs(directory).with_context(|| format!("cannot look at {}", directory.display()))?.filesystem_type();
+    let kind = statfs(directory)
+        .with_context(|| format!("cannot look at {}", directory.display()))?
+        .filesystem_type();
     ensure!(
         kind == BPF_FS_MAGIC,
         "{} is not on a BPF file system: mount one with `mount -t bpf bpf /sys/fs/bpf` (`ip netns exec` hides the host's) \

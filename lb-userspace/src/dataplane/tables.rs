@@ -51,7 +51,9 @@ impl Memory for MappedTables {
     }
 
     fn write_slots(&mut self, line: u32, slots: &[Slot]) {
-        let cells = self.slots.halves(line as usize, slots.len() / SLOTS_PER_LINE as usize);
+        let cells = self
+            .slots
+            .halves(line as usize, slots.len() / SLOTS_PER_LINE as usize);
         for (slot, cell) in slots.iter().zip(cells) {
             // A line that nobody writes stays in the other CPUs' caches.
             if cell.load(Ordering::Relaxed) != slot.0 {

@@ -291,7 +291,9 @@ impl Layout {
 
     /// Whom the target cell of that index belongs to.
     pub fn owner(&self, index: u32) -> Option<Whose> {
-        self.owners().find(|(cell, _)| *cell == index).map(|(_, whose)| whose)
+        self.owners()
+            .find(|(cell, _)| *cell == index)
+            .map(|(_, whose)| whose)
     }
 
     /// Makes everything that was given up usable at once. Only after [`Write::Wait`] has been carried out.
