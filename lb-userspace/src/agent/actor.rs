@@ -254,13 +254,14 @@ impl Actor {
             let Write::Target { target, .. } = write else {
                 continue;
             };
-            if target.egress != 0 && self.egress.insert(target.egress) {
-                if let Err(error) = self.parts.dataplane.allow_egress(target.egress) {
-                    log::error!(
-                        "interface {} cannot be sent to from XDP: {error:#}",
-                        target.egress
-                    );
-                }
+            if target.egress == 0 || !self.egress.insert(target.egress) {
+                continue;
+            }
+            if let Err(error) = self.parts.dataplane.allow_egress(target.egress) {
+                log::error!(
+                    "interface {} cannot be sent to from XDP: {error:#}",
+                    target.egress
+                );
             }
         }
     }

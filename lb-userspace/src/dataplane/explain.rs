@@ -10,7 +10,7 @@ use super::Dataplane;
 /// Smallest frame that the kernel runs a program on.
 pub const MIN_FRAME: usize = 14;
 /// Largest frame that is explained; larger ones would need several buffers.
-pub const MAX_FRAME: usize = 3400;
+const MAX_FRAME: usize = 3400;
 /// Most that a forwarder adds in front.
 const GROWTH: usize = 40;
 
