@@ -1,22 +1,17 @@
 //! ICMP to a VIP: echo requests are answered on the spot, so that a VIP can be pinged without being the host's own.
 
 use crate::{
-    abi::{Reason, Selector},
+    abi::Reason,
     net::{ETHERNET, checksum, load16, store16},
 };
 
-use super::{Packet, Tables, family::Family, parse::Ip, rewrite, services::Lookup};
+use super::{Packet, family::Family, parse::Ip, rewrite};
 
 /// Answers an echo request to a VIP. Everything else of ICMP is the host's business.
 #[inline(always)]
-pub(super) fn answer<F: Family, P: Packet, T: Tables>(
-    packet: &mut P,
-    lookup: &Lookup<'_, F, T>,
-    ip: &Ip<F::Address>,
-) -> Result<Reason, Reason> {
+pub(super) fn answer<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F::Address>) -> Result<Reason, Reason> {
     // Options would have to be turned around too (RFC 1122 §3.2.2.6).
-    let has_options = ip.transport != ETHERNET + F::HEADER;
-    if has_options || lookup.find(ip.destination, Selector::VIP).is_none() {
+    if ip.transport != ETHERNET + F::HEADER {
         return Err(Reason::NoService);
     }
     if usize::from(ip.len) < F::HEADER + 8 {

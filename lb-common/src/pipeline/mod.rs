@@ -93,11 +93,10 @@ pub enum Route {
     None,
 }
 
-/// What became of a packet, and what the counters need to know of it.
+/// What the counters and `lb explain` need to know of a packet beside its [`Reason`]. Whole words, so that it can be
+/// built on a BPF program's stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Why it left as it did.
-    pub reason: Reason,
     /// Interface to send out of, if it is sent; 0 for the one that it came in by.
     pub egress: u32,
     /// The service's number or [`Trace::NONE`].
@@ -109,21 +108,15 @@ pub struct Outcome {
     /// Length of the IP packet as it came in.
     pub bytes: u32,
     /// TCP's flags; 0 for anything but TCP.
-    pub tcp_flags: u8,
+    pub tcp_flags: u32,
 }
 
-const SYN: u8 = 0x02;
-const ACK: u8 = 0x10;
+const SYN: u32 = 0x02;
+const ACK: u32 = 0x10;
 
 impl Outcome {
-    /// Whether the packet opens a flow: a TCP SYN without ACK.
-    #[inline(always)]
-    pub const fn opens_flow(&self) -> bool {
-        self.tcp_flags & (SYN | ACK) == SYN
-    }
-
-    const UNDECIDED: Self = Self {
-        reason: Reason::NotIp,
+    /// Before anything is decided.
+    pub const UNDECIDED: Self = Self {
         egress: 0,
         service: Trace::NONE,
         slot: Trace::NONE,
@@ -131,18 +124,25 @@ impl Outcome {
         bytes: 0,
         tcp_flags: 0,
     };
+
+    /// Whether the packet opens a flow: a TCP SYN without ACK.
+    #[inline(always)]
+    pub const fn opens_flow(&self) -> bool {
+        self.tcp_flags & (SYN | ACK) == SYN
+    }
 }
 
-/// Takes a packet all the way. `Err` inside means no more than "left early, for this reason".
+/// Takes a packet all the way and says why it left as it did; `outcome` says more.
+///
+/// The outcome is the caller's memory on purpose: returned by value, its fields would be set anew on every way out.
 #[inline(always)]
-pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
-    let mut outcome = Outcome::UNDECIDED;
-    outcome.reason = match by_family(packet, tables, &mut outcome) {
+pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T, outcome: &mut Outcome) -> Reason {
+    match by_family(packet, tables, outcome) {
         Ok(reason) | Err(reason) => reason,
-    };
-    outcome
+    }
 }
 
+/// `Err`, here and below, means no more than "left early, for this reason".
 #[inline(always)]
 fn by_family<P: Packet, T: Tables>(
     packet: &mut P,
@@ -165,34 +165,28 @@ fn balance<F: Family, P: Packet, T: Tables>(
 ) -> Result<Reason, Reason> {
     // A frame too short to name a destination is for no service.
     let ip = F::parse(packet).ok_or(Reason::NoService)?;
-    let control = tables.control().ok_or(Reason::NoService)?;
-    let lookup = Lookup::<F, T>::new(tables, control);
-
-    if ip.protocol == F::ICMP && ip.oddity.is_none() {
-        return echo::answer::<F, P, T>(packet, &lookup, &ip);
-    }
     let transport = match parse::transport(packet, &ip) {
         Ok(transport) => transport,
-        Err(reason) if concerns_us(&lookup, &ip, reason) => return Err(reason),
-        Err(_) => return Err(Reason::NoService),
+        Err(oddity) => return without_ports::<F, P, T>(packet, tables, &ip, oddity),
     };
     outcome.bytes = u32::from(ip.len);
-    outcome.tcp_flags = transport.flags;
+    outcome.tcp_flags = u32::from(transport.flags);
 
-    let to_service = lookup.any_or_exact(
+    let lookup = Lookup::<F, T>::new(tables)?;
+    let to_service = Direction::ToService;
+    let Some(service) = lookup.exact_or_any(
         ip.destination,
         transport.destination_port(),
         ip.protocol,
-        Direction::ToService,
-    );
-    let Some(service) = to_service else {
+        to_service,
+    ) else {
         return give_back::<F, P, T>(packet, tables, &lookup, &ip, &transport, outcome);
     };
     outcome.service = service.id;
     if ip.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
-    let hash = flow_hash::<F>(&service, &ip, &transport, control.seed);
+    let hash = flow_hash::<F>(&service, &ip, &transport, lookup.seed());
     let target = pick(tables, &service, hash, outcome)?;
     if ip.len > target.max_len {
         // Also the answer of an unresolved target, whose line is all zero.
@@ -202,29 +196,35 @@ fn balance<F: Family, P: Packet, T: Tables>(
             Reason::TooBig
         });
     }
-    outcome.egress = if target.egress == tables.ingress() {
-        0
-    } else {
-        target.egress
-    };
+    if target.egress != 0 && target.egress != tables.ingress() {
+        outcome.egress = target.egress;
+    }
     rewrite::toward_backend::<F, P>(packet, target, &ip, &transport, hash)?;
     Ok(Reason::Forwarded)
 }
 
-/// Whether a packet that cannot be parsed to its ports is for a service rather than for the host.
+/// A packet that shows no ports: ICMP, a fragment, something broken or something else.
 #[inline(always)]
-fn concerns_us<F: Family, T: Tables>(lookup: &Lookup<'_, F, T>, ip: &Ip<F::Address>, oddity: Reason) -> bool {
-    match lookup.find(ip.destination, Selector::VIP) {
-        None => false,
-        Some(vip) => match ip.protocol {
-            TCP => vip.flags.has(ServiceFlags::HAS_TCP),
-            UDP => vip.flags.has(ServiceFlags::HAS_UDP),
-            // The host puts echo requests together by itself; broken ones nobody answers.
-            icmp if icmp == F::ICMP => oddity != Reason::Fragment,
-            // What hides behind an extension header may well be for a service of this VIP.
-            other => F::V6 && is_extension_header(other),
-        },
-    }
+fn without_ports<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    ip: &Ip<F::Address>,
+    oddity: Reason,
+) -> Result<Reason, Reason> {
+    let lookup = Lookup::<F, T>::new(tables)?;
+    let vip = lookup
+        .find(ip.destination, Selector::VIP)
+        .ok_or(Reason::NoService)?;
+    let concerns_us = match ip.protocol {
+        icmp if icmp == F::ICMP && ip.oddity.is_none() => return echo::answer::<F, P>(packet, ip),
+        // The host puts fragmented echo requests together by itself; broken ones nobody answers.
+        icmp if icmp == F::ICMP => oddity != Reason::Fragment,
+        TCP => vip.flags.has(ServiceFlags::HAS_TCP),
+        UDP => vip.flags.has(ServiceFlags::HAS_UDP),
+        // What hides behind an extension header may well be for a service of this VIP.
+        other => F::V6 && is_extension_header(other),
+    };
+    Err(if concerns_us { oddity } else { Reason::NoService })
 }
 
 #[inline(always)]
@@ -278,7 +278,7 @@ fn give_back<F: Family, P: Packet, T: Tables>(
         return Err(Reason::NoService);
     }
     let service = lookup
-        .any_or_exact(
+        .exact_or_any(
             ip.source,
             transport.source_port(),
             ip.protocol,
@@ -310,7 +310,9 @@ fn give_back<F: Family, P: Packet, T: Tables>(
     if ip.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
-    outcome.egress = if egress == tables.ingress() { 0 } else { egress };
+    if egress != tables.ingress() {
+        outcome.egress = egress;
+    }
     rewrite::set_macs(packet, macs_head, macs_tail)?;
     rewrite::nat::<F, P>(packet, ip, transport, &rewrite::Nat::to_client::<F>(target))?;
     Ok(Reason::Returned)

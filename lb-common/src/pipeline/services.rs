@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use crate::abi::{Control, Direction, Features, Selector, Service};
+use crate::abi::{Control, Direction, Features, Reason, Selector, Service};
 
 use super::{Tables, family::Family};
 
@@ -14,13 +14,21 @@ pub(super) struct Lookup<'t, F, T> {
 }
 
 impl<'t, F: Family, T: Tables> Lookup<'t, F, T> {
+    /// Fails only where the kernel's verifier wants a check that it can see.
     #[inline(always)]
-    pub(super) fn new(tables: &'t T, control: &'t Control) -> Self {
-        Self {
+    pub(super) fn new(tables: &'t T) -> Result<Self, Reason> {
+        let control = tables.control().ok_or(Reason::NoService)?;
+        Ok(Self {
             tables,
             control,
             family: PhantomData,
-        }
+        })
+    }
+
+    /// Seed of the flow hash.
+    #[inline(always)]
+    pub(super) fn seed(&self) -> u64 {
+        self.control.seed
     }
 
     /// Whether answers of nat backends can be found at all.
@@ -44,7 +52,7 @@ impl<'t, F: Family, T: Tables> Lookup<'t, F, T> {
 
     /// The service of that port, or else the one that takes any port.
     #[inline(always)]
-    pub(super) fn any_or_exact(
+    pub(super) fn exact_or_any(
         &self,
         address: F::Address,
         port: u16,

@@ -8,6 +8,8 @@ mod maps;
 mod route;
 mod trace;
 
+use core::hint::black_box;
+
 use aya_ebpf::{Global, bindings::xdp_action, macros::xdp, programs::XdpContext};
 use lb_common::{
     abi::Action,
@@ -25,27 +27,25 @@ static DEBUG: Global<u64> = Global::new(0);
 #[expect(clippy::needless_pass_by_value, reason = "the signature that #[xdp] wants")]
 #[xdp]
 fn lb(context: XdpContext) -> u32 {
-    let outcome = process(&mut Frame::new(&context), &Maps::new(&context));
-    if !trace::fill_in(&context, &outcome) {
-        maps::count(&outcome);
+    let mut outcome = Outcome::UNDECIDED;
+    // Kept in memory: as registers, every way out would set all of its fields anew.
+    let outcome = black_box(&mut outcome);
+    let reason = process(&mut Frame::new(&context), &Maps::new(&context), outcome);
+    if !trace::fill_in(&context, reason, outcome) {
+        maps::count(reason, outcome);
     }
     if DEBUG.load() != 0 {
         aya_log_ebpf::debug!(
             &context,
             "reason {} service {} slot {} target {} bytes {}",
-            outcome.reason as u16,
+            reason as u16,
             outcome.service,
             outcome.slot,
             outcome.target,
             outcome.bytes
         );
     }
-    act(&outcome)
-}
-
-#[inline(always)]
-fn act(outcome: &Outcome) -> u32 {
-    match outcome.reason.action() {
+    match reason.action() {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Drop => xdp_action::XDP_DROP,
         Action::Send if outcome.egress == 0 => xdp_action::XDP_TX,

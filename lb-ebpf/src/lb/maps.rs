@@ -111,8 +111,8 @@ mod chain {
 
 /// One counter write: a packet of a target counts there, any other under its reason.
 #[inline(always)]
-pub(super) fn count(outcome: &Outcome) {
-    match outcome.reason {
+pub(super) fn count(reason: Reason, outcome: &Outcome) {
+    match reason {
         Reason::Forwarded => {
             if let Some(count) = COUNTS.get_ptr_mut(outcome.target) {
                 // SAFETY: a per-CPU entry, and XDP programs are not preempted by one another on a CPU.

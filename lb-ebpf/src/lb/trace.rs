@@ -1,11 +1,14 @@
 //! Answers `lb explain`: see [`Trace`].
 
 use aya_ebpf::programs::XdpContext;
-use lb_common::{abi::Trace, pipeline::Outcome};
+use lb_common::{
+    abi::{Reason, Trace},
+    pipeline::Outcome,
+};
 
 /// Fills in the trace if the packet carries one; such a packet is not to be counted.
 #[inline(always)]
-pub(super) fn fill_in(context: &XdpContext, outcome: &Outcome) -> bool {
+pub(super) fn fill_in(context: &XdpContext, reason: Reason, outcome: &Outcome) -> bool {
     let start = context.metadata();
     if start + size_of::<Trace>() > context.metadata_end() {
         return false;
@@ -16,7 +19,7 @@ pub(super) fn fill_in(context: &XdpContext, outcome: &Outcome) -> bool {
     if trace.magic != Trace::MAGIC {
         return false;
     }
-    trace.reason = outcome.reason as u32;
+    trace.reason = reason as u32;
     trace.service = outcome.service;
     trace.target = outcome.target;
     trace.slot = outcome.slot;
