@@ -282,3 +282,21 @@ async fn check_config_needs_no_agent() {
         (&json!(false), &json!(2))
     );
 }
+
+#[test]
+fn the_reference_names_every_verb_and_option() {
+    let reference = include_str!("../../../docs/cli.md");
+    let mut commands = vec![("lb".to_owned(), Cli::command())];
+    while let Some((path, command)) = commands.pop() {
+        assert!(reference.contains(&path), "`{path}` is not in docs/cli.md");
+        for option in command.get_arguments().filter_map(|argument| argument.get_long()) {
+            assert!(
+                reference.contains(&format!("--{option}")),
+                "`{path} --{option}` is not in docs/cli.md"
+            );
+        }
+        for verb in command.get_subcommands() {
+            commands.push((format!("{path} {}", verb.get_name()), verb.clone()));
+        }
+    }
+}

@@ -50,12 +50,13 @@ impl ConfigError {
 
     pub(super) fn from_toml(path: &Path, document: &Document<'_>, error: &toml::de::Error) -> Self {
         let span = document.clamped(error.span().unwrap_or(0..0));
-        let key = key_of(document, &span, error.message());
-        let message = explained(error.message().lines().collect::<Vec<_>>().join(": ").as_str());
+        let message = error.message().lines().collect::<Vec<_>>().join(": ");
+        let (key, span, message) = narrowed(document, span, &message);
+        let place = Place::new(document.text, span, key);
         Self {
             file: path.to_owned(),
-            place: Some(Box::new(Place::new(document.text, span, key))),
-            message,
+            place: Some(Box::new(place)),
+            message: explained(&message),
         }
     }
 
@@ -69,20 +70,36 @@ impl ConfigError {
     }
 }
 
-/// The key that an error of the parser is about.
-fn key_of(document: &Document<'_>, span: &Range<usize>, message: &str) -> String {
-    let key = document.key_at(span);
-    let missing = message
+/// The key that an error of the parser is about, its place, and the message without what these say already.
+fn narrowed(document: &Document<'_>, span: Range<usize>, message: &str) -> (String, Range<usize>, String) {
+    let key = document.key_at(&span);
+    let within = |name: &str| {
+        if key.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{key}.{name}")
+        }
+    };
+    if let Some((missing, _)) = message
         .strip_prefix("missing field `")
-        .and_then(|rest| rest.split('`').next());
-    let marked = &document.text[span.clone()];
-    match missing {
-        Some(missing) if key.is_empty() => missing.to_owned(),
-        Some(missing) => format!("{key}.{missing}"),
-        // A key that is given twice stands in the document once, elsewhere.
-        None if key.is_empty() && message == "duplicate key" => marked.trim().to_owned(),
-        None => key,
+        .and_then(|rest| rest.split_once('`'))
+    {
+        return (within(missing), span, message.to_owned());
     }
+    // A rule between the keys of a table is checked when all of it has been read: its message begins with the key.
+    if let Some((name, rest)) = message.strip_prefix('`').and_then(|rest| rest.split_once("`: "))
+        && let Some(place) = document.value_of(&within(name))
+    {
+        return (within(name), place, rest.to_owned());
+    }
+    // A key that is given twice stands in the document once, elsewhere.
+    let twice = key.is_empty() && message == "duplicate key";
+    let key = if twice {
+        document.text[span.clone()].trim().to_owned()
+    } else {
+        key
+    };
+    (key, span, message.to_owned())
 }
 
 impl Place {

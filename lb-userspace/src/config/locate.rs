@@ -41,9 +41,27 @@ impl<'a> Document<'a> {
 
     /// The key whose name or value is the smallest to hold all of `span`, written `service[0].port`.
     pub(super) fn key_at(&self, span: &Range<usize>) -> String {
-        let mut search = Search { span, best: None };
-        search.table(self.root, "");
-        search.best.map(|(_, key)| key).unwrap_or_default()
+        let mut best = (usize::MAX, String::new());
+        walk(self.root, "", &mut |found, path| {
+            let holds = found.start <= span.start && span.end <= found.end;
+            // Of equal spans the later one is the deeper one: a table of one header has its span.
+            if holds && found.len() <= best.0 {
+                best = (found.len(), path.to_owned());
+            }
+        });
+        best.1
+    }
+
+    /// Where the value of `key`, written `service[0].port`, stands.
+    pub(super) fn value_of(&self, key: &str) -> Option<Range<usize>> {
+        let mut place = None;
+        // A value is met after its name.
+        walk(self.root, "", &mut |found, path| {
+            if path == key {
+                place = Some(found.clone());
+            }
+        });
+        place.map(|span| self.clamped(span))
     }
 
     /// `span` cut to the text and to whole characters.
@@ -54,41 +72,27 @@ impl<'a> Document<'a> {
     }
 }
 
-struct Search<'a> {
-    span: &'a Range<usize>,
-    best: Option<(usize, String)>,
+/// Visits the span of every name and value of `table` with the way to it.
+fn walk(table: &DeTable<'_>, path: &str, visit: &mut impl FnMut(&Range<usize>, &str)) {
+    for (key, value) in table {
+        let dot = if path.is_empty() { "" } else { "." };
+        let path = format!("{path}{dot}{}", key.get_ref());
+        visit(&key.span(), &path);
+        visit(&value.span(), &path);
+        walk_value(value.get_ref(), &path, visit);
+    }
 }
 
-impl Search<'_> {
-    fn table(&mut self, table: &DeTable<'_>, path: &str) {
-        for (key, value) in table {
-            let dot = if path.is_empty() { "" } else { "." };
-            let path = format!("{path}{dot}{}", key.get_ref());
-            self.consider(&key.span(), &path);
-            self.consider(&value.span(), &path);
-            self.value(value.get_ref(), &path);
-        }
-    }
-
-    fn value(&mut self, value: &DeValue<'_>, path: &str) {
-        match value {
-            DeValue::Table(table) => self.table(table, path),
-            DeValue::Array(array) => {
-                for (i, value) in array.iter().enumerate() {
-                    let path = format!("{path}[{i}]");
-                    self.consider(&value.span(), &path);
-                    self.value(value.get_ref(), &path);
-                }
+fn walk_value(value: &DeValue<'_>, path: &str, visit: &mut impl FnMut(&Range<usize>, &str)) {
+    match value {
+        DeValue::Table(table) => walk(table, path, visit),
+        DeValue::Array(array) => {
+            for (i, value) in array.iter().enumerate() {
+                let path = format!("{path}[{i}]");
+                visit(&value.span(), &path);
+                walk_value(value.get_ref(), &path, visit);
             }
-            _ => (),
         }
-    }
-
-    fn consider(&mut self, found: &Range<usize>, path: &str) {
-        let holds = found.start <= self.span.start && self.span.end <= found.end;
-        // Of equal spans the later one is the deeper one: a table of one header has its span.
-        if holds && self.best.as_ref().is_none_or(|(len, _)| found.len() <= *len) {
-            self.best = Some((found.len(), path.to_owned()));
-        }
+        _ => (),
     }
 }

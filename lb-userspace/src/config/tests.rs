@@ -20,6 +20,11 @@ fn with(lines: &str) -> String {
     format!("{SERVICE}{BACKEND}{lines}\n")
 }
 
+/// A file with one service and its check.
+fn with_check(lines: &str) -> String {
+    format!("{SERVICE}\n[service.check]\n{lines}\n")
+}
+
 /// The error's place and text, from a file that must be refused.
 fn refusal(text: &str) -> ConfigError {
     Config::parse(text, Path::new("lb.toml")).expect_err("the file must be refused")
@@ -151,6 +156,44 @@ fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
             10,
             "service[0].backend[0].port",
             "from 1 to 65535",
+        ),
+        // Checks.
+        (format!("{SERVICE}check = 3"), 8, "service[0].check", "expected"),
+        (
+            with_check("path = \"/\""),
+            9,
+            "service[0].check.type",
+            "missing key `type`",
+        ),
+        (
+            with_check("type = \"htp\""),
+            10,
+            "service[0].check.type",
+            "did you mean `http`?",
+        ),
+        (
+            with_check("type = \"tcp\"\nrise = 0"),
+            11,
+            "service[0].check.rise",
+            "from 1 to 255",
+        ),
+        (
+            with_check("type = \"tcp\"\ninterval = 2"),
+            11,
+            "service[0].check.interval",
+            "a duration with its unit",
+        ),
+        (
+            with_check("type = \"tcp\"\npath = \"/\""),
+            11,
+            "service[0].check.path",
+            "type = \"http\"",
+        ),
+        (
+            with_check("type = \"tcp\"").replace("80", "\"any\""),
+            9,
+            "service[0].check.port",
+            "has none to check",
         ),
         // Rules.
         (
@@ -285,6 +328,79 @@ fn refuses_what_is_no_readable_file() {
 #[test]
 fn an_empty_file_means_the_defaults() {
     assert_eq!(Config::parse("", Path::new("lb.toml")), Ok(Config::default()));
+}
+
+/// The keys that the table takes, as the parser itself lists them.
+fn known_keys(table: &str) -> Vec<String> {
+    let unknown = refusal(&format!("{table}\nzzz = 1\n")).message;
+    let keys: Vec<_> = unknown.split('`').skip(3).step_by(2).map(String::from).collect();
+    assert!(!keys.is_empty(), "{unknown}");
+    keys
+}
+
+const TABLES: [&str; 4] = [
+    "[dataplane]",
+    "[[service]]",
+    "[[service.backend]]",
+    "[service.check]",
+];
+
+fn table_in_service(table: &str) -> Vec<String> {
+    match table {
+        "[[service.backend]]" | "[service.check]" => known_keys(&format!("[[service]]\n{table}")),
+        _ => known_keys(table),
+    }
+}
+
+const EXAMPLE: &str = include_str!("../../../docs/lb.example.toml");
+
+/// The example with every key in force.
+fn uncommented() -> String {
+    EXAMPLE.lines().map(in_force).collect::<Vec<_>>().join("\n")
+}
+
+/// A commented key without its mark; prose has a blank behind the mark.
+fn in_force(line: &str) -> &str {
+    line.strip_prefix('#')
+        .filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+        .unwrap_or(line)
+}
+
+#[test]
+fn the_example_is_good_with_and_without_its_comments() {
+    let example = Config::parse(EXAMPLE, Path::new("lb.example.toml")).expect("a good example");
+    assert_eq!(
+        (example.services.len(), &example.dataplane),
+        (2, &Dataplane::default())
+    );
+    let all = Config::parse(&uncommented(), Path::new("lb.example.toml")).expect("good with every key");
+    assert_eq!(
+        Dataplane {
+            hash_seed: None,
+            ..all.dataplane
+        },
+        Dataplane::default(),
+        "the defaults are shown"
+    );
+}
+
+#[test]
+fn example_and_reference_name_every_key() {
+    let reference = include_str!("../../../docs/config.md");
+    let example = uncommented();
+    for table in TABLES {
+        let (_, section) = reference.split_once(&format!("## `{table}`")).expect(table);
+        let section = section.split("\n## ").next().expect("a section");
+        for key in table_in_service(table) {
+            assert!(
+                section.contains(&format!("| `{key}` |")),
+                "{table} {key} is not in docs/config.md"
+            );
+            let is_table = key == "backend" || key == "check";
+            let shown = is_table || example.contains(&format!("\n{key} = "));
+            assert!(shown, "{table} {key} is not in docs/lb.example.toml");
+        }
+    }
 }
 
 proptest! {

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
+use crate::health::{Check, HttpCheck, Kind};
 
 /// A valid wish of up to eight services.
 pub(crate) fn services() -> impl Strategy<Value = Services> {
@@ -24,21 +25,43 @@ pub(crate) fn service() -> impl Strategy<Value = Service> {
         select(&[OnEmpty::Drop, OnEmpty::Pass]),
         option::of(select(&[64u32, 4096, 65_536])),
     );
-    (name(), vec(address(0), 1..3), port(), words, vec(backend(), 0..6)).prop_map(
-        |(name, vips, port, (protocol, forwarder, affinity, on_empty, slots), backends)| Service {
-            name,
-            vips,
-            protocol,
-            port: port.map_or(ServicePort::Any, ServicePort::Exact),
-            forwarder,
-            scheduler: Scheduler::Maglev,
-            affinity,
-            on_empty,
-            slots,
-            check: None,
-            backends,
-        },
+    (
+        name(),
+        vec(address(0), 1..3),
+        port(),
+        words,
+        option::of(check()),
+        vec(backend(), 0..6),
     )
+        .prop_map(
+            |(name, vips, port, (protocol, forwarder, affinity, on_empty, slots), check, backends)| Service {
+                name,
+                vips,
+                protocol,
+                port: port.map_or(ServicePort::Any, ServicePort::Exact),
+                forwarder,
+                scheduler: Scheduler::Maglev,
+                affinity,
+                on_empty,
+                slots,
+                check,
+                backends,
+            },
+        )
+}
+
+/// A check of each kind; what else it may say is the heartbeats' to test.
+fn check() -> impl Strategy<Value = Check> {
+    let kinds = [
+        Kind::None,
+        Kind::Tcp,
+        Kind::Ping,
+        Kind::Http(HttpCheck::default()),
+    ];
+    select(kinds.to_vec()).prop_map(|kind| Check {
+        kind,
+        ..Check::default()
+    })
 }
 
 /// A backend that may break rules.

@@ -231,11 +231,7 @@ impl Service {
         }
         self.check_vips()?;
         self.check_slots()?;
-        if let Some(check) = &self.check {
-            check
-                .validate()
-                .map_err(|e| Invalid::new(e.to_string()).at(Key::Name("check")))?;
-        }
+        self.check_check()?;
         self.check_backends()?;
         Ok(self)
     }
@@ -305,6 +301,20 @@ impl Service {
             }
             _ => Ok(()),
         }
+    }
+
+    fn check_check(&self) -> Result<(), Invalid> {
+        let Some(check) = &self.check else { return Ok(()) };
+        let here = Key::Name("check");
+        if let Err(error) = check.validate() {
+            return Err(Invalid::new(error.message).at(Key::Name(error.key)).at(here));
+        }
+        if check.needs_port() && check.port.is_none() && self.port == ServicePort::Any {
+            let message =
+                "a service with any port has none to check: expected a `port`, or the type \"ping\"";
+            return Err(Invalid::new(message).at(Key::Name("port")).at(here));
+        }
+        Ok(())
     }
 
     fn check_backends(&self) -> Result<(), Invalid> {
