@@ -1,5 +1,7 @@
 //! What may be typed, and what comes of it with an agent behind a real socket.
 
+mod text;
+
 use clap::{CommandFactory, Parser};
 use serde_json::{Value, json};
 
@@ -285,7 +287,7 @@ async fn check_config_needs_no_agent() {
 
 #[test]
 fn the_reference_names_every_verb_and_option() {
-    let reference = include_str!("../../../docs/cli.md");
+    let reference = include_str!("../../../../docs/cli.md");
     let mut commands = vec![("lb".to_owned(), Cli::command())];
     while let Some((path, command)) = commands.pop() {
         assert!(reference.contains(&path), "`{path}` is not in docs/cli.md");
