@@ -2,12 +2,11 @@
 
 use std::process::{Command, Output, Stdio};
 
-fn lb(arguments: &[&str]) -> Output {
+fn lb(arguments: &[&str]) -> std::io::Result<Output> {
     Command::new(env!("CARGO_BIN_EXE_lb"))
         .args(arguments)
         .env_remove("LB_SOCKET")
         .output()
-        .expect("lb starts")
 }
 
 #[test]
@@ -23,7 +22,7 @@ fn exit_codes_tell_what_went_wrong() {
         (vec!["frobnicate"], 2),
         (vec!["list", "--socket", &path("none.sock")], 3),
     ] {
-        let output = lb(&arguments);
+        let output = lb(&arguments).expect("lb starts");
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
         assert_ne!(
             output.stdout.is_empty(),

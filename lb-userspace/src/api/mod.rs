@@ -1,6 +1,6 @@
 //! The agent's local HTTP and JSON interface on a unix socket, both ends of it.
 //!
-//! Invariant: whatever arrives is answered with JSON and a fitting status; nothing a client sends ends the agent.
+//! Invariant: every HTTP request is answered with JSON and a fitting status, and nothing a client sends ends the agent.
 
 mod body;
 pub mod client;

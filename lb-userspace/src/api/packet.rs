@@ -11,8 +11,8 @@ use crate::model::Invalid;
 
 /// Shortest frame: an Ethernet header; the kernel runs no program on less.
 pub const MIN_FRAME: usize = 14;
-/// Longest frame: a page less the kernel's head and tail room (`BPF_PROG_TEST_RUN` of a linear packet).
-pub const MAX_FRAME: usize = 4096 - 256 - 320;
+/// Longest frame: a page less the kernel's head and tail room, and what the dataplane may put in front.
+pub const MAX_FRAME: usize = 3400;
 /// Which port a client has that was named without one.
 pub const CLIENT_PORT: u16 = 40_000;
 

@@ -1,11 +1,11 @@
 //! The unix socket the API is served on.
 //!
-//! Invariant: under its name there is never a socket with looser permissions than 0660, and never one that a running
-//! agent has lost to another.
+//! Invariant: nobody connects whom its mode does not admit, and no running agent loses its socket to another.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io,
+    os::fd::OwnedFd,
     os::unix::{
         fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
         net::UnixStream,
@@ -17,6 +17,7 @@ use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
 };
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
 /// Why there is no socket.
@@ -54,6 +55,8 @@ pub struct ApiSocket {
 impl ApiSocket {
     /// Who may connect: owner and group.
     const MODE: u32 = 0o660;
+    /// Connections that may wait to be accepted.
+    const BACKLOG: i32 = 1024;
 
     /// Listens at `path`, in place of a dead socket if there is one. Needs a tokio runtime.
     ///
@@ -66,19 +69,16 @@ impl ApiSocket {
         }
         let lock = lock(path)?;
         refuse_living(path)?;
-        // Bound under another name first, so that nobody meets it before its mode is set.
-        let fresh = beside(path, ".new");
-        match fs::remove_file(&fresh) {
+        match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("remove", &fresh)(error));
+                return Err(io_error("remove", path)(error));
             }
             _ => (),
         }
-        let listener = UnixListener::bind(&fresh).map_err(io_error("listen on", path))?;
-        let named = fs::set_permissions(&fresh, Permissions::from_mode(Self::MODE))
-            .and_then(|()| fs::rename(&fresh, path))
-            .and_then(|()| fs::symlink_metadata(path));
-        let inode = named.map_err(io_error("name", path))?.ino();
+        let listener = listen(path).map_err(io_error("listen on", path))?;
+        let inode = fs::symlink_metadata(path)
+            .map_err(io_error("look at", path))?
+            .ino();
         Ok(Self {
             listener,
             path: path.to_owned(),
@@ -99,6 +99,16 @@ impl Drop for ApiSocket {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Nobody can connect before `listen`, so nobody meets the socket before it has its mode.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    fs::set_permissions(path, Permissions::from_mode(ApiSocket::MODE))?;
+    socket.listen(ApiSocket::BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(std::os::unix::net::UnixListener::from(OwnedFd::from(socket)))
 }
 
 /// Keeps two agents that start at once from both finding the name free.

@@ -10,7 +10,7 @@ use super::{
     output::{Failure, Output},
     words,
 };
-use crate::config::HashSeed;
+use crate::config::{ConfigError, HashSeed};
 
 /// How to attach to an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
