@@ -4,7 +4,7 @@
 //! leaves everything as it was.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     path::PathBuf,
     time::{Duration, Instant, SystemTime},
 };
@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     facts::{self, Knowledge},
     handle::{Applied, Command, RequestError},
+    situations::{Move, Situations},
     tally::Tally,
 };
 use crate::{
@@ -31,6 +32,9 @@ use crate::{
 /// How often the counters are read.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
+/// The resolver acts on a new wish after some 20 ms; there is nobody to wait for it.
+const NEIGHBOURS_GIVEN_BACK: Duration = Duration::from_millis(100);
+
 /// What the actor is made of; `run` puts it together.
 pub(super) struct Parts {
     pub(super) config_path: Option<PathBuf>,
@@ -42,6 +46,19 @@ pub(super) struct Parts {
     pub(super) knowledge: Knowledge,
     pub(super) engine: health::Engine,
     pub(super) resolver: ResolverHandle,
+}
+
+impl Parts {
+    /// Lets the kernel forget the neighbours that it was asked to keep fresh.
+    pub(super) async fn give_neighbours_back(&self) {
+        let wished = self.resolver.set_addresses(BTreeSet::new());
+        if wished
+            .and_then(|()| self.resolver.set_gateway_interfaces(BTreeSet::new()))
+            .is_ok()
+        {
+            tokio::time::sleep(NEIGHBOURS_GIVEN_BACK).await;
+        }
+    }
 }
 
 /// What happens around the actor.
@@ -61,7 +78,7 @@ pub(super) struct Actor {
     pub(super) last_apply: Duration,
     pub(super) started: (Instant, SystemTime),
     /// Since when each backend stands where it stands.
-    pub(super) situations: super::situations::Situations,
+    pub(super) situations: Situations,
     egress: HashSet<u32>,
 }
 
@@ -74,7 +91,7 @@ impl Actor {
             tally: Tally::default(),
             last_apply: Duration::ZERO,
             started: (Instant::now(), SystemTime::now()),
-            situations: super::situations::Situations::default(),
+            situations: Situations::default(),
             egress: HashSet::new(),
         }
     }
@@ -181,23 +198,35 @@ impl Actor {
     }
 
     fn learn_verdict(&mut self, verdict: health::Verdict) {
-        let health::Verdict {
-            target,
-            state,
-            reason,
-            ..
-        } = verdict;
-        match state {
-            health::State::Down => {
-                log::warn!(
-                    "{} is down: {}",
-                    target.address(),
-                    reason.as_deref().unwrap_or("no reason known")
-                );
+        self.parts
+            .knowledge
+            .verdicts
+            .insert(verdict.target, verdict.state);
+    }
+
+    /// Notes and logs which backends stand elsewhere now.
+    fn observe_situations(&mut self) {
+        let moves = self
+            .situations
+            .observe(&self.services, &self.parts.knowledge, SystemTime::now());
+        for Move {
+            service,
+            backend,
+            before,
+            now,
+        } in moves
+        {
+            let why = self.services.get(&service).and_then(|service| {
+                let backend = service.backend(backend)?;
+                self.reason(service, backend, now)
+            });
+            match (now, before, why) {
+                (Situation::Down | Situation::Unresolved, Some(_), Some(why)) => {
+                    log::warn!("{service}: {backend} is {now}: {why}");
+                }
+                (now, _, _) => log::info!("{service}: {backend} is {now}"),
             }
-            state => log::info!("{} is {state:?}", target.address()),
         }
-        self.parts.knowledge.verdicts.insert(target, state);
     }
 
     /// Brings the tables in line with what is known now.
@@ -209,8 +238,7 @@ impl Actor {
             Ok(plan) => self.carry_out(plan, started),
             Err(error) => log::error!("the tables stay as they are: {error}"),
         }
-        self.situations
-            .observe(&self.services, &self.parts.knowledge, SystemTime::now());
+        self.observe_situations();
     }
 
     fn plan(&mut self, services: &Services, generation: u64) -> Result<Plan, RequestError> {
@@ -238,8 +266,7 @@ impl Actor {
         plan::apply(&writes, &mut self.parts.tables);
         self.parts.layout = layout;
         self.last_apply = started.elapsed();
-        self.situations
-            .observe(&self.services, &self.parts.knowledge, SystemTime::now());
+        self.observe_situations();
         log::debug!(
             "{} writes in {:?}, generation {}",
             writes.len(),

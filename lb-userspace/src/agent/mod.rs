@@ -114,6 +114,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
         )
         .await;
     log::info!("stopping: the program is detached, packets go to the host again");
+    actor.parts.give_neighbours_back().await;
     drop(stop_api);
     drop(actor);
     api.await.context("the API failed while it stopped")

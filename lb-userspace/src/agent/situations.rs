@@ -8,26 +8,55 @@ use crate::{
     plan::{Situation, situation},
 };
 
+/// A backend of a service.
+type Key = (ServiceName, BackendId);
+
 /// The present situation of every backend, and since when.
 #[derive(Debug, Default)]
-pub(super) struct Situations(HashMap<(ServiceName, BackendId), (Situation, SystemTime)>);
+pub(super) struct Situations(HashMap<Key, (Situation, SystemTime)>);
+
+/// A backend that stands elsewhere than before.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Move {
+    pub(super) service: ServiceName,
+    pub(super) backend: BackendId,
+    /// Absent for a new backend.
+    pub(super) before: Option<Situation>,
+    pub(super) now: Situation,
+}
 
 impl Situations {
-    /// Takes note of what has changed.
-    pub(super) fn observe(&mut self, services: &Services, knowledge: &Knowledge, now: SystemTime) {
+    /// Takes note of what has changed, and says what that is.
+    pub(super) fn observe(
+        &mut self,
+        services: &Services,
+        knowledge: &Knowledge,
+        at: SystemTime,
+    ) -> Vec<Move> {
         let mut next = HashMap::with_capacity(self.0.len());
+        let mut moves = Vec::new();
         for service in services.iter() {
             for backend in &service.backends {
                 let key = (service.name.clone(), backend.id());
-                let present = situation(knowledge, service, backend);
-                let since = match self.0.get(&key) {
-                    Some((before, since)) if *before == present => *since,
-                    _ => now,
-                };
-                next.insert(key, (present, since));
+                let now = situation(knowledge, service, backend);
+                let before = self.0.get(&key).copied();
+                if before.is_none_or(|(before, _)| before != now) {
+                    let (service, backend) = key.clone();
+                    moves.push(Move {
+                        service,
+                        backend,
+                        before: before.map(|(before, _)| before),
+                        now,
+                    });
+                }
+                let since = before
+                    .filter(|(before, _)| *before == now)
+                    .map_or(at, |(_, since)| since);
+                next.insert(key, (now, since));
             }
         }
         self.0 = next;
+        moves
     }
 
     /// Where a backend stands, and since when.

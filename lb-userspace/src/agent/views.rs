@@ -117,7 +117,12 @@ impl Actor {
     }
 
     /// Why a backend stands where it stands; for one that is up, its last failure.
-    fn reason(&self, service: &Service, backend: &Backend, situation: Situation) -> Option<String> {
+    pub(super) fn reason(
+        &self,
+        service: &Service,
+        backend: &Backend,
+        situation: Situation,
+    ) -> Option<String> {
         if situation == Situation::Unresolved {
             return Some(match self.parts.knowledge.hops.get(&backend.address) {
                 Some(Resolution::Unresolved { reason }) => reason.clone(),

@@ -83,9 +83,11 @@ pub(super) async fn run(options: RunOptions, json: bool) -> Result<Output, Failu
         }
     }
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    crate::agent::run(options).await.map_err(|error| match error.downcast::<ConfigError>() {
-        Ok(bad_file) => Failure::BadInput(bad_file.to_string()),
-        Err(error) => Failure::Refused(format!("{error:#}")),
-    })?;
+    crate::agent::run(options)
+        .await
+        .map_err(|error| match error.downcast::<ConfigError>() {
+            Ok(bad_file) => Failure::BadInput(bad_file.to_string()),
+            Err(error) => Failure::Refused(format!("{error:#}")),
+        })?;
     Ok(Output::nothing())
 }

@@ -1,6 +1,6 @@
 //! What the tables should mean: pools, each a set of targets that packets to some VIPs are spread over.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
 use lb_common::abi::{ServiceFlags, Target};
 
@@ -50,17 +50,16 @@ pub enum Situation {
     Maint,
 }
 
-impl Situation {
-    /// The word for listings.
-    pub fn name(self) -> &'static str {
-        match self {
+impl fmt::Display for Situation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
             Self::Up => "up",
             Self::Down => "down",
             Self::Checking => "checking",
             Self::Unresolved => "unresolved",
             Self::Drain => "drain",
             Self::Maint => "maint",
-        }
+        })
     }
 }
 
