@@ -1,6 +1,9 @@
 //! What the agent answers when it is asked.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    collections::HashMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use lb_common::abi::{ABI_VERSION, Action, Count, Reason};
 
@@ -31,11 +34,25 @@ impl Actor {
     }
 
     fn service_view(&self, service: &Service) -> ServiceView {
-        let backends: Vec<BackendView> = service
-            .backends
-            .iter()
-            .map(|backend| self.backend_view(service, backend))
-            .collect();
+        let mut shares = HashMap::new();
+        let mut slots = 0;
+        for pool in self.pools(service) {
+            let of = pool.slots().max(1) as f64;
+            shares.extend(
+                pool.owned()
+                    .into_iter()
+                    .map(|(id, owned)| (id, owned as f64 / of)),
+            );
+            slots = slots.max(pool.slots() as u32);
+        }
+        let backend = |backend: &Backend| {
+            self.backend_view(
+                service,
+                backend,
+                shares.get(&backend.id()).copied().unwrap_or(0.0),
+            )
+        };
+        let backends: Vec<BackendView> = service.backends.iter().map(backend).collect();
         let sum = |of: fn(&BackendView) -> u64| backends.iter().map(of).sum();
         ServiceView {
             name: service.name.to_string(),
@@ -47,11 +64,7 @@ impl Actor {
             affinity: service.affinity,
             on_empty: service.on_empty,
             check: service.check.clone(),
-            slots: self
-                .pools(service)
-                .map(|pool| pool.slots() as u32)
-                .max()
-                .unwrap_or(0),
+            slots,
             packets: sum(|b| b.packets),
             bytes: sum(|b| b.bytes),
             flows: sum(|b| b.flows),
@@ -59,7 +72,7 @@ impl Actor {
         }
     }
 
-    fn backend_view(&self, service: &Service, backend: &Backend) -> BackendView {
+    fn backend_view(&self, service: &Service, backend: &Backend, share: f64) -> BackendView {
         let id = backend.id();
         let figures = self.tally.of(&Whose {
             service: service.name.clone(),
@@ -76,14 +89,6 @@ impl Actor {
             .situations
             .of(&service.name, id)
             .unwrap_or((Situation::Checking, SystemTime::now()));
-        // A nat service has a pool for each family, and a backend is in one of them.
-        let share = self
-            .pools(service)
-            .filter(|pool| pool.target(id).is_some())
-            .map(|pool| {
-                let of = pool.slots().max(1) as f64;
-                pool.slots_of(id) as f64 / of
-            });
         BackendView {
             address: backend.address,
             port: backend.port,
@@ -93,7 +98,7 @@ impl Actor {
             since: since
                 .duration_since(UNIX_EPOCH)
                 .map_or(0.0, |since| since.as_secs_f64()),
-            share: share.sum(),
+            share,
             packets,
             bytes,
             flows,

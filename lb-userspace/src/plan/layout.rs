@@ -1,7 +1,7 @@
 //! Where everything lies in the dataplane's tables, and the writes that lead from one layout to the next.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     ops::Range,
     sync::Arc,
@@ -189,19 +189,16 @@ impl PoolView<'_> {
         self.0.slots.len()
     }
 
-    /// Index in `TARGETS` of a backend.
-    pub fn target(&self, id: BackendId) -> Option<u32> {
-        self.0.local(id).map(|local| self.0.targets.start + local)
-    }
-
-    /// How many slots a backend owns now.
-    pub fn slots_of(&self, id: BackendId) -> usize {
-        let Some(local) = self.0.local(id) else { return 0 };
+    /// How many slots each backend of the pool owns now.
+    pub fn owned(&self) -> HashMap<BackendId, usize> {
+        let mut by_cell = vec![0; self.0.cells.len()];
+        for owner in self.0.slots.iter().filter_map(|slot| slot.owner()) {
+            by_cell[owner as usize] += 1;
+        }
         self.0
-            .slots
-            .iter()
-            .filter(|slot| slot.owner() == Some(local))
-            .count()
+            .owned()
+            .map(|(local, id, _)| (id, by_cell[local as usize]))
+            .collect()
     }
 }
 
@@ -357,10 +354,8 @@ impl Layout {
                 limit: targets,
             });
         }
-        let wanted = pools
-            .iter()
-            .filter(|pool| !pool.key.v6_part || pool.service.vips.len() == pool.vips.len())
-            .count();
+        let names: HashSet<&ServiceName> = pools.iter().map(|pool| &pool.key.service).collect();
+        let wanted = names.len();
         if wanted > services as usize {
             return Err(CapacityError::Services {
                 wanted,
@@ -563,12 +558,6 @@ fn add_key(
 }
 
 impl Placed {
-    fn local(&self, id: BackendId) -> Option<u32> {
-        self.owned()
-            .find(|(_, owner, _)| *owner == id)
-            .map(|(local, ..)| local)
-    }
-
     fn owned(&self) -> impl Iterator<Item = (u32, BackendId, Target)> {
         self.cells
             .iter()
