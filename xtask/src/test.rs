@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check and every test, and a last line that sums them up.
 //!
 //! What must hold: any failure makes the exit code non-zero, and what was skipped is counted with its reason. Tests
-//! that need root live in the package `lb-tests`, and only its test binaries are run with privilege.
+//! that need root live in a few packages, and only the test binaries of those are run with privilege.
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -15,8 +15,8 @@ use crate::cargo::{Profile, Workspace};
 use crate::machine;
 use crate::privilege::Privilege;
 
-/// The package whose tests need root.
-const PRIVILEGED: &str = "lb-tests";
+/// The packages with tests that need root: those in namespaces, and those of the agent's netlink and heartbeats.
+const PRIVILEGED: [&str; 2] = ["lb-tests", "lb-userspace"];
 
 /// Tells the tests in network namespaces where the binary `lb` is.
 const LB_BIN: &str = "LB_BIN";
@@ -59,11 +59,17 @@ pub(crate) fn test(workspace: &Workspace, filter: Option<&str>) -> Result<ExitCo
     }
     let mut tally = Tally::default();
     let mut tests = workspace.cargo("test");
-    tests.args(["--workspace", "--exclude", PRIVILEGED]);
+    tests.arg("--workspace");
+    for package in PRIVILEGED {
+        tests.args(["--exclude", package]);
+    }
     steps.push(("tests on the host", run_tests(&mut tests, filter, &mut tally)?));
 
     let mut tests = workspace.cargo("test");
-    tests.args(["--package", PRIVILEGED]).env(LB_BIN, &lb);
+    for package in PRIVILEGED {
+        tests.args(["--package", package]);
+    }
+    tests.env(LB_BIN, &lb);
     if privilege == Privilege::Sudo {
         tests.args([
             "--config",
