@@ -252,10 +252,6 @@ mod tests {
         std::thread::scope(|scope| {
             let run = || {
                 unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: this test needs root");
-                let up = std::process::Command::new("ip")
-                    .args(["link", "set", "lo", "up"])
-                    .status();
-                assert!(up.expect("the ip command").success());
                 let groups = if datagram_allowed { "0 0" } else { "1 0" };
                 std::fs::write("/proc/sys/net/ipv4/ping_group_range", groups)
                     .expect("the namespace's own sysctl");
@@ -263,10 +259,21 @@ mod tests {
                     .enable_all()
                     .build()
                     .expect("runtime");
-                runtime.block_on(test());
+                runtime.block_on(async {
+                    set_loopback_up().await;
+                    test().await;
+                });
             };
             scope.spawn(run).join().expect("the test passes");
         });
+    }
+
+    /// A new namespace's loopback is down. Interface 1 is always `lo`.
+    async fn set_loopback_up() {
+        let (connection, handle, _) = rtnetlink::new_connection().expect("a netlink socket");
+        tokio::spawn(connection);
+        let up = rtnetlink::LinkUnspec::new_with_index(1).up().build();
+        handle.link().set(up).execute().await.expect("lo goes up");
     }
 
     #[test]
