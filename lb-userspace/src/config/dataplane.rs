@@ -4,7 +4,7 @@
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::{Invalid, Key};
@@ -67,21 +67,8 @@ impl Dataplane {
         within("max_services", *max_services, &Self::SERVICES)?;
         within("max_targets", *max_targets, &Self::TARGETS)?;
         within("max_slots", *max_slots, &Self::SLOTS)?;
-        let (v4, v6) = (tunnel_source_v4, tunnel_source_v6);
-        outer_source(
-            "tunnel_source_v4",
-            v4,
-            &v4.trunc(),
-            v4.prefix_len() >= 8,
-            v4.network().is_multicast(),
-        )?;
-        outer_source(
-            "tunnel_source_v6",
-            v6,
-            &v6.trunc(),
-            v6.prefix_len() >= 32,
-            v6.network().is_multicast(),
-        )
+        outer_source("tunnel_source_v4", (*tunnel_source_v4).into(), 8)?;
+        outer_source("tunnel_source_v6", (*tunnel_source_v6).into(), 32)
     }
 }
 
@@ -93,18 +80,15 @@ fn within(key: &'static str, value: u32, range: &RangeInclusive<u32>) -> Result<
     Err(Invalid::new(format!("{value}: expected a whole number from {min} to {max}")).at(Key::Name(key)))
 }
 
-fn outer_source<N: PartialEq + fmt::Display>(
-    key: &'static str,
-    given: &N,
-    trunc: &N,
-    narrow: bool,
-    multicast: bool,
-) -> Result<(), Invalid> {
-    let wrong = if given != trunc {
-        format!("{given} has address bits beyond its prefix: did you mean {trunc}?")
-    } else if !narrow {
-        format!("{given} is too wide: expected at least /8 for IPv4 and /32 for IPv6")
-    } else if multicast {
+fn outer_source(key: &'static str, given: IpNet, widest: u8) -> Result<(), Invalid> {
+    let wrong = if given != given.trunc() {
+        format!(
+            "{given} has address bits beyond its prefix: did you mean {}?",
+            given.trunc()
+        )
+    } else if given.prefix_len() < widest {
+        format!("{given} is too wide: expected /{widest} or narrower")
+    } else if given.network().is_multicast() {
         format!("{given} is multicast: expected unicast source addresses")
     } else {
         return Ok(());
@@ -114,14 +98,9 @@ fn outer_source<N: PartialEq + fmt::Display>(
 
 fn prefix<'de, N: FromStr, D: Deserializer<'de>>(deserializer: D) -> Result<N, D::Error> {
     let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|_| {
-        let example = if std::any::type_name::<N>().contains("4") {
-            "172.16.0.0/16"
-        } else {
-            "100::/64"
-        };
-        serde::de::Error::custom(format!("{text:?}: expected a prefix such as {example}"))
-    })
+    let expected = "expected a prefix of the key's family, such as 172.16.0.0/16 or 100::/64";
+    text.parse()
+        .map_err(|_| serde::de::Error::custom(format!("{text:?}: {expected}")))
 }
 
 /// The seed of the flow hash: 64 bits, written as `0x` and up to 16 hexadecimal digits.

@@ -4,30 +4,7 @@ use std::{fmt, net::IpAddr, net::SocketAddr, num::NonZeroU16, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::Invalid;
-
-/// What the operator wants of a backend; HAProxy's words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AdminState {
-    /// Takes traffic while its heartbeat is good.
-    #[default]
-    Ready,
-    /// Takes no new flows.
-    Drain,
-    /// Takes nothing and is not checked.
-    Maint,
-}
-
-impl fmt::Display for AdminState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ready => "ready",
-            Self::Drain => "drain",
-            Self::Maint => "maint",
-        })
-    }
-}
+use super::{AdminState, Invalid};
 
 /// Names a backend within its service: `10.0.0.5`, `10.0.0.5:8080`, `2001:db8::5`, `[2001:db8::5]:8080`.
 ///

@@ -9,15 +9,19 @@ mod backend;
 mod change;
 mod error;
 mod name;
+mod port;
 mod service;
 mod services;
+mod words;
 
-pub use backend::{AdminState, Backend, BackendId, BackendPatch};
+pub use backend::{Backend, BackendId, BackendPatch};
 pub use change::Change;
 pub use error::{Invalid, Key};
 pub use name::ServiceName;
-pub use service::{Affinity, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePatch, ServicePort};
+pub use port::ServicePort;
+pub use service::{Service, ServicePatch};
 pub use services::{ChangeError, Services};
+pub use words::{AdminState, Affinity, Forwarder, OnEmpty, Protocol, Scheduler};
 
 /// Most services one agent accepts, whatever the dataplane was sized for.
 pub const MAX_SERVICES: usize = 65_536;

@@ -1,0 +1,109 @@
+//! The words an operator chooses from.
+//!
+//! Invariant: a word is the same in the configuration file, the API and the command line.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::Invalid;
+
+/// The transport protocol of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// How a packet is rewritten toward its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forwarder {
+    /// Destination MAC only; the backend holds the VIP and answers the client itself.
+    L2dsr,
+    /// Wrapped in an outer IP header (RFC 2003, RFC 2473, RFC 4213); the backend answers the client itself.
+    Ipip,
+    /// Destination address and port rewritten; answers come back through the balancer.
+    Nat,
+}
+
+/// How a new flow gets its backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scheduler {
+    /// Weighted Maglev (Eisenbud et al., NSDI 2016): a pure function of the set of backends.
+    #[default]
+    Maglev,
+}
+
+/// What of a packet decides its backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Affinity {
+    /// Source address and ports: every connection on its own.
+    #[default]
+    Flow,
+    /// Source address only: all of a client's connections go to one backend.
+    ClientIp,
+}
+
+/// What happens to packets of a service that has no usable backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnEmpty {
+    /// Dropped and counted.
+    #[default]
+    Drop,
+    /// Left to this host's own network stack.
+    Pass,
+}
+
+/// What the operator wants of a backend; HAProxy's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdminState {
+    /// Takes traffic while its heartbeat is good.
+    #[default]
+    Ready,
+    /// Takes no new flows.
+    Drain,
+    /// Takes nothing and is not checked.
+    Maint,
+}
+
+macro_rules! words {
+    ($($type:ident { $($variant:ident => $word:literal),* })*) => { $(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $(Self::$variant => $word),* })
+            }
+        }
+
+        impl $type {
+            /// Every word for it.
+            pub const WORDS: &[&str] = &[$($word),*];
+        }
+
+        impl FromStr for $type {
+            type Err = Invalid;
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                match text {
+                    $($word => Ok(Self::$variant),)*
+                    _ => Err(Invalid::new(format!("{text:?}: expected one of {}", Self::WORDS.join(", ")))),
+                }
+            }
+        }
+    )* };
+}
+
+words! {
+    Protocol { Tcp => "tcp", Udp => "udp" }
+    Forwarder { L2dsr => "l2dsr", Ipip => "ipip", Nat => "nat" }
+    Scheduler { Maglev => "maglev" }
+    Affinity { Flow => "flow", ClientIp => "client-ip" }
+    OnEmpty { Drop => "drop", Pass => "pass" }
+    AdminState { Ready => "ready", Drain => "drain", Maint => "maint" }
+}
