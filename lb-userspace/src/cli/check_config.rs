@@ -31,7 +31,7 @@ impl CheckConfigArgs {
         let value =
             json!({"file": file.to_string(), "valid": true, "services": services, "backends": backends});
         Output::either(json, &value, || {
-            format!("{file}: good: {services} services, {backends} backends")
+            format!("{file}: good; services: {services}, backends: {backends}")
         })
     }
 }

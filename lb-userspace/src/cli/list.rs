@@ -48,7 +48,7 @@ impl ListArgs {
 /// The view as text; the time tells how long backends have been in their states.
 pub(super) fn listing(view: &ServicesView, now: SystemTime) -> String {
     let ServicesView { generation, services } = view;
-    let mut text = format!("Generation {generation}, {} services\n", services.len());
+    let mut text = format!("Generation {generation}, services: {}\n", services.len());
     text.push_str("Prot LocalAddress:Port Scheduler Forwarder Name Flags\n");
     let rows: Vec<Vec<Row>> = services
         .iter()

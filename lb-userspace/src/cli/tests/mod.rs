@@ -267,7 +267,7 @@ async fn check_config_needs_no_agent() {
     };
     let good = check("", "").await.expect("good").into_string();
     assert!(
-        good.ends_with("lb.toml: good: 0 services, 0 backends\n"),
+        good.ends_with("lb.toml: good; services: 0, backends: 0\n"),
         "{good}"
     );
     let bad = check("[dataplane]\nmax_services = 0", "").await.expect_err("bad");

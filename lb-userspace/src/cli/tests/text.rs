@@ -33,7 +33,7 @@ fn the_listing_reads_like_that_of_ipvsadm() {
     let rest = service("rest", &["192.0.2.81"], json!("any"), "client-ip", &[]);
     let view = serde_json::from_value(json!({"generation": 12, "services": [rest, web]})).expect("a view");
     let expected = "\
-Generation 12, 2 services
+Generation 12, services: 2
 Prot LocalAddress:Port Scheduler Forwarder Name Flags
   -> RemoteAddress:Port  Forward  Weight  State     Share   Flows  Flows/s  Rate
 TCP  192.0.2.81:any maglev ipip rest affinity=client-ip
