@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    health::{self, Check, Kind},
-    model::{AdminState, Backend, Protocol, Service, ServicePort, Services},
+    health,
+    model::{AdminState, Backend, Service, Services},
     netlink::{Resolution, Snapshot},
     plan::{Availability, Facts, NextHop, TunnelSources},
 };
@@ -19,20 +19,7 @@ pub(super) fn heartbeat(service: &Service, backend: &Backend) -> Option<health::
         return None;
     }
     let port = backend.port.or(service.port.exact()).map_or(0, u16::from);
-    let check = service.check.clone().unwrap_or_else(|| default_check(service));
-    health::Target::new(SocketAddr::new(backend.address, port), &check)
-}
-
-/// What a service without a check of its own is checked by: a connection where there is a TCP port, else a ping.
-fn default_check(service: &Service) -> Check {
-    let kind = match (service.protocol, service.port) {
-        (Protocol::Tcp, ServicePort::Exact(_)) => Kind::Tcp,
-        _ => Kind::Ping,
-    };
-    Check {
-        kind,
-        ..Check::default()
-    }
+    health::Target::new(SocketAddr::new(backend.address, port), &service.check_in_use())
 }
 
 /// All heartbeats that `services` want.

@@ -45,7 +45,7 @@ pub struct ServiceView {
     pub slots: u32,
     /// Packets sent to its backends.
     pub packets: u64,
-    /// Bytes of these packets as they arrived, Ethernet header included.
+    /// Bytes of these packets as they arrived, from the IP header on.
     pub bytes: u64,
     /// New flows (TCP SYNs) among these packets.
     pub flows: u64,
@@ -72,7 +72,7 @@ pub struct BackendView {
     pub share: f64,
     /// Packets sent to it for this service.
     pub packets: u64,
-    /// Bytes of these packets as they arrived, Ethernet header included.
+    /// Bytes of these packets as they arrived, from the IP header on.
     pub bytes: u64,
     /// New flows (TCP SYNs) among these packets.
     pub flows: u64,
@@ -234,7 +234,7 @@ pub struct ServiceStats {
     pub name: String,
     /// Packets sent to its backends.
     pub packets: u64,
-    /// Bytes of these packets as they arrived, Ethernet header included.
+    /// Bytes of these packets as they arrived, from the IP header on.
     pub bytes: u64,
     /// New flows (TCP SYNs) among these packets.
     pub flows: u64,
@@ -245,7 +245,7 @@ pub struct ServiceStats {
 pub struct Totals {
     /// Packets sent to backends.
     pub packets: u64,
-    /// Bytes of these packets as they arrived, Ethernet header included.
+    /// Bytes of these packets as they arrived, from the IP header on.
     pub bytes: u64,
     /// New flows (TCP SYNs) among these packets.
     pub flows: u64,

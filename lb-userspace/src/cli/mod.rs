@@ -21,7 +21,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use run::{Mode, RunOptions};
+pub use run::RunOptions;
 
 use crate::{agent::Applied, api::client::Client};
 use output::{Failure, Output};

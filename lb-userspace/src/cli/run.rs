@@ -4,28 +4,17 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-
 use super::{
     output::{Failure, Output},
     words,
 };
-use crate::config::{ConfigError, HashSeed};
-
-/// How to attach to an interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// Native where the driver can, else generic with a warning that says why.
-    Auto,
-    /// In the driver only.
-    #[default]
-    Native,
-    /// In the kernel's stack only: slower, with any driver.
-    Generic,
-}
+use crate::{
+    config::{ConfigError, HashSeed},
+    dataplane::Mode,
+};
 
 const EXAMPLES: &str = "\
-Without --config the agent starts with what it last had, or empty, and is filled with `lb service add`.
+Without --config the agent starts empty and is filled with `lb service add`. Changes made so last until it ends.
 SIGHUP reads the configuration again; SIGTERM detaches and ends. RUST_LOG sets what is logged (RUST_LOG=debug).
 
 Examples:
@@ -58,7 +47,7 @@ pub struct RunOptions {
     /// Where the agent keeps what must survive it and the host.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/lb")]
     pub state_dir: PathBuf,
-    /// Pin the maps and the program in this directory of a BPF file system, so that they survive the agent.
+    /// Pin the maps and the program in this directory of a BPF file system while the agent runs, for other tools.
     #[arg(long, value_name = "DIR")]
     pub pin_dir: Option<PathBuf>,
     /// The seed of the flow hash, 64 bits; balancers that are to agree need the same. Overrides the configuration.

@@ -4,9 +4,22 @@ use std::fs;
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::programs::{ProgramError, XdpMode, links::FdLink, loaded_programs, xdp::XdpLink};
+use clap::ValueEnum;
 
 use super::Dataplane;
-use crate::{api::view::AttachMode, cli::Mode, netlink::Interface};
+use crate::{api::view::AttachMode, netlink::Interface};
+
+/// How to attach to an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Native where the driver can, else generic with a warning that says why.
+    Auto,
+    /// In the driver only.
+    #[default]
+    Native,
+    /// In the kernel's stack only: slower, with any driver.
+    Generic,
+}
 
 /// The program attached to an interface; dropping this detaches it.
 #[derive(Debug)]

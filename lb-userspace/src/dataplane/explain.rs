@@ -7,10 +7,10 @@ use lb_common::abi::{Reason, Trace};
 
 use super::Dataplane;
 
-/// Smallest frame that the kernel runs a program on.
+/// Shortest frame: an Ethernet header; the kernel runs no program on less.
 pub const MIN_FRAME: usize = 14;
-/// Largest frame that is explained; larger ones would need several buffers.
-const MAX_FRAME: usize = 3400;
+/// Longest frame: a page less the kernel's head and tail room, and what the dataplane may put in front.
+pub const MAX_FRAME: usize = 3400;
 /// Most that a forwarder adds in front.
 const GROWTH: usize = 40;
 

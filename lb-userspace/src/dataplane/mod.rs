@@ -17,9 +17,9 @@ use aya::{
 };
 use lb_common::abi::{PROGRAM, Reason, map};
 
-pub use attach::{Attached, attach};
+pub use attach::{Attached, Mode, attach};
 pub use counters::Counters;
-pub use explain::{Explained, MIN_FRAME};
+pub use explain::{Explained, MAX_FRAME, MIN_FRAME};
 pub use pins::Pins;
 pub use tables::MappedTables;
 

@@ -106,7 +106,7 @@ fn run_takes_its_options() {
     assert_eq!(options.interfaces, ["eth0", "eth1", "eth2", "eth3"]);
     assert_eq!(
         (options.mode, options.hash_seed.map(|seed| seed.0)),
-        (Mode::Auto, Some(0xdead_beef))
+        (crate::dataplane::Mode::Auto, Some(0xdead_beef))
     );
     assert_eq!(options.state_dir, PathBuf::from("/var/lib/lb"));
 }
