@@ -44,7 +44,7 @@ pub struct RunOptions {
     /// Where to listen; comes from the option of all verbs.
     #[arg(skip)]
     pub socket: PathBuf,
-    /// Where the agent keeps what must survive it and the host.
+    /// Where the agent keeps the hash seed.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/lb")]
     pub state_dir: PathBuf,
     /// Pin the maps and the program in this directory of a BPF file system while the agent runs, for other tools.
