@@ -96,6 +96,7 @@ pub enum Route {
 /// What the counters and `lb explain` need to know of a packet beside its [`Reason`]. Whole words, so that it can be
 /// built on a BPF program's stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
 pub struct Outcome {
     /// Interface to send out of, if it is sent; 0 for the one that it came in by.
     pub egress: u32,
