@@ -1,0 +1,104 @@
+//! Second opinions: checksums by another library, and the flow hash written down a second time.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, ensure};
+use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
+
+/// Checks every checksum of a frame, through tunnels: IPv4 header, TCP, UDP (where it has one), ICMP, ICMPv6.
+///
+/// # Errors
+/// The first checksum that is wrong, or what keeps the frame from being parsed.
+pub fn check_sums(frame: &[u8]) -> Result<()> {
+    let headers = PacketHeaders::from_ethernet_slice(frame).context("no such frame")?;
+    check_packet(&headers)
+}
+
+fn check_packet(headers: &PacketHeaders<'_>) -> Result<()> {
+    let payload = headers.payload.slice();
+    let (source, destination) = match &headers.net {
+        Some(NetHeaders::Ipv4(ip, _)) => {
+            ensure!(
+                ip.calc_header_checksum() == ip.header_checksum,
+                "IPv4 header checksum is {:#06x}, not {:#06x}",
+                ip.header_checksum,
+                ip.calc_header_checksum()
+            );
+            (IpAddr::from(ip.source), IpAddr::from(ip.destination))
+        }
+        Some(NetHeaders::Ipv6(ip, _)) => (IpAddr::from(ip.source), IpAddr::from(ip.destination)),
+        _ => return Ok(()),
+    };
+    match &headers.transport {
+        Some(transport) => check_transport(transport, source, destination, payload),
+        None if is_tunnel(headers) => {
+            let inner = PacketHeaders::from_ip_slice(payload).context("no packet in the tunnel")?;
+            check_packet(&inner)
+        }
+        None => Ok(()),
+    }
+}
+
+fn is_tunnel(headers: &PacketHeaders<'_>) -> bool {
+    matches!(&headers.net, Some(NetHeaders::Ipv4(ip, _)) if [4, 41].contains(&ip.protocol.0))
+        || matches!(&headers.net, Some(NetHeaders::Ipv6(ip, _)) if [4, 41].contains(&ip.next_header.0))
+}
+
+fn check_transport(
+    transport: &TransportHeader,
+    source: IpAddr,
+    destination: IpAddr,
+    payload: &[u8],
+) -> Result<()> {
+    let (name, found, expected) = match (transport, source, destination) {
+        (TransportHeader::Tcp(tcp), IpAddr::V4(s), IpAddr::V4(d)) => {
+            let sum = tcp.calc_checksum_ipv4_raw(s.octets(), d.octets(), payload)?;
+            ("TCP", tcp.checksum, sum)
+        }
+        (TransportHeader::Tcp(tcp), IpAddr::V6(s), IpAddr::V6(d)) => {
+            let sum = tcp.calc_checksum_ipv6_raw(s.octets(), d.octets(), payload)?;
+            ("TCP", tcp.checksum, sum)
+        }
+        (TransportHeader::Udp(udp), ..) if udp.checksum == 0 => return Ok(()),
+        (TransportHeader::Udp(udp), IpAddr::V4(s), IpAddr::V4(d)) => {
+            let sum = udp.calc_checksum_ipv4_raw(s.octets(), d.octets(), payload)?;
+            ("UDP", udp.checksum, sum)
+        }
+        (TransportHeader::Udp(udp), IpAddr::V6(s), IpAddr::V6(d)) => {
+            let sum = udp.calc_checksum_ipv6_raw(s.octets(), d.octets(), payload)?;
+            ("UDP", udp.checksum, sum)
+        }
+        (TransportHeader::Icmpv6(icmp), IpAddr::V6(s), IpAddr::V6(d)) => {
+            let sum = icmp.icmp_type.calc_checksum(s.octets(), d.octets(), payload)?;
+            ("ICMPv6", icmp.checksum, sum)
+        }
+        (TransportHeader::Icmpv4(icmp), ..) => ("ICMP", icmp.checksum, icmp.icmp_type.calc_checksum(payload)),
+        _ => return Ok(()),
+    };
+    ensure!(
+        found == expected,
+        "{name} checksum is {found:#06x}, not {expected:#06x}"
+    );
+    Ok(())
+}
+
+/// The flow hash, written down a second time. Balancers that share a seed agree only while it stays as it is.
+///
+/// `ports` are source and destination, both 0 where only the source address counts.
+pub fn flow_hash(source: IpAddr, ports: [u16; 2], seed: u64) -> u64 {
+    let ports = ports.map(u16::to_be_bytes).concat();
+    let ports = u64::from(u32::from_le_bytes([ports[0], ports[1], ports[2], ports[3]]));
+    let finish = |word: u64| {
+        let x = (word ^ word >> 32 ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (x ^ x >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+    };
+    match source {
+        IpAddr::V4(v4) => finish(u64::from(u32::from_le_bytes(v4.octets())) << 32 | ports),
+        IpAddr::V6(v6) => {
+            let whole = u128::from_le_bytes(v6.octets());
+            let head = (whole as u64 ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let tail = ((whole >> 64) as u64 ^ ports << 32 ^ ports).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            finish(head ^ head >> 32 ^ tail ^ tail >> 29)
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The rows on the host build of the pipeline.
+
+use std::net::IpAddr;
+
+use lb_common::{
+    abi::Trace,
+    pipeline::{Outcome, Route, process},
+};
+use lb_tests::packets::Buffer;
+use lb_userspace::plan::{InMemory, Layout};
+
+use super::{
+    routes,
+    verdict::Verdict,
+    world::{Interfaces, World},
+};
+
+/// Any two numbers will do.
+pub(crate) const INTERFACES: Interfaces = Interfaces { front: 2, back: 4 };
+
+/// A world in plain memory.
+pub(crate) struct Host {
+    pub(crate) layout: Layout,
+    memory: InMemory,
+    interfaces: Interfaces,
+}
+
+impl Host {
+    pub(crate) fn new(world: World, interfaces: Interfaces) -> Self {
+        let mut memory = InMemory::new(&World::CAPACITY);
+        memory.ingress = interfaces.front;
+        let layout = world.build(interfaces, &mut memory);
+        Self {
+            layout,
+            memory,
+            interfaces,
+        }
+    }
+
+    /// What the pipeline does with a frame.
+    pub(crate) fn run(&mut self, frame: &[u8]) -> Verdict {
+        self.run_buffer(Buffer::new(frame))
+    }
+
+    /// As [`Host::run`], with a buffer of the caller's making.
+    pub(crate) fn run_buffer(&mut self, mut buffer: Buffer) -> Verdict {
+        self.memory.route = self.route(buffer.frame());
+        let Outcome {
+            reason,
+            egress,
+            slot,
+            target,
+            ..
+        } = process(&mut buffer, &self.memory);
+        let some = |number: u32| (number != Trace::NONE).then_some(number);
+        Verdict {
+            reason,
+            redirected: egress != 0,
+            slot: some(slot),
+            target: some(target),
+            frame: buffer.frame().to_vec(),
+        }
+    }
+
+    fn route(&self, frame: &[u8]) -> Route {
+        let destination = match frame.get(12..14) {
+            Some([0x08, 0x00]) => frame
+                .get(30..34)
+                .and_then(|a| <[u8; 4]>::try_from(a).ok())
+                .map(IpAddr::from),
+            Some([0x86, 0xdd]) => frame
+                .get(38..54)
+                .and_then(|a| <[u8; 16]>::try_from(a).ok())
+                .map(IpAddr::from),
+            _ => None,
+        };
+        destination.map_or(Route::None, |to| {
+            routes::route(to, frame.len() - 14, self.interfaces)
+        })
+    }
+}

@@ -1,0 +1,175 @@
+//! One packet case: what comes in, why it leaves as it does, and what goes out.
+
+use std::net::{IpAddr, SocketAddr};
+
+use lb_common::abi::Reason;
+use lb_tests::packets::{Body, Frame, flow_hash};
+use lb_userspace::model::BackendId;
+
+use super::world::{OWN_MAC, ROUTER_MAC, SEED, World, backend_mac};
+
+/// A client's socket.
+pub(crate) const CLIENT4: &str = "198.51.100.50:40000";
+/// A client's socket.
+pub(crate) const CLIENT6: &str = "[2001:db8:c::50]:40000";
+
+/// A packet case.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) world: World,
+    pub(crate) input: Vec<u8>,
+    pub(crate) reason: Reason,
+    pub(crate) output: Vec<u8>,
+    /// The backend it goes to or comes from.
+    pub(crate) backend: Option<BackendId>,
+    /// The flow's hash, where a slot is looked at.
+    pub(crate) hash: Option<u64>,
+    /// Whether it leaves by another interface than it came in by.
+    pub(crate) redirected: bool,
+}
+
+/// A packet that is dropped or passed, and stays as it is.
+pub(crate) fn unsent(name: impl Into<String>, frame: impl Into<Vec<u8>>, reason: Reason) -> Row {
+    let input = frame.into();
+    Row {
+        name: name.into(),
+        world: World::Full,
+        output: input.clone(),
+        input,
+        reason,
+        backend: None,
+        hash: None,
+        redirected: false,
+    }
+}
+
+/// A packet for no service.
+pub(crate) fn passed(name: impl Into<String>, frame: impl Into<Vec<u8>>) -> Row {
+    unsent(name, frame, Reason::NoService)
+}
+
+/// A packet whose destination MAC becomes the backend's.
+pub(crate) fn l2dsr(name: &str, frame: &Frame, backend: &str) -> Row {
+    let backend = id(backend);
+    let output = hop(frame, backend.address).bytes();
+    forwarded(name, frame, output, backend)
+}
+
+/// A packet that is wrapped in an outer header. Its source is the only one that the world has.
+pub(crate) fn tunnelled(name: &str, frame: &Frame, backend: &str) -> Row {
+    let source = if backend.contains(':') {
+        "2001:db8:7::1"
+    } else {
+        "172.16.0.1"
+    };
+    tunnelled_from(name, frame, source, backend)
+}
+
+/// A packet that is wrapped in an outer header with that source.
+pub(crate) fn tunnelled_from(name: &str, frame: &Frame, source: &str, backend: &str) -> Row {
+    let backend = id(backend);
+    let protocol = if frame.source.is_ipv4() { 4 } else { 41 };
+    let inner = frame.clone().ttl(frame.ttl.wrapping_sub(1)).ip_bytes();
+    // The flow label follows the flow (RFC 6438); an IPv4 packet that is not to be fragmented needs no identification.
+    let label = if backend.address.is_ipv4() {
+        0
+    } else {
+        (hash(frame) >> 8) as u32 & 0xf_ffff
+    };
+    let outer = Frame::raw(source, &backend.address.to_string(), protocol, &inner)
+        .tos(frame.tos)
+        .label(label)
+        .macs(backend_mac(backend.address), OWN_MAC)
+        .padding(&frame.padding);
+    forwarded(name, frame, outer.bytes(), backend)
+}
+
+/// A packet whose destination becomes the backend; its port too, if `backend` has one.
+pub(crate) fn nat(name: &str, frame: &Frame, backend: &str) -> Row {
+    let backend = id(backend);
+    let port = backend.port.map_or(0, u16::from);
+    let output = hop(frame, backend.address).to(backend.address, port).bytes();
+    forwarded(name, frame, output, backend)
+}
+
+/// An echo request that is answered.
+pub(crate) fn answered(name: &str, frame: &Frame) -> Row {
+    let mut answer = frame
+        .clone()
+        .ttl(64)
+        .from(frame.destination, 0)
+        .to(frame.source, 0);
+    answer.macs.reverse();
+    if let Body::Icmp { kind, .. } = &mut answer.body {
+        kind[0] = if frame.source.is_ipv4() { 0 } else { 129 };
+    }
+    Row {
+        output: answer.bytes(),
+        ..unsent(name, frame.clone(), Reason::EchoReply)
+    }
+}
+
+/// A backend's answer, whose source becomes the VIP again.
+pub(crate) fn returned(name: &str, frame: &Frame, vip: &str, backend: &str) -> Row {
+    let vip: SocketAddr = vip.parse().unwrap();
+    let output = frame
+        .clone()
+        .ttl(frame.ttl - 1)
+        .macs(ROUTER_MAC, OWN_MAC)
+        .from(vip.ip(), vip.port());
+    Row {
+        output: output.bytes(),
+        backend: Some(id(backend)),
+        ..unsent(name, frame.clone(), Reason::Returned)
+    }
+}
+
+fn forwarded(name: &str, frame: &Frame, output: Vec<u8>, backend: BackendId) -> Row {
+    Row {
+        output,
+        backend: Some(backend),
+        hash: Some(hash(frame)),
+        ..unsent(name, frame.clone(), Reason::Forwarded)
+    }
+}
+
+impl Row {
+    /// In another world.
+    pub(crate) fn within(self, world: World) -> Self {
+        Self { world, ..self }
+    }
+
+    /// With a byte of its data damaged on the way: checksums stay as wrong as they come.
+    pub(crate) fn damaged(mut self) -> Self {
+        for frame in [&mut self.input, &mut self.output] {
+            *frame.last_mut().unwrap() ^= 0x01;
+        }
+        self
+    }
+
+    /// Sent out of the other interface.
+    pub(crate) fn redirected(self) -> Self {
+        Self {
+            redirected: true,
+            ..self
+        }
+    }
+}
+
+/// The hash of a packet's flow.
+pub(crate) fn hash(frame: &Frame) -> u64 {
+    flow_hash(frame.source, frame.ports(), SEED)
+}
+
+/// One hop further, toward a backend.
+fn hop(frame: &Frame, backend: IpAddr) -> Frame {
+    frame
+        .clone()
+        .ttl(frame.ttl.wrapping_sub(1))
+        .macs(backend_mac(backend), OWN_MAC)
+}
+
+fn id(backend: &str) -> BackendId {
+    backend.parse().unwrap()
+}
