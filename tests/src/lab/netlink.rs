@@ -18,6 +18,7 @@ use rtnetlink::{
             BridgePortState, InfoBridge, InfoBridgePort, InfoPortData, LinkAttribute, LinkInfo, LinkMessage,
             State,
         },
+        neighbour::NeighbourState,
         route::{RouteAttribute, RouteMessage, RouteMetric},
     },
 };
@@ -247,6 +248,18 @@ impl Netlink {
             .execute()
             .await
             .with_context(|| format!("cannot add {route:?}"))
+    }
+
+    /// Adds a neighbour that needs no asking for: `address` has that MAC on `interface`, for good.
+    ///
+    /// # Errors
+    /// When there is no such interface or the neighbour is known already.
+    pub async fn add_neighbour(&self, interface: &str, address: IpAddr, mac: [u8; 6]) -> Result<()> {
+        let index = self.index(interface).await?;
+        let request = self.handle.neighbours().add(index, address);
+        let request = request.link_layer_address(&mac).state(NeighbourState::Permanent);
+        let added = request.execute().await;
+        added.with_context(|| format!("cannot add the neighbour {address} on {interface}"))
     }
 
     async fn route_message(&self, route: &Route<'_>) -> Result<RouteMessage> {

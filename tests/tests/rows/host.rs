@@ -45,19 +45,14 @@ impl Host {
     /// As [`Host::run`], with a buffer of the caller's making.
     pub(crate) fn run_buffer(&mut self, mut buffer: Buffer) -> Verdict {
         self.memory.route = self.route(buffer.frame());
-        let Outcome {
-            reason,
-            egress,
-            slot,
-            target,
-            ..
-        } = process(&mut buffer, &self.memory);
+        let mut outcome = Outcome::UNDECIDED;
+        let reason = process(&mut buffer, &self.memory, &mut outcome);
         let some = |number: u32| (number != Trace::NONE).then_some(number);
         Verdict {
             reason,
-            redirected: egress != 0,
-            slot: some(slot),
-            target: some(target),
+            redirected: outcome.egress != 0,
+            slot: some(outcome.slot),
+            target: some(outcome.target),
             frame: buffer.frame().to_vec(),
         }
     }

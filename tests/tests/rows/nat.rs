@@ -4,6 +4,7 @@ use lb_common::abi::Reason::{NoWayBack, TooBig, TtlExpired};
 use lb_tests::packets::Frame;
 
 use super::{
+    routes::BACK_MTU,
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, nat, passed, returned, unsent},
     world::{SMALL, World},
 };
@@ -205,8 +206,8 @@ fn back() -> Vec<Row> {
 }
 
 fn no_way_back() -> Vec<Row> {
-    let narrow = |len| Frame::tcp("10.0.0.4:80", "203.0.113.66:40000").ip_len(len);
-    let narrow6 = |len| Frame::tcp("[2001:db8:b::4]:80", "[2001:db8:ee::66]:40000").ip_len(len);
+    let narrow = |len| Frame::tcp("10.0.0.4:80", "203.0.113.9:40000").ip_len(len);
+    let narrow6 = |len| Frame::tcp("[2001:db8:b::4]:80", "[2001:db8:ee::9]:40000").ip_len(len);
     vec![
         passed(
             "a heartbeat's answer",
@@ -230,20 +231,35 @@ fn no_way_back() -> Vec<Row> {
             Frame::tcp("[2001:db8:b::4]:80", "[2001:db8:c::200]:40000"),
             NoWayBack,
         ),
+        // The kernel does not tell "no route" from "my own address".
+        passed(
+            "back to a client without a route",
+            Frame::tcp("10.0.0.4:80", "100.64.0.1:40000"),
+        ),
+        passed(
+            "back to a client without a route, IPv6",
+            Frame::tcp("[2001:db8:b::4]:80", "[2001:db8:dd::1]:40000"),
+        ),
         returned(
             "back, as long as the way carries",
-            &narrow(SMALL),
+            &narrow(BACK_MTU),
             "192.0.2.4:80",
             "10.0.0.4",
-        ),
-        unsent("back, longer than the way carries", narrow(SMALL + 1), TooBig),
+        )
+        .redirected(),
+        unsent("back, longer than the way carries", narrow(BACK_MTU + 1), TooBig),
         returned(
             "back, as long as the way carries, IPv6",
-            &narrow6(1280),
+            &narrow6(BACK_MTU),
             "[2001:db8::4]:80",
             "2001:db8:b::4",
+        )
+        .redirected(),
+        unsent(
+            "back, longer than the way carries, IPv6",
+            narrow6(BACK_MTU + 1),
+            TooBig,
         ),
-        unsent("back, longer than the way carries, IPv6", narrow6(1281), TooBig),
     ]
 }
 

@@ -2,29 +2,37 @@
 
 use std::net::IpAddr;
 
+use anyhow::Result;
 use lb_common::pipeline::Route;
+use lb_tests::lab::Namespace;
 
-use super::world::{Interfaces, OWN_MAC, ROUTER_MAC, SMALL};
+use super::world::{Interfaces, OWN_MAC, ROUTER_MAC};
 
+const FRONT: &str = "front";
+const BACK: &str = "back";
+/// Clients behind the router.
+const CLIENTS: [&str; 2] = ["198.51.100.50", "2001:db8:c::50"];
 /// The balancer's own addresses on its front interface.
-pub(crate) const OWN: [&str; 2] = ["198.51.100.1", "2001:db8:c::1"];
+const OWN: [&str; 2] = ["198.51.100.1", "2001:db8:c::1"];
 /// On the front network, but nobody answers there.
-pub(crate) const SILENT: [&str; 2] = ["198.51.100.200", "2001:db8:c::200"];
+const SILENT: [&str; 2] = ["198.51.100.200", "2001:db8:c::200"];
+/// Without a route; the kernel answers as for its own addresses.
+const NOWHERE: [&str; 2] = ["100.64.0.1", "2001:db8:dd::1"];
 /// Behind the back interface.
-pub(crate) const BEHIND_BACK: [&str; 2] = ["203.0.113.9", "2001:db8:ee::9"];
-/// Behind a narrow part of the network.
-pub(crate) const NARROW: [&str; 2] = ["203.0.113.66", "2001:db8:ee::66"];
+const BEHIND_BACK: [&str; 2] = ["203.0.113.9", "2001:db8:ee::9"];
+/// The back interface's MTU; IPv6 knows none below 1,280.
+pub(crate) const BACK_MTU: usize = 1280;
 
 /// The route of a packet of `len` bytes to `destination`.
 pub(crate) fn route(destination: IpAddr, len: usize, interfaces: Interfaces) -> Route {
     let is = |addresses: [&str; 2]| addresses.iter().any(|a| a.parse() == Ok(destination));
-    if is(OWN) {
+    if is(OWN) || is(NOWHERE) {
         return Route::Local;
     }
     if is(SILENT) {
         return Route::None;
     }
-    if is(NARROW) && len > narrow_mtu(destination) {
+    if is(BEHIND_BACK) && len > BACK_MTU {
         return Route::TooBig;
     }
     let [r0, r1, r2, r3, r4, r5] = ROUTER_MAC;
@@ -40,7 +48,35 @@ pub(crate) fn route(destination: IpAddr, len: usize, interfaces: Interfaces) -> 
     }
 }
 
-/// MTU of the way to [`NARROW`]. IPv6 knows none below 1,280.
-pub(crate) fn narrow_mtu(destination: IpAddr) -> usize {
-    if destination.is_ipv4() { SMALL } else { 1280 }
+/// Gives the namespace the interfaces, addresses and routes that make its kernel answer as [`route`] does.
+pub(crate) fn set_up(namespace: &Namespace) -> Result<Interfaces> {
+    namespace.netlink(async |netlink| {
+        for (interface, peer, mtu) in [(FRONT, "front-peer", 1500), (BACK, "back-peer", BACK_MTU as u32)] {
+            netlink.add_veth(interface, peer).await?;
+            netlink.configure(interface, OWN_MAC, mtu).await?;
+            for end in [interface, peer] {
+                netlink.set_up(end).await?;
+            }
+            netlink.wait_until_up(interface).await?;
+        }
+        for (interface, address, prefix) in [
+            (FRONT, OWN[0], 24),
+            (FRONT, OWN[1], 64),
+            (BACK, "203.0.113.1", 24),
+            (BACK, "2001:db8:ee::1", 64),
+        ] {
+            netlink.add_address(interface, address.parse()?, prefix).await?;
+        }
+        for (interface, addresses) in [(FRONT, CLIENTS), (BACK, BEHIND_BACK)] {
+            for address in addresses {
+                netlink
+                    .add_neighbour(interface, address.parse()?, ROUTER_MAC)
+                    .await?;
+            }
+        }
+        Ok(Interfaces {
+            front: netlink.index(FRONT).await?,
+            back: netlink.index(BACK).await?,
+        })
+    })
 }

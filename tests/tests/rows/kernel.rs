@@ -1,0 +1,177 @@
+//! The rows in the kernel: the real program on its real maps, run by `BPF_PROG_TEST_RUN` in a namespace of its own.
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::{TestRun, TestRunOptions};
+use lb_common::abi::{Action, Count, Reason};
+use lb_tests::lab::Namespace;
+use lb_userspace::{
+    dataplane::{Dataplane, Explained},
+    plan::Layout,
+};
+
+use super::{
+    routes,
+    row::Row,
+    verdict::Verdict,
+    world::{Interfaces, World},
+};
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+const XDP_REDIRECT: u32 = 4;
+
+/// A namespace with routes, in which programs are run.
+pub(crate) struct Kernel {
+    namespace: Namespace,
+    pub(crate) interfaces: Interfaces,
+}
+
+impl Kernel {
+    pub(crate) fn new() -> Result<Self> {
+        let namespace = Namespace::new("rows")?;
+        namespace.set_sysctls(&[
+            ("net/ipv4/ip_forward", "1"),
+            ("net/ipv6/conf/all/forwarding", "1"),
+        ])?;
+        let interfaces = routes::set_up(&namespace)?;
+        Ok(Self {
+            namespace,
+            interfaces,
+        })
+    }
+
+    /// Loads the program, lays `world` out in its maps, and runs `body` with it inside the namespace.
+    pub(crate) fn with_loaded<T: Send>(
+        &self,
+        world: World,
+        body: impl FnOnce(&Loaded) -> Result<T> + Send,
+    ) -> Result<T> {
+        let interfaces = self.interfaces;
+        self.namespace.run(|| {
+            let mut dataplane = Dataplane::load(&World::CAPACITY, false)?;
+            dataplane.allow_egress(interfaces.back)?;
+            let layout = world.build(interfaces, &mut dataplane.tables()?);
+            body(&Loaded {
+                dataplane,
+                layout,
+                interfaces,
+            })
+        })?
+    }
+}
+
+/// The program with a world in its maps.
+pub(crate) struct Loaded {
+    dataplane: Dataplane,
+    pub(crate) layout: Layout,
+    interfaces: Interfaces,
+}
+
+impl Loaded {
+    /// What the program does with a frame; it is not counted.
+    pub(crate) fn explain(&self, frame: &[u8]) -> Result<Verdict> {
+        let Explained {
+            reason,
+            action,
+            slot,
+            target,
+            frame,
+            ..
+        } = self.dataplane.explain(frame, self.interfaces.front)?;
+        let redirected = action == XDP_REDIRECT;
+        ensure!(
+            action == expected_action(reason, redirected),
+            "XDP action {action} for {reason:?}"
+        );
+        Ok(Verdict {
+            reason,
+            redirected,
+            slot,
+            target,
+            frame,
+        })
+    }
+
+    /// Runs the program on a frame as on one from the wire, and returns its action.
+    pub(crate) fn run(&self, frame: &[u8]) -> Result<u32> {
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context = [0, frame.len() as u32, 0, self.interfaces.front, 0, 0];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: Some(bytemuck::bytes_of(&context)),
+            ..TestRunOptions::new()
+        };
+        Ok(self.dataplane.program()?.test_run(options)?.return_value)
+    }
+
+    /// All counters.
+    pub(crate) fn counters(&self) -> Result<Counters> {
+        let counters = self.dataplane.counters()?;
+        let targets = (0..World::CAPACITY.target_cells()).map(|index| counters.target(index));
+        let reasons = Reason::ALL.iter().map(|reason| counters.reason(*reason));
+        Ok(Counters {
+            targets: targets.collect::<Result<_>>()?,
+            reasons: reasons.collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// The action that goes with a reason.
+pub(crate) fn expected_action(reason: Reason, redirected: bool) -> u32 {
+    match reason.action() {
+        Action::Pass => XDP_PASS,
+        Action::Drop => XDP_DROP,
+        Action::Send if redirected => XDP_REDIRECT,
+        Action::Send => XDP_TX,
+    }
+}
+
+/// Every counter that the program has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Counters {
+    targets: Vec<Count>,
+    reasons: Vec<u64>,
+}
+
+impl Counters {
+    /// What one packet of `row` makes of these.
+    pub(crate) fn after(mut self, row: &Row, verdict: &Verdict) -> Result<Self> {
+        let target = verdict.target.map(|index| &mut self.targets[index as usize]);
+        match row.reason {
+            Reason::Forwarded => {
+                let count = target.context("no target")?;
+                count.packets += 1;
+                count.bytes += ip_len(&row.input);
+                count.flows += u64::from(is_syn(&row.input));
+            }
+            Reason::Returned => {
+                let count = target.context("no target")?;
+                count.returned_packets += 1;
+                count.returned_bytes += ip_len(&row.input);
+            }
+            reason => self.reasons[reason as usize] += 1,
+        }
+        Ok(self)
+    }
+}
+
+/// Length of the IP packet, by its header.
+fn ip_len(frame: &[u8]) -> u64 {
+    let field = |at: usize| u64::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    if frame[12] == 0x08 {
+        field(16)
+    } else {
+        field(18) + 40
+    }
+}
+
+/// Whether the packet is a TCP SYN without ACK.
+fn is_syn(frame: &[u8]) -> bool {
+    let (protocol, transport) = if frame[12] == 0x08 {
+        (frame[23], 14 + usize::from(frame[14] & 15) * 4)
+    } else {
+        (frame[20], 54)
+    };
+    protocol == 6 && frame[transport + 13] & 0x12 == 0x02
+}
