@@ -1,6 +1,6 @@
 //! Traffic that is not for a service: it passes untouched, whatever it is.
 
-use lb_common::abi::Reason::{ExtensionHeader, Fragment, NotIp};
+use lb_common::abi::Reason::{ExtensionHeader, Fragment, NotIp, Truncated};
 use lb_tests::packets::Frame;
 
 use super::{
@@ -212,6 +212,20 @@ fn fragments6() -> Vec<Row> {
             "IPv6 fragment of extension headers",
             to(VIP6, &fragment(60, 1, &[6, 0, 1, 4])),
             Fragment,
+        ),
+        unsent(
+            "IPv6 fragment of a fragment",
+            to(VIP6, &fragment(44, 1, &first)),
+            Fragment,
+        ),
+        unsent(
+            "IPv6 fragment header of 7 bytes",
+            to(VIP6, &first[..7]),
+            Truncated,
+        ),
+        passed(
+            "IPv6 fragment header of 7 bytes, a host",
+            to("2001:db8::200", &first[..7]),
         ),
         passed(
             "IPv6 fragment, a VIP without that protocol",
