@@ -77,8 +77,12 @@ pub(super) trait Family {
     fn wide(address: Self::Address) -> [u64; 2];
     /// From the form of [`Target::addresses`].
     fn narrow(address: [u64; 2]) -> Self::Address;
-    /// One hop further: TTL less by one, and perhaps a new address.
-    fn forwarded<P: Packet>(packet: &mut P, readdress: Option<Readdress<Self::Address>>) -> Option<()>;
+    /// One hop further: TTL less by one, and perhaps a new address. `at` is where the IP header stands in the frame.
+    fn forwarded<P: Packet>(
+        packet: &mut P,
+        at: usize,
+        readdress: Option<Readdress<Self::Address>>,
+    ) -> Option<()>;
     /// Turns a packet to this host into one from it: addresses swapped, a fresh TTL.
     fn turn_around<P: Packet>(packet: &mut P, ip: &Ip<Self::Address>) -> Option<()>;
     /// Fills in EtherType and outer IP header of a frame that was just grown by [`Family::HEADER`].
@@ -160,8 +164,8 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn forwarded<P: Packet>(packet: &mut P, readdress: Option<Readdress<u32>>) -> Option<()> {
-        let header: &mut [u8; 20] = packet.view_mut(ETHERNET)?;
+    fn forwarded<P: Packet>(packet: &mut P, at: usize, readdress: Option<Readdress<u32>>) -> Option<()> {
+        let header: &mut [u8; 20] = packet.view_mut(at)?;
         let mut delta = TTL_DELTA;
         if let Some(Readdress {
             end,
@@ -310,8 +314,8 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn forwarded<P: Packet>(packet: &mut P, readdress: Option<Readdress<[u64; 2]>>) -> Option<()> {
-        let header: &mut [u8; 40] = packet.view_mut(ETHERNET)?;
+    fn forwarded<P: Packet>(packet: &mut P, at: usize, readdress: Option<Readdress<[u64; 2]>>) -> Option<()> {
+        let header: &mut [u8; 40] = packet.view_mut(at)?;
         if let Some(Readdress { end, address, .. }) = readdress {
             store_address(header, if end == End::Source { 8 } else { 24 }, address);
         }

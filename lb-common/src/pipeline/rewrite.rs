@@ -31,7 +31,7 @@ pub(super) fn toward_backend<F: Family, P: Packet>(
         IPIP4 => encapsulate::<F, V4, P>(packet, target, ip, hash),
         IPIP6 => encapsulate::<F, V6, P>(packet, target, ip, hash),
         L2DSR => {
-            F::forwarded(packet, None).ok_or(SEEN_BEFORE)?;
+            F::forwarded(packet, ETHERNET, None).ok_or(SEEN_BEFORE)?;
             set_macs(packet, target.macs_head, target.macs_tail)
         }
         NAT => {
@@ -50,11 +50,11 @@ fn encapsulate<F: Family, O: Family, P: Packet>(
     ip: &Ip<F::Address>,
     hash: u64,
 ) -> Result<(), Reason> {
-    // RFC 2003 §3.1: a tunnel that is part of forwarding takes one hop off the inner header.
-    F::forwarded(packet, None).ok_or(SEEN_BEFORE)?;
     if !packet.grow(O::HEADER) {
         return Err(Reason::NoHeadroom);
     }
+    // RFC 2003 §3.1: a tunnel that is part of forwarding takes one hop off the inner header.
+    F::forwarded(packet, ETHERNET + O::HEADER, None).ok_or(SEEN_BEFORE)?;
     let inner = Inner {
         protocol: F::IN_IP,
         tos: ip.tos,
@@ -136,7 +136,7 @@ pub(super) fn nat<F: Family, P: Packet>(
         port,
         transport_sum,
     } = change;
-    F::forwarded(packet, Some(*readdress)).ok_or(SEEN_BEFORE)?;
+    F::forwarded(packet, ETHERNET, Some(*readdress)).ok_or(SEEN_BEFORE)?;
     let ports = match (*port, readdress.end) {
         (0, _) => transport.ports,
         (port, End::Source) => transport.ports & 0xffff_0000 | u32::from(port),

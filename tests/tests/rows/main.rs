@@ -22,6 +22,8 @@ mod world;
 use std::collections::HashSet;
 
 use anyhow::{Result, ensure};
+use lb_common::abi::Reason;
+use lb_tests::packets::Buffer;
 use lb_userspace::dataplane::MIN_FRAME;
 
 use host::{Host, INTERFACES};
@@ -78,6 +80,23 @@ fn rows_hold_on_the_host() {
         }
     }
     report(&wrong);
+}
+
+/// The kernel leaves room in front of every frame, so these packets run on the host only.
+#[test]
+fn without_headroom_tunnels_drop_and_leave_the_packet_alone() {
+    let mut host = Host::new(World::Full, INTERFACES);
+    let rows: Vec<Row> = forward::rows().into_iter().chain(nat::rows()).collect();
+    for row in rows.iter().filter(|row| row.world == World::Full) {
+        let needed = row.output.len() - row.input.len();
+        let verdict = host.run_buffer(Buffer::with_headroom(&row.input, needed));
+        assert_eq!(verdict.frame, row.output, "{}, just enough room", row.name);
+        if needed > 0 {
+            let verdict = host.run_buffer(Buffer::with_headroom(&row.input, needed - 1));
+            assert_eq!(verdict.reason, Reason::NoHeadroom, "{}", row.name);
+            assert_eq!(verdict.frame, row.input, "{}, too little room", row.name);
+        }
+    }
 }
 
 /// Also checks that host and kernel agree, that a packet moves exactly one counter, and that explaining moves none.
