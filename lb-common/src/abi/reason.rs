@@ -76,7 +76,8 @@ reasons! {
     13 NoHeadroom "no-headroom" Drop;
     /// The backend's next hop is not known (any more).
     14 Unresolved "unresolved" Drop;
-    /// A nat answer finds no way to the client: no route, no neighbour, or IP forwarding is off on this host.
+    /// A nat answer finds no way to the client: its next hop does not answer, its route says unreachable, or IP
+    /// forwarding is off on this host. (Without any route the answer is left to the host.)
     15 NoWayBack "no-way-back" Drop;
     /// The forwarder cannot carry this packet's address family.
     16 WrongFamily "wrong-family" Drop;
