@@ -8,6 +8,7 @@
 )]
 
 mod bystanders;
+mod flows;
 mod forward;
 mod host;
 mod icmp;
