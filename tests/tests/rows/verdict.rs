@@ -67,8 +67,8 @@ impl Verdict {
         let pool = [false, true]
             .into_iter()
             .filter_map(v6_part)
-            .find(|pool| pool.target(backend) == Some(target))
-            .context("no pool has that target")?;
+            .find(|pool| pool.owned().contains_key(&backend))
+            .context("no pool has that backend")?;
         let slot = (hash >> 48) as u32 % pool.slots() as u32;
         ensure!(self.slot == Some(slot), "slot {:?}, not {slot}", self.slot);
         Ok(())
