@@ -1,7 +1,14 @@
-//! Builds the lab's helper programs for BPF and embeds it: its path is `env!("LB_LAB_OBJECT")`.
+//! Builds the helper programs of lab and bench for BPF and embeds them: their paths are `env!("LB_LAB_OBJECT")` and
+//! `env!("LB_BENCH_OBJECT")`.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    lb_ebpf_build::embed("lab-xdp", "LB_LAB_OBJECT")
+    for (program, variable) in [("lab-xdp", "LB_LAB_OBJECT"), ("bench-xdp", "LB_BENCH_OBJECT")] {
+        let code = lb_ebpf_build::embed(program, variable);
+        if code != ExitCode::SUCCESS {
+            return code;
+        }
+    }
+    ExitCode::SUCCESS
 }

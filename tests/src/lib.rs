@@ -3,6 +3,7 @@
 //! What must hold here: nothing outlives the process. Namespaces are held by file descriptors only, children are
 //! killed by the kernel when their parent dies, and the host's own network namespace is never changed.
 
+pub mod bench;
 pub mod demo;
 pub mod lab;
 pub mod packets;

@@ -4,6 +4,7 @@
 //! first, or named together with the command that sets it up.
 
 mod apt;
+mod bench;
 mod build;
 mod cargo;
 mod demo;
@@ -50,6 +51,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Measure what a packet costs, against the least that forwarding can cost
+    Bench {
+        /// What follows `lb-bench`, such as --quick, --json, --case tcp4; see `cargo xtask bench -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Run every check and test: formatting, clippy, host tests, tests in the kernel and in network namespaces
     Test {
         /// Run only the tests whose name contains this, and neither formatting nor clippy
@@ -83,6 +90,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Build { release: true } => build::build(&workspace, Profile::Release)?,
         Command::Run { arguments } => run::run(&workspace, &arguments)?,
         Command::Demo { arguments } => demo::demo(&workspace, &arguments)?,
+        Command::Bench { arguments } => bench::bench(&workspace, &arguments)?,
         Command::Test { filter } => return test::test(&workspace, filter.as_deref()),
         Command::TryMachine => {}
     }

@@ -16,4 +16,5 @@ pub use agent::{Agent, LbOptions, find_binary};
 pub use host::Host;
 pub use namespace::Namespace;
 pub use netlink::{Netlink, NextHop, Route};
+pub use sysctl::FORWARDING;
 pub use topology::{Forwarder, Lab, LabOptions, Mtu};

@@ -30,7 +30,7 @@ pub(super) const ARP_SILENCE: &[(&str, &str)] = &[
 ];
 
 /// For the balancer of `nat` backends, which is their router.
-pub(super) const FORWARDING: &[(&str, &str)] = &[
+pub const FORWARDING: &[(&str, &str)] = &[
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
 ];

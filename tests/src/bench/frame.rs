@@ -1,0 +1,97 @@
+//! The frames that the programs under test are fed with.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Result, bail};
+use etherparse::{PacketBuilder, PacketBuilderStep};
+
+/// MAC address of the balancer's interface.
+pub(super) const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// MAC address of the router that frames come from.
+pub(super) const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+/// Length of the Ethernet header.
+const ETHERNET: usize = 14;
+/// The shortest frame on a wire, without its checksum (IEEE 802.3).
+const SHORTEST: usize = 60;
+const TTL: u8 = 64;
+
+/// What a frame carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Payload {
+    /// A segment of an established connection.
+    Tcp,
+    /// A segment that opens a connection.
+    Syn,
+    Udp,
+    /// An ICMP echo request.
+    Echo,
+}
+
+/// A frame, and where its parts lie.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    pub(super) bytes: Vec<u8>,
+    pub(super) v6: bool,
+    /// Offset of the transport's checksum.
+    pub(super) checksum_at: usize,
+}
+
+impl Frame {
+    /// A frame from `source` to `destination`, which are of the same family.
+    pub(super) fn new(payload: Payload, source: SocketAddr, destination: SocketAddr) -> Result<Self> {
+        let ethernet = PacketBuilder::ethernet2(ROUTER_MAC, OWN_MAC);
+        let (header, ip) = match (source.ip(), destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                (20, ethernet.ipv4(source.octets(), destination.octets(), TTL))
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                (40, ethernet.ipv6(source.octets(), destination.octets(), TTL))
+            }
+            _ => bail!("{source} and {destination} are of different families"),
+        };
+        let transport = ETHERNET + header;
+        let (bytes, checksum_at) = with_payload(ip, payload, transport, source.port(), destination.port())?;
+        Ok(Self {
+            bytes,
+            v6: source.is_ipv6(),
+            checksum_at: transport + checksum_at,
+        })
+    }
+}
+
+/// The whole frame, and the checksum's offset within the transport header.
+fn with_payload(
+    ip: PacketBuilderStep<etherparse::IpHeaders>,
+    payload: Payload,
+    transport: usize,
+    source: u16,
+    destination: u16,
+) -> Result<(Vec<u8>, usize)> {
+    const WINDOW: u16 = 8192;
+    let mut bytes = Vec::new();
+    let data = |header: usize| vec![0; SHORTEST.saturating_sub(transport + header)];
+    let checksum_at = match payload {
+        Payload::Tcp => {
+            ip.tcp(source, destination, 1, WINDOW)
+                .ack(1)
+                .write(&mut bytes, &data(20))?;
+            16
+        }
+        Payload::Syn => {
+            ip.tcp(source, destination, 1, WINDOW)
+                .syn()
+                .write(&mut bytes, &data(20))?;
+            16
+        }
+        Payload::Udp => {
+            ip.udp(source, destination).write(&mut bytes, &data(8))?;
+            6
+        }
+        Payload::Echo => {
+            ip.icmpv4_echo_request(1, 1).write(&mut bytes, &data(8))?;
+            2
+        }
+    };
+    Ok((bytes, checksum_at))
+}

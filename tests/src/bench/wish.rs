@@ -1,0 +1,203 @@
+//! The services that the balancer is measured with, and the balancer loaded with them.
+//!
+//! What must hold: the tables are filled as the agent fills them, by its own planner. Only what the agent would learn
+//! from the network, heartbeats and next hops, is given.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU16,
+    time::Instant,
+};
+
+use anyhow::{Context, Result, ensure};
+use lb_common::abi::Reason;
+use lb_userspace::{
+    config,
+    dataplane::Dataplane,
+    model::{
+        Affinity, Backend, BackendId, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Services,
+    },
+    plan::{self, Availability, Capacity, Facts, Layout, NextHop, TunnelSources},
+};
+
+use super::frame::OWN_MAC;
+
+/// MAC address of every backend.
+const BACKEND_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
+/// Where the backends' addresses begin.
+const BACKENDS4: u32 = 0x0a00_0001;
+const BACKENDS6: u128 = 0xfd00_0000_0000_0000_0000_0000_0000_0001;
+/// The way to the backends takes a whole Ethernet frame of the longest header.
+const MTU: u32 = 9000;
+/// Seed of the flow hash: the same in every run.
+const SEED: u64 = 0x6c62_2d62_656e_6368;
+
+/// Equal services with backends of their own.
+#[derive(Debug, Clone)]
+pub(super) struct Wish {
+    /// The first service's VIP; the others' follow it.
+    pub(super) vip: IpAddr,
+    pub(super) port: ServicePort,
+    pub(super) protocol: Protocol,
+    pub(super) forwarder: Forwarder,
+    pub(super) services: u32,
+    /// Of each service.
+    pub(super) backends: u32,
+    pub(super) backend_port: Option<u16>,
+}
+
+impl Wish {
+    /// One TCP service with a hundred backends, reached by `ipip`.
+    pub(super) fn one(front: SocketAddr) -> Self {
+        Self {
+            vip: front.ip(),
+            port: NonZeroU16::new(front.port()).map_or(ServicePort::Any, ServicePort::Exact),
+            protocol: Protocol::Tcp,
+            forwarder: Forwarder::Ipip,
+            services: 1,
+            backends: 100,
+            backend_port: None,
+        }
+    }
+
+    /// The services, as an operator would declare them.
+    pub(super) fn services(&self) -> Result<Services> {
+        let services = (0..self.services).map(|number| self.service(number));
+        Ok(Services::new(services.collect::<Result<_>>()?)?)
+    }
+
+    fn service(&self, number: u32) -> Result<Service> {
+        let backends = (0..self.backends).map(|i| self.backend(number * self.backends + i));
+        Ok(Service {
+            name: format!("service-{number}").parse()?,
+            vips: vec![offset(self.vip, number)],
+            protocol: self.protocol,
+            port: self.port,
+            forwarder: self.forwarder,
+            scheduler: Scheduler::default(),
+            affinity: Affinity::default(),
+            on_empty: OnEmpty::default(),
+            slots: None,
+            check: None,
+            backends: backends.collect(),
+        })
+    }
+
+    fn backend(&self, number: u32) -> Backend {
+        let first = if self.vip.is_ipv4() {
+            Ipv4Addr::from(BACKENDS4).into()
+        } else {
+            Ipv6Addr::from(BACKENDS6).into()
+        };
+        Backend::new(BackendId {
+            address: offset(first, number),
+            port: self.backend_port.and_then(NonZeroU16::new),
+        })
+    }
+}
+
+fn offset(first: IpAddr, by: u32) -> IpAddr {
+    match first {
+        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4).wrapping_add(by)).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6).wrapping_add(by.into())).into(),
+    }
+}
+
+/// All backends are up, one hop away.
+#[derive(Debug)]
+pub(super) struct Neighbours {
+    sources: TunnelSources,
+    interface: u32,
+}
+
+impl Neighbours {
+    /// On that interface, the only one.
+    pub(super) fn on(interface: u32) -> Self {
+        let config::Dataplane {
+            tunnel_source_v4,
+            tunnel_source_v6,
+            ..
+        } = config::Dataplane::default();
+        Self {
+            sources: TunnelSources {
+                v4: tunnel_source_v4,
+                v6: tunnel_source_v6,
+            },
+            interface,
+        }
+    }
+}
+
+impl Facts for Neighbours {
+    fn availability(&self, _: &Service, _: &Backend) -> Availability {
+        Availability::Up
+    }
+
+    fn next_hop(&self, _: IpAddr) -> Option<NextHop> {
+        Some(NextHop {
+            interface: self.interface,
+            destination_mac: BACKEND_MAC,
+            source_mac: OWN_MAC,
+            mtu: MTU,
+        })
+    }
+
+    fn tunnel_sources(&self) -> &TunnelSources {
+        &self.sources
+    }
+
+    fn only_interface(&self) -> Option<u32> {
+        Some(self.interface)
+    }
+}
+
+/// The balancer's program in the kernel, with its tables filled.
+#[derive(Debug)]
+pub(super) struct Balancer {
+    pub(super) dataplane: Dataplane,
+    cells: u32,
+}
+
+impl Balancer {
+    /// Loads the program and applies the plan for `wish`.
+    pub(super) fn load(wish: &Wish, interface: u32) -> Result<Self> {
+        let pools = plan::pools(&wish.services()?, &Neighbours::on(interface));
+        let capacity = Capacity {
+            services: wish.services,
+            targets: wish.services * wish.backends,
+            slots: pools.iter().map(|pool| pool.slots).sum(),
+        };
+        let dataplane = Dataplane::load(&capacity, false)?;
+        let plan = Layout::new(capacity, SEED).plan(pools, 1, Instant::now())?;
+        plan::apply(&plan.writes, &mut dataplane.tables()?);
+        Ok(Self {
+            dataplane,
+            cells: capacity.target_cells(),
+        })
+    }
+
+    /// How many frames left for that reason, by the balancer's own counters.
+    pub(super) fn counted(&self, reason: Reason) -> Result<u64> {
+        let counters = self.dataplane.counters()?;
+        let per_target = |packets: fn(lb_common::abi::Count) -> u64| {
+            (0..self.cells)
+                .map(|cell| counters.target(cell).map(packets))
+                .sum()
+        };
+        match reason {
+            Reason::Forwarded => per_target(|count| count.packets),
+            Reason::Returned => per_target(|count| count.returned_packets),
+            other => counters.reason(other),
+        }
+    }
+
+    /// Instructions that the verifier walked through.
+    pub(super) fn verified_instructions(&self) -> Result<u32> {
+        let info = self.dataplane.program()?.info()?;
+        let verified = info.verified_instruction_count();
+        let verified =
+            verified.context("the kernel does not tell verified instructions; that needs Linux 5.16")?;
+        ensure!(verified > 0, "the kernel claims to have verified no instruction");
+        Ok(verified)
+    }
+}
