@@ -120,13 +120,12 @@ impl Document {
 
 /// A heading's anchor, made as GitHub makes it.
 fn anchor(heading: &str) -> String {
-    let kept = heading
+    heading
         .to_lowercase()
         .replace(' ', "-")
         .chars()
         .filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
-        .collect();
-    kept
+        .collect()
 }
 
 /// The targets of `[text](target)` in `prose`.
