@@ -31,7 +31,7 @@ pub const ABI_VERSION: u32 = 1;
 /// Names of the BPF maps.
 pub mod map {
     /// One [`super::Control`].
-    pub const CONTROL: &str = "CONTROL";
+    pub const CONTROL: &str = ".data.control";
     /// Two halves of [`super::ServiceLine4`].
     pub const SERVICES4: &str = "SERVICES4";
     /// Two halves of [`super::ServiceLine6`].
@@ -44,8 +44,20 @@ pub mod map {
     pub const COUNTS: &str = "COUNTS";
     /// Per CPU one `u64` a [`super::Reason`].
     pub const REASONS: &str = "REASONS";
+    /// Per CPU, the program's own: what the host's routing said last, by destination.
+    pub const ROUTES: &str = "ROUTES";
     /// Interface index → interface index: where `XDP_REDIRECT` may send to.
     pub const EGRESS: &str = "EGRESS";
+}
+
+/// Names of the program's globals, set when it is loaded.
+pub mod global {
+    /// `u64`: seed of the flow hash; equal on balancers that must agree.
+    pub const SEED: &str = "SEED";
+    /// `u32`: [`super::TableIndex::bits`] of both service tables.
+    pub const SERVICE_BITS: &str = "SERVICE_BITS";
+    /// `u64`: not 0 to log every packet.
+    pub const DEBUG: &str = "DEBUG";
 }
 
 /// Name of the XDP program.

@@ -1,7 +1,7 @@
 //! What differs between IPv4 and IPv6. Everything else in the pipeline is written once, over this trait.
 
 use crate::{
-    abi::{Control, Key4, Key6, Reason, Selector, Service, ServiceKey, TableIndex, Target},
+    abi::{Key4, Key6, Reason, Selector, Service, ServiceKey, Target},
     hash,
     net::{
         ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMP, ICMPV6, IPV4_IN_IP, IPV6_FRAGMENT, IPV6_IN_IP,
@@ -67,7 +67,6 @@ pub(super) trait Family {
     /// The IP header; `None` when the frame ends before the addresses.
     fn parse<P: Packet>(packet: &P) -> Option<Ip<Self::Address>>;
     fn key(address: Self::Address, selector: Selector) -> Self::Key;
-    fn table(control: &Control) -> TableIndex;
     /// What a line says about a key, and the line after it.
     fn find_in_line<T: Tables>(tables: &T, line: u32, key: &Self::Key) -> Option<(Option<Service>, u32)>;
     /// Follows a chain: see [`Tables::follow4`].
@@ -131,11 +130,6 @@ impl Family for V4 {
     #[inline(always)]
     fn key(address: u32, selector: Selector) -> Key4 {
         Key4::new(address, selector)
-    }
-
-    #[inline(always)]
-    fn table(control: &Control) -> TableIndex {
-        control.services4
     }
 
     #[inline(always)]
@@ -281,11 +275,6 @@ impl Family for V6 {
     #[inline(always)]
     fn key(address: [u64; 2], selector: Selector) -> Key6 {
         Key6::new(address, selector)
-    }
-
-    #[inline(always)]
-    fn table(control: &Control) -> TableIndex {
-        control.services6
     }
 
     #[inline(always)]

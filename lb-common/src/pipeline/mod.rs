@@ -11,8 +11,8 @@ mod services;
 
 use crate::{
     abi::{
-        Control, Direction, Key4, Key6, Reason, SLOTS_PER_LINE, Selector, Service, ServiceFlags,
-        ServiceLine4, ServiceLine6, SlotLine, Target, Trace,
+        Direction, Features, Key4, Key6, Reason, SLOTS_PER_LINE, Selector, Service, ServiceFlags,
+        ServiceLine4, ServiceLine6, SlotLine, TableIndex, Target, Trace,
     },
     net::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, TCP, UDP, is_extension_header, load16},
 };
@@ -35,8 +35,12 @@ pub trait Packet {
 
 /// What the pipeline asks of its tables and of the host.
 pub trait Tables {
-    /// Map `CONTROL`.
-    fn control(&self) -> Option<&Control>;
+    /// Seed of the flow hash.
+    fn seed(&self) -> u64;
+    /// Look-ups that can find anything.
+    fn features(&self) -> Features;
+    /// Where the service table of IPv4 or IPv6 is found.
+    fn service_index(&self, v6: bool) -> TableIndex;
     /// A line of map `SERVICES4`.
     fn service_line4(&self, line: u32) -> Option<&ServiceLine4>;
     /// A line of map `SERVICES6`.
@@ -173,7 +177,7 @@ fn balance<F: Family, P: Packet, T: Tables>(
     outcome.bytes = u32::from(ip.len);
     outcome.tcp_flags = u32::from(transport.flags);
 
-    let lookup = Lookup::<F, T>::new(tables)?;
+    let lookup = Lookup::<F, T>::new(tables);
     let to_service = Direction::ToService;
     let Some(service) = lookup.exact_or_any(
         ip.destination,
@@ -187,7 +191,7 @@ fn balance<F: Family, P: Packet, T: Tables>(
     if ip.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
-    let hash = flow_hash::<F>(&service, &ip, &transport, lookup.seed());
+    let hash = flow_hash::<F>(&service, &ip, &transport, tables.seed());
     let target = pick(tables, &service, hash, outcome)?;
     if ip.len > target.max_len {
         // Also the answer of an unresolved target, whose line is all zero.
@@ -212,7 +216,7 @@ fn without_ports<F: Family, P: Packet, T: Tables>(
     ip: &Ip<F::Address>,
     oddity: Reason,
 ) -> Result<Reason, Reason> {
-    let lookup = Lookup::<F, T>::new(tables)?;
+    let lookup = Lookup::<F, T>::new(tables);
     let vip = lookup
         .find(ip.destination, Selector::VIP)
         .ok_or(Reason::NoService)?;
@@ -275,7 +279,7 @@ fn give_back<F: Family, P: Packet, T: Tables>(
     transport: &Transport,
     outcome: &mut Outcome,
 ) -> Result<Reason, Reason> {
-    if !lookup.has_returns() {
+    if !tables.features().has(Features::RETURNS) {
         return Err(Reason::NoService);
     }
     let service = lookup

@@ -2,46 +2,30 @@
 
 use core::marker::PhantomData;
 
-use crate::abi::{Control, Direction, Features, Reason, Selector, Service};
+use crate::abi::{Direction, Features, Selector, Service};
 
 use super::{Tables, family::Family};
 
 /// The service table of one family.
 pub(super) struct Lookup<'t, F, T> {
     tables: &'t T,
-    control: &'t Control,
     family: PhantomData<F>,
 }
 
 impl<'t, F: Family, T: Tables> Lookup<'t, F, T> {
-    /// Fails only where the kernel's verifier wants a check that it can see.
     #[inline(always)]
-    pub(super) fn new(tables: &'t T) -> Result<Self, Reason> {
-        let control = tables.control().ok_or(Reason::NoService)?;
-        Ok(Self {
+    pub(super) fn new(tables: &'t T) -> Self {
+        Self {
             tables,
-            control,
             family: PhantomData,
-        })
-    }
-
-    /// Seed of the flow hash.
-    #[inline(always)]
-    pub(super) fn seed(&self) -> u64 {
-        self.control.seed
-    }
-
-    /// Whether answers of nat backends can be found at all.
-    #[inline(always)]
-    pub(super) fn has_returns(&self) -> bool {
-        self.control.features.has(Features::RETURNS)
+        }
     }
 
     /// The service of exactly that selector.
     #[inline(always)]
     pub(super) fn find(&self, address: F::Address, selector: Selector) -> Option<Service> {
         let key = F::key(address, selector);
-        let line = F::table(self.control).line(&key, self.control.service_bits);
+        let line = self.tables.service_index(F::V6).line(&key);
         let (found, next) = F::find_in_line(self.tables, line, &key)?;
         if found.is_some() || next == 0 {
             return found;
@@ -60,7 +44,7 @@ impl<'t, F: Family, T: Tables> Lookup<'t, F, T> {
         direction: Direction,
     ) -> Option<Service> {
         let exact = self.find(address, Selector::new(port, protocol, direction));
-        if exact.is_some() || !self.control.features.has(Features::ANY_PORT) {
+        if exact.is_some() || !self.tables.features().has(Features::ANY_PORT) {
             return exact;
         }
         self.find(address, Selector::new(0, protocol, direction))

@@ -4,13 +4,14 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 mod frame;
+mod globals;
 mod maps;
 mod route;
 mod trace;
 
 use core::hint::black_box;
 
-use aya_ebpf::{Global, bindings::xdp_action, macros::xdp, programs::XdpContext};
+use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use lb_common::{
     abi::Action,
     pipeline::{Outcome, process},
@@ -18,10 +19,6 @@ use lb_common::{
 
 use frame::Frame;
 use maps::Maps;
-
-/// Set at load by `lb run --debug-dataplane`. While it is 0 the verifier removes the code behind it.
-#[unsafe(no_mangle)]
-static DEBUG: Global<u64> = Global::new(0);
 
 /// Balances one packet.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that #[xdp] wants")]
@@ -34,7 +31,7 @@ fn lb(context: XdpContext) -> u32 {
     if !trace::fill_in(&context, reason, outcome) {
         maps::count(reason, outcome);
     }
-    if DEBUG.load() != 0 {
+    if globals::DEBUG.load() != 0 {
         aya_log_ebpf::debug!(
             &context,
             "reason {} service {} slot {} target {} bytes {}",

@@ -7,14 +7,14 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    abi::{Control, Count, Key4, Key6, Reason, ServiceLine4, ServiceLine6, SlotLine, Target, Trace},
+    abi::{
+        Count, Features, Key4, Key6, Reason, ServiceLine4, ServiceLine6, SlotLine, TableIndex, Target, Trace,
+    },
     pipeline::{Outcome, Route, RouteQuery, Tables},
 };
 
-use super::route;
+use super::{globals, route};
 
-#[map]
-static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static SERVICES4: Array<ServiceLine4> = Array::with_max_entries(4, BPF_F_MMAPABLE);
 #[map]
@@ -44,8 +44,18 @@ impl<'a> Maps<'a> {
 
 impl Tables for Maps<'_> {
     #[inline(always)]
-    fn control(&self) -> Option<&Control> {
-        CONTROL.get(0)
+    fn seed(&self) -> u64 {
+        globals::SEED.load()
+    }
+
+    #[inline(always)]
+    fn features(&self) -> Features {
+        globals::features()
+    }
+
+    #[inline(always)]
+    fn service_index(&self, v6: bool) -> TableIndex {
+        globals::service_index(v6)
     }
 
     #[inline(always)]

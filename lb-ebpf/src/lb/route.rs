@@ -1,4 +1,8 @@
-//! The host's routing decision, by `bpf_fib_lookup`.
+//! The host's routing decision, by `bpf_fib_lookup`, and a memory for its answers.
+//!
+//! The helper costs more than all the rest of a packet's way together, so each CPU remembers its last answers, one
+//! for each of a number of places that destinations hash to. Every change of the host's routes or neighbours makes
+//! the whole memory worthless at once: see `Control::routes`.
 
 use aya_ebpf::{
     bindings::{
@@ -6,20 +10,110 @@ use aya_ebpf::{
         bpf_fib_lookup as Fib,
     },
     helpers::bpf_fib_lookup,
+    macros::map,
+    maps::PerCpuArray,
     programs::XdpContext,
 };
-use lb_common::pipeline::{Route, RouteQuery};
+use lb_common::{
+    hash,
+    pipeline::{Route, RouteQuery},
+};
+
+use super::globals;
 
 /// Address families as the kernel numbers them.
 const AF_INET: u64 = 2;
 const AF_INET6: u64 = 10;
 
-/// Asks the kernel's FIB and neighbour tables, as it would for a packet that came in here.
+/// Places of the memory; a power of two.
+const PLACES: u32 = 4096;
+
+/// One remembered answer. All zero is none: no VIP is the address zero.
+#[repr(C, align(64))]
+struct Remembered {
+    /// The answered query's destination and source, wide.
+    destination: [u64; 2],
+    source: [u64; 2],
+    /// `Route::Hop`.
+    macs_head: u64,
+    macs_tail: u32,
+    egress: u32,
+    /// Largest IP packet of the route.
+    mtu: u32,
+    /// The interface that the query was for.
+    ingress: u32,
+    /// `Control::routes` at the time.
+    routes: u32,
+    spare: u32,
+}
+
+#[map]
+static ROUTES: PerCpuArray<Remembered> = PerCpuArray::with_max_entries(PLACES, 0);
+
+/// What the host would do with such a packet that came in here.
+#[inline(always)]
+pub(super) fn look_up(context: &XdpContext, query: &RouteQuery) -> Route {
+    let RouteQuery {
+        source,
+        destination,
+        len,
+        ..
+    } = *query;
+    let (routes, ingress) = (globals::routes(), context.ingress_ifindex() as u32);
+    let place = hash::mix(destination[0] ^ destination[1].rotate_left(17), 0) >> 48;
+    let Some(remembered) = ROUTES.get_ptr_mut(place as u32 & (PLACES - 1)) else {
+        return Route::None;
+    };
+    // SAFETY: a per-CPU entry, and XDP programs are not preempted by one another on a CPU.
+    let remembered = unsafe { &mut *remembered };
+    let same = (remembered.destination[0] ^ destination[0])
+        | (remembered.destination[1] ^ destination[1])
+        | (remembered.source[0] ^ source[0])
+        | (remembered.source[1] ^ source[1]);
+    if same == 0 && remembered.routes == routes && remembered.ingress == ingress {
+        if u32::from(len) > remembered.mtu {
+            return Route::TooBig;
+        }
+        let Remembered {
+            macs_head,
+            macs_tail,
+            egress,
+            ..
+        } = *remembered;
+        return Route::Hop {
+            macs_head,
+            macs_tail,
+            egress,
+        };
+    }
+    let (route, mtu) = ask(context, query, ingress);
+    if let Route::Hop {
+        macs_head,
+        macs_tail,
+        egress,
+    } = route
+    {
+        *remembered = Remembered {
+            destination,
+            source,
+            macs_head,
+            macs_tail,
+            egress,
+            mtu,
+            ingress,
+            routes,
+            spare: 0,
+        };
+    }
+    route
+}
+
+/// Asks the kernel's FIB and neighbour tables. The second value is the route's MTU, if there is a hop.
 ///
 /// `struct bpf_fib_lookup` is put together in whole words: field by field LLVM would merge accesses across words, and
 /// the verifier refuses misaligned ones on the stack.
 #[inline(always)]
-pub(crate) fn look_up(context: &XdpContext, query: &RouteQuery) -> Route {
+fn ask(context: &XdpContext, query: &RouteQuery, ingress: u32) -> (Route, u32) {
     let RouteQuery {
         v6,
         source,
@@ -35,12 +129,11 @@ pub(crate) fn look_up(context: &XdpContext, query: &RouteQuery) -> Route {
     } else {
         u32::from(tos)
     };
-    let interface = context.ingress_ifindex() as u64;
     let mut fib: [u64; 8] = [
         // family, l4_protocol, sport, dport, tot_len
         family | u64::from(protocol) << 8 | u64::from(len) << 48,
         // ifindex, tos or flowinfo
-        interface & 0xffff_ffff | u64::from(tos) << 32,
+        u64::from(ingress) | u64::from(tos) << 32,
         source[0],
         source[1],
         destination[0],
@@ -52,7 +145,9 @@ pub(crate) fn look_up(context: &XdpContext, query: &RouteQuery) -> Route {
     const _: () = assert!(size_of::<Fib>() == 64);
     // SAFETY: the context is the kernel's, and the array is as large as the structure it stands for.
     let answer = unsafe { bpf_fib_lookup(context.ctx.cast(), fib.as_mut_ptr().cast(), 64, 0) };
-    match answer as u32 {
+    // Where there was a length, the answer has the route's MTU.
+    let mtu = (fib[0] >> 48) as u32;
+    let route = match answer as u32 {
         BPF_FIB_LKUP_RET_SUCCESS => Route::Hop {
             macs_head: fib[7] >> 16 | (fib[6] >> 32) << 48,
             macs_tail: (fib[6] >> 48) as u32 | (fib[7] as u32) << 16,
@@ -61,5 +156,6 @@ pub(crate) fn look_up(context: &XdpContext, query: &RouteQuery) -> Route {
         BPF_FIB_LKUP_RET_NOT_FWDED => Route::Local,
         BPF_FIB_LKUP_RET_FRAG_NEEDED => Route::TooBig,
         _ => Route::None,
-    }
+    };
+    (route, mtu)
 }

@@ -29,7 +29,7 @@ use crate::{
     health,
     model::Change,
     netlink::{self, Interface},
-    plan::{Capacity, Layout, Memory, TunnelSources},
+    plan::{Capacity, Layout, TunnelSources},
 };
 
 /// Runs the agent until it is told to stop: SIGTERM and SIGINT detach and end it, SIGHUP reloads the configuration.
@@ -52,7 +52,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
     )?;
     let capacity = capacity(&config.dataplane);
 
-    let mut dataplane = Dataplane::load(&capacity, options.debug_dataplane)?;
+    let mut dataplane = Dataplane::load(&capacity, seed, options.debug_dataplane)?;
     let _log = options
         .debug_dataplane
         .then(|| forward_log(&mut dataplane))
@@ -62,10 +62,8 @@ pub async fn run(options: RunOptions) -> Result<()> {
         .as_deref()
         .map(|directory| Pins::new(&mut dataplane, directory))
         .transpose()?;
-    let mut tables = dataplane.tables()?;
+    let tables = dataplane.tables()?;
     let layout = Layout::new(capacity, seed);
-    // Before the first packet, the tables say that there is nothing to balance.
-    tables.publish(&layout.control());
 
     let (engine, verdicts) = health::Engine::spawn();
     let (resolver, hops) = netlink::spawn_resolver()?;

@@ -167,7 +167,7 @@ impl Actor {
             slots_capacity: u64::from(capacity.slots),
             map_bytes: self.map_bytes(),
             last_apply_us: self.last_apply.as_micros() as u64,
-            hash_seed: format!("{:#018x}", self.parts.layout.control().seed),
+            hash_seed: format!("{:#018x}", self.parts.layout.seed()),
             warnings: self.warnings(),
         }
     }

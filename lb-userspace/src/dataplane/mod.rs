@@ -9,13 +9,15 @@ mod mapped;
 mod pins;
 mod tables;
 
+use std::os::fd::AsFd;
+
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapData},
+    maps::{Array, Map, MapData},
     programs::Xdp,
 };
-use lb_common::abi::{PROGRAM, Reason, map};
+use lb_common::abi::{PROGRAM, Reason, global, map};
 
 pub use attach::{Attached, Mode, attach};
 pub use counters::Counters;
@@ -35,15 +37,17 @@ pub struct Dataplane {
 }
 
 impl Dataplane {
-    /// Loads the program and makes its maps in the sizes of `capacity`.
+    /// Loads the program and makes its maps in the sizes of `capacity`, for flows hashed under `seed`.
     ///
     /// # Errors
     /// When the kernel refuses a map or the program; the message ends with the verifier's last words.
-    pub fn load(capacity: &Capacity, debug: bool) -> Result<Self> {
-        let debug = u64::from(debug);
+    pub fn load(capacity: &Capacity, seed: u64, debug: bool) -> Result<Self> {
+        let (debug, service_bits) = (u64::from(debug), capacity.service_bits());
         let mut loader = EbpfLoader::new();
         loader
-            .override_global("DEBUG", &debug, true)
+            .override_global(global::SEED, &seed, true)
+            .override_global(global::SERVICE_BITS, &service_bits, true)
+            .override_global(global::DEBUG, &debug, true)
             .map_max_entries(map::SERVICES4, capacity.service_lines())
             .map_max_entries(map::SERVICES6, capacity.service_lines())
             .map_max_entries(map::SLOTS, capacity.slot_lines())
@@ -138,6 +142,12 @@ impl Dataplane {
         }
         all.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         Ok(all)
+    }
+
+    /// The program's [`lb_common::abi::Control`].
+    fn control(&self) -> Result<Array<MapData, tables::PodControl>> {
+        let section = MapData::from_fd(self.array(map::CONTROL)?.fd().as_fd().try_clone_to_owned()?)?;
+        Ok(Map::Array(section).try_into()?)
     }
 
     fn array(&self, name: &str) -> Result<&MapData> {

@@ -3,15 +3,16 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
+use aya::maps::{Array, MapData};
 use lb_common::abi::{Control, SLOTS_PER_LINE, ServiceLine4, ServiceLine6, Slot, SlotLine, Target, map};
 
 use super::{Dataplane, mapped::Mapped};
 use crate::plan::Memory;
 
-/// The mmap-able maps.
-#[derive(Debug)]
+/// The tables: mmap-able maps, and the program's control words.
 pub struct MappedTables {
-    control: Mapped<Control>,
+    control: Array<MapData, PodControl>,
+    published: Control,
     services4: Mapped<ServiceLine4>,
     services6: Mapped<ServiceLine6>,
     slots: Mapped<SlotLine>,
@@ -24,7 +25,8 @@ impl MappedTables {
             Mapped::new(dataplane.array(name)?, name)
         }
         Ok(Self {
-            control: mapped(dataplane, map::CONTROL)?,
+            control: dataplane.control()?,
+            published: Control::default(),
             services4: mapped(dataplane, map::SERVICES4)?,
             services6: mapped(dataplane, map::SERVICES6)?,
             slots: mapped(dataplane, map::SLOTS)?,
@@ -75,10 +77,43 @@ impl Memory for MappedTables {
     }
 
     fn publish(&mut self, control: &Control) {
-        // The structure's own order is the order wanted: table indexes, seed, sizes and features, generation.
-        self.control.store(0, control);
+        let control = Control {
+            routes: self.published.routes,
+            ..*control
+        };
+        for step in control.steps_from(&self.published) {
+            self.write_control(step);
+        }
     }
 }
+
+impl MappedTables {
+    /// Tells the program that what it knows of the host's routes may be outdated.
+    pub fn distrust_routes(&mut self) {
+        let routes = self.published.routes.wrapping_add(1);
+        self.write_control(Control {
+            routes,
+            ..self.published
+        });
+    }
+
+    fn write_control(&mut self, control: Control) {
+        // One entry of a map that this process has open: the kernel has no reason to refuse.
+        if let Err(error) = self.control.set(0, PodControl(control), 0) {
+            log::error!("the tables cannot be switched, the program goes on with the old ones: {error}");
+            return;
+        }
+        self.published = control;
+    }
+}
+
+/// A [`Control`] that aya can write.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(super) struct PodControl(Control);
+
+// SAFETY: `Control` is bytemuck::Pod: plain integers without padding.
+unsafe impl aya::Pod for PodControl {}
 
 /// Waits for an RCU grace period: packets are processed in RCU read-side sections, so those that were on their way
 /// when this was called are done when it returns. (membarrier(2): `MEMBARRIER_CMD_GLOBAL` is `synchronize_rcu`.)

@@ -222,19 +222,13 @@ pub struct Layout {
     keys4: Entries<Key4>,
     keys6: Entries<Key6>,
     control: Control,
+    seed: u64,
     switched: Option<Instant>,
 }
 
 impl Layout {
     /// Empty tables with that seed of the flow hash.
     pub fn new(capacity: Capacity, seed: u64) -> Self {
-        let control = Control {
-            services4: TableIndex::new(1, 0),
-            services6: TableIndex::new(1, 0),
-            seed,
-            service_bits: capacity.service_bits(),
-            ..Control::default()
-        };
         Self {
             capacity,
             placed: BTreeMap::new(),
@@ -244,14 +238,15 @@ impl Layout {
             next_id: 0,
             keys4: Vec::new(),
             keys6: Vec::new(),
-            control,
+            control: Control::default(),
+            seed,
             switched: None,
         }
     }
 
-    /// The control line that this layout ends with.
-    pub fn control(&self) -> Control {
-        self.control
+    /// Seed of the flow hash.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Target cells and slots in use.
@@ -459,24 +454,23 @@ impl Layout {
         let mut all = targets;
         all.extend(slots);
         let (keys4, keys6, features) = self.keys();
-        let bits = self.control.service_bits;
         let mut halves = Vec::new();
         if keys4 != self.keys4 {
-            let half = 1 - self.control.services4.half();
-            let table = service_table::build::<Key4, KEYS_PER_LINE_V4, 3>(&keys4, half, bits)?;
-            self.control.services4 = table.index;
+            let index = self.other_half(false);
+            let table = service_table::build::<Key4, KEYS_PER_LINE_V4, 3>(&keys4, index)?;
+            self.control.set_index(false, table.index);
             halves.push(Write::Services4 {
-                line: half << (bits + 1),
+                line: table.index.base(),
                 lines: table.lines,
             });
             self.keys4 = keys4;
         }
         if keys6 != self.keys6 {
-            let half = 1 - self.control.services6.half();
-            let table = service_table::build::<Key6, KEYS_PER_LINE_V6, 5>(&keys6, half, bits)?;
-            self.control.services6 = table.index;
+            let index = self.other_half(true);
+            let table = service_table::build::<Key6, KEYS_PER_LINE_V6, 5>(&keys6, index)?;
+            self.control.set_index(true, table.index);
             halves.push(Write::Services6 {
-                line: half << (bits + 1),
+                line: table.index.base(),
                 lines: table.lines,
             });
             self.keys6 = keys6;
@@ -496,6 +490,15 @@ impl Layout {
         self.control.generation = generation;
         all.push(Write::Publish(self.control));
         Ok(all)
+    }
+
+    /// The half of a family's service table that no packet reads.
+    fn other_half(&self, v6: bool) -> TableIndex {
+        let used = self.control.index(v6, self.capacity.service_bits());
+        TableIndex {
+            half: 1 - used.half,
+            ..used
+        }
     }
 
     /// All keys of both service tables, sorted, and the look-ups that they make necessary.

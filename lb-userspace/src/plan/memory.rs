@@ -2,7 +2,8 @@
 
 use lb_common::{
     abi::{
-        Control, Key4, Key6, SLOTS_PER_LINE, ServiceLine4, ServiceLine6, Slot, SlotLine, Target, follow_chain,
+        Control, Features, Key4, Key6, SLOTS_PER_LINE, ServiceLine4, ServiceLine6, Slot, SlotLine,
+        TableIndex, Target, follow_chain,
     },
     pipeline::{Route, RouteQuery, Tables},
 };
@@ -23,7 +24,7 @@ pub trait Memory {
     fn write_services4(&mut self, line: u32, lines: &[ServiceLine4]);
     /// Stores lines of the IPv6 service table.
     fn write_services6(&mut self, line: u32, lines: &[ServiceLine6]);
-    /// Stores the control line: table indexes in one store each, the generation last.
+    /// Switches to the tables just written: see [`Control`].
     fn publish(&mut self, control: &Control);
 }
 
@@ -46,6 +47,8 @@ pub fn apply(writes: &[Write], memory: &mut impl Memory) {
 #[derive(Clone, Debug)]
 pub struct InMemory {
     control: Control,
+    seed: u64,
+    service_bits: u32,
     services4: Vec<ServiceLine4>,
     services6: Vec<ServiceLine6>,
     slots: Vec<SlotLine>,
@@ -57,11 +60,13 @@ pub struct InMemory {
 }
 
 impl InMemory {
-    /// Empty tables of that capacity.
-    pub fn new(capacity: &Capacity) -> Self {
+    /// Empty tables of that capacity, for flows hashed under that seed.
+    pub fn new(capacity: &Capacity, seed: u64) -> Self {
         let lines = capacity.service_lines() as usize;
         Self {
             control: Control::default(),
+            seed,
+            service_bits: capacity.service_bits(),
             services4: vec![bytemuck::Zeroable::zeroed(); lines],
             services6: vec![bytemuck::Zeroable::zeroed(); lines],
             slots: vec![bytemuck::Zeroable::zeroed(); capacity.slot_lines() as usize],
@@ -108,8 +113,16 @@ impl Memory for InMemory {
 }
 
 impl Tables for InMemory {
-    fn control(&self) -> Option<&Control> {
-        Some(&self.control)
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn features(&self) -> Features {
+        self.control.features
+    }
+
+    fn service_index(&self, v6: bool) -> TableIndex {
+        self.control.index(v6, self.service_bits)
     }
 
     fn service_line4(&self, line: u32) -> Option<&ServiceLine4> {

@@ -37,31 +37,31 @@ pub struct FamilyTable<L> {
 /// Multipliers tried before the best of them is taken; the first without any chain ends the search.
 const TRIES: u64 = 64;
 
-/// Lays out `entries` (distinct keys) in half `half` of a table of two halves of `2 << bits` lines each.
+/// Lays out `entries` (distinct keys) in the half that `place` names, with a multiplier of its own.
 ///
 /// # Errors
 /// When no layout fits.
 pub(super) fn build<K, const N: usize, const SPARE: usize>(
     entries: &[(K, Service)],
-    half: u32,
-    bits: u32,
+    place: TableIndex,
 ) -> Result<FamilyTable<ServiceLine<K, N, SPARE>>, TableError>
 where
     K: ServiceKey + Default + PartialEq,
 {
-    let index = choose(entries, half, bits, N)?;
+    let index = choose(entries, place, N)?;
+    let bits = index.bits;
     let empty = ServiceLine {
         keys: [K::default(); N],
         services: [Service::default(); N],
         next: 0,
         spare: [0; SPARE],
     };
-    let base = half << (bits + 1);
+    let base = index.base();
     let mut lines = vec![empty; 2 << bits];
     let mut used = vec![0_usize; 2 << bits];
     let mut overflow = 1_u32 << bits;
     for (key, service) in entries {
-        let mut line = index.line(key, bits) - base;
+        let mut line = index.line(key) - base;
         while used[line as usize] == N {
             if lines[line as usize].next == 0 {
                 if overflow == 2 << bits {
@@ -86,18 +86,18 @@ where
 /// The first multiplier that needs no chain, or else the one with the fewest chained keys.
 fn choose<K: ServiceKey>(
     entries: &[(K, Service)],
-    half: u32,
-    bits: u32,
+    place: TableIndex,
     per_line: usize,
 ) -> Result<TableIndex, TableError> {
-    let base = half << (bits + 1);
+    let (base, bits) = (place.base(), place.bits);
     let mut best: Option<(usize, TableIndex)> = None;
     let mut fill = vec![0_usize; 1 << bits];
     for attempt in 1..=TRIES {
-        let index = TableIndex::new(lb_common::hash::mix(attempt, 0x6d75_6c74_6970_6c79), half);
+        let multiplier = lb_common::hash::mix(attempt, 0x6d75_6c74_6970_6c79) | 1;
+        let index = TableIndex { multiplier, ..place };
         fill.fill(0);
         for (key, _) in entries {
-            fill[(index.line(key, bits) - base) as usize] += 1;
+            fill[(index.line(key) - base) as usize] += 1;
         }
         let longest = fill.iter().copied().max().unwrap_or(0).div_ceil(per_line);
         let chained = fill.iter().map(|n| n.saturating_sub(per_line)).sum();

@@ -167,7 +167,7 @@ impl Balancer {
             targets: wish.services * wish.backends,
             slots: pools.iter().map(|pool| pool.slots).sum(),
         };
-        let dataplane = Dataplane::load(&capacity, false)?;
+        let dataplane = Dataplane::load(&capacity, SEED, false)?;
         let plan = Layout::new(capacity, SEED).plan(pools, 1, Instant::now())?;
         plan::apply(&plan.writes, &mut dataplane.tables()?);
         Ok(Self {

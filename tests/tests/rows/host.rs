@@ -12,7 +12,7 @@ use lb_userspace::plan::{InMemory, Layout};
 use super::{
     routes,
     verdict::Verdict,
-    world::{Interfaces, World},
+    world::{Interfaces, SEED, World},
 };
 
 /// Any two numbers will do.
@@ -27,7 +27,7 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(world: World, interfaces: Interfaces) -> Self {
-        let mut memory = InMemory::new(&World::CAPACITY);
+        let mut memory = InMemory::new(&World::CAPACITY, SEED);
         memory.ingress = interfaces.front;
         let layout = world.build(interfaces, &mut memory);
         Self {

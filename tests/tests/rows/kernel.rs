@@ -13,7 +13,7 @@ use super::{
     routes,
     row::Row,
     verdict::Verdict,
-    world::{Interfaces, World},
+    world::{Interfaces, SEED, World},
 };
 
 const XDP_DROP: u32 = 1;
@@ -49,7 +49,7 @@ impl Kernel {
     ) -> Result<T> {
         let interfaces = self.interfaces;
         self.namespace.run(|| {
-            let mut dataplane = Dataplane::load(&World::CAPACITY, false)?;
+            let mut dataplane = Dataplane::load(&World::CAPACITY, SEED, false)?;
             dataplane.allow_egress(interfaces.back)?;
             let layout = world.build(interfaces, &mut dataplane.tables()?);
             body(&Loaded {

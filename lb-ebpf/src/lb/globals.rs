@@ -1,0 +1,68 @@
+//! The program's globals: read in place, without a look-up.
+
+use core::cell::UnsafeCell;
+
+use aya_ebpf::Global;
+use lb_common::abi::{Control, Features, TableIndex};
+
+/// Seed of the flow hash, set at load.
+#[unsafe(no_mangle)]
+pub(super) static SEED: Global<u64> = Global::new(0);
+
+/// log2 of the lines that keys hash to in each half of a service table, set at load.
+#[unsafe(no_mangle)]
+static SERVICE_BITS: Global<u32> = Global::new(1);
+
+/// Set at load by `lb run --debug-dataplane`. While it is 0 the verifier removes the code behind it.
+#[unsafe(no_mangle)]
+pub(super) static DEBUG: Global<u64> = Global::new(0);
+
+/// Written by user space while the program runs, never by the program.
+#[repr(transparent)]
+struct Written<T>(UnsafeCell<T>);
+
+// SAFETY: only ever read here, by volatile loads of single words; see `Control` for how it is written.
+unsafe impl<T: Sync> Sync for Written<T> {}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data.control")]
+static CONTROL: Written<Control> = Written(UnsafeCell::new(Control {
+    multipliers: [[1; 2]; 2],
+    halves: [0; 2],
+    features: Features(0),
+    routes: 0,
+    generation: 0,
+}));
+
+/// Look-ups that can find anything.
+#[inline(always)]
+pub(super) fn features() -> Features {
+    // SAFETY: a valid, aligned place of plain words.
+    unsafe { (&raw const (*CONTROL.0.get()).features).read_volatile() }
+}
+
+/// Changes whenever a route or a neighbour of the host may have changed.
+#[inline(always)]
+pub(super) fn routes() -> u32 {
+    // SAFETY: as in `features`.
+    unsafe { (&raw const (*CONTROL.0.get()).routes).read_volatile() }
+}
+
+/// Where the service table of IPv4 or IPv6 is found.
+#[inline(always)]
+pub(super) fn service_index(v6: bool) -> TableIndex {
+    let control = CONTROL.0.get();
+    // SAFETY: as in `features`; the half is masked to the array's bounds.
+    let (half, multiplier) = unsafe {
+        let half = (&raw const (*control).halves[usize::from(v6)]).read_volatile() & 1;
+        (
+            half,
+            (&raw const (*control).multipliers[usize::from(v6)][half as usize]).read_volatile(),
+        )
+    };
+    TableIndex {
+        multiplier,
+        half,
+        bits: SERVICE_BITS.load(),
+    }
+}
