@@ -454,6 +454,8 @@ impl Layout {
         let mut all = targets;
         all.extend(slots);
         let (keys4, keys6, features) = self.keys();
+        let present = self.control;
+        let bits = self.control.service_bits;
         let mut halves = Vec::new();
         if keys4 != self.keys4 {
             let index = self.other_half(false);
@@ -486,6 +488,14 @@ impl Layout {
             self.switched = Some(now);
         }
         all.extend(halves);
+        let both = Features(present.features.0 | features.0);
+        if both != present.features {
+            // The control line is stored word by word: what the new keys need to be found is on before they are.
+            all.push(Write::Publish(Control {
+                features: both,
+                ..present
+            }));
+        }
         self.control.features = features;
         self.control.generation = generation;
         all.push(Write::Publish(self.control));
