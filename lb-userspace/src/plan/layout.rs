@@ -629,6 +629,10 @@ impl Placed {
         }
         next.pool = pool.clone();
         next.slots = next.wanted_slots();
+        if next.slots != self.slots && !self.same_front(pool) {
+            // Slots change before keys do: packets that come by the old keys would meet the new backends.
+            return None;
+        }
         writes.targets.extend(fills);
         if next.slots != self.slots {
             writes.slots.push(Write::Slots {
@@ -637,6 +641,15 @@ impl Placed {
             });
         }
         Some(next)
+    }
+
+    /// Whether the same packets lead to both pools, and by the same hash.
+    fn same_front(&self, pool: &Pool) -> bool {
+        let Pool {
+            service, vips, flags, ..
+        } = &self.pool;
+        let keys = |service: &crate::model::Service| (service.protocol, service.port);
+        *vips == pool.vips && *flags == pool.flags && keys(service) == keys(&pool.service)
     }
 
     /// The slot table that the pool's owners ask for.
