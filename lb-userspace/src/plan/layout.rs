@@ -407,8 +407,9 @@ impl Layout {
         let members = pool.members.len() as u32;
         let name = || pool.key.service.clone();
         let take = |cells: &mut Extents, n| if n == 0 { Some(0..0) } else { cells.take(n) };
-        // A quarter of room to grow in, if there is any.
-        let targets = take(&mut self.targets, members + members / 4)
+        // A quarter of room to grow in, if there is any, and as far as slots can name it.
+        let roomy = (members + members / 4).min(u32::from(Slot::NONE.0));
+        let targets = take(&mut self.targets, roomy)
             .or_else(|| take(&mut self.targets, members))
             .ok_or_else(|| CapacityError::TargetRun(members, name()))?;
         let slot_lines = self
