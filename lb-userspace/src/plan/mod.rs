@@ -20,3 +20,6 @@ pub use memory::{InMemory, Memory, apply};
 pub use pool::{Availability, Facts, Pool, PoolKey, PoolMember, Situation, pools, situation};
 pub use service_table::{FamilyTable, TableError};
 pub use target::{NextHop, TunnelSources};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! What a packet must meet, worked out from the wish and the facts alone.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use lb_common::{abi::Reason, net::TCP};
+
+use super::{
+    frames::{Kind, Sample, Seen},
+    steps::World,
+};
+use crate::{
+    model::{Forwarder, OnEmpty, Protocol, Service},
+    plan::{Facts, Layout, NextHop, PoolKey},
+};
+
+/// Whether a packet met what the wish and the facts ask for.
+pub(super) fn check(sample: &Sample, seen: &Seen, world: &World, layout: &Layout) {
+    match sample.kind {
+        Kind::ToService => check_to_service(sample, seen, world, layout),
+        Kind::FromBackend => check_from_backend(sample, seen, world),
+        Kind::Echo => {
+            let vip = world
+                .services
+                .iter()
+                .any(|s| s.vips.contains(&sample.destination));
+            assert_eq!(
+                seen.reason == Reason::EchoReply,
+                vip,
+                "{sample:?} {:?}",
+                seen.reason
+            );
+        }
+        Kind::Fragment => {
+            let ours = |s: &&Arc<Service>| s.vips.contains(&sample.destination) && speaks(s, sample);
+            let vip = world.services.iter().any(|s| ours(&s));
+            assert_eq!(
+                seen.reason == Reason::Fragment,
+                vip,
+                "{sample:?} {:?}",
+                seen.reason
+            );
+        }
+    }
+}
+
+fn speaks(service: &Service, sample: &Sample) -> bool {
+    (service.protocol == Protocol::Tcp) == (sample.protocol == TCP)
+}
+
+/// The service of that port, or the one that takes any.
+fn service_of<'w>(sample: &Sample, world: &'w World) -> Option<&'w Arc<Service>> {
+    let candidates = || {
+        world
+            .services
+            .iter()
+            .filter(|s| s.vips.contains(&sample.destination) && speaks(s, sample))
+    };
+    let exact = |s: &&Arc<Service>| s.port.exact().is_some_and(|port| port.get() == sample.ports[1]);
+    candidates()
+        .find(exact)
+        .or_else(|| candidates().find(|s| s.port.exact().is_none()))
+}
+
+fn check_to_service(sample: &Sample, seen: &Seen, world: &World, layout: &Layout) {
+    let Some(service) = service_of(sample, world) else {
+        assert_eq!(seen.reason, Reason::NoService, "{sample:?}");
+        return;
+    };
+    assert_eq!(
+        layout.service(seen.outcome.service),
+        Some(&service.name),
+        "{sample:?}"
+    );
+    let vip = sample.destination;
+    let usable = service.backends.iter().any(|b| world.takes(service, vip, b));
+    if !usable {
+        let expected = match service.on_empty {
+            OnEmpty::Drop => Reason::NoBackend,
+            OnEmpty::Pass => Reason::EmptyPassed,
+        };
+        assert_eq!(seen.reason, expected, "{sample:?}");
+        return;
+    }
+    assert_eq!(seen.reason, Reason::Forwarded, "{sample:?}");
+    let whose = layout
+        .owner(seen.outcome.target)
+        .expect("the target is somebody's");
+    let backend = service
+        .backend(whose.backend)
+        .expect("the backend is the service's");
+    assert_eq!(whose.service, service.name, "{sample:?}");
+    assert!(
+        world.takes(service, vip, backend),
+        "{sample:?} went to {backend:?}"
+    );
+    let hop = world.next_hop(backend.address).expect("its next hop is known");
+    check_way(seen, &hop);
+    let reached = match service.forwarder {
+        Forwarder::L2dsr => (vip, sample.ports[1]),
+        Forwarder::Ipip => (backend.address, sample.ports[1]),
+        Forwarder::Nat => {
+            let port = backend.port.map_or(sample.ports[1], u16::from);
+            (backend.address, port)
+        }
+    };
+    let (_, destination) = addresses(&seen.frame);
+    assert_eq!(destination, reached.0, "{sample:?}");
+    if service.forwarder != Forwarder::Ipip {
+        assert_eq!(ports(&seen.frame)[1], reached.1, "{sample:?}");
+    }
+}
+
+fn check_way(seen: &Seen, hop: &NextHop) {
+    let egress = if hop.interface == 1 { 0 } else { hop.interface };
+    assert_eq!(seen.outcome.egress, egress);
+    assert_eq!(seen.frame[..6], hop.destination_mac);
+    assert_eq!(seen.frame[6..12], hop.source_mac);
+}
+
+fn check_from_backend(sample: &Sample, seen: &Seen, world: &World) {
+    let candidates = || {
+        let all = world.services.iter().filter(|s| s.forwarder == Forwarder::Nat);
+        all.filter(|s| speaks(s, sample)).flat_map(|service| {
+            let at = |b: &&crate::model::Backend| b.address == sample.source;
+            let backends = service.backends.iter().filter(at);
+            backends.map(move |backend| (service, backend.port.or(service.port.exact())))
+        })
+    };
+    let exact = candidates().find(|(_, port)| port.is_some_and(|port| port.get() == sample.ports[0]));
+    let any = || candidates().find(|(_, port)| port.is_none());
+    let Some((service, _)) = exact.or_else(any) else {
+        assert_eq!(seen.reason, Reason::NoService, "{sample:?}");
+        return;
+    };
+    if world.next_hop(sample.source).is_none() && seen.reason == Reason::NoService {
+        // A backend that was never reached has nothing to answer.
+        return;
+    }
+    assert_eq!(seen.reason, Reason::Returned, "{sample:?}");
+    let (source, _) = addresses(&seen.frame);
+    assert!(
+        service.vips.contains(&source),
+        "{sample:?} came back from {source}"
+    );
+    let port = service.port.exact().map_or(sample.ports[0], u16::from);
+    assert_eq!(ports(&seen.frame), [port, sample.ports[1]], "{sample:?}");
+}
+
+/// Whether slots follow weights, to within one.
+pub(super) fn check_shares(world: &World, layout: &Layout) {
+    for service in world.services.iter() {
+        for vip in &service.vips {
+            let key = PoolKey {
+                service: service.name.clone(),
+                v6_part: service.forwarder == Forwarder::Nat && vip.is_ipv6(),
+            };
+            let pool = layout.pool(&key).expect("every VIP has a pool");
+            let usable = || service.backends.iter().filter(|b| world.takes(service, *vip, b));
+            let sum: f64 = usable().map(|b| f64::from(b.weight)).sum();
+            let owned: HashMap<_, usize> = pool.owned();
+            let slots: usize = owned.values().sum();
+            assert_eq!(slots, if sum > 0.0 { pool.slots() } else { 0 }, "{key:?}");
+            for backend in &service.backends {
+                let weight = if world.takes(service, *vip, backend) {
+                    backend.weight
+                } else {
+                    0
+                };
+                let share = if sum > 0.0 {
+                    f64::from(weight) / sum * pool.slots() as f64
+                } else {
+                    0.0
+                };
+                let has = owned.get(&backend.id()).copied().unwrap_or(0) as f64;
+                assert!(
+                    (has - share).abs() < 1.0,
+                    "{key:?}: {has} slots for a share of {share}"
+                );
+            }
+        }
+    }
+}
+
+/// Source and destination of the frame's outermost IP header.
+fn addresses(frame: &[u8]) -> (IpAddr, IpAddr) {
+    let v4 = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).unwrap());
+    let v6 = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&frame[at..at + 16]).unwrap());
+    if frame[12] == 0x08 {
+        (v4(26), v4(30))
+    } else {
+        (v6(22), v6(38))
+    }
+}
+
+/// Ports of a frame without a tunnel.
+fn ports(frame: &[u8]) -> [u16; 2] {
+    let at = if frame[12] == 0x08 { 34 } else { 54 };
+    [at, at + 2].map(|at| u16::from_be_bytes([frame[at], frame[at + 1]]))
+}

@@ -1,0 +1,158 @@
+//! The planner against tables in memory: whatever is changed and learnt, in whatever order, packets find the right
+//! backend afterwards, and on the way they never see half a change.
+
+mod cases;
+mod expect;
+mod frames;
+mod reach;
+mod steps;
+
+use std::time::{Duration, Instant};
+
+use lb_common::{
+    abi::{Control, Slot},
+    pipeline::Tables,
+};
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+use frames::{Sample, Seen};
+use reach::Ledger;
+use steps::{Step, World};
+
+const CAPACITY: Capacity = Capacity {
+    services: 16,
+    targets: 24,
+    slots: 2048,
+};
+const SEED: u64 = 77;
+
+/// Tables, and everything that led to them.
+struct Run {
+    world: World,
+    layout: Layout,
+    memory: InMemory,
+    ledger: Ledger,
+    now: Instant,
+    generation: u64,
+}
+
+impl Run {
+    fn new() -> Self {
+        let mut memory = InMemory::new(&CAPACITY);
+        let layout = Layout::new(CAPACITY, SEED);
+        memory.publish(&layout.control());
+        memory.route = frames::ROUTE;
+        Self {
+            world: World::default(),
+            layout,
+            memory,
+            ledger: Ledger::default(),
+            now: Instant::now(),
+            generation: 0,
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        let before = self.world.clone();
+        if let Step::Pass(millis) = step {
+            self.now += Duration::from_millis(millis);
+        }
+        self.world.take(step);
+        match self.plan() {
+            Ok(plan) => self.carry_out(plan),
+            // As the agent does it: the wish is refused, and everything stays.
+            Err(_) => self.world = before,
+        }
+    }
+
+    /// As the agent plans: what was given up of late is used after a wait, if there is no other room.
+    fn plan(&mut self) -> Result<Plan, CapacityError> {
+        self.generation += 1;
+        let pools = pools(&self.world.services, &self.world);
+        match self.layout.plan(pools.clone(), self.generation, self.now) {
+            Err(_) if self.layout.has_retired() => {
+                self.ledger.wait();
+                self.layout.release_all();
+                self.layout.plan(pools, self.generation, self.now)
+            }
+            planned => planned,
+        }
+    }
+
+    fn carry_out(&mut self, plan: Plan) {
+        let samples = Sample::all();
+        let old: Vec<Seen> = samples.iter().map(|sample| sample.seen(&self.memory)).collect();
+        let mut after = self.memory.clone();
+        apply(&plan.writes, &mut after);
+        let new: Vec<Seen> = samples.iter().map(|sample| sample.seen(&after)).collect();
+
+        let before = reach::Reach::of(&self.memory);
+        let halves = |c: &Control| (c.services4.half(), c.services6.half());
+        let half = halves(&self.layout.control());
+        for write in &plan.writes {
+            self.ledger.check(write, &self.memory, self.now);
+            let previous = self.memory.clone();
+            for part in parts(write, &previous) {
+                apply(std::slice::from_ref(&part), &mut self.memory);
+                for ((sample, old), new) in samples.iter().zip(&old).zip(&new) {
+                    let seen = sample.seen(&self.memory);
+                    assert!(
+                        seen == *old || seen == *new,
+                        "in the midst of {part:?}\n{sample:?}\nsaw {seen:?}\nbefore {old:?}\nafter {new:?}"
+                    );
+                }
+            }
+        }
+        self.ledger
+            .settle(&before, &reach::Reach::of(&self.memory), self.now);
+        if halves(&plan.layout.control()) != half {
+            self.ledger.switch(self.now);
+        }
+        self.layout = plan.layout;
+        for (sample, new) in samples.iter().zip(&new) {
+            expect::check(sample, new, &self.world, &self.layout);
+        }
+        expect::check_shares(&self.world, &self.layout);
+    }
+}
+
+/// The states that packets may find while a write is carried out, as writes of their own: slots change one by one, and
+/// the control line word by word.
+fn parts(write: &Write, memory: &InMemory) -> Vec<Write> {
+    match write {
+        Write::Slots { line, slots } => {
+            let old = (0..slots.len() as u32 / 32).flat_map(|i| memory.slots(line + i).expect("a line").0);
+            let half = slots.len() / 2;
+            let mixed: Vec<Slot> = slots.iter().copied().take(half).chain(old.skip(half)).collect();
+            let first = Write::Slots {
+                line: *line,
+                slots: mixed.into(),
+            };
+            vec![first, write.clone()]
+        }
+        Write::Publish(new) => {
+            let old = *memory.control().expect("always there");
+            let words = |control: Control| bytemuck::cast::<Control, [u64; 8]>(control);
+            let mixed = |n: usize| {
+                let mut mixed = words(old);
+                mixed[..n].copy_from_slice(&words(*new)[..n]);
+                Write::Publish(bytemuck::cast(mixed))
+            };
+            (1..=8).map(mixed).collect()
+        }
+        _ => vec![write.clone()],
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn packets_see_the_old_tables_or_the_new_ones(steps in vec(steps::step(), 1..20)) {
+        let mut run = Run::new();
+        for step in steps {
+            run.step(step);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Which cells packets can reach, and which they may still be reading although they were given up.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use lb_common::{
+    abi::{Direction, SLOTS_PER_LINE, Selector, Service, ServiceKey, ServiceLine},
+    pipeline::Tables,
+};
+
+use crate::plan::{InMemory, Write};
+
+const COOL_DOWN: Duration = Duration::from_secs(1);
+
+/// What the service tables lead to.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    /// Target cells.
+    targets: HashSet<u32>,
+    /// Slot lines.
+    lines: HashSet<u32>,
+    /// Slot tables: first line and number of slots.
+    tables: HashSet<(u32, usize)>,
+}
+
+impl Reach {
+    pub(super) fn of(memory: &InMemory) -> Self {
+        let mut reach = Self::default();
+        let control = memory.control().unwrap();
+        let (bits, lines) = (control.service_bits, 2 << control.service_bits);
+        let half = |half: u32| (half << (bits + 1))..(half << (bits + 1)) + lines;
+        for line in half(control.services4.half()) {
+            let line = memory.service_line4(line).unwrap();
+            reach.add_line(memory, line, |key| Selector((key.0 >> 32) as u32));
+        }
+        for line in half(control.services6.half()) {
+            let line = memory.service_line6(line).unwrap();
+            reach.add_line(memory, line, |key| Selector(key.0[2] as u32));
+        }
+        reach
+    }
+
+    fn add_line<K: ServiceKey + Default, const N: usize, const SPARE: usize>(
+        &mut self,
+        memory: &InMemory,
+        line: &ServiceLine<K, N, SPARE>,
+        selector: impl Fn(&K) -> Selector,
+    ) {
+        for (key, service) in line.keys.iter().zip(&line.services) {
+            let selector = selector(key);
+            if *key == K::default() || selector == Selector::VIP {
+                continue;
+            }
+            if selector.0 >> 24 == Direction::FromBackend as u32 {
+                self.targets.insert(service.target_base);
+            } else {
+                self.add_table(memory, service);
+            }
+        }
+    }
+
+    fn add_table(&mut self, memory: &InMemory, service: &Service) {
+        let slots = usize::from(service.slot_mask) + 1;
+        self.tables.insert((service.slot_line, slots));
+        for line in 0..slots as u32 / SLOTS_PER_LINE {
+            self.lines.insert(service.slot_line + line);
+            let slots = memory.slots(service.slot_line + line).unwrap().0;
+            let owners = slots.iter().filter_map(|slot| slot.owner());
+            self.targets
+                .extend(owners.map(|owner| service.target_base + owner));
+        }
+    }
+}
+
+/// When cells were given up.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    targets: HashMap<u32, Instant>,
+    lines: HashMap<u32, Instant>,
+    switched: Option<Instant>,
+}
+
+impl Ledger {
+    /// Every packet that was on its way has left.
+    pub(super) fn wait(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether a write leaves alone what packets may be reading.
+    pub(super) fn check(&mut self, write: &Write, memory: &InMemory, now: Instant) {
+        let hot = |at: Option<&Instant>| at.is_some_and(|at| now.duration_since(*at) < COOL_DOWN);
+        let reach = Reach::of(memory);
+        let control = memory.control().unwrap();
+        let active = |half: u32, line: u32| line == half << (control.service_bits + 1);
+        match write {
+            Write::Wait => self.wait(),
+            Write::Target { index, .. } => {
+                assert!(!reach.targets.contains(index), "target {index} is in use");
+                assert!(!hot(self.targets.get(index)), "target {index} was in use of late");
+            }
+            Write::Slots { line, slots } if reach.tables.contains(&(*line, slots.len())) => {}
+            Write::Slots { line, slots } => {
+                for line in *line..line + slots.len() as u32 / SLOTS_PER_LINE {
+                    assert!(!reach.lines.contains(&line), "slot line {line} is in use");
+                    assert!(!hot(self.lines.get(&line)), "slot line {line} was in use of late");
+                }
+            }
+            Write::Services4 { line, .. } => {
+                assert!(!active(control.services4.half(), *line), "the half is in use");
+                assert!(!hot(self.switched.as_ref()), "the half was in use of late");
+            }
+            Write::Services6 { line, .. } => {
+                assert!(!active(control.services6.half(), *line), "the half is in use");
+                assert!(!hot(self.switched.as_ref()), "the half was in use of late");
+            }
+            Write::Macs { .. } | Write::Publish(_) => {}
+        }
+    }
+
+    /// Notes what a plan gave up.
+    pub(super) fn settle(&mut self, before: &Reach, after: &Reach, now: Instant) {
+        let gone = before.targets.difference(&after.targets);
+        self.targets.extend(gone.map(|cell| (*cell, now)));
+        let gone = before.lines.difference(&after.lines);
+        self.lines.extend(gone.map(|line| (*line, now)));
+        self.targets.retain(|cell, _| !after.targets.contains(cell));
+        self.lines.retain(|line, _| !after.lines.contains(line));
+    }
+
+    /// Notes that packets were sent to other halves of the service tables.
+    pub(super) fn switch(&mut self, now: Instant) {
+        self.switched = Some(now);
+    }
+}
