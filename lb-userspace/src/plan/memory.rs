@@ -29,7 +29,7 @@ pub trait Memory {
 }
 
 /// Carries out a plan's writes.
-pub fn apply(writes: &[Write], memory: &mut impl Memory) {
+pub fn apply(writes: &[Write], memory: &mut (impl Memory + ?Sized)) {
     for write in writes {
         match write {
             Write::Wait => memory.wait_for_packets(),

@@ -7,7 +7,7 @@ use lb_common::{
     pipeline::{Outcome, Route, process},
 };
 use lb_tests::packets::Buffer;
-use lb_userspace::plan::{InMemory, Layout};
+use lb_userspace::plan::{Capacity, InMemory, Layout};
 
 use super::{
     routes,
@@ -27,9 +27,20 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(world: World, interfaces: Interfaces) -> Self {
-        let mut memory = InMemory::new(&World::CAPACITY, SEED);
+        Self::with(&World::CAPACITY, interfaces, |memory| {
+            world.build(interfaces, memory)
+        })
+    }
+
+    /// Tables of another size, filled by `build`.
+    pub(crate) fn with(
+        capacity: &Capacity,
+        interfaces: Interfaces,
+        build: impl FnOnce(&mut InMemory) -> Layout,
+    ) -> Self {
+        let mut memory = InMemory::new(capacity);
         memory.ingress = interfaces.front;
-        let layout = world.build(interfaces, &mut memory);
+        let layout = build(&mut memory);
         Self {
             layout,
             memory,
@@ -51,6 +62,7 @@ impl Host {
         Verdict {
             reason,
             redirected: outcome.egress != 0,
+            service: some(outcome.service),
             slot: some(outcome.slot),
             target: some(outcome.target),
             frame: buffer.frame().to_vec(),

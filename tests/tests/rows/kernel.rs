@@ -5,8 +5,8 @@ use aya::programs::{TestRun, TestRunOptions};
 use lb_common::abi::{Action, Count, Reason};
 use lb_tests::lab::Namespace;
 use lb_userspace::{
-    dataplane::{Dataplane, Explained},
-    plan::Layout,
+    dataplane::{Dataplane, Explained, MappedTables},
+    plan::{Capacity, Layout},
 };
 
 use super::{
@@ -47,11 +47,22 @@ impl Kernel {
         world: World,
         body: impl FnOnce(&Loaded) -> Result<T> + Send,
     ) -> Result<T> {
+        let build = |tables: &mut MappedTables| world.build(self.interfaces, tables);
+        self.with(&World::CAPACITY, build, body)
+    }
+
+    /// Tables of another size, filled by `build`.
+    pub(crate) fn with<T: Send>(
+        &self,
+        capacity: &Capacity,
+        build: impl FnOnce(&mut MappedTables) -> Layout + Send,
+        body: impl FnOnce(&Loaded) -> Result<T> + Send,
+    ) -> Result<T> {
         let interfaces = self.interfaces;
         self.namespace.run(|| {
-            let mut dataplane = Dataplane::load(&World::CAPACITY, SEED, false)?;
+            let mut dataplane = Dataplane::load(capacity, false)?;
             dataplane.allow_egress(interfaces.back)?;
-            let layout = world.build(interfaces, &mut dataplane.tables()?);
+            let layout = build(&mut dataplane.tables()?);
             body(&Loaded {
                 dataplane,
                 layout,
@@ -74,10 +85,10 @@ impl Loaded {
         let Explained {
             reason,
             action,
-            slot,
+            service,
             target,
+            slot,
             frame,
-            ..
         } = self.dataplane.explain(frame, self.interfaces.front)?;
         let redirected = action == XDP_REDIRECT;
         ensure!(
@@ -87,6 +98,7 @@ impl Loaded {
         Ok(Verdict {
             reason,
             redirected,
+            service,
             slot,
             target,
             frame,

@@ -8,6 +8,7 @@
 )]
 
 mod bystanders;
+mod chains;
 mod flows;
 mod forward;
 mod host;

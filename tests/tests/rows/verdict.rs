@@ -12,6 +12,7 @@ use super::row::Row;
 pub(crate) struct Verdict {
     pub(crate) reason: Reason,
     pub(crate) redirected: bool,
+    pub(crate) service: Option<u32>,
     pub(crate) slot: Option<u32>,
     pub(crate) target: Option<u32>,
     pub(crate) frame: Vec<u8>,

@@ -57,15 +57,13 @@ impl World {
 
     /// Lays the world out in `memory`, by the planner.
     pub(crate) fn build(self, interfaces: Interfaces, memory: &mut impl Memory) -> Layout {
-        let services = Services::new(self.services()).expect("the rows' services are valid");
-        let facts = Fixed {
+        let layout = lay_out(
+            self.services(),
+            &Self::CAPACITY,
             interfaces,
-            sources: self.tunnel_sources(),
-        };
-        let empty = Layout::new(Self::CAPACITY, SEED);
-        let plan = empty.plan(pools(&services, &facts), 1, Instant::now());
-        let Plan { layout, writes } = plan.expect("the rows' services fit");
-        apply(&writes, memory);
+            self.tunnel_sources(),
+            memory,
+        );
         if self == Self::Emptied {
             let emptied: Vec<u32> = layout.owners().map(|(index, _)| index).collect();
             assert_eq!(emptied.len(), 1);
@@ -74,7 +72,7 @@ impl World {
         layout
     }
 
-    fn tunnel_sources(self) -> TunnelSources {
+    pub(crate) fn tunnel_sources(self) -> TunnelSources {
         let (v4, v6) = match self {
             Self::Varied => ("172.16.0.0/16", "2001:db8:7::/96"),
             _ => ("172.16.0.1/32", "2001:db8:7::1/128"),
@@ -94,6 +92,23 @@ impl World {
             Self::Full | Self::Varied => full(),
         }
     }
+}
+
+/// Lays services out in empty tables, by the planner.
+pub(crate) fn lay_out(
+    services: Vec<Service>,
+    capacity: &Capacity,
+    interfaces: Interfaces,
+    sources: TunnelSources,
+    memory: &mut (impl Memory + ?Sized),
+) -> Layout {
+    let services = Services::new(services).expect("the tests' services are valid");
+    let facts = Fixed { interfaces, sources };
+    let empty = Layout::new(*capacity, SEED);
+    let plan = empty.plan(pools(&services, &facts), 1, Instant::now());
+    let Plan { layout, writes } = plan.expect("the tests' services fit");
+    apply(&writes, memory);
+    layout
 }
 
 /// One line a service: name, last byte of its VIPs, protocol, port, forwarder, backends.
@@ -161,7 +176,7 @@ fn full() -> Vec<Service> {
     all
 }
 
-fn service(
+pub(crate) fn service(
     name: &str,
     vip: u8,
     protocol: &str,

@@ -146,7 +146,7 @@ fn parts(write: &Write, memory: &InMemory) -> Vec<Write> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn packets_see_the_old_tables_or_the_new_ones(steps in vec(steps::step(), 1..20)) {
