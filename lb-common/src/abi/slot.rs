@@ -40,3 +40,19 @@ impl Slot {
 pub struct SlotLine(pub [Slot; SLOTS_PER_LINE as usize]);
 
 const _: () = assert!(size_of::<SlotLine>() == 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unsafe_flag_hides_no_owner() {
+        for owner in [0, 1, 0x7ffe] {
+            let slot = Slot::owned_by(owner);
+            assert_eq!(slot.owner(), Some(u32::from(owner)));
+            assert_eq!(Slot(slot.0 | Slot::UNSAFE).owner(), Some(u32::from(owner)));
+        }
+        assert_eq!(Slot::NONE.owner(), None);
+        assert_eq!(Slot(Slot::NONE.0 | Slot::UNSAFE).owner(), None);
+    }
+}
