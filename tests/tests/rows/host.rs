@@ -70,19 +70,27 @@ impl Host {
     }
 
     fn route(&self, frame: &[u8]) -> Route {
-        let destination = match frame.get(12..14) {
-            Some([0x08, 0x00]) => frame
-                .get(30..34)
-                .and_then(|a| <[u8; 4]>::try_from(a).ok())
-                .map(IpAddr::from),
-            Some([0x86, 0xdd]) => frame
-                .get(38..54)
-                .and_then(|a| <[u8; 16]>::try_from(a).ok())
-                .map(IpAddr::from),
-            _ => None,
+        let (destination, len) = match frame.get(12..14) {
+            Some([0x08, 0x00]) => (address::<4>(frame, 30), word(frame, 16)),
+            Some([0x86, 0xdd]) => (address::<16>(frame, 38), word(frame, 18) + 40),
+            _ => (None, 0),
         };
-        destination.map_or(Route::None, |to| {
-            routes::route(to, frame.len() - 14, self.interfaces)
-        })
+        destination.map_or(Route::None, |to| routes::route(to, len, self.interfaces))
     }
+}
+
+fn address<const N: usize>(frame: &[u8], at: usize) -> Option<IpAddr>
+where
+    IpAddr: From<[u8; N]>,
+{
+    frame
+        .get(at..)?
+        .first_chunk::<N>()
+        .map(|octets| IpAddr::from(*octets))
+}
+
+fn word(frame: &[u8], at: usize) -> usize {
+    frame
+        .get(at..at + 2)
+        .map_or(0, |word| usize::from(word[0]) << 8 | usize::from(word[1]))
 }

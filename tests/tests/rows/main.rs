@@ -15,6 +15,7 @@ mod host;
 mod icmp;
 mod kernel;
 mod malformed;
+mod mutations;
 mod nat;
 mod routes;
 mod row;
