@@ -79,8 +79,6 @@ reasons! {
     /// A nat answer finds no way to the client: its next hop does not answer, its route says unreachable, or IP
     /// forwarding is off on this host. (Without any route the answer is left to the host.)
     15 NoWayBack "no-way-back" Drop;
-    /// The forwarder cannot carry this packet's address family.
-    16 WrongFamily "wrong-family" Drop;
 }
 
 impl Reason {
@@ -126,7 +124,6 @@ mod tests {
         (13, "no-headroom"),
         (14, "unresolved"),
         (15, "no-way-back"),
-        (16, "wrong-family"),
     ];
 
     #[test]
