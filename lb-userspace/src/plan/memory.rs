@@ -8,7 +8,7 @@ use lb_common::{
     pipeline::{Route, RouteQuery, Tables},
 };
 
-use super::layout::{Capacity, Write};
+use super::{capacity::Capacity, write::Write};
 
 /// Something that holds the tables.
 pub trait Memory {

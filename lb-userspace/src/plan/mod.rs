@@ -7,19 +7,26 @@
 //! not changed in a way that could be seen torn; new cells are filled before a slot or a service leads to them; and
 //! what was given up is not used again before every packet that saw it is gone.
 
+mod capacity;
 mod extents;
+mod keys;
 mod layout;
 mod memory;
+mod placed;
 mod pool;
 mod service_table;
 mod target;
+mod write;
 
+pub use capacity::{Capacity, CapacityError};
 pub use extents::Extents;
-pub use layout::{Capacity, CapacityError, Layout, Plan, PoolView, Whose, Write};
+pub use layout::{Layout, Plan, Whose};
 pub use memory::{InMemory, Memory, apply};
+pub use placed::PoolView;
 pub use pool::{Availability, Facts, Pool, PoolKey, PoolMember, Situation, pools, situation};
 pub use service_table::{FamilyTable, TableError};
 pub use target::{NextHop, TunnelSources};
+pub use write::Write;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,69 @@
+//! Sizes of the dataplane's tables, and what is said when a wish does not fit them.
+
+use lb_common::abi::SLOTS_PER_LINE;
+
+use super::service_table::TableError;
+use crate::model::ServiceName;
+
+/// Sizes of the dataplane's tables, fixed when it is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Services that fit.
+    pub services: u32,
+    /// Targets (backends of services) that fit.
+    pub targets: u32,
+    /// Slots of all tables together.
+    pub slots: u32,
+}
+
+impl Capacity {
+    /// log2 of the lines that service keys hash to; room for VIPs and nat answers beside the services themselves.
+    pub fn service_bits(&self) -> u32 {
+        (self.services.max(16) * 4).next_power_of_two().ilog2()
+    }
+
+    /// Lines of each service table: two halves, each as many again for chains.
+    pub fn service_lines(&self) -> u32 {
+        4 << self.service_bits()
+    }
+
+    /// Cells of the target table: a quarter more than targets, to move pools about in.
+    pub fn target_cells(&self) -> u32 {
+        self.targets + self.targets / 4
+    }
+
+    /// Lines of the slot table.
+    pub fn slot_lines(&self) -> u32 {
+        self.slots / SLOTS_PER_LINE
+    }
+}
+
+/// The wish does not fit the tables.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CapacityError {
+    /// Too many targets.
+    #[error("{wanted} backends in all services, at most {limit}: raise `max_targets` and restart")]
+    Targets {
+        /// What was asked for.
+        wanted: usize,
+        /// What fits.
+        limit: u32,
+    },
+    /// No run of target cells is long enough.
+    #[error("no room for {0} backends of {1} in a row: raise `max_targets` and restart")]
+    TargetRun(u32, ServiceName),
+    /// No run of slots is long enough.
+    #[error("no room for a table of {0} slots of {1}: raise `max_slots` and restart")]
+    SlotRun(u32, ServiceName),
+    /// Too many services.
+    #[error("{wanted} services, at most {limit}: raise `max_services` and restart")]
+    Services {
+        /// What was asked for.
+        wanted: usize,
+        /// What fits.
+        limit: u32,
+    },
+    /// Too many keys.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}

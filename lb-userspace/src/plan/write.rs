@@ -1,0 +1,49 @@
+//! The steps that lead from one layout to the next, in the only order in which they are safe.
+
+use std::sync::Arc;
+
+use lb_common::abi::{Control, ServiceLine4, ServiceLine6, Slot, Target};
+
+/// One step toward a plan's layout.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Wait until every packet that is on its way now has left.
+    Wait,
+    /// Fill a target cell that no packet can reach.
+    Target {
+        /// Its index.
+        index: u32,
+        /// Its content.
+        target: Target,
+    },
+    /// Change the MACs of a target cell that packets may be reading: the next hop's in one store, our own after it.
+    Macs {
+        /// Its index.
+        index: u32,
+        /// Where the MACs are taken from.
+        target: Target,
+    },
+    /// Bring a slot table to this content, one store a slot.
+    Slots {
+        /// First line of the table.
+        line: u32,
+        /// All of its slots.
+        slots: Arc<[Slot]>,
+    },
+    /// Fill a half of the IPv4 service table that no packet reads.
+    Services4 {
+        /// First line of the half.
+        line: u32,
+        /// All of its lines.
+        lines: Vec<ServiceLine4>,
+    },
+    /// Fill a half of the IPv6 service table that no packet reads.
+    Services6 {
+        /// First line of the half.
+        line: u32,
+        /// All of its lines.
+        lines: Vec<ServiceLine6>,
+    },
+    /// Switch to the tables just written.
+    Publish(Control),
+}
