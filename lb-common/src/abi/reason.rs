@@ -104,6 +104,8 @@ const _: () = {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     /// Counters, metrics and alerts of operators hang on these: lines are added, never changed or removed.
@@ -133,6 +135,20 @@ mod tests {
             assert_eq!(Reason::from_number(*number).map(Reason::name), Some(*name));
         }
         assert_eq!(Reason::from_number(Reason::COUNT as u16), None);
+    }
+
+    #[test]
+    fn the_guide_lists_every_reason() {
+        let guide = include_str!("../../../docs/guide.md");
+        for reason in Reason::ALL {
+            let action = match reason.action() {
+                Action::Pass => "pass",
+                Action::Drop => "drop",
+                Action::Send => "tx",
+            };
+            let row = std::format!("| {} | `{}` | {action} |", *reason as u16, reason.name());
+            assert!(guide.contains(&row), "no row starts with {row}");
+        }
     }
 
     #[test]
