@@ -70,24 +70,42 @@ pub struct Control {
     pub generation: u64,
 }
 
-const _: () = assert!(size_of::<Control>() == 64);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::abi::{Key4, Key6};
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn keys_hash_to_lines_of_their_half(
-            multiplier in any::<u64>(), half in 0..2_u32, bits in 1..20_u32, key in any::<[u64; 3]>(),
-        ) {
-            let index = TableIndex::new(multiplier, half);
-            prop_assert_eq!(index.half(), half);
-            let lines = (half << (bits + 1))..(half << (bits + 1)) + (1 << bits);
-            prop_assert!(lines.contains(&index.line(&Key4(key[0]), bits)));
-            prop_assert!(lines.contains(&index.line(&Key6(key), bits)));
+impl Control {
+    /// Where the family's service table is found.
+    pub const fn index(&self, v6: bool, bits: u32) -> TableIndex {
+        let half = self.halves[v6 as usize];
+        TableIndex {
+            multiplier: self.multipliers[v6 as usize][half as usize & 1],
+            half,
+            bits,
         }
     }
+
+    /// Makes `index` the one in use.
+    pub const fn set_index(&mut self, v6: bool, index: TableIndex) {
+        self.multipliers[v6 as usize][index.half as usize & 1] = index.multiplier;
+        self.halves[v6 as usize] = index.half & 1;
+    }
+
+    /// The copies to make, in order, on the way from `before` to this. Each takes effect byte by byte: multipliers of
+    /// halves not in use, and look-ups that will be needed; then the halves; then look-ups no longer needed go.
+    #[must_use]
+    pub const fn steps_from(self, before: &Self) -> [Self; 3] {
+        let either = Features(before.features.0 | self.features.0);
+        let prepared = Self {
+            halves: before.halves,
+            features: either,
+            ..self
+        };
+        [
+            prepared,
+            Self {
+                features: either,
+                ..self
+            },
+            self,
+        ]
+    }
 }
+
+const _: () = assert!(size_of::<Control>() == 56);

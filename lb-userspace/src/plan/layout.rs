@@ -8,7 +8,7 @@ use std::{
 };
 
 use lb_common::abi::{
-    Control, Features, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, SLOTS_PER_LINE, Slot, TableIndex,
+    Control, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, SLOTS_PER_LINE, Slot, TableIndex,
 };
 
 use super::{
@@ -59,7 +59,7 @@ pub struct Layout {
     next_id: u32,
     keys4: Entries<Key4>,
     keys6: Entries<Key6>,
-    control: Control,
+    pub(super) control: Control,
     seed: u64,
     switched: Option<Instant>,
 }
@@ -282,6 +282,15 @@ impl Layout {
         Ok(placed)
     }
 
+    /// The half of a family's service table that no packet reads.
+    fn other_half(&self, v6: bool) -> TableIndex {
+        let used = self.control.index(v6, self.capacity.service_bits());
+        TableIndex {
+            half: 1 - used.half,
+            ..used
+        }
+    }
+
     /// Adds what makes the new tables visible.
     fn publish(
         &mut self,
@@ -298,8 +307,6 @@ impl Layout {
             features,
             ..
         } = Keys::of(self.placed.values().map(Arc::as_ref));
-        let present = self.control;
-        let bits = self.control.service_bits;
         let mut halves = Vec::new();
         if keys4 != self.keys4 {
             let index = self.other_half(false);
@@ -332,14 +339,6 @@ impl Layout {
             self.switched = Some(now);
         }
         all.extend(halves);
-        let both = Features(present.features.0 | features.0);
-        if both != present.features {
-            // The control line is stored word by word: what the new keys need to be found is on before they are.
-            all.push(Write::Publish(Control {
-                features: both,
-                ..present
-            }));
-        }
         self.control.features = features;
         self.control.generation = generation;
         all.push(Write::Publish(self.control));

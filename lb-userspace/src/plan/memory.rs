@@ -46,7 +46,7 @@ pub fn apply(writes: &[Write], memory: &mut (impl Memory + ?Sized)) {
 /// Tables in plain memory, for the host build of the pipeline.
 #[derive(Clone, Debug)]
 pub struct InMemory {
-    control: Control,
+    pub(super) control: Control,
     seed: u64,
     service_bits: u32,
     services4: Vec<ServiceLine4>,

@@ -161,7 +161,11 @@ fn chains_are_followed_as_far_as_the_limit() {
         slots: 4096,
     };
     let bits = capacity.service_bits();
-    let index = TableIndex::new(0x9e37_79b9_7f4a_7c15, 0);
+    let index = TableIndex {
+        multiplier: 0x9e37_79b9_7f4a_7c15,
+        half: 0,
+        bits,
+    };
     let longest = MAX_CHAIN as u16 + 1;
     let selector = |port: u16| Selector::new(port.to_be(), 6, Direction::ToService);
     let key4 = |port: u16| {
@@ -173,23 +177,20 @@ fn chains_are_followed_as_far_as_the_limit() {
         let [high, low]: [u64; 2] = bytemuck::cast(address.octets());
         Key6::new([high, low], selector(port))
     };
-    let ports4 = colliding(key4, index, bits, usize::from(longest) * 2);
-    let ports6 = colliding(key6, index, bits, usize::from(longest));
+    let ports4 = colliding(key4, index, usize::from(longest) * 2);
+    let ports6 = colliding(key6, index, usize::from(longest));
     let build = |_, memory: &mut dyn Memory| {
         let keys4: Vec<Key4> = ports4.iter().map(|port| key4(*port)).collect();
         let keys6: Vec<Key6> = ports6.iter().map(|port| key6(*port)).collect();
-        let lines4: Vec<ServiceLine4> = chain(&keys4, index, bits);
-        let lines6: Vec<ServiceLine6> = chain(&keys6, index, bits);
+        let lines4: Vec<ServiceLine4> = chain(&keys4, index);
+        let lines6: Vec<ServiceLine6> = chain(&keys6, index);
         memory.write_services4(0, &lines4);
         memory.write_services6(0, &lines6);
         memory.write_slots(0, &[Slot::NONE; 64]);
-        memory.publish(&Control {
-            services4: index,
-            services6: index,
-            seed: SEED,
-            service_bits: bits,
-            ..Control::default()
-        });
+        let mut control = Control::default();
+        control.set_index(false, index);
+        control.set_index(true, index);
+        memory.publish(&control);
         Layout::new(capacity, SEED)
     };
     let probes = |_: &Layout| {
@@ -207,8 +208,8 @@ fn chains_are_followed_as_far_as_the_limit() {
 }
 
 /// Ports whose keys hash to the same line as the first of them.
-fn colliding<K: ServiceKey>(key: impl Fn(u16) -> K, index: TableIndex, bits: u32, count: usize) -> Vec<u16> {
-    let line = |port: u16| index.line(&key(port), bits);
+fn colliding<K: ServiceKey>(key: impl Fn(u16) -> K, index: TableIndex, count: usize) -> Vec<u16> {
+    let line = |port: u16| index.line(&key(port));
     let ports: Vec<u16> = (1..=u16::MAX)
         .filter(|port| line(*port) == line(1))
         .take(count)
@@ -221,17 +222,16 @@ fn colliding<K: ServiceKey>(key: impl Fn(u16) -> K, index: TableIndex, bits: u32
 fn chain<K, const N: usize, const SPARE: usize>(
     keys: &[K],
     index: TableIndex,
-    bits: u32,
 ) -> Vec<ServiceLine<K, N, SPARE>>
 where
     K: ServiceKey,
     ServiceLine<K, N, SPARE>: Zeroable,
 {
-    let mut lines: Vec<ServiceLine<K, N, SPARE>> = (0..2 << bits).map(|_| Zeroable::zeroed()).collect();
-    let mut at = index.line(&keys[0], bits) as usize;
+    let mut lines: Vec<ServiceLine<K, N, SPARE>> = (0..2 << index.bits).map(|_| Zeroable::zeroed()).collect();
+    let mut at = index.line(&keys[0]) as usize;
     for (i, keys) in keys.chunks(N).enumerate() {
         if i > 0 {
-            let next = (1 << bits) + i;
+            let next = (1 << index.bits) + i;
             lines[at].next = next as u32;
             at = next;
         }

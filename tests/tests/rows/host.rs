@@ -38,7 +38,7 @@ impl Host {
         interfaces: Interfaces,
         build: impl FnOnce(&mut InMemory) -> Layout,
     ) -> Self {
-        let mut memory = InMemory::new(capacity);
+        let mut memory = InMemory::new(capacity, SEED);
         memory.ingress = interfaces.front;
         let layout = build(&mut memory);
         Self {

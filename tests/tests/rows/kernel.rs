@@ -60,7 +60,7 @@ impl Kernel {
     ) -> Result<T> {
         let interfaces = self.interfaces;
         self.namespace.run(|| {
-            let mut dataplane = Dataplane::load(capacity, false)?;
+            let mut dataplane = Dataplane::load(capacity, SEED, false)?;
             dataplane.allow_egress(interfaces.back)?;
             let layout = build(&mut dataplane.tables()?);
             body(&Loaded {

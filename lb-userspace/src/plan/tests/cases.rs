@@ -84,7 +84,7 @@ fn cells_are_those_that_slots_can_name() {
         };
         Services::new(vec![service]).unwrap()
     };
-    let mut memory = InMemory::new(&CAPACITY);
+    let mut memory = InMemory::new(&CAPACITY, SEED);
     let mut layout = Layout::new(CAPACITY, SEED);
     let now = Instant::now();
     // The second wish finds the cells of 6,000 backends cooling, and room only behind the others.

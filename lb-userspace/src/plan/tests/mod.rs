@@ -39,9 +39,8 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        let mut memory = InMemory::new(&CAPACITY);
+        let mut memory = InMemory::new(&CAPACITY, SEED);
         let layout = Layout::new(CAPACITY, SEED);
-        memory.publish(&layout.control());
         memory.route = frames::ROUTE;
         Self {
             world: World::default(),
@@ -88,8 +87,7 @@ impl Run {
         let new: Vec<Seen> = samples.iter().map(|sample| sample.seen(&after)).collect();
 
         let before = reach::Reach::of(&self.memory);
-        let halves = |c: &Control| (c.services4.half(), c.services6.half());
-        let half = halves(&self.layout.control());
+        let halves = self.layout.control.halves;
         for write in &plan.writes {
             self.ledger.check(write, &self.memory, self.now);
             let previous = self.memory.clone();
@@ -106,7 +104,7 @@ impl Run {
         }
         self.ledger
             .settle(&before, &reach::Reach::of(&self.memory), self.now);
-        if halves(&plan.layout.control()) != half {
+        if plan.layout.control.halves != halves {
             self.ledger.switch(self.now);
         }
         self.layout = plan.layout;
@@ -118,7 +116,7 @@ impl Run {
 }
 
 /// The states that packets may find while a write is carried out, as writes of their own: slots change one by one, and
-/// the control line word by word.
+/// the control words byte by byte.
 fn parts(write: &Write, memory: &InMemory) -> Vec<Write> {
     match write {
         Write::Slots { line, slots } => {
@@ -132,17 +130,33 @@ fn parts(write: &Write, memory: &InMemory) -> Vec<Write> {
             vec![first, write.clone()]
         }
         Write::Publish(new) => {
-            let old = *memory.control().expect("always there");
-            let words = |control: Control| bytemuck::cast::<Control, [u64; 8]>(control);
-            let mixed = |n: usize| {
-                let mut mixed = words(old);
-                mixed[..n].copy_from_slice(&words(*new)[..n]);
-                Write::Publish(bytemuck::cast(mixed))
-            };
-            (1..=8).map(mixed).collect()
+            let steps = new.steps_from(&memory.control);
+            let from = [memory.control, steps[0], steps[1]];
+            from.iter()
+                .zip(&steps)
+                .flat_map(|(from, to)| torn(from, to))
+                .map(Write::Publish)
+                .collect()
         }
         _ => vec![write.clone()],
     }
+}
+
+/// What packets may read while `to` is copied over `from` byte by byte.
+fn torn(from: &Control, to: &Control) -> Vec<Control> {
+    const BYTES: usize = size_of::<Control>();
+    let (mut bytes, to) = (
+        bytemuck::cast::<Control, [u8; BYTES]>(*from),
+        bytemuck::bytes_of(to),
+    );
+    let mut seen = vec![*from];
+    for (i, new) in to.iter().enumerate() {
+        if bytes[i] != *new {
+            bytes[i] = *new;
+            seen.push(bytemuck::cast(bytes));
+        }
+    }
+    seen
 }
 
 proptest! {

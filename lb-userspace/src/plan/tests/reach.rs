@@ -28,14 +28,15 @@ pub(super) struct Reach {
 impl Reach {
     pub(super) fn of(memory: &InMemory) -> Self {
         let mut reach = Self::default();
-        let control = memory.control().unwrap();
-        let (bits, lines) = (control.service_bits, 2 << control.service_bits);
-        let half = |half: u32| (half << (bits + 1))..(half << (bits + 1)) + lines;
-        for line in half(control.services4.half()) {
+        let half = |v6: bool| {
+            let index = memory.service_index(v6);
+            index.base()..index.base() + (2 << index.bits)
+        };
+        for line in half(false) {
             let line = memory.service_line4(line).unwrap();
             reach.add_line(memory, line, |key| Selector((key.0 >> 32) as u32));
         }
-        for line in half(control.services6.half()) {
+        for line in half(true) {
             let line = memory.service_line6(line).unwrap();
             reach.add_line(memory, line, |key| Selector(key.0[2] as u32));
         }
@@ -92,8 +93,7 @@ impl Ledger {
     pub(super) fn check(&mut self, write: &Write, memory: &InMemory, now: Instant) {
         let hot = |at: Option<&Instant>| at.is_some_and(|at| now.duration_since(*at) < COOL_DOWN);
         let reach = Reach::of(memory);
-        let control = memory.control().unwrap();
-        let active = |half: u32, line: u32| line == half << (control.service_bits + 1);
+        let active = |v6: bool, line: u32| line == memory.service_index(v6).base();
         match write {
             Write::Wait => self.wait(),
             Write::Target { index, .. } => {
@@ -108,11 +108,11 @@ impl Ledger {
                 }
             }
             Write::Services4 { line, .. } => {
-                assert!(!active(control.services4.half(), *line), "the half is in use");
+                assert!(!active(false, *line), "the half is in use");
                 assert!(!hot(self.switched.as_ref()), "the half was in use of late");
             }
             Write::Services6 { line, .. } => {
-                assert!(!active(control.services6.half(), *line), "the half is in use");
+                assert!(!active(true, *line), "the half is in use");
                 assert!(!hot(self.switched.as_ref()), "the half was in use of late");
             }
             Write::Macs { .. } | Write::Publish(_) => {}
