@@ -101,7 +101,7 @@ pub(super) fn all(options: &Options) -> Result<Vec<Case>> {
         ends.frame(Payload::Tcp, SocketAddr::new(next_to(vip.ip()), port))
     };
     let backend = SocketAddr::new(IpAddr::from(BACKENDS_FROM.to_be_bytes()), NAT_PORT);
-    let answer = Frame::new(Payload::Tcp, backend, ends.client4)?;
+    let answer = Frame::new(Payload::Tcp, backend, ends.client4)?.translated();
 
     let one4 = Wish::one(ends.vip4);
     let one6 = Wish::one(ends.vip6);
@@ -179,7 +179,13 @@ pub(super) fn all(options: &Options) -> Result<Vec<Case>> {
             ONE,
             FORWARDED,
         ),
-        row("nat-forward", Balancer(nat.clone()), &tcp4, ONE, FORWARDED),
+        row(
+            "nat-forward",
+            Balancer(nat.clone()),
+            &tcp4.clone().translated(),
+            ONE,
+            FORWARDED,
+        ),
         alone(row(
             "nat-back",
             Balancer(nat),

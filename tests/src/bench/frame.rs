@@ -33,8 +33,8 @@ pub(super) enum Payload {
 pub(super) struct Frame {
     pub(super) bytes: Vec<u8>,
     pub(super) v6: bool,
-    /// Offset of the transport's checksum.
-    pub(super) checksum_at: usize,
+    /// Offset of the transport's checksum, where it has to be restored.
+    pub(super) changing_checksum: Option<usize>,
 }
 
 impl Frame {
@@ -50,48 +50,45 @@ impl Frame {
             }
             _ => bail!("{source} and {destination} are of different families"),
         };
-        let transport = ETHERNET + header;
-        let (bytes, checksum_at) = with_payload(ip, payload, transport, source.port(), destination.port())?;
         Ok(Self {
-            bytes,
+            bytes: with_payload(ip, payload, ETHERNET + header, source.port(), destination.port())?,
             v6: source.is_ipv6(),
-            checksum_at: transport + checksum_at,
+            changing_checksum: None,
         })
+    }
+
+    /// A TCP frame over IPv4 whose checksum changes with its addresses.
+    pub(super) fn translated(self) -> Self {
+        const CHECKSUM_AT: usize = ETHERNET + 20 + 16;
+        Self {
+            changing_checksum: Some(CHECKSUM_AT),
+            ..self
+        }
     }
 }
 
-/// The whole frame, and the checksum's offset within the transport header.
+/// The whole frame; `transport` is where the transport header begins.
 fn with_payload(
     ip: PacketBuilderStep<etherparse::IpHeaders>,
     payload: Payload,
     transport: usize,
     source: u16,
     destination: u16,
-) -> Result<(Vec<u8>, usize)> {
+) -> Result<Vec<u8>> {
     const WINDOW: u16 = 8192;
     let mut bytes = Vec::new();
     let data = |header: usize| vec![0; SHORTEST.saturating_sub(transport + header)];
-    let checksum_at = match payload {
-        Payload::Tcp => {
-            ip.tcp(source, destination, 1, WINDOW)
-                .ack(1)
-                .write(&mut bytes, &data(20))?;
-            16
-        }
-        Payload::Syn => {
-            ip.tcp(source, destination, 1, WINDOW)
-                .syn()
-                .write(&mut bytes, &data(20))?;
-            16
-        }
-        Payload::Udp => {
-            ip.udp(source, destination).write(&mut bytes, &data(8))?;
-            6
-        }
-        Payload::Echo => {
-            ip.icmpv4_echo_request(1, 1).write(&mut bytes, &data(8))?;
-            2
-        }
-    };
-    Ok((bytes, checksum_at))
+    match payload {
+        Payload::Tcp => ip
+            .tcp(source, destination, 1, WINDOW)
+            .ack(1)
+            .write(&mut bytes, &data(20))?,
+        Payload::Syn => ip
+            .tcp(source, destination, 1, WINDOW)
+            .syn()
+            .write(&mut bytes, &data(20))?,
+        Payload::Udp => ip.udp(source, destination).write(&mut bytes, &data(8))?,
+        Payload::Echo => ip.icmpv4_echo_request(1, 1).write(&mut bytes, &data(8))?,
+    }
+    Ok(bytes)
 }

@@ -131,7 +131,7 @@ fn load_for(frame: &Frame, flows: Flows) -> Result<Ebpf> {
     let Frame {
         bytes,
         v6,
-        checksum_at,
+        changing_checksum,
     } = frame;
     let Flows {
         bits,
@@ -141,41 +141,35 @@ fn load_for(frame: &Frame, flows: Flows) -> Result<Ebpf> {
     let word = |at: usize| Ok::<_, anyhow::Error>(u64::from_ne_bytes(field(bytes, at)?));
     let half = |at: usize| Ok::<_, anyhow::Error>(u32::from_ne_bytes(field(bytes, at)?));
     let quarter = |at: usize| Ok::<_, anyhow::Error>(u32::from(u16::from_ne_bytes(field(bytes, at)?)));
-    let number = |at: usize| half(at).map(u32::from_be);
+    let checksum_at = changing_checksum.unwrap_or(0);
     // Offsets of the addresses' last four bytes, and of the ports.
     let (source, destination, ports) = if *v6 { (34, 50, 54) } else { (26, 30, 34) };
-
-    let ethernet_tail = u64::from(half(8)?) | u64::from(quarter(12)?) << 32;
-    let ip_head = if *v6 { word(14)? } else { u64::from(half(22)?) };
-    let (heads, middles) = if *v6 {
-        ([word(22)?, word(38)?], [half(30)?, half(46)?])
-    } else {
-        ([0; 2], [0; 2])
-    };
-    let source_port = u32::from(u16::from_be(quarter(ports)? as u16));
-    let mut loader = EbpfLoader::new();
     let halves = [
         ("FRAME_LEN", u32::try_from(bytes.len())?),
         ("IS_V6", u32::from(*v6)),
-        ("SOURCE_MIDDLE", middles[0]),
-        ("DESTINATION_MIDDLE", middles[1]),
-        ("SOURCE", number(source)?),
-        ("DESTINATION", number(destination)?),
-        ("SOURCE_PORT", source_port),
-        ("DESTINATION_PORT", quarter(ports + 2)?),
-        ("CHECKSUM_AT", u32::try_from(*checksum_at)?),
-        ("CHECKSUM", quarter(*checksum_at)?),
+        // Only read of IPv6 frames.
+        ("SOURCE_MIDDLE", half(30)?),
+        ("DESTINATION_MIDDLE", half(46)?),
+        ("SOURCE", half(source)?),
+        ("DESTINATION", half(destination)?),
+        ("PORTS", half(ports)?),
+        ("CHECKSUM_AT", u32::try_from(checksum_at)?),
+        ("CHECKSUM", quarter(checksum_at)?),
         ("FLOW_BITS", bits),
         ("SERVICE_BITS", service_bits),
         ("FRESH", u32::from(fresh)),
     ];
     let words = [
         ("ETHERNET_HEAD", word(0)?),
-        ("ETHERNET_TAIL", ethernet_tail),
-        ("IP_HEAD", ip_head),
-        ("SOURCE_HEAD", heads[0]),
-        ("DESTINATION_HEAD", heads[1]),
+        (
+            "ETHERNET_TAIL",
+            u64::from(half(8)?) | u64::from(quarter(12)?) << 32,
+        ),
+        ("IP_HEAD", if *v6 { word(14)? } else { u64::from(half(22)?) }),
+        ("SOURCE_HEAD", word(22)?),
+        ("DESTINATION_HEAD", word(38)?),
     ];
+    let mut loader = EbpfLoader::new();
     for (name, value) in &halves {
         loader.override_global(name, value, true);
     }
