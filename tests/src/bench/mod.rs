@@ -3,9 +3,11 @@
 //! What must hold: a figure is given only for work that was done. Every case tells what must become of its frames, and
 //! fails unless the wrapper and the balancer's own counters have seen that happen to each of them.
 
+mod budget;
 mod case;
 mod cpu;
 mod frame;
+mod live;
 mod measure;
 mod options;
 mod report;
@@ -16,8 +18,9 @@ mod wrapper;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
+pub use budget::Budget;
 pub use options::Options;
 
 use measure::Rounds;
@@ -27,7 +30,7 @@ use wire::Wire;
 
 /// Runs the bench.
 ///
-/// Exit code 0: every case was measured; 1: one failed.
+/// Exit code 0: every case was measured, and with `--check` within its budget; 1: one was not.
 ///
 /// # Errors
 /// When something that all cases need is missing.
@@ -38,23 +41,37 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 fn measure(options: &Options, wire: &Wire) -> Result<ExitCode> {
     cpu::pin(options.cpu)?;
-    let cases = options.select(case::all(options)?)?;
     let machine = cpu::Machine::here(options.cpu)?;
     let rounds = Rounds::new(options);
-    let mut subjects = Vec::new();
-    for case in &cases {
-        subjects.push(Subject::load(case, options.peer.as_deref(), wire.interface)?);
-    }
-    ensure!(!subjects.is_empty(), "no case to measure");
-    rounds.run(&mut subjects)?;
-    let report = Report::new(&machine, &rounds, &subjects);
+    let peer = options.peer.as_deref();
+    let all = case::all(options)?;
+    let report = if options.live {
+        let lanes = live::run(&all, peer, &rounds, wire)?;
+        Report::of_lanes(machine, rounds, lanes)
+    } else {
+        let cases = options.select(all)?;
+        let subjects = cases.iter().map(|case| Subject::load(case, peer, wire.interface));
+        let mut subjects = subjects.collect::<Result<Vec<_>>>()?;
+        rounds.run(&mut subjects)?;
+        Report::of_cases(machine, rounds, &subjects)
+    };
     if options.json {
         eprint!("{report}");
-        println!("{}", report.json());
     } else {
         print!("{report}");
     }
-    Ok(if report.is_good() {
+    let complaints = if options.check {
+        report.complaints(&Budget::load()?)
+    } else {
+        Vec::new()
+    };
+    for complaint in &complaints {
+        eprintln!("over budget: {complaint}");
+    }
+    if options.json {
+        println!("{}", report.json());
+    }
+    Ok(if report.is_good() && complaints.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -29,6 +29,12 @@ pub struct Options {
     /// End with one line of JSON; the table goes to standard error.
     #[arg(long)]
     pub(super) json: bool,
+    /// Fail when a case costs more than tests/budget.toml allows.
+    #[arg(long, conflicts_with = "live")]
+    pub(super) check: bool,
+    /// Instead of the cases, send live frames over a veth pair and count what arrives.
+    #[arg(long, conflicts_with = "cases")]
+    pub(super) live: bool,
     /// The CPU to run on.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..1024))]
     pub(super) cpu: u32,

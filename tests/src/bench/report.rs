@@ -2,17 +2,20 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    case::FLOOR,
+    Budget,
+    case::{FLOOR, Program},
     cpu::Machine,
+    live,
     measure::Rounds,
     subject::{Candidate, Subject},
 };
 
 /// Least, middle and most of a case's samples, in nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Spread {
     pub(super) min: f64,
     pub(super) median: f64,
@@ -26,7 +29,7 @@ impl Spread {
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;
         let upper = *sorted.get(middle)?;
-        let median = if sorted.len() % 2 == 0 {
+        let median = if sorted.len().is_multiple_of(2) {
             (sorted[middle - 1] + upper) / 2.0
         } else {
             upper
@@ -45,12 +48,14 @@ pub(super) struct Report {
     machine: Machine,
     rounds: Rounds,
     rows: Vec<Row>,
+    lanes: Vec<live::Row>,
 }
 
 /// One case's result.
 #[derive(Debug)]
 struct Row {
     name: &'static str,
+    is_balancer: bool,
     own: Result<Spread, String>,
     /// The median against the floor's.
     ratio: Option<f64>,
@@ -66,14 +71,35 @@ struct Peer {
 }
 
 impl Report {
-    pub(super) fn new(machine: &Machine, rounds: &Rounds, subjects: &[Subject<'_>]) -> Self {
+    /// Of cases that were measured.
+    pub(super) fn of_cases(machine: Machine, rounds: Rounds, subjects: &[Subject<'_>]) -> Self {
         let floor = subjects.iter().find(|subject| subject.case.name == FLOOR);
         let floor = floor.and_then(|floor| Spread::of(&floor.own.samples));
+        let rows = subjects.iter().map(|subject| Row::new(subject, floor)).collect();
         Self {
-            machine: machine.clone(),
-            rounds: *rounds,
-            rows: subjects.iter().map(|subject| Row::new(subject, floor)).collect(),
+            machine,
+            rounds,
+            rows,
+            lanes: Vec::new(),
         }
+    }
+
+    /// Of live frames.
+    pub(super) fn of_lanes(machine: Machine, rounds: Rounds, lanes: Vec<live::Row>) -> Self {
+        Self {
+            machine,
+            rounds,
+            rows: Vec::new(),
+            lanes,
+        }
+    }
+
+    /// The cases of the balancer that cost more than they may.
+    pub(super) fn complaints(&self, budget: &Budget) -> Vec<String> {
+        let balancer = self.rows.iter().filter(|row| row.is_balancer);
+        balancer
+            .filter_map(|row| budget.complaint(row.name, row.ratio?))
+            .collect()
     }
 
     /// Whether every case was measured.
@@ -89,6 +115,7 @@ impl Report {
             "rounds": rounds,
             "repeat": repeat,
             "cases": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
+            "live": self.lanes,
         })
     }
 }
@@ -121,6 +148,7 @@ impl Row {
         });
         Self {
             name: subject.case.name,
+            is_balancer: matches!(subject.case.program, Program::Balancer(_)),
             own,
             ratio,
             peer,
@@ -174,18 +202,44 @@ impl fmt::Display for Report {
             f,
             "{cpu_model}, {cpus} CPUs, measured on CPU {cpu}, governor {governor}, Linux {kernel}"
         )?;
+        writeln!(f, "{rounds} rounds of {repeat} frames a case")?;
+        if !self.rows.is_empty() {
+            self.write_cases(f)?;
+        }
+        if !self.lanes.is_empty() {
+            self.write_lanes(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn write_cases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let has_peer = self.rows.iter().any(|row| row.peer.is_some());
+        let peer = if has_peer { "     peer own/peer" } else { "" };
         writeln!(
             f,
-            "{rounds} rounds of {repeat} frames a case; nanoseconds of CPU time a frame, wrapper included\n"
+            "Nanoseconds of CPU time a frame, wrapper included; ratio to the floor's median\n"
         )?;
-        let has_peer = self.rows.iter().any(|row| row.peer.is_some());
-        write!(
+        writeln!(
             f,
-            "{:<20} {:>7} {:>7} {:>7} {:>7}",
+            "{:<20} {:>7} {:>7} {:>7} {:>7}{peer}",
             "case", "min", "median", "max", "/floor"
         )?;
-        writeln!(f, "{}", if has_peer { "     peer own/peer" } else { "" })?;
         self.rows.iter().try_for_each(|row| writeln!(f, "{row}"))
+    }
+
+    fn write_lanes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "Millions of live frames a second that arrived, one CPU for all\n"
+        )?;
+        writeln!(
+            f,
+            "{:<20} {:>7} {:>7} {:>7} {:>9}",
+            "lane", "min", "median", "max", "arrived"
+        )?;
+        self.lanes.iter().try_for_each(|lane| writeln!(f, "{lane}"))
     }
 }
 

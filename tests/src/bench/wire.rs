@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use aya::{Ebpf, programs::XdpMode};
+use aya::{Ebpf, maps::PerCpuArray, programs::XdpMode};
 
 use super::{
     frame::{OWN_MAC, ROUTER_MAC},
@@ -24,8 +24,8 @@ const CLIENT: [u8; 4] = [192, 168, 0, 1];
 /// A namespace with a veth pair in it.
 pub(super) struct Wire {
     namespace: Namespace,
-    /// Holds the attached programs.
-    _programs: Ebpf,
+    /// The attached programs.
+    programs: Ebpf,
     /// Index of the balancer's interface.
     pub(super) interface: u32,
 }
@@ -50,9 +50,16 @@ impl Wire {
         let programs = namespace.run(attach)??;
         Ok(Self {
             namespace,
-            _programs: programs,
+            programs,
             interface,
         })
+    }
+
+    /// How many frames have arrived at the far end.
+    pub(super) fn received(&self) -> Result<u64> {
+        let map = self.programs.map("RECEIVED").context("no map RECEIVED")?;
+        let received: PerCpuArray<_, u64> = map.try_into()?;
+        Ok(received.get(&0, 0)?.iter().sum())
     }
 
     /// Runs `body` in a thread where the balancer's interface is.

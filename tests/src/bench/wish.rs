@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use lb_common::abi::Reason;
 use lb_userspace::{
     config,
@@ -189,15 +189,5 @@ impl Balancer {
             Reason::Returned => per_target(|count| count.returned_packets),
             other => counters.reason(other),
         }
-    }
-
-    /// Instructions that the verifier walked through.
-    pub(super) fn verified_instructions(&self) -> Result<u32> {
-        let info = self.dataplane.program()?.info()?;
-        let verified = info.verified_instruction_count();
-        let verified =
-            verified.context("the kernel does not tell verified instructions; that needs Linux 5.16")?;
-        ensure!(verified > 0, "the kernel claims to have verified no instruction");
-        Ok(verified)
     }
 }

@@ -1,0 +1,56 @@
+//! What the balancer may cost (`tests/budget.toml`). Whoever makes it cost more edits that file, and says why.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// The budget file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Instructions that the verifier may walk through, by program.
+    pub verified_instructions: BTreeMap<String, u32>,
+    /// What a measured ratio may exceed its budget by, as a part of it: machines are noisy.
+    pub slack: f64,
+    /// A case's median against the floor's.
+    pub ratio: BTreeMap<String, f64>,
+}
+
+impl Budget {
+    /// The file as it was when this was compiled.
+    ///
+    /// # Errors
+    /// When it is not valid; the message names the line.
+    pub fn load() -> Result<Self> {
+        toml::from_str(include_str!("../../budget.toml")).context("tests/budget.toml")
+    }
+
+    /// What is wrong with that ratio of that case: above the budget, or no budget at all.
+    pub(super) fn complaint(&self, case: &str, ratio: f64) -> Option<String> {
+        let Some(budget) = self.ratio.get(case) else {
+            return Some(format!("{case} has no budget: add one to tests/budget.toml"));
+        };
+        let most = budget * (1.0 + self.slack);
+        (ratio > most).then(|| {
+            format!("{case} takes {ratio:.2} times the floor, more than {budget} (and slack: {most:.2})")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_above_budget_and_slack_is_complained_about() {
+        let budget = Budget {
+            verified_instructions: BTreeMap::new(),
+            slack: 0.1,
+            ratio: BTreeMap::from([("one".to_owned(), 2.0)]),
+        };
+        assert_eq!(budget.complaint("one", 2.19), None);
+        assert!(budget.complaint("one", 2.21).is_some());
+        assert!(budget.complaint("two", 1.0).is_some());
+    }
+}
