@@ -3,6 +3,7 @@
 //! What must hold: a figure is given only for work that was done. Every case tells what must become of its frames, and
 //! fails unless the wrapper and the balancer's own counters have seen that happen to each of them.
 
+mod agent;
 mod budget;
 mod case;
 mod cpu;
@@ -48,6 +49,8 @@ fn measure(options: &Options, wire: &Wire) -> Result<ExitCode> {
     let report = if options.live {
         let lanes = live::run(&all, peer, &rounds, wire)?;
         Report::of_lanes(machine, rounds, lanes)
+    } else if options.agent {
+        Report::of_agent(machine, rounds, agent::run(options, wire.interface)?)
     } else {
         let cases = options.select(all)?;
         let subjects = cases.iter().map(|case| Subject::load(case, peer, wire.interface));

@@ -33,8 +33,11 @@ pub struct Options {
     #[arg(long, conflicts_with = "live")]
     pub(super) check: bool,
     /// Instead of the cases, send live frames over a veth pair and count what arrives.
-    #[arg(long, conflicts_with = "cases")]
+    #[arg(long, conflicts_with_all = ["cases", "agent"])]
     pub(super) live: bool,
+    /// Instead of the cases, measure the agent: reaction to a failure, slot tables, heartbeats.
+    #[arg(long, conflicts_with_all = ["cases", "check"])]
+    pub(super) agent: bool,
     /// The CPU to run on.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..1024))]
     pub(super) cpu: u32,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    Budget,
+    Budget, agent,
     case::{FLOOR, Program},
     cpu::Machine,
     live,
@@ -49,6 +49,7 @@ pub(super) struct Report {
     rounds: Rounds,
     rows: Vec<Row>,
     lanes: Vec<live::Row>,
+    agent: Vec<agent::Row>,
 }
 
 /// One case's result.
@@ -77,20 +78,34 @@ impl Report {
         let floor = floor.and_then(|floor| Spread::of(&floor.own.samples));
         let rows = subjects.iter().map(|subject| Row::new(subject, floor)).collect();
         Self {
-            machine,
-            rounds,
             rows,
-            lanes: Vec::new(),
+            ..Self::empty(machine, rounds)
         }
     }
 
     /// Of live frames.
     pub(super) fn of_lanes(machine: Machine, rounds: Rounds, lanes: Vec<live::Row>) -> Self {
         Self {
+            lanes,
+            ..Self::empty(machine, rounds)
+        }
+    }
+
+    /// Of the agent.
+    pub(super) fn of_agent(machine: Machine, rounds: Rounds, agent: Vec<agent::Row>) -> Self {
+        Self {
+            agent,
+            ..Self::empty(machine, rounds)
+        }
+    }
+
+    fn empty(machine: Machine, rounds: Rounds) -> Self {
+        Self {
             machine,
             rounds,
             rows: Vec::new(),
-            lanes,
+            lanes: Vec::new(),
+            agent: Vec::new(),
         }
     }
 
@@ -116,6 +131,7 @@ impl Report {
             "repeat": repeat,
             "cases": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
             "live": self.lanes,
+            "agent": self.agent,
         })
     }
 }
@@ -197,19 +213,20 @@ impl fmt::Display for Report {
             governor,
             kernel,
         } = &self.machine;
-        let Rounds { rounds, repeat } = self.rounds;
         writeln!(
             f,
             "{cpu_model}, {cpus} CPUs, measured on CPU {cpu}, governor {governor}, Linux {kernel}"
         )?;
-        writeln!(f, "{rounds} rounds of {repeat} frames a case")?;
         if !self.rows.is_empty() {
             self.write_cases(f)?;
         }
         if !self.lanes.is_empty() {
             self.write_lanes(f)?;
         }
-        Ok(())
+        if !self.agent.is_empty() {
+            writeln!(f, "{:<48} {:>10} {:>10} {:>10}", "agent", "min", "median", "max")?;
+        }
+        self.agent.iter().try_for_each(|row| writeln!(f, "{row}"))
     }
 }
 
@@ -217,10 +234,12 @@ impl Report {
     fn write_cases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let has_peer = self.rows.iter().any(|row| row.peer.is_some());
         let peer = if has_peer { "     peer own/peer" } else { "" };
+        let Rounds { rounds, repeat } = self.rounds;
         writeln!(
             f,
-            "Nanoseconds of CPU time a frame, wrapper included; ratio to the floor's median\n"
+            "Nanoseconds of CPU time a frame, wrapper included; ratio to the floor's median"
         )?;
+        writeln!(f, "{rounds} rounds of {repeat} frames a case\n")?;
         writeln!(
             f,
             "{:<20} {:>7} {:>7} {:>7} {:>7}{peer}",

@@ -6,18 +6,18 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroU16,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
 use lb_common::abi::Reason;
 use lb_userspace::{
     config,
-    dataplane::Dataplane,
+    dataplane::{Dataplane, MappedTables},
     model::{
         Affinity, Backend, BackendId, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Services,
     },
-    plan::{self, Availability, Capacity, Facts, Layout, NextHop, TunnelSources},
+    plan::{self, Availability, Capacity, Facts, Layout, NextHop, Plan, TunnelSources},
 };
 
 use super::frame::OWN_MAC;
@@ -43,6 +43,8 @@ pub(super) struct Wish {
     pub(super) services: u32,
     /// Of each service.
     pub(super) backends: u32,
+    /// Whether all services have the same backends.
+    pub(super) shared: bool,
     pub(super) backend_port: Option<u16>,
 }
 
@@ -56,6 +58,7 @@ impl Wish {
             forwarder: Forwarder::Ipip,
             services: 1,
             backends: 100,
+            shared: false,
             backend_port: None,
         }
     }
@@ -67,7 +70,8 @@ impl Wish {
     }
 
     fn service(&self, number: u32) -> Result<Service> {
-        let backends = (0..self.backends).map(|i| self.backend(number * self.backends + i));
+        let first = if self.shared { 0 } else { number * self.backends };
+        let backends = (0..self.backends).map(|i| self.backend(first + i));
         Ok(Service {
             name: format!("service-{number}").parse()?,
             vips: vec![offset(self.vip, number)],
@@ -103,11 +107,12 @@ fn offset(first: IpAddr, by: u32) -> IpAddr {
     }
 }
 
-/// All backends are up, one hop away.
+/// All backends are one hop away, and up but for one.
 #[derive(Debug)]
 pub(super) struct Neighbours {
     sources: TunnelSources,
     interface: u32,
+    down: Option<IpAddr>,
 }
 
 impl Neighbours {
@@ -124,13 +129,18 @@ impl Neighbours {
                 v6: tunnel_source_v6,
             },
             interface,
+            down: None,
         }
     }
 }
 
 impl Facts for Neighbours {
-    fn availability(&self, _: &Service, _: &Backend) -> Availability {
-        Availability::Up
+    fn availability(&self, _: &Service, backend: &Backend) -> Availability {
+        if self.down == Some(backend.address) {
+            Availability::Down
+        } else {
+            Availability::Up
+        }
     }
 
     fn next_hop(&self, _: IpAddr) -> Option<NextHop> {
@@ -155,32 +165,59 @@ impl Facts for Neighbours {
 #[derive(Debug)]
 pub(super) struct Balancer {
     pub(super) dataplane: Dataplane,
-    cells: u32,
+    tables: MappedTables,
+    layout: Layout,
+    capacity: Capacity,
+    services: Services,
+    facts: Neighbours,
 }
 
 impl Balancer {
     /// Loads the program and applies the plan for `wish`.
     pub(super) fn load(wish: &Wish, interface: u32) -> Result<Self> {
-        let pools = plan::pools(&wish.services()?, &Neighbours::on(interface));
+        let facts = Neighbours::on(interface);
+        let services = wish.services()?;
+        let slots = plan::pools(&services, &facts).iter().map(|pool| pool.slots).sum();
         let capacity = Capacity {
             services: wish.services,
             targets: wish.services * wish.backends,
-            slots: pools.iter().map(|pool| pool.slots).sum(),
+            slots,
         };
-        let dataplane = Dataplane::load(&capacity, SEED, false)?;
-        let plan = Layout::new(capacity, SEED).plan(pools, 1, Instant::now())?;
-        plan::apply(&plan.writes, &mut dataplane.tables()?);
-        Ok(Self {
+        let dataplane = Dataplane::load(&capacity, false)?;
+        let mut balancer = Self {
+            tables: dataplane.tables()?,
             dataplane,
-            cells: capacity.target_cells(),
-        })
+            layout: Layout::new(capacity, SEED),
+            capacity,
+            services,
+            facts,
+        };
+        balancer.bring_in_line()?;
+        Ok(balancer)
+    }
+
+    /// Learns that the first backend is down, or up again, and does what the agent does then. How long that took.
+    pub(super) fn learn(&mut self, down: bool) -> Result<Duration> {
+        let start = Instant::now();
+        let first = self.services.iter().flat_map(|service| &service.backends).next();
+        self.facts.down = first.map(|backend| backend.address).filter(|_| down);
+        self.bring_in_line()?;
+        Ok(start.elapsed())
+    }
+
+    fn bring_in_line(&mut self) -> Result<()> {
+        let pools = plan::pools(&self.services, &self.facts);
+        let Plan { layout, writes } = self.layout.plan(pools, 1, Instant::now())?;
+        plan::apply(&writes, &mut self.tables);
+        self.layout = layout;
+        Ok(())
     }
 
     /// How many frames left for that reason, by the balancer's own counters.
     pub(super) fn counted(&self, reason: Reason) -> Result<u64> {
         let counters = self.dataplane.counters()?;
         let per_target = |packets: fn(lb_common::abi::Count) -> u64| {
-            (0..self.cells)
+            (0..self.capacity.target_cells())
                 .map(|cell| counters.target(cell).map(packets))
                 .sum()
         };

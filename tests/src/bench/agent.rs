@@ -1,0 +1,194 @@
+//! What the agent's own work costs: reacting to a failure, working out slot tables, checking backends.
+//!
+//! What must hold: this is the agent's code on real tables in the kernel, not a model of it.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use lb_userspace::{
+    health::{Check, Engine, State, Target, Timing},
+    model::{BackendId, Scheduler},
+    scheduler::{Member, schedule, table_size},
+};
+use serde::Serialize;
+
+use super::{
+    Options, cpu,
+    report::Spread,
+    wish::{Balancer, Wish},
+};
+
+/// How often a short figure is taken.
+const TAKES: usize = 11;
+/// Services that share their backends, and how many backends these are.
+const SERVICES: [u32; 3] = [1, 100, 1000];
+const BACKENDS: [u32; 3] = [16, 100, 1000];
+/// Most backends of all services together for which figures are taken; beyond, the tables take a gigabyte.
+const MOST_TARGETS: u32 = 100_000;
+
+/// One figure.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) unit: &'static str,
+    #[serde(flatten)]
+    pub(super) value: Spread,
+}
+
+/// Takes all figures.
+pub(super) fn run(options: &Options, interface: u32) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for backends in BACKENDS {
+        rows.push(Row {
+            name: format!("slot-table-{backends}-backends"),
+            unit: "us",
+            value: slot_table(backends)?,
+        });
+    }
+    for backends in BACKENDS {
+        for services in SERVICES {
+            if services * backends <= MOST_TARGETS {
+                rows.push(Row {
+                    name: format!("failure-to-last-slot-{services}-services-{backends}-backends"),
+                    unit: "us",
+                    value: failure(options, services, backends, interface)?,
+                });
+            }
+        }
+    }
+    rows.push(Row {
+        name: "heartbeats-per-cpu-second".to_owned(),
+        unit: "1/s",
+        value: heartbeats()?,
+    });
+    Ok(rows)
+}
+
+/// From a verdict on a backend, or on its return, to the last slot written; planning included.
+fn failure(options: &Options, services: u32, backends: u32, interface: u32) -> Result<Spread> {
+    let wish = Wish {
+        services,
+        backends,
+        shared: true,
+        ..Wish::one(SocketAddr::new(options.vip.into(), options.port))
+    };
+    let mut balancer = Balancer::load(&wish, interface)?;
+    spread(|take| balancer.learn(take % 2 == 0))
+}
+
+/// Working out one service's slot table.
+fn slot_table(backends: u32) -> Result<Spread> {
+    let member = |i: u32| Member {
+        id: BackendId {
+            address: Ipv4Addr::from(0x0a00_0001 + i).into(),
+            port: None,
+        },
+        weight: 1,
+    };
+    let members: Vec<Member> = (0..backends).map(member).collect();
+    let slots = table_size(members.iter().map(|member| member.weight));
+    spread(|_| {
+        let start = Instant::now();
+        let table = schedule(Scheduler::Maglev, &members, slots);
+        let spent = start.elapsed();
+        ensure!(
+            table.is_some_and(|table| table.len() == slots as usize),
+            "no slot table"
+        );
+        Ok(spent)
+    })
+}
+
+/// Microseconds of as many takes.
+fn spread(mut take: impl FnMut(usize) -> Result<Duration>) -> Result<Spread> {
+    let mut samples = Vec::with_capacity(TAKES);
+    for i in 0..TAKES {
+        samples.push(take(i)?.as_secs_f64() * 1e6);
+    }
+    Spread::of(&samples).context("no figure was taken")
+}
+
+/// TCP heartbeats that a second of one CPU's time is enough for. The targets are on the loopback device, so that the
+/// kernel's part of answering is in it.
+fn heartbeats() -> Result<Spread> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).context("cannot listen")?;
+    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listener.local_addr()?.port());
+    let (answered, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) && listener.accept().is_ok() {
+                answered.fetch_add(1, Relaxed);
+            }
+        });
+        let rates = beat(address.port(), &answered);
+        done.store(true, Relaxed);
+        // Wakes the thread that answers.
+        TcpStream::connect(address).context("cannot connect over the loopback device")?;
+        Spread::of(&rates?).context("no figure was taken")
+    })
+}
+
+/// Runs heartbeats in this thread; how many were answered in each second of its CPU time.
+fn beat(port: u16, answered: &AtomicU64) -> Result<Vec<f64>> {
+    const TARGETS: u32 = 2000;
+    const INTERVAL: Duration = Duration::from_millis(250);
+    const TAKE: Duration = Duration::from_millis(300);
+    let check = Check {
+        timing: Timing {
+            interval: INTERVAL,
+            timeout: INTERVAL,
+            ..Timing::default()
+        },
+        ..Check::default()
+    };
+    check.validate()?;
+    let first = u32::from(Ipv4Addr::LOCALHOST);
+    let targets = (0..TARGETS).filter_map(|i| {
+        let host = Ipv4Addr::from(first + i);
+        Target::new(SocketAddr::new(host.into(), port), &check)
+    });
+    let targets: HashSet<Target> = targets.collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let (engine, mut verdicts) = Engine::spawn();
+        engine.set_targets(targets);
+        let mut up = 0;
+        while up < TARGETS {
+            let verdict = verdicts.recv().await.context("the heartbeats ended")?;
+            ensure!(
+                verdict.state == State::Up,
+                "{} does not answer",
+                verdict.target.address()
+            );
+            up += 1;
+        }
+        let mut rates = Vec::with_capacity(TAKES);
+        for _ in 0..TAKES {
+            let (spent, count) = (cpu::thread_time()?, answered.load(Relaxed));
+            tokio::time::sleep(TAKE).await;
+            let spent = cpu::thread_time()? - spent;
+            rates.push((answered.load(Relaxed) - count) as f64 / spent.as_secs_f64());
+        }
+        Ok(rates)
+    })
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            unit,
+            value: Spread { min, median, max },
+        } = self;
+        write!(f, "{name:<48} {min:>10.0} {median:>10.0} {max:>10.0} {unit}")
+    }
+}
