@@ -83,3 +83,57 @@ impl Candidate {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use lb_common::abi::Reason;
+
+    use super::*;
+    use crate::bench::{
+        case::{self, Case},
+        wire::Wire,
+    };
+
+    /// The fault of the case `name`, after a change to what is expected of it.
+    fn fault_of(name: &str, change: fn(&mut Case)) -> Option<String> {
+        let wire = Wire::new().unwrap();
+        let run = || {
+            let all = case::all(&Options::parse_from(["lb-bench"])).unwrap();
+            let mut case = all.into_iter().find(|case| case.name == name).unwrap();
+            change(&mut case);
+            let mut subject = Subject::load(&case, None, wire.interface).unwrap();
+            subject.own.measure(100, Duration::ZERO).unwrap();
+            subject.own.fault
+        };
+        wire.inside(run).unwrap()
+    }
+
+    #[test]
+    fn a_case_that_does_what_is_expected_has_no_fault() {
+        for name in ["floor", "tcp4-ipip", "nat-back", "echo", "pass"] {
+            assert_eq!(fault_of(name, |_| ()), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_case_whose_frames_are_not_rewritten_fails() {
+        let fault = fault_of("empty", |case| case.expected.rewritten = true);
+        assert_eq!(fault.as_deref(), Some("0 frames of 100 were rewritten, not 100"));
+    }
+
+    #[test]
+    fn a_case_that_the_balancer_counts_otherwise_fails() {
+        let fault = fault_of("tcp4-ipip", |case| case.expected.reason = Reason::Returned);
+        assert_eq!(
+            fault.as_deref(),
+            Some("the balancer counted 0 frames of 100 as returned")
+        );
+    }
+
+    #[test]
+    fn a_case_with_another_action_fails() {
+        let fault = fault_of("pass", |case| case.expected.action = case::XDP_TX);
+        assert_eq!(fault.as_deref(), Some("the XDP action was 2, not 3"));
+    }
+}

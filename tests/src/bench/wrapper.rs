@@ -185,3 +185,44 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N]> {
         .context("the frame is shorter than its headers")?;
     Ok(field.try_into()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, net::SocketAddr};
+
+    use super::*;
+    use crate::bench::{frame::Payload, wire::Wire};
+
+    /// Source address and ports of IPv4.
+    const FLOW: std::ops::Range<usize> = 26..38;
+
+    #[test]
+    fn every_flow_comes_once_before_the_first_comes_again() {
+        let client: SocketAddr = "192.168.0.1:1024".parse().unwrap();
+        let service: SocketAddr = "10.200.1.2:80".parse().unwrap();
+        let frame = Frame::new(Payload::Tcp, client, service).unwrap();
+        let flows = Flows {
+            bits: 5,
+            service_bits: 1,
+            fresh: false,
+        };
+        let wire = Wire::new().unwrap();
+        let run = || {
+            let mut ebpf = Ebpf::load(OBJECT).unwrap();
+            let empty = xdp(&mut ebpf, "empty").unwrap();
+            empty.load().unwrap();
+            let wrapper = Wrapper::load(&frame, flows, empty.fd().unwrap(), wire.interface).unwrap();
+            let flow = |_| wrapper.run(1).unwrap().frame[FLOW].to_vec();
+            (0..64).map(flow).collect::<Vec<_>>()
+        };
+        let seen = wire.inside(run).unwrap();
+        let distinct: HashSet<&Vec<u8>> = seen[..32].iter().collect();
+        assert_eq!(distinct.len(), 32);
+        assert_eq!(seen[..32], seen[32..]);
+        let of_first_service = distinct
+            .iter()
+            .filter(|flow| flow[4..8] == [10, 200, 1, 2])
+            .count();
+        assert_eq!(of_first_service, 16);
+    }
+}
