@@ -9,7 +9,7 @@ use lb_userspace::model::{Forwarder, Protocol, ServicePort};
 use super::{
     Options,
     frame::{Frame, Payload},
-    wish::Wish,
+    wish::{BACKENDS4, Wish},
     wrapper::Flows,
 };
 
@@ -22,8 +22,6 @@ pub(super) const FLOOR: &str = "floor";
 
 /// The port of nat backends.
 const NAT_PORT: u16 = 8080;
-/// An address and a port of no service; where nat backends live.
-const BACKENDS_FROM: u32 = 0x0a00_0001;
 
 /// The program under test.
 #[derive(Debug, Clone)]
@@ -100,7 +98,7 @@ pub(super) fn all(options: &Options) -> Result<Vec<Case>> {
         let port = if vip.port() == 9 { 10 } else { 9 };
         ends.frame(Payload::Tcp, SocketAddr::new(next_to(vip.ip()), port))
     };
-    let backend = SocketAddr::new(IpAddr::from(BACKENDS_FROM.to_be_bytes()), NAT_PORT);
+    let backend = SocketAddr::new(IpAddr::from(BACKENDS4.to_be_bytes()), NAT_PORT);
     let answer = Frame::new(Payload::Tcp, backend, ends.client4)?.translated();
 
     let one4 = Wish::one(ends.vip4);

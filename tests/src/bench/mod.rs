@@ -11,6 +11,7 @@ mod frame;
 mod live;
 mod measure;
 mod options;
+mod process;
 mod report;
 mod subject;
 mod wire;
@@ -50,7 +51,9 @@ fn measure(options: &Options, wire: &Wire) -> Result<ExitCode> {
         let lanes = live::run(&all, peer, &rounds, wire)?;
         Report::of_lanes(machine, rounds, lanes)
     } else if options.agent {
-        Report::of_agent(machine, rounds, agent::run(options, wire.interface)?)
+        let mut figures = agent::run(options, wire.interface)?;
+        figures.extend(process::run(options, &options.lb()?)?);
+        Report::of_agent(machine, rounds, figures)
     } else {
         let cases = options.select(all)?;
         let subjects = cases.iter().map(|case| Subject::load(case, peer, wire.interface));

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use clap::Parser;
 
 use super::case::{Case, FLOOR};
+use crate::lab::find_binary;
 
 /// Measure what a packet costs in the balancer, against the least that forwarding can cost.
 #[derive(Debug, Parser)]
@@ -35,9 +36,12 @@ pub struct Options {
     /// Instead of the cases, send live frames over a veth pair and count what arrives.
     #[arg(long, conflicts_with_all = ["cases", "agent"])]
     pub(super) live: bool,
-    /// Instead of the cases, measure the agent: reaction to a failure, slot tables, heartbeats.
+    /// Instead of the cases, measure the agent: failures, slot tables, heartbeats, start, memory, changes.
     #[arg(long, conflicts_with_all = ["cases", "check"])]
     pub(super) agent: bool,
+    /// The lb binary for --agent [default: what LB_BIN names, or the one beside this program].
+    #[arg(long, value_name = "PATH")]
+    lb: Option<PathBuf>,
     /// The CPU to run on.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..1024))]
     pub(super) cpu: u32,
@@ -69,6 +73,14 @@ impl Options {
     pub(super) fn repeat(&self) -> u32 {
         self.repeat
             .unwrap_or(if self.quick { 1_000_000 } else { 5_000_000 })
+    }
+
+    /// The binary `lb`.
+    pub(super) fn lb(&self) -> Result<PathBuf> {
+        match &self.lb {
+            Some(path) => Ok(path.clone()),
+            None => find_binary("lb", "LB_BIN"),
+        }
     }
 
     /// The cases asked for; the floor is always among them.

@@ -14,6 +14,7 @@ use lb_common::abi::Reason;
 use lb_userspace::{
     config,
     dataplane::{Dataplane, MappedTables},
+    health::{Check, Kind},
     model::{
         Affinity, Backend, BackendId, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Services,
     },
@@ -25,7 +26,7 @@ use super::frame::OWN_MAC;
 /// MAC address of every backend.
 const BACKEND_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
 /// Where the backends' addresses begin.
-const BACKENDS4: u32 = 0x0a00_0001;
+pub(super) const BACKENDS4: u32 = 0x0a80_0001;
 const BACKENDS6: u128 = 0xfd00_0000_0000_0000_0000_0000_0000_0001;
 /// The way to the backends takes a whole Ethernet frame of the longest header.
 const MTU: u32 = 9000;
@@ -82,7 +83,10 @@ impl Wish {
             affinity: Affinity::default(),
             on_empty: OnEmpty::default(),
             slots: None,
-            check: None,
+            check: Some(Check {
+                kind: Kind::None,
+                ..Check::default()
+            }),
             backends: backends.collect(),
         })
     }
