@@ -40,7 +40,25 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::bench::{
+        Options,
+        case::{self, Program},
+    };
+
+    #[test]
+    fn every_case_of_the_balancer_has_a_budget_and_no_budget_lacks_its_case() {
+        let cases = case::all(&Options::parse_from(["lb-bench"])).unwrap();
+        let of_balancer = cases
+            .iter()
+            .filter(|case| matches!(case.program, Program::Balancer(_)));
+        let mut names: Vec<&str> = of_balancer.map(|case| case.name).collect();
+        names.sort_unstable();
+        let budget = Budget::load().unwrap();
+        assert_eq!(names, budget.ratio.keys().collect::<Vec<_>>());
+    }
 
     #[test]
     fn a_ratio_above_budget_and_slack_is_complained_about() {

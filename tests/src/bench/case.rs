@@ -1,6 +1,6 @@
 //! The cases: which program meets which frames, and what must become of them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result};
 use lb_common::abi::Reason;
@@ -9,6 +9,7 @@ use lb_userspace::model::{Forwarder, Protocol, ServicePort};
 use super::{
     Options,
     frame::{Frame, Payload},
+    wire,
     wish::{BACKENDS4, Wish},
     wrapper::Flows,
 };
@@ -54,17 +55,6 @@ pub(super) struct Case {
     pub(super) for_peer: bool,
 }
 
-const FORWARDED: Expected = Expected {
-    action: XDP_TX,
-    rewritten: true,
-    reason: Reason::Forwarded,
-};
-const UNCHANGED: Expected = Expected {
-    action: XDP_TX,
-    rewritten: false,
-    reason: Reason::Forwarded,
-};
-
 /// 64 Ki and 1 Mi flows.
 const MANY: Flows = Flows {
     bits: 16,
@@ -76,11 +66,6 @@ const MILLION: Flows = Flows {
     service_bits: 0,
     fresh: false,
 };
-const ONE: Flows = Flows {
-    bits: 0,
-    service_bits: 0,
-    fresh: false,
-};
 const FRESH: Flows = Flows {
     bits: 0,
     service_bits: 0,
@@ -89,118 +74,146 @@ const FRESH: Flows = Flows {
 
 /// Every case, in the order in which they are run and reported.
 pub(super) fn all(options: &Options) -> Result<Vec<Case>> {
-    let ends = Ends::new(options)?;
+    let ends = Ends::new(options);
+    let mut cases = references(&ends)?;
+    cases.extend(established(&ends)?);
+    cases.extend(other_traffic(&ends)?);
+    cases.extend(other_forwarders(&ends)?);
+    cases.extend(not_balanced(&ends)?);
+    Ok(cases)
+}
+
+/// What the balancer is compared with.
+fn references(ends: &Ends) -> Result<Vec<Case>> {
     let tcp4 = ends.frame(Payload::Tcp, ends.vip4)?;
     let tcp6 = ends.frame(Payload::Tcp, ends.vip6)?;
-    let syn4 = ends.frame(Payload::Syn, ends.vip4)?;
-    let udp4 = ends.frame(Payload::Udp, ends.vip4)?;
-    let stranger = |vip: SocketAddr| {
-        let port = if vip.port() == 9 { 10 } else { 9 };
-        ends.frame(Payload::Tcp, SocketAddr::new(next_to(vip.ip()), port))
+    let case = |name, program, frame: &Frame| Case {
+        for_peer: false,
+        ..Case::new(name, Program::Bench(program), frame.clone())
     };
-    let backend = SocketAddr::new(IpAddr::from(BACKENDS4.to_be_bytes()), NAT_PORT);
-    let answer = Frame::new(Payload::Tcp, backend, ends.client4)?.translated();
+    Ok(vec![
+        case("empty", "empty", &tcp4).expecting(XDP_TX, false, Reason::Forwarded),
+        case(FLOOR, "floor4", &tcp4),
+        case("floor-1m", "floor4", &tcp4).over(MILLION),
+        case("floor6", "floor6", &tcp6),
+    ])
+}
 
-    let one4 = Wish::one(ends.vip4);
-    let one6 = Wish::one(ends.vip6);
-    let with = |forwarder| Wish {
-        forwarder,
-        ..one4.clone()
-    };
-    let nat = Wish {
-        backend_port: Some(NAT_PORT),
-        ..with(Forwarder::Nat)
-    };
-    let udp = Wish {
-        protocol: Protocol::Udp,
-        ..one4.clone()
-    };
-    let any = Wish {
-        port: ServicePort::Any,
-        ..one4.clone()
-    };
-    let many = |services: u32, backends: u32| Wish {
+/// TCP connections that are open, through `ipip`.
+fn established(ends: &Ends) -> Result<Vec<Case>> {
+    let tcp4 = ends.frame(Payload::Tcp, ends.vip4)?;
+    let tcp6 = ends.frame(Payload::Tcp, ends.vip6)?;
+    let four = |name, wish: Wish| Case::new(name, Program::Balancer(wish), tcp4.clone());
+    let six = |name| Case::new(name, Program::Balancer(Wish::one(ends.vip6)), tcp6.clone());
+    let one = Wish::one(ends.vip4);
+    let many = |services, backends| Wish {
         services,
         backends,
-        ..one4.clone()
+        ..one.clone()
     };
     let divided = |service_bits| Flows {
         service_bits,
         ..MILLION
     };
-    let other = |action, rewritten, reason| Expected {
-        action,
-        rewritten,
-        reason,
-    };
-
-    use Program::{Balancer, Bench};
-    let row = |name, program, frame: &Frame, flows, expected| Case {
-        name,
-        program,
-        frame: frame.clone(),
-        flows,
-        expected,
-        for_peer: true,
-    };
-    let alone = |case: Case| Case {
-        for_peer: false,
-        ..case
-    };
-    let passed = other(XDP_PASS, false, Reason::NoService);
     Ok(vec![
-        alone(row("empty", Bench("empty"), &tcp4, ONE, UNCHANGED)),
-        alone(row(FLOOR, Bench("floor4"), &tcp4, ONE, FORWARDED)),
-        alone(row("floor-1m", Bench("floor4"), &tcp4, MILLION, FORWARDED)),
-        alone(row("floor6", Bench("floor6"), &tcp6, ONE, FORWARDED)),
-        row("tcp4-ipip", Balancer(one4.clone()), &tcp4, ONE, FORWARDED),
-        row("tcp4-ipip-64k", Balancer(one4.clone()), &tcp4, MANY, FORWARDED),
-        row("tcp4-ipip-1m", Balancer(one4.clone()), &tcp4, MILLION, FORWARDED),
-        row(
-            "tcp4-ipip-64svc-1m",
-            Balancer(many(64, 100)),
-            &tcp4,
-            divided(6),
-            FORWARDED,
-        ),
-        row("1024svc", Balancer(many(1024, 16)), &tcp4, divided(10), FORWARDED),
-        row("tcp6-ipip", Balancer(one6.clone()), &tcp6, ONE, FORWARDED),
-        row("tcp6-ipip-1m", Balancer(one6.clone()), &tcp6, MILLION, FORWARDED),
-        row("syn4", Balancer(one4.clone()), &syn4, ONE, FORWARDED),
-        row("fresh4", Balancer(one4.clone()), &syn4, FRESH, FORWARDED),
-        row("udp4-ipip", Balancer(udp), &udp4, ONE, FORWARDED),
-        row("any-port", Balancer(any), &tcp4, ONE, FORWARDED),
-        row(
-            "tcp4-l2dsr",
-            Balancer(with(Forwarder::L2dsr)),
-            &tcp4,
-            ONE,
-            FORWARDED,
-        ),
-        row(
-            "nat-forward",
-            Balancer(nat.clone()),
-            &tcp4.clone().translated(),
-            ONE,
-            FORWARDED,
-        ),
-        alone(row(
-            "nat-back",
-            Balancer(nat),
-            &answer,
-            ONE,
-            other(XDP_TX, true, Reason::Returned),
-        )),
-        row(
-            "echo",
-            Balancer(one4.clone()),
-            &ends.frame(Payload::Echo, ends.vip4)?,
-            ONE,
-            other(XDP_TX, true, Reason::EchoReply),
-        ),
-        row("pass", Balancer(one4), &stranger(ends.vip4)?, ONE, passed),
-        row("pass6", Balancer(one6), &stranger(ends.vip6)?, ONE, passed),
+        four("tcp4-ipip", one.clone()),
+        four("tcp4-ipip-64k", one.clone()).over(MANY),
+        four("tcp4-ipip-1m", one.clone()).over(MILLION),
+        four("tcp4-ipip-64svc-1m", many(64, 100)).over(divided(6)),
+        four("1024svc", many(1024, 16)).over(divided(10)),
+        six("tcp6-ipip"),
+        six("tcp6-ipip-1m").over(MILLION),
     ])
+}
+
+/// New connections, UDP, a service for any port.
+fn other_traffic(ends: &Ends) -> Result<Vec<Case>> {
+    let case = |name, payload, wish: Wish| {
+        let frame = ends.frame(payload, ends.vip4)?;
+        anyhow::Ok(Case::new(name, Program::Balancer(wish), frame))
+    };
+    let one = Wish::one(ends.vip4);
+    let udp = Wish {
+        protocol: Protocol::Udp,
+        ..one.clone()
+    };
+    let any = Wish {
+        port: ServicePort::Any,
+        ..one.clone()
+    };
+    Ok(vec![
+        case("syn4", Payload::Syn, one.clone())?,
+        case("fresh4", Payload::Syn, one)?.over(FRESH),
+        case("udp4-ipip", Payload::Udp, udp)?,
+        case("any-port", Payload::Tcp, any)?,
+    ])
+}
+
+/// Forwarders but `ipip`.
+fn other_forwarders(ends: &Ends) -> Result<Vec<Case>> {
+    let wish = |forwarder, backend_port| {
+        Program::Balancer(Wish {
+            forwarder,
+            backend_port,
+            ..Wish::one(ends.vip4)
+        })
+    };
+    let nat = wish(Forwarder::Nat, Some(NAT_PORT));
+    let request = ends.frame(Payload::Tcp, ends.vip4)?;
+    let backend = SocketAddr::new(Ipv4Addr::from(BACKENDS4).into(), NAT_PORT);
+    let client = SocketAddr::new(wire::CLIENT.into(), ends.client4.port());
+    let answer = Frame::new(Payload::Tcp, backend, client)?.translated();
+    Ok(vec![
+        Case::new("tcp4-l2dsr", wish(Forwarder::L2dsr, None), request.clone()),
+        Case::new("nat-forward", nat.clone(), request.translated()),
+        Case {
+            for_peer: false,
+            ..Case::new("nat-back", nat, answer).expecting(XDP_TX, true, Reason::Returned)
+        },
+    ])
+}
+
+/// What does not go to a backend.
+fn not_balanced(ends: &Ends) -> Result<Vec<Case>> {
+    let case = |name, frame, vip| Case::new(name, Program::Balancer(Wish::one(vip)), frame);
+    let echo = ends.frame(Payload::Echo, ends.vip4)?;
+    let stranger = |vip: SocketAddr| ends.frame(Payload::Tcp, SocketAddr::new(before(vip.ip()), vip.port()));
+    Ok(vec![
+        case("echo", echo, ends.vip4).expecting(XDP_TX, true, Reason::EchoReply),
+        case("pass", stranger(ends.vip4)?, ends.vip4).expecting(XDP_PASS, false, Reason::NoService),
+        case("pass6", stranger(ends.vip6)?, ends.vip6).expecting(XDP_PASS, false, Reason::NoService),
+    ])
+}
+
+impl Case {
+    /// One flow, forwarded.
+    fn new(name: &'static str, program: Program, frame: Frame) -> Self {
+        Self {
+            name,
+            program,
+            frame,
+            flows: Flows::default(),
+            expected: Expected {
+                action: XDP_TX,
+                rewritten: true,
+                reason: Reason::Forwarded,
+            },
+            for_peer: true,
+        }
+    }
+
+    fn over(self, flows: Flows) -> Self {
+        Self { flows, ..self }
+    }
+
+    fn expecting(self, action: u32, rewritten: bool, reason: Reason) -> Self {
+        let expected = Expected {
+            action,
+            rewritten,
+            reason,
+        };
+        Self { expected, ..self }
+    }
 }
 
 /// Who talks to whom.
@@ -212,7 +225,7 @@ struct Ends {
 }
 
 impl Ends {
-    fn new(options: &Options) -> Result<Self> {
+    fn new(options: &Options) -> Self {
         let Options {
             vip,
             vip6,
@@ -222,12 +235,12 @@ impl Ends {
             client_port,
             ..
         } = *options;
-        Ok(Self {
+        Self {
             client4: SocketAddr::new(client.into(), client_port),
             client6: SocketAddr::new(client6.into(), client_port),
             vip4: SocketAddr::new(vip.into(), port),
             vip6: SocketAddr::new(vip6.into(), port),
-        })
+        }
     }
 
     fn frame(&self, payload: Payload, to: SocketAddr) -> Result<Frame> {
@@ -237,9 +250,9 @@ impl Ends {
 }
 
 /// The address before that one: of no service, since those have `address` and what follows it.
-fn next_to(address: IpAddr) -> IpAddr {
+fn before(address: IpAddr) -> IpAddr {
     match address {
-        IpAddr::V4(v4) => IpAddr::from((u32::from(v4) - 1).to_be_bytes()),
-        IpAddr::V6(v6) => IpAddr::from((u128::from(v6) - 1).to_be_bytes()),
+        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4).wrapping_sub(1)).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6).wrapping_sub(1)).into(),
     }
 }

@@ -19,7 +19,7 @@ const MTU: u32 = 3000;
 const OWN: [u8; 4] = [192, 168, 255, 254];
 const PREFIX: u8 = 16;
 /// The client that answers of nat backends go to.
-const CLIENT: [u8; 4] = [192, 168, 0, 1];
+pub(super) const CLIENT: [u8; 4] = [192, 168, 0, 1];
 
 /// A namespace with a veth pair in it.
 pub(super) struct Wire {
