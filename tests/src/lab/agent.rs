@@ -11,8 +11,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use hyper::{Request, body::Bytes};
+use hyper::{Request, Response, body::Bytes, header::HeaderValue};
+use lb_userspace::api::{
+    packet::ExplainRequest,
+    view::{ExplainView, ServicesView, StatsView, StatusView},
+};
 use nix::sys::signal::Signal;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
@@ -142,25 +147,72 @@ impl Agent {
     /// # Errors
     /// When it does not answer in time, or with anything but success and JSON.
     pub fn get(&self, path: &str) -> Result<Value> {
-        let response = self
-            .namespace
-            .block_on(async || {
-                let exchange = async {
-                    let stream = UnixStream::connect(self.socket()).await?;
-                    let request = Request::get(path)
-                        .header("host", "lb")
-                        .body(http::Body::new(Bytes::new()))?;
-                    anyhow::Ok(http::exchange(stream, request).await?)
-                };
-                tokio::time::timeout(REQUEST_LIMIT, exchange).await?
-            })?
-            .with_context(|| format!("the agent does not answer GET {path}"))?;
+        self.ask(Request::get(path).body(http::Body::default())?)
+    }
+
+    /// The services as they stand.
+    ///
+    /// # Errors
+    /// As [`Agent::get`].
+    pub fn services(&self) -> Result<ServicesView> {
+        self.ask(Request::get("/v1/services").body(http::Body::default())?)
+    }
+
+    /// The agent's own state.
+    ///
+    /// # Errors
+    /// As [`Agent::get`].
+    pub fn status(&self) -> Result<StatusView> {
+        self.ask(Request::get("/v1/status").body(http::Body::default())?)
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    /// As [`Agent::get`].
+    pub fn stats(&self) -> Result<StatsView> {
+        self.ask(Request::get("/v1/stats").body(http::Body::default())?)
+    }
+
+    /// What the dataplane would do with a packet.
+    ///
+    /// # Errors
+    /// As [`Agent::get`].
+    pub fn explain(&self, question: &ExplainRequest) -> Result<ExplainView> {
+        let body = serde_json::to_vec(question).context("the question cannot be written as JSON")?;
+        let request = Request::post("/v1/explain").header("content-type", "application/json");
+        self.ask(request.body(Bytes::from(body).into())?)
+    }
+
+    /// Sends any request to the agent's API; a refusal is an answer too.
+    ///
+    /// # Errors
+    /// When the agent does not answer in time.
+    pub fn send(&self, mut request: Request<http::Body>) -> Result<Response<Bytes>> {
+        let what = format!("{} {}", request.method(), request.uri());
+        request.headers_mut().insert("host", HeaderValue::from_static("lb"));
+        let exchange = async || {
+            let exchange = async {
+                let stream = UnixStream::connect(self.socket()).await?;
+                anyhow::Ok(http::exchange(stream, request).await?)
+            };
+            tokio::time::timeout(REQUEST_LIMIT, exchange).await?
+        };
+        self.namespace
+            .block_on(exchange)?
+            .with_context(|| format!("the agent does not answer {what}"))
+    }
+
+    fn ask<T: DeserializeOwned>(&self, request: Request<http::Body>) -> Result<T> {
+        let what = format!("{} {}", request.method(), request.uri());
+        let response = self.send(request)?;
         ensure!(
             response.status().is_success(),
-            "the agent answers GET {path} with {}",
-            response.status()
+            "the agent answers {what} with {}: {}",
+            response.status(),
+            String::from_utf8_lossy(response.body())
         );
-        serde_json::from_slice(response.body()).with_context(|| format!("GET {path} returned no JSON"))
+        serde_json::from_slice(response.body()).with_context(|| format!("the answer to {what} is not valid"))
     }
 
     /// Asks the agent to end (SIGTERM) and waits for it.

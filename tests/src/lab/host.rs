@@ -6,8 +6,10 @@ use anyhow::Result;
 
 use super::Namespace;
 
-/// The only interface of a host, next to `lo`.
+/// The interface of a host on the wire; all but some balancers have no other next to `lo`.
 pub(super) const INTERFACE: &str = "eth0";
+/// The interface of a balancer that reaches its backends by another than its clients.
+pub(super) const SECOND_INTERFACE: &str = "eth1";
 
 /// One of the two networks on the wire. The balancer is on both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

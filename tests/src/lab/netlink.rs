@@ -218,6 +218,19 @@ impl Netlink {
             .with_context(|| format!("cannot bring {name} up"))
     }
 
+    /// Takes the interface `name` down, as if its cable were pulled: the peer loses its carrier.
+    ///
+    /// # Errors
+    /// When the interface is missing.
+    pub async fn set_down(&self, name: &str) -> Result<()> {
+        let link = LinkUnspec::new_with_index(self.index(name).await?)
+            .down()
+            .build();
+        self.change(link)
+            .await
+            .with_context(|| format!("cannot take {name} down"))
+    }
+
     /// Adds an address with the prefix length of its network to the interface `name`. It works at once.
     ///
     /// # Errors

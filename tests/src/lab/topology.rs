@@ -9,12 +9,14 @@ use anyhow::{Context, Result};
 
 use super::{
     Host, Namespace, Netlink, NextHop, Route,
-    host::{HostNumber, INTERFACE, Network},
+    host::{HostNumber, INTERFACE, Network, SECOND_INTERFACE},
     sysctl,
     xdp::{LabProgram, LabPrograms},
 };
 
 const BRIDGE: &str = "br0";
+/// The wire's end of the balancer's second interface.
+const SECOND_PORT: &str = "to-balancer-2";
 
 /// How packets reach the backends, and so what the backends need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -71,6 +73,8 @@ pub struct LabOptions {
     pub backends: usize,
     /// Addresses outside of 10.0.0.0/24, 10.1.0.0/24, fd00::/64 and fd01::/64.
     pub vips: Vec<IpAddr>,
+    /// Whether the balancer reaches the backends by a second interface, `eth1`; else `eth0` leads to everyone.
+    pub two_interfaces: bool,
     /// Packet sizes.
     pub mtu: Mtu,
 }
@@ -87,6 +91,7 @@ impl LabOptions {
             clients: 1,
             backends: 3,
             vips,
+            two_interfaces: false,
             mtu: Mtu::default(),
         }
     }
@@ -160,24 +165,47 @@ impl Lab {
             .collect()
     }
 
+    /// Attaches an XDP program that passes everything, natively; it stays until the lab is dropped.
+    ///
+    /// # Errors
+    /// When the interface is missing or carries another program.
+    pub fn attach_pass(&mut self, namespace: &Namespace, interface: &str) -> Result<()> {
+        self.programs.attach(LabProgram::Pass, namespace, interface)
+    }
+
     fn set_up_balancer(&mut self) -> Result<()> {
+        let (namespace, mac) = (self.balancer.namespace.clone(), self.balancer.mac);
+        let (port, mtu) = (self.balancer.port.clone(), self.options.mtu.balancer);
         if self.options.forwarder == Forwarder::Nat {
-            self.balancer.namespace.set_sysctls(sysctl::FORWARDING)?;
+            namespace.set_sysctls(sysctl::FORWARDING)?;
         }
-        self.connect(&self.balancer, self.options.mtu.balancer)?;
-        self.balancer.namespace.netlink(async |netlink| {
-            for network in [Network::Server, Network::Client] {
+        self.plug_balancer(INTERFACE, &port, mac, mtu)?;
+        let backend_side = if self.options.two_interfaces {
+            // Both are on the wire, and only one of them may answer for its address there.
+            namespace.set_sysctls(sysctl::ARP_SILENCE)?;
+            let [first, _, rest @ ..] = mac;
+            let [c, d, e, f] = rest;
+            self.plug_balancer(SECOND_INTERFACE, SECOND_PORT, [first, 2, c, d, e, f], mtu)?;
+            SECOND_INTERFACE
+        } else {
+            INTERFACE
+        };
+        namespace.netlink(async |netlink| {
+            for (network, interface) in [(Network::Server, backend_side), (Network::Client, INTERFACE)] {
                 for (address, prefix) in network.addresses(HostNumber::BALANCER) {
-                    netlink.add_address(INTERFACE, address, prefix).await?;
+                    netlink.add_address(interface, address, prefix).await?;
                 }
             }
             Ok(())
-        })?;
-        // What the balancer sends with XDP_TX arrives here; without a program the kernel drops it.
-        self.programs
-            .attach(LabProgram::Pass, &self.wire, &self.balancer.port)?;
+        })
+    }
+
+    fn plug_balancer(&mut self, interface: &str, port: &str, mac: [u8; 6], mtu: u32) -> Result<()> {
+        self.plug(&self.balancer.namespace, interface, port, mac, mtu)?;
+        // What the balancer sends from XDP arrives here; without a program the kernel drops it.
+        self.programs.attach(LabProgram::Pass, &self.wire, port)?;
         // Attaching turned receive merging on.
-        self.wire.disable_offloads(&self.balancer.port)
+        self.wire.disable_offloads(port)
     }
 
     fn add_backend(&mut self, index: usize) -> Result<()> {
@@ -252,22 +280,32 @@ impl Lab {
 
     /// Plugs a host into the bridge; its interface is up and has no address yet.
     fn connect(&self, host: &Host, mtu: u32) -> Result<()> {
-        let port = host.port.as_str();
-        let port_mac = [host.mac[0], 1, host.mac[2], host.mac[3], host.mac[4], host.mac[5]];
+        self.plug(&host.namespace, INTERFACE, &host.port, host.mac, mtu)
+    }
+
+    fn plug(
+        &self,
+        namespace: &Namespace,
+        interface: &str,
+        port: &str,
+        mac: [u8; 6],
+        mtu: u32,
+    ) -> Result<()> {
+        let port_mac = [mac[0], mac[1] | 1, mac[2], mac[3], mac[4], mac[5]];
         self.wire.netlink(async |netlink| {
             netlink.add_veth(port, "peer").await?;
-            netlink.move_to("peer", &host.namespace, INTERFACE).await?;
+            netlink.move_to("peer", namespace, interface).await?;
             netlink.configure(port, port_mac, mtu).await?;
             netlink.set_bridge(port, BRIDGE).await?;
             netlink.set_up(port).await
         })?;
-        host.namespace.netlink(async |netlink| {
-            netlink.configure(INTERFACE, host.mac, mtu).await?;
-            netlink.set_up(INTERFACE).await?;
-            netlink.wait_until_up(INTERFACE).await
+        namespace.netlink(async |netlink| {
+            netlink.configure(interface, mac, mtu).await?;
+            netlink.set_up(interface).await?;
+            netlink.wait_until_up(interface).await
         })?;
         self.wire.disable_offloads(port)?;
-        host.namespace.disable_offloads(INTERFACE)?;
+        namespace.disable_offloads(interface)?;
         self.wire
             .netlink(async |netlink| netlink.wait_until_forwarding(port).await)
     }
