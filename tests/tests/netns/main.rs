@@ -1,0 +1,13 @@
+//! The real `lb`, native XDP on veth, and real sockets: what operators are promised, seen from outside.
+//!
+//! These tests need root (network namespaces, XDP); they fail without it. Each has a lab of its own; the lab's hosts
+//! are namespaces of this process, so nothing outlives it.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failure of the test's own steps is a failure of the test"
+)]
+
+mod failure;
+mod forwarders;
+mod support;
+

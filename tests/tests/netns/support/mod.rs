@@ -1,0 +1,95 @@
+//! What the tests share: a lab with servers and a running agent, and the traffic that goes through it.
+
+mod config;
+mod held;
+mod ping;
+pub(crate) mod rig;
+mod run;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hyper::Request;
+use lb_tests::{
+    lab::{Forwarder, Host, Lab, LabOptions},
+    traffic::{
+        http,
+        load::{Load, LoadOptions, Record},
+    },
+};
+
+pub(crate) use config::{FAST_CHECK, NO_CHECK, Service};
+pub(crate) use held::HeldConnections;
+pub(crate) use ping::{allow_ping, ping};
+pub(crate) use rig::Rig;
+pub(crate) use run::{Ended, LbRun};
+
+/// The port that clients ask for, and that servers listen on unless a test says otherwise.
+pub(crate) const PORT: u16 = 80;
+/// How long anything may take that happens in the background, on a busy machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+/// How long a test waits for what must not come.
+pub(crate) const SILENCE: Duration = Duration::from_millis(700);
+
+/// How many requests came from whom.
+pub(crate) type Shares = BTreeMap<String, usize>;
+
+pub(crate) fn lab(forwarder: Forwarder, backends: usize) -> Lab {
+    Lab::new(LabOptions {
+        backends,
+        ..LabOptions::new(forwarder)
+    })
+    .unwrap()
+}
+
+/// The addresses of all backends, of the family of `like`.
+pub(crate) fn backend_addresses(lab: &Lab, like: IpAddr) -> Vec<IpAddr> {
+    lab.backends.iter().map(|host| host.address_like(like)).collect()
+}
+
+/// The name of the server that answers one request from `client`.
+pub(crate) fn server_for(client: &Host, target: SocketAddr) -> String {
+    let answer = http::fetch(&client.namespace, target, get("/"), LIMIT).unwrap();
+    http::backend_of(&answer).unwrap().to_owned()
+}
+
+/// Sends `count` requests, each over a connection of its own; every one must succeed.
+pub(crate) fn requests(client: &Host, target: SocketAddr, count: u64) -> Shares {
+    shares(&finished(client, LoadOptions::new(target, 400, count)))
+}
+
+/// The records of a load that is over.
+pub(crate) fn finished(client: &Host, options: LoadOptions) -> Vec<Record> {
+    Load::start(&client.namespace, options).unwrap().wait().unwrap()
+}
+
+/// Who answered how many requests; all must have been answered.
+pub(crate) fn shares(records: &[Record]) -> Shares {
+    let mut shares = Shares::new();
+    for record in records {
+        let server = record.outcome.as_ref().unwrap_or_else(|failure| {
+            panic!("request {} of {}: {failure}", record.connection, records.len())
+        });
+        *shares.entry(server.clone()).or_default() += 1;
+    }
+    shares
+}
+
+pub(crate) fn get(path: &str) -> Request<http::Body> {
+    Request::get(path)
+        .header("host", "lab")
+        .body(http::Body::default())
+        .unwrap()
+}
+
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
