@@ -10,4 +10,5 @@
 mod failure;
 mod forwarders;
 mod support;
+mod weights;
 
