@@ -9,6 +9,8 @@
 
 mod failure;
 mod forwarders;
+mod resolution;
 mod support;
 mod weights;
+mod writers;
 

@@ -30,14 +30,15 @@ impl Rig {
         rig
     }
 
-    /// Starts servers on `ports` of all backends and the agent; waits for no backend.
+    /// Starts servers on `ports` (none without ports) of all backends and the agent; waits for no backend.
     pub(crate) fn on_ports(lab: Lab, config: impl ToString, ports: &[u16]) -> Self {
         Self::with(lab, &LbOptions::new(lb(), Some(config.to_string())), ports)
     }
 
     /// The same with an agent of any kind.
     pub(crate) fn with(lab: Lab, options: &LbOptions, ports: &[u16]) -> Self {
-        let servers = lab.backends.iter().map(|host| Some(serve(&lab, host, ports)));
+        let serve = |host| (!ports.is_empty()).then(|| serve(&lab, host, ports));
+        let servers = lab.backends.iter().map(serve);
         Self {
             servers: servers.collect(),
             agent: Agent::start(&lab.balancer, options).unwrap(),

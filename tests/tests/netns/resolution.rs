@@ -1,0 +1,144 @@
+//! Backends whose next hop is unknown, and services that nobody can serve.
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+
+use lb_tests::{
+    lab::{Forwarder, Lab},
+    traffic::{server::Server, udp},
+};
+use lb_userspace::api::view::BackendState;
+
+use super::support::{
+    NO_CHECK, PORT, Rig, SILENCE, Service, backend_addresses, lab, requests, server_for, wait_until,
+};
+
+/// An address on the backends' network that no host has at first.
+fn nobodys(like: IpAddr) -> IpAddr {
+    let address = if like.is_ipv4() { "10.0.0.250" } else { "fd00::250" };
+    address.parse().unwrap()
+}
+
+fn unresolved_backend_heals(forwarder: Forwarder, v6: bool) {
+    let lab = lab(forwarder, 2);
+    let vip = lab.options().vips[usize::from(v6)];
+    let (nobody, target) = (nobodys(vip), SocketAddr::new(vip, PORT));
+    let service = Service::new(forwarder, &[vip])
+        .key("check", NO_CHECK)
+        .backend(lab.backends[0].address_like(vip))
+        .backend(nobody);
+    let rig = Rig::on_ports(lab, service, &[PORT]);
+    rig.wait_for_state("web", rig.lab.backends[0].address_like(vip), BackendState::Up);
+    rig.wait_for_state("web", nobody, BackendState::Unresolved);
+    wait_until("the kernel has given up the neighbour, and lb says so", || {
+        let reason = rig.backend("web", nobody).reason.unwrap_or_default();
+        reason.contains(&nobody.to_string())
+    });
+    let listing = rig.lb(&["list"]);
+    let line = listing.lines().find(|line| line.contains(&nobody.to_string())).unwrap();
+    let reason = rig.backend("web", nobody).reason.unwrap();
+    assert!(line.contains("unresolved") && line.contains("0.0%"), "{line}");
+    assert!(line.contains(reason.split(',').next().unwrap()), "{line} lacks the reason {reason:?}");
+    assert_eq!(requests(rig.client(), target, 60).len(), 1, "it gets no traffic");
+
+    // A host comes up with the address.
+    let host = &rig.lab.backends[1];
+    host.namespace
+        .netlink(async |netlink| netlink.add_address(host.interface(), nobody, if v6 { 64 } else { 24 }).await)
+        .unwrap();
+    rig.wait_for_state("web", nobody, BackendState::Up);
+    // With nat, packets arrive for the address itself.
+    let listens = (forwarder == Forwarder::Nat)
+        .then(|| Server::start(&host.namespace, &host.name, &[SocketAddr::new(nobody, PORT)]).unwrap());
+    let shares = requests(rig.client(), target, 60);
+    assert_eq!(shares.len(), 2, "{shares:?}");
+    drop(listens);
+}
+
+#[test]
+fn unresolved_l2dsr_backend_heals() {
+    unresolved_backend_heals(Forwarder::L2dsr, false);
+}
+
+#[test]
+fn unresolved_ipip_backend_heals() {
+    unresolved_backend_heals(Forwarder::Ipip, true);
+}
+
+#[test]
+fn unresolved_nat_backend_heals() {
+    unresolved_backend_heals(Forwarder::Nat, true);
+}
+
+#[test]
+fn backend_without_a_route_is_unresolved() {
+    let lab = lab(Forwarder::Ipip, 1);
+    let vip = lab.options().vips[0];
+    let far: IpAddr = "203.0.113.7".parse().unwrap();
+    let service = Service::new(Forwarder::Ipip, &[vip])
+        .key("check", NO_CHECK)
+        .backend(far);
+    let rig = Rig::on_ports(lab, service, &[]);
+    wait_until("lb says that there is no route", || {
+        let backend = rig.backend("web", far);
+        let reason = backend.reason.unwrap_or_default();
+        backend.state == BackendState::Unresolved && reason.contains("no route")
+    });
+}
+
+/// The balancer itself owns the VIP and listens there.
+fn own_listener(lab: &Lab, vip: IpAddr) -> Server {
+    let balancer = &lab.balancer;
+    let prefix = if vip.is_ipv4() { 32 } else { 128 };
+    balancer
+        .namespace
+        .netlink(async |netlink| netlink.add_address("lo", vip, prefix).await)
+        .unwrap();
+    Server::start(&balancer.namespace, &balancer.name, &[SocketAddr::new(vip, PORT)]).unwrap()
+}
+
+#[test]
+fn empty_service_drops_and_counts() {
+    let lab = lab(Forwarder::L2dsr, 1);
+    let vips = lab.options().vips.clone();
+    let _listeners: Vec<Server> = vips.iter().map(|&vip| own_listener(&lab, vip)).collect();
+    let web = Service::new(Forwarder::L2dsr, &vips).backend(nobodys(vips[0]));
+    let echo = web.clone().text("name", "echo").text("protocol", "udp");
+    let rig = Rig::on_ports(lab, format!("{web}{echo}"), &[]);
+    let client = &rig.client().namespace;
+    for &vip in &vips {
+        let target = SocketAddr::new(vip, PORT);
+        let before = rig.count("no-backend");
+        let answer = udp::ask(client, target, b"anybody?", SILENCE);
+        assert!(answer.is_err(), "{target} answers {answer:?}");
+        assert_eq!(rig.count("no-backend"), before + 1, "{target}");
+        let connect = || TcpStream::connect_timeout(&target, SILENCE).map(drop);
+        let connected = client.run(connect).unwrap();
+        assert!(connected.is_err(), "{target} is connected to");
+        // The first SYN, and perhaps its repetition.
+        let counted = rig.count("no-backend") - before;
+        assert!((2..=4).contains(&counted), "{target}: {counted}");
+    }
+    assert_eq!(rig.count("forwarded"), 0);
+}
+
+#[test]
+fn on_empty_pass_leaves_packets_to_the_host() {
+    let lab = lab(Forwarder::L2dsr, 1);
+    let vip = lab.options().vips[1];
+    let target = SocketAddr::new(vip, PORT);
+    let _listener = own_listener(&lab, vip);
+    let addresses = backend_addresses(&lab, vip);
+    let service = Service::new(Forwarder::L2dsr, &[vip])
+        .text("on_empty", "pass")
+        .backends(&addresses);
+    let mut rig = Rig::new(lab, service);
+    assert_eq!(server_for(rig.client(), target), "backend-1");
+    rig.kill_server(0);
+    rig.wait_for_state("web", addresses[0], BackendState::Down);
+    let before = rig.count("empty-passed");
+    assert_eq!(server_for(rig.client(), target), "balancer");
+    assert!(rig.count("empty-passed") > before);
+    rig.revive_server(0);
+    rig.wait_for_state("web", addresses[0], BackendState::Up);
+    assert_eq!(server_for(rig.client(), target), "backend-1");
+}
