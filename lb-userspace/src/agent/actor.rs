@@ -175,12 +175,8 @@ impl Actor {
         {
             log::error!("{error}");
         }
-        let services = &self.services;
-        self.tally.keep(|whose| {
-            services
-                .get(&whose.service)
-                .is_some_and(|s| s.backend(whose.backend).is_some())
-        });
+        let owners: HashSet<Whose> = self.parts.layout.owners().map(|(_, whose)| whose).collect();
+        self.tally.keep(|whose| owners.contains(whose));
         Ok(Applied {
             generation: self.generation,
             apply_us: self.last_apply.as_micros() as u64,
