@@ -9,6 +9,7 @@
 
 mod failure;
 mod forwarders;
+mod lifecycle;
 mod resolution;
 mod support;
 mod weights;
