@@ -190,7 +190,9 @@ impl Agent {
     /// When the agent does not answer in time.
     pub fn send(&self, mut request: Request<http::Body>) -> Result<Response<Bytes>> {
         let what = format!("{} {}", request.method(), request.uri());
-        request.headers_mut().insert("host", HeaderValue::from_static("lb"));
+        request
+            .headers_mut()
+            .insert("host", HeaderValue::from_static("lb"));
         let exchange = async || {
             let exchange = async {
                 let stream = UnixStream::connect(self.socket()).await?;

@@ -223,9 +223,7 @@ impl Netlink {
     /// # Errors
     /// When the interface is missing.
     pub async fn set_down(&self, name: &str) -> Result<()> {
-        let link = LinkUnspec::new_with_index(self.index(name).await?)
-            .down()
-            .build();
+        let link = LinkUnspec::new_with_index(self.index(name).await?).down().build();
         self.change(link)
             .await
             .with_context(|| format!("cannot take {name} down"))

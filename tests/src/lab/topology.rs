@@ -283,14 +283,7 @@ impl Lab {
         self.plug(&host.namespace, INTERFACE, &host.port, host.mac, mtu)
     }
 
-    fn plug(
-        &self,
-        namespace: &Namespace,
-        interface: &str,
-        port: &str,
-        mac: [u8; 6],
-        mtu: u32,
-    ) -> Result<()> {
+    fn plug(&self, namespace: &Namespace, interface: &str, port: &str, mac: [u8; 6], mtu: u32) -> Result<()> {
         let port_mac = [mac[0], mac[1] | 1, mac[2], mac[3], mac[4], mac[5]];
         self.wire.netlink(async |netlink| {
             netlink.add_veth(port, "peer").await?;

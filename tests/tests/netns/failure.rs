@@ -31,15 +31,26 @@ fn killed_backend_leaves(forwarder: Forwarder, v6: bool) {
     let mut held = HeldConnections::open(rig.client(), target, 200);
     let owners = owners(&rig, &held, target);
     for ((port, owner), answer) in owners.iter().zip(held.ask()) {
-        assert_eq!(answer.as_ref(), Ok(owner), "the owner of the slot answers port {port}");
+        assert_eq!(
+            answer.as_ref(),
+            Ok(owner),
+            "the owner of the slot answers port {port}"
+        );
     }
 
     rig.kill_server(2);
     rig.wait_for_state("web", addresses[2], BackendState::Down);
     let reason = rig.backend("web", addresses[2]).reason.unwrap_or_default();
-    assert!(reason.contains("refused"), "the reason of the failure is {reason:?}");
+    assert!(
+        reason.contains("refused"),
+        "the reason of the failure is {reason:?}"
+    );
     let shares = requests(rig.client(), target, 200);
-    assert_eq!(shares.len(), 4, "new connections go to the other four: {shares:?}");
+    assert_eq!(
+        shares.len(),
+        4,
+        "new connections go to the other four: {shares:?}"
+    );
     assert!(!shares.contains_key("backend-3"), "{shares:?}");
 
     let owners_now = self::owners(&rig, &held, target);
@@ -48,12 +59,19 @@ fn killed_backend_leaves(forwarder: Forwarder, v6: bool) {
         let now = &owners_now[port];
         assert_ne!(now, "backend-3", "a slot is still the dead backend's");
         if before == "backend-3" {
-            assert!(answer.is_err(), "port {port} was the dead backend's, and now {answer:?}");
+            assert!(
+                answer.is_err(),
+                "port {port} was the dead backend's, and now {answer:?}"
+            );
             continue;
         }
         others += 1;
         if now == before {
-            assert_eq!(answer.as_ref(), Ok(before), "the slot of port {port} has not moved");
+            assert_eq!(
+                answer.as_ref(),
+                Ok(before),
+                "the slot of port {port} has not moved"
+            );
         } else {
             moved += 1;
         }
@@ -124,7 +142,10 @@ fn silent_host_leaves_all_services_at_once() {
         wait_until(&format!("backend-2 is {state} for both services"), || {
             let view = rig.agent.services().unwrap();
             let states = view.services.iter().flat_map(|service| {
-                let of_host = service.backends.iter().filter(|backend| backend.address == addresses[1]);
+                let of_host = service
+                    .backends
+                    .iter()
+                    .filter(|backend| backend.address == addresses[1]);
                 of_host.map(|backend| backend.state)
             });
             let states: Vec<_> = states.collect();
@@ -168,7 +189,12 @@ fn requests_fail_only_until_the_failure_is_detected() {
 
     let records = load.stop().unwrap();
     let returned = records.iter().rev().take(200);
-    assert!(returned.filter(|record| record.outcome == Ok("backend-1".into())).count() > 20);
+    assert!(
+        returned
+            .filter(|record| record.outcome == Ok("backend-1".into()))
+            .count()
+            > 20
+    );
     for record in records {
         // A request that was under way while slots moved may have lost its backend in the middle.
         let untouched = record.ended < killed || record.started > detected;

@@ -101,7 +101,11 @@ fn forwarder_crosses_families(forwarder: Forwarder) {
     let lab = lab(forwarder, 2);
     let mut config = String::new();
     for &vip in &lab.options().vips {
-        let other = lab.options().vips.iter().find(|other| other.is_ipv4() != vip.is_ipv4());
+        let other = lab
+            .options()
+            .vips
+            .iter()
+            .find(|other| other.is_ipv4() != vip.is_ipv4());
         let web = Service::new(forwarder, &[vip])
             .text("name", if vip.is_ipv4() { "web4" } else { "web6" })
             .backends(&backend_addresses(&lab, *other.unwrap()));
@@ -145,7 +149,10 @@ fn nat_translates_ports() {
     for &vip in &lab.options().vips {
         for protocol in ["tcp", "udp"] {
             let mut service = Service::new(Forwarder::Nat, &[vip])
-                .text("name", &format!("{protocol}{}", if vip.is_ipv4() { 4 } else { 6 }))
+                .text(
+                    "name",
+                    &format!("{protocol}{}", if vip.is_ipv4() { 4 } else { 6 }),
+                )
                 .text("protocol", protocol)
                 .key("check", FAST_CHECK.replace("80", "8080"));
             for address in backend_addresses(&lab, vip) {
@@ -181,11 +188,18 @@ fn any_port_takes_what_no_other_service_has() {
     rig.wait_until_all_up();
     for vip in vips {
         for (port, server) in [(80, "backend-1"), (8080, "backend-2"), (9999, "backend-1")] {
-            assert_eq!(server_for(rig.client(), SocketAddr::new(vip, port)), server, "{vip} port {port}");
+            assert_eq!(
+                server_for(rig.client(), SocketAddr::new(vip, port)),
+                server,
+                "{vip} port {port}"
+            );
         }
         // There is no UDP service on this VIP, and the balancer itself does not have it.
         let target = SocketAddr::new(vip, PORT);
-        assert!(udp::ask(&rig.client().namespace, target, b"hello", SILENCE).is_err(), "{target}");
+        assert!(
+            udp::ask(&rig.client().namespace, target, b"hello", SILENCE).is_err(),
+            "{target}"
+        );
     }
 }
 
@@ -255,7 +269,10 @@ fn vips_answer_pings_and_nothing_else_does() {
             .namespace
             .netlink(async |netlink| netlink.add_route(&route).await)
             .unwrap();
-        assert!(!ping(client, stranger, Duration::from_secs(1)), "{stranger} answers");
+        assert!(
+            !ping(client, stranger, Duration::from_secs(1)),
+            "{stranger} answers"
+        );
         assert_eq!(rig.count("echo-reply"), before + 1, "lb answers for the VIP only");
     }
 }

@@ -17,15 +17,17 @@ use lb_userspace::{
 use nix::sys::signal::Signal;
 
 use super::support::{
-    LIMIT, LbRun, NO_CHECK, PORT, Rig, SILENCE, Service, backend_addresses, lab, requests, rig::lb, server_for, shares,
-    wait_until,
+    LIMIT, LbRun, NO_CHECK, PORT, Rig, SILENCE, Service, backend_addresses, lab, requests, rig::lb,
+    server_for, shares, wait_until,
 };
 
 const EMPTY: &[&str] = &["--iface", "eth0"];
 
 /// The XDP programs on an interface, as the kernel tells by netlink.
 fn xdp_on(namespace: &Namespace, interface: &str) -> Vec<AttachedXdp> {
-    let found = namespace.block_on(async || find_interface(interface).await).unwrap();
+    let found = namespace
+        .block_on(async || find_interface(interface).await)
+        .unwrap();
     found.unwrap().xdp
 }
 
@@ -41,8 +43,16 @@ fn second_agent_on_an_interface_is_refused() {
     let second = LbRun::start(&lab.balancer.namespace, EMPTY).wait();
     assert_eq!(second.code, Some(1), "{}", second.log);
     let holder = format!("lb (pid {})", first.process().id());
-    assert!(second.log.contains("eth0") && second.log.contains(&holder), "{}", second.log);
-    assert_eq!(xdp_on(&lab.balancer.namespace, "eth0"), programs, "the first one is still there");
+    assert!(
+        second.log.contains("eth0") && second.log.contains(&holder),
+        "{}",
+        second.log
+    );
+    assert_eq!(
+        xdp_on(&lab.balancer.namespace, "eth0"),
+        programs,
+        "the first one is still there"
+    );
     first.services().unwrap();
 }
 
@@ -51,10 +61,21 @@ fn second_agent_on_a_socket_is_refused() {
     let lab = lab(Forwarder::L2dsr, 0);
     let first = start(&lab);
     let socket = first.socket();
-    let arguments = ["--iface", "lo", "--mode", "generic", "--socket", socket.to_str().unwrap()];
+    let arguments = [
+        "--iface",
+        "lo",
+        "--mode",
+        "generic",
+        "--socket",
+        socket.to_str().unwrap(),
+    ];
     let second = LbRun::start(&lab.balancer.namespace, &arguments).wait();
     assert_eq!(second.code, Some(1), "{}", second.log);
-    assert!(second.log.contains("another agent") && second.log.contains("lb.sock"), "{}", second.log);
+    assert!(
+        second.log.contains("another agent") && second.log.contains("lb.sock"),
+        "{}",
+        second.log
+    );
     assert_eq!(xdp_on(&lab.balancer.namespace, "lo"), []);
     first.services().unwrap();
 }
@@ -71,7 +92,11 @@ fn foreign_program_is_neither_replaced_nor_concealed() {
         let (name, id) = ("\"pass\"", format!("program id {}", programs[0].program_id));
         let holder = format!("(pid {})", std::process::id());
         for what in [name, &id, &holder, "eth0"] {
-            assert!(refused.log.contains(what), "{mode}: no {what} in: {}", refused.log);
+            assert!(
+                refused.log.contains(what),
+                "{mode}: no {what} in: {}",
+                refused.log
+            );
         }
     }
     assert_eq!(xdp_on(&balancer, "eth0"), programs);
@@ -89,7 +114,11 @@ fn refused_interface_leaves_the_others_alone() {
     lab.attach_pass(&balancer, "eth1").unwrap();
     let refused = LbRun::start(&balancer, &["--iface", "eth0,eth1"]).wait();
     assert_eq!(refused.code, Some(1), "{}", refused.log);
-    assert_eq!(xdp_on(&balancer, "eth0"), [], "nothing stays where lb could attach");
+    assert_eq!(
+        xdp_on(&balancer, "eth0"),
+        [],
+        "nothing stays where lb could attach"
+    );
 
     let refused = LbRun::start(&balancer, &["--iface", "eth9"]).wait();
     assert_eq!(refused.code, Some(1), "{}", refused.log);
@@ -159,15 +188,25 @@ fn reload_applies_the_difference() {
     rig.write_config(weighted(&rig.lab, [1, 3, 0]));
     rig.lb(&["reload"]);
     let view = rig.agent.services().unwrap();
-    assert_eq!((view.generation, view.services[0].backends.len()), (generation + 2, 2));
+    assert_eq!(
+        (view.generation, view.services[0].backends.len()),
+        (generation + 2, 2)
+    );
     assert_eq!(requests(rig.client(), target, 40).get("backend-3"), None);
     for (server, address) in ["backend-1", "backend-2"].iter().zip(&addresses) {
         let backend = rig.backend("web", *address);
         let at_least = sent[*server] as u64;
-        assert!(backend.flows >= at_least, "{server} counted {} of {at_least} flows", backend.flows);
+        assert!(
+            backend.flows >= at_least,
+            "{server} counted {} of {at_least} flows",
+            backend.flows
+        );
         assert_eq!(backend.state, BackendState::Up);
     }
-    let flows: u64 = addresses[..2].iter().map(|&address| rig.backend("web", address).flows).sum();
+    let flows: u64 = addresses[..2]
+        .iter()
+        .map(|&address| rig.backend("web", address).flows)
+        .sum();
     assert_eq!(flows, sent["backend-1"] as u64 + sent["backend-2"] as u64 + 40);
 }
 
@@ -193,7 +232,8 @@ fn bad_file_changes_nothing() {
     let good = weighted(&lab, [1, 1, 1]);
     let mut rig = Rig::new(lab, &good);
     let before = rig.lb(&["list", "--json"]);
-    let listed = |rig: &Rig| -> serde_json::Value { serde_json::from_str(&rig.lb(&["list", "--json"])).unwrap() };
+    let listed =
+        |rig: &Rig| -> serde_json::Value { serde_json::from_str(&rig.lb(&["list", "--json"])).unwrap() };
     let generation = listed(&rig)["generation"].clone();
 
     let text = good.to_string().replace("weight = 1", "weigth = 1");
@@ -205,7 +245,9 @@ fn bad_file_changes_nothing() {
     }
     assert_eq!(listed(&rig)["generation"], generation, "{before}");
 
-    let text = good.to_string().replace("protocol = \"tcp\"", "protocol = \"tpc\"");
+    let text = good
+        .to_string()
+        .replace("protocol = \"tcp\"", "protocol = \"tpc\"");
     let line = 1 + text.lines().position(|line| line.contains("tpc")).unwrap();
     rig.write_config(text);
     rig.agent.process().signal(Signal::SIGHUP).unwrap();
@@ -215,14 +257,21 @@ fn bad_file_changes_nothing() {
         log.contains(&place) && log.contains("protocol") && log.contains("nothing changed")
     });
     assert_eq!(listed(&rig)["generation"], generation);
-    assert_eq!(requests(rig.client(), SocketAddr::new(rig.lab.options().vips[0], PORT), 60).len(), 3);
+    assert_eq!(
+        requests(rig.client(), SocketAddr::new(rig.lab.options().vips[0], PORT), 60).len(),
+        3
+    );
 
     // Nor does an agent start with such a file.
     let file = rig.agent.config_file();
     let arguments = ["--iface", "lo", "--config", file.to_str().unwrap()];
     let refused = LbRun::start(&rig.lab.balancer.namespace, &arguments).wait();
     assert_eq!(refused.code, Some(2), "{}", refused.log);
-    assert!(refused.log.contains(&place) && refused.log.contains("protocol"), "{}", refused.log);
+    assert!(
+        refused.log.contains(&place) && refused.log.contains("protocol"),
+        "{}",
+        refused.log
+    );
 }
 
 #[test]
@@ -250,14 +299,32 @@ fn auto_mode_falls_back_where_the_driver_cannot() {
     };
     let agent = Agent::start(&lab.balancer, &options).unwrap();
     let status = agent.status().unwrap();
-    let modes: Vec<_> = status.interfaces.iter().map(|interface| (interface.name.as_str(), interface.mode)).collect();
-    assert_eq!(modes, [("eth0", AttachMode::Native), ("br7", AttachMode::Generic)]);
-    let warned = |text: &str| text.contains("br7") && text.contains("driver bridge") && text.contains("generic");
-    assert!(status.warnings.iter().any(|warning| warned(warning)), "{:?}", status.warnings);
+    let modes: Vec<_> = status
+        .interfaces
+        .iter()
+        .map(|interface| (interface.name.as_str(), interface.mode))
+        .collect();
+    assert_eq!(
+        modes,
+        [("eth0", AttachMode::Native), ("br7", AttachMode::Generic)]
+    );
+    let warned =
+        |text: &str| text.contains("br7") && text.contains("driver bridge") && text.contains("generic");
+    assert!(
+        status.warnings.iter().any(|warning| warned(warning)),
+        "{:?}",
+        status.warnings
+    );
     assert!(warned(&agent.log_end()), "{}", agent.log_end());
-    assert_eq!((xdp_on(balancer, "eth0").len(), xdp_on(balancer, "br7").len()), (1, 1));
+    assert_eq!(
+        (xdp_on(balancer, "eth0").len(), xdp_on(balancer, "br7").len()),
+        (1, 1)
+    );
     agent.stop().unwrap();
-    assert_eq!((xdp_on(balancer, "eth0"), xdp_on(balancer, "br7")), (vec![], vec![]));
+    assert_eq!(
+        (xdp_on(balancer, "eth0"), xdp_on(balancer, "br7")),
+        (vec![], vec![])
+    );
 }
 
 /// Clients come in by one interface, backends are behind the other.
@@ -323,16 +390,38 @@ fn pins_are_there_while_the_agent_is() {
     let seen = format!("/proc/{}/root{}", run.process().id(), pins.display());
     let names = || -> Vec<String> {
         let entries = std::fs::read_dir(&seen).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     };
-    for name in ["CONTROL", "COUNTS", "REASONS", "SERVICES4", "SERVICES6", "SLOTS", "TARGETS", "prog-lb"] {
-        assert!(names().iter().any(|found| found == name), "no {name} in {:?}", names());
+    for name in [
+        "CONTROL",
+        "COUNTS",
+        "REASONS",
+        "SERVICES4",
+        "SERVICES6",
+        "SLOTS",
+        "TARGETS",
+        "prog-lb",
+    ] {
+        assert!(
+            names().iter().any(|found| found == name),
+            "no {name} in {:?}",
+            names()
+        );
     }
 
     // A directory that is on no BPF file system is named, with what to do.
-    let arguments = ["--iface", "lo", "--mode", "generic", "--pin-dir", directory.path().to_str().unwrap()];
+    let arguments = [
+        "--iface",
+        "lo",
+        "--mode",
+        "generic",
+        "--pin-dir",
+        directory.path().to_str().unwrap(),
+    ];
     let refused = LbRun::start(&lab.balancer.namespace, &arguments).wait();
     assert_eq!(refused.code, Some(1), "{}", refused.log);
     assert!(refused.log.contains("mount -t bpf"), "{}", refused.log);
@@ -349,10 +438,25 @@ fn agent_without_a_configuration_is_filled_by_the_command_line() {
     let vip = lab.options().vips[0];
     let addresses = backend_addresses(&lab, vip);
     let rig = Rig::with(lab, &LbOptions::new(lb(), None), &[PORT]);
-    let (vip_text, first, second) = (vip.to_string(), addresses[0].to_string(), addresses[1].to_string());
+    let (vip_text, first, second) = (
+        vip.to_string(),
+        addresses[0].to_string(),
+        addresses[1].to_string(),
+    );
     rig.lb(&[
-        "service", "add", "web", "--vip", &vip_text, "--protocol", "tcp", "--port", "80", "--forwarder", "l2dsr",
-        "--backend", &first,
+        "service",
+        "add",
+        "web",
+        "--vip",
+        &vip_text,
+        "--protocol",
+        "tcp",
+        "--port",
+        "80",
+        "--forwarder",
+        "l2dsr",
+        "--backend",
+        &first,
     ]);
     rig.wait_until_all_up();
     let target = SocketAddr::new(vip, PORT);
@@ -362,5 +466,8 @@ fn agent_without_a_configuration_is_filled_by_the_command_line() {
     assert_eq!(requests(rig.client(), target, 60).len(), 2);
     rig.lb(&["service", "remove", "web"]);
     let connect = || TcpStream::connect_timeout(&target, SILENCE).is_err();
-    assert!(rig.client().namespace.run(connect).unwrap(), "nobody has the VIP any more");
+    assert!(
+        rig.client().namespace.run(connect).unwrap(),
+        "nobody has the VIP any more"
+    );
 }

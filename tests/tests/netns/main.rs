@@ -7,11 +7,12 @@
     reason = "a failure of the test's own steps is a failure of the test"
 )]
 
+mod explain;
 mod failure;
 mod forwarders;
+mod host_traffic;
 mod lifecycle;
 mod resolution;
 mod support;
 mod weights;
 mod writers;
-

@@ -34,16 +34,26 @@ fn unresolved_backend_heals(forwarder: Forwarder, v6: bool) {
         reason.contains(&nobody.to_string())
     });
     let listing = rig.lb(&["list"]);
-    let line = listing.lines().find(|line| line.contains(&nobody.to_string())).unwrap();
+    let line = listing
+        .lines()
+        .find(|line| line.contains(&nobody.to_string()))
+        .unwrap();
     let reason = rig.backend("web", nobody).reason.unwrap();
     assert!(line.contains("unresolved") && line.contains("0.0%"), "{line}");
-    assert!(line.contains(reason.split(',').next().unwrap()), "{line} lacks the reason {reason:?}");
+    assert!(
+        line.contains(reason.split(',').next().unwrap()),
+        "{line} lacks the reason {reason:?}"
+    );
     assert_eq!(requests(rig.client(), target, 60).len(), 1, "it gets no traffic");
 
     // A host comes up with the address.
     let host = &rig.lab.backends[1];
     host.namespace
-        .netlink(async |netlink| netlink.add_address(host.interface(), nobody, if v6 { 64 } else { 24 }).await)
+        .netlink(async |netlink| {
+            netlink
+                .add_address(host.interface(), nobody, if v6 { 64 } else { 24 })
+                .await
+        })
         .unwrap();
     rig.wait_for_state("web", nobody, BackendState::Up);
     // With nat, packets arrive for the address itself.

@@ -39,10 +39,19 @@ fn connections_follow_the_weights() {
     let shares = requests(rig.client(), SocketAddr::new(vip, PORT), CONNECTIONS);
     let light = shares["backend-1"] as f64;
     // A quarter of the connections, give or take five standard deviations of such a sample, and the slots' rounding.
-    let (mean, deviation) = (0.25 * CONNECTIONS as f64, (0.25 * 0.75 * CONNECTIONS as f64).sqrt());
-    assert!((light - mean).abs() <= 5.0 * deviation + 0.005 * CONNECTIONS as f64, "{shares:?}");
+    let (mean, deviation) = (
+        0.25 * CONNECTIONS as f64,
+        (0.25 * 0.75 * CONNECTIONS as f64).sqrt(),
+    );
+    assert!(
+        (light - mean).abs() <= 5.0 * deviation + 0.005 * CONNECTIONS as f64,
+        "{shares:?}"
+    );
     let view = rig.agent.services().unwrap();
-    assert_eq!(view.services[0].flows, CONNECTIONS, "each connection is counted as one flow");
+    assert_eq!(
+        view.services[0].flows, CONNECTIONS,
+        "each connection is counted as one flow"
+    );
     assert_eq!(view.services[0].backends[0].flows, shares["backend-1"] as u64);
 }
 
@@ -78,7 +87,10 @@ fn backend_in_maint_is_not_checked() {
     let before = connections(&rig);
     std::thread::sleep(Duration::from_secs(1));
     let after = connections(&rig);
-    assert!(after <= before + 2, "{before} connections became {after}: checks go on");
+    assert!(
+        after <= before + 2,
+        "{before} connections became {after}: checks go on"
+    );
     // One that was dead all along does not come back by the operator's word alone.
     rig.kill_server(0);
     rig.lb(&["backend", "ready", "web", &addresses[0].to_string()]);
@@ -121,7 +133,11 @@ fn changes_break_at_most_what_is_under_way() {
     go_on();
     let records = load.stop().unwrap();
     let last = records.iter().rev().take(100);
-    assert!(last.filter(|record| record.outcome == Ok("backend-3".into())).count() > 5);
+    assert!(
+        last.filter(|record| record.outcome == Ok("backend-3".into()))
+            .count()
+            > 5
+    );
     for record in &records {
         let met = |&(from, to): &(Instant, Instant)| record.started <= to && record.ended >= from;
         if let Err(failure) = &record.outcome {
@@ -135,8 +151,12 @@ fn changes_break_at_most_what_is_under_way() {
     }
     let drained = changes.iter().step_by(2).zip(&removals);
     for ((_, from), (to, _)) in drained {
-        let between = records.iter().filter(|record| record.started > *from && record.ended < *to);
-        let to_it = between.filter(|record| record.outcome == Ok("backend-3".into())).count();
+        let between = records
+            .iter()
+            .filter(|record| record.started > *from && record.ended < *to);
+        let to_it = between
+            .filter(|record| record.outcome == Ok("backend-3".into()))
+            .count();
         assert_eq!(to_it, 0, "a drained backend gets no new connections");
     }
 }

@@ -32,7 +32,9 @@ fn add_route(lab: &Lab) {
         mtu: None,
     };
     let balancer = &lab.balancer.namespace;
-    balancer.netlink(async |netlink| netlink.add_route(&route).await).unwrap();
+    balancer
+        .netlink(async |netlink| netlink.add_route(&route).await)
+        .unwrap();
 }
 
 #[test]
@@ -52,18 +54,32 @@ fn concurrent_writers_lose_nothing() {
             thread::spawn(move || add_backends(&binary, &socket, writer * EACH..(writer + 1) * EACH))
         })
         .collect();
-    let generations: Vec<u64> = writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
+    let generations: Vec<u64> = writers
+        .into_iter()
+        .flat_map(|writer| writer.join().unwrap())
+        .collect();
 
     let all = u64::from(WRITERS * EACH);
     let distinct: BTreeSet<u64> = generations.iter().copied().collect();
-    assert_eq!(distinct, (before + 1..=before + all).collect(), "each write has made one generation");
+    assert_eq!(
+        distinct,
+        (before + 1..=before + all).collect(),
+        "each write has made one generation"
+    );
     let view = rig.agent.services().unwrap();
     assert_eq!(view.generation, before + all);
-    let present: BTreeSet<IpAddr> = view.services[0].backends.iter().map(|backend| backend.address).collect();
+    let present: BTreeSet<IpAddr> = view.services[0]
+        .backends
+        .iter()
+        .map(|backend| backend.address)
+        .collect();
     assert_eq!(present, (0..WRITERS * EACH).map(routed).collect());
     wait_until("the tables hold them all", || {
         let view = rig.agent.services().unwrap();
-        view.services[0].backends.iter().all(|backend| backend.state == BackendState::Up && backend.share > 0.0)
+        view.services[0]
+            .backends
+            .iter()
+            .all(|backend| backend.state == BackendState::Up && backend.share > 0.0)
     });
 }
 
@@ -71,9 +87,20 @@ fn concurrent_writers_lose_nothing() {
 fn add_backends(binary: &PathBuf, socket: &PathBuf, numbers: std::ops::Range<u16>) -> Vec<u64> {
     let add = |number| {
         let mut command = Command::new(binary);
-        command.args(["backend", "add", "web", &routed(number).to_string(), "--json", "--socket"]);
+        command.args([
+            "backend",
+            "add",
+            "web",
+            &routed(number).to_string(),
+            "--json",
+            "--socket",
+        ]);
         let output = command.arg(socket).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let applied: Value = serde_json::from_slice(&output.stdout).unwrap();
         applied["generation"].as_u64().unwrap()
     };
@@ -92,10 +119,26 @@ fn outdated_writers_are_told() {
     let second = addresses[1].to_string();
     let add = ["backend", "add", "web", &second, "--if-generation", &generation];
     rig.lb(&add);
-    let set = ["backend", "set", "web", &second, "--weight", "7", "--if-generation", &generation];
+    let set = [
+        "backend",
+        "set",
+        "web",
+        &second,
+        "--weight",
+        "7",
+        "--if-generation",
+        &generation,
+    ];
     let error = rig.lb_refuses(4, &set);
-    assert!(error.contains(&generation) && error.contains("somebody else"), "{error}");
-    assert_eq!(rig.backend("web", addresses[1]).weight, 1, "a refused write changes nothing");
+    assert!(
+        error.contains(&generation) && error.contains("somebody else"),
+        "{error}"
+    );
+    assert_eq!(
+        rig.backend("web", addresses[1]).weight,
+        1,
+        "a refused write changes nothing"
+    );
 }
 
 /// Sends a write to the API; it must succeed.
@@ -107,7 +150,10 @@ fn write(rig: &Rig, method: &str, path: &str, body: Option<Value>) {
     let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
     let answer = rig.agent.send(request.body(body.into()).unwrap()).unwrap();
     let text = String::from_utf8_lossy(answer.body());
-    assert!(matches!(answer.status(), StatusCode::OK | StatusCode::CREATED), "{method} {path}: {text}");
+    assert!(
+        matches!(answer.status(), StatusCode::OK | StatusCode::CREATED),
+        "{method} {path}: {text}"
+    );
 }
 
 /// A thousand backends come, change and go: half of them in a service of their own, where all are up and every step
@@ -123,6 +169,7 @@ fn a_thousand_backends_come_and_go_unnoticed() {
     let bulk = Service::new(Forwarder::Ipip, &[vip])
         .text("name", "bulk")
         .key("port", 81)
+        .key("slots", 8192)
         .key("check", NO_CHECK);
     let rig = Rig::on_ports(lab, format!("{web}{bulk}"), &[PORT]);
     rig.wait_until_all_up();
@@ -152,20 +199,35 @@ fn a_thousand_backends_come_and_go_unnoticed() {
         };
         write(&rig, "PATCH", &path, Some(change));
     }
-    expect_thousand(&rig, &stable, |backend| backend.weight == 0 || backend.weight >= 2);
+    expect_thousand(&rig, &stable, |backend| {
+        backend.weight == 0 || backend.weight >= 2
+    });
     for number in 0..BACKENDS {
         let path = format!("/v1/services/{}/backends/{}", service(number), routed(number));
         write(&rig, "DELETE", &path, None);
     }
     let records = load.stop().unwrap();
-    assert_eq!(shares(&records).len(), 3, "every request was answered by a stable backend");
+    assert_eq!(
+        shares(&records).len(),
+        3,
+        "every request was answered by a stable backend"
+    );
 
     let after = rig.agent.services().unwrap();
     assert_eq!(after.generation, before.generation + 3 * u64::from(BACKENDS));
     for (before, after) in before.services.iter().zip(&after.services) {
-        let shown = |backend: &BackendView| (backend.address, backend.weight, backend.state, backend.share.to_bits());
-        let (before, after): (Vec<_>, Vec<_>) =
-            (before.backends.iter().map(shown).collect(), after.backends.iter().map(shown).collect());
+        let shown = |backend: &BackendView| {
+            (
+                backend.address,
+                backend.weight,
+                backend.state,
+                backend.share.to_bits(),
+            )
+        };
+        let (before, after): (Vec<_>, Vec<_>) = (
+            before.backends.iter().map(shown).collect(),
+            after.backends.iter().map(shown).collect(),
+        );
         assert_eq!(before, after);
     }
     assert_eq!(rig.agent.status().unwrap().targets_used, targets_before);
@@ -175,13 +237,29 @@ fn a_thousand_backends_come_and_go_unnoticed() {
 fn expect_thousand(rig: &Rig, stable: &[IpAddr], weight: impl Fn(&BackendView) -> bool) {
     wait_until("the next hops of all are known", || {
         let view = rig.agent.services().unwrap();
-        let bulk = view.services.iter().find(|service| service.name == "bulk").unwrap();
-        bulk.backends.iter().all(|backend| backend.state == BackendState::Up)
+        let bulk = view
+            .services
+            .iter()
+            .find(|service| service.name == "bulk")
+            .unwrap();
+        bulk.backends
+            .iter()
+            .all(|backend| backend.state == BackendState::Up)
     });
     let view = rig.agent.services().unwrap();
-    assert_eq!(view.services.iter().map(|service| service.backends.len()).sum::<usize>(), 1003);
+    assert_eq!(
+        view.services
+            .iter()
+            .map(|service| service.backends.len())
+            .sum::<usize>(),
+        1003
+    );
     for service in &view.services {
-        let weights: f64 = service.backends.iter().map(|backend| f64::from(backend.weight)).sum();
+        let weights: f64 = service
+            .backends
+            .iter()
+            .map(|backend| f64::from(backend.weight))
+            .sum();
         for backend in &service.backends {
             let idle = service.name == "web" && !stable.contains(&backend.address);
             let expected = match service.name.as_str() {
@@ -191,8 +269,16 @@ fn expect_thousand(rig: &Rig, stable: &[IpAddr], weight: impl Fn(&BackendView) -
             };
             // Within one slot.
             let error = (backend.share - expected).abs();
-            assert!(error <= 1.0 / f64::from(service.slots), "{}: {backend:?}, not {expected}", service.name);
-            assert!(stable.contains(&backend.address) || weight(backend), "{}: {backend:?}", service.name);
+            assert!(
+                error <= 1.0 / f64::from(service.slots),
+                "{}: {backend:?}, not {expected}",
+                service.name
+            );
+            assert!(
+                stable.contains(&backend.address) || weight(backend),
+                "{}: {backend:?}",
+                service.name
+            );
         }
     }
 }

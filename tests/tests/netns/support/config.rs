@@ -7,8 +7,7 @@ use lb_tests::lab::Forwarder;
 use super::PORT;
 
 /// Notices a dead server in a fraction of a second, and is patient with one that is slow because the machine is busy.
-pub(crate) const FAST_CHECK: &str =
-    r#"{ type = "tcp", port = 80, interval = "200ms", fast_interval = "50ms", timeout = "3s", rise = 2, fall = 2 }"#;
+pub(crate) const FAST_CHECK: &str = r#"{ type = "tcp", port = 80, interval = "200ms", fast_interval = "50ms", timeout = "3s", rise = 2, fall = 2 }"#;
 /// Backends are up as soon as their next hop is known.
 pub(crate) const NO_CHECK: &str = r#"{ type = "none" }"#;
 
@@ -61,7 +60,9 @@ impl Service {
 
     /// Adds backends.
     pub(crate) fn backends(self, addresses: &[IpAddr]) -> Self {
-        addresses.iter().fold(self, |service, &address| service.backend(address))
+        addresses
+            .iter()
+            .fold(self, |service, &address| service.backend(address))
     }
 }
 

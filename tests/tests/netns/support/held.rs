@@ -35,7 +35,8 @@ impl HeldConnections {
             .enable_all()
             .build()
             .unwrap();
-        let connect = || -> Vec<TcpStream> { (0..count).map(|_| TcpStream::connect(target).unwrap()).collect() };
+        let connect =
+            || -> Vec<TcpStream> { (0..count).map(|_| TcpStream::connect(target).unwrap()).collect() };
         let streams = client.namespace.run(connect).unwrap();
         let connections = streams.into_iter().map(|stream| {
             stream.set_nonblocking(true).unwrap();
@@ -54,7 +55,10 @@ impl HeldConnections {
 
     /// The client's port of each connection.
     pub(crate) fn ports(&self) -> Vec<u16> {
-        self.connections.iter().map(|connection| connection.port).collect()
+        self.connections
+            .iter()
+            .map(|connection| connection.port)
+            .collect()
     }
 
     /// Sends a request over every connection at once; who answered, or what went wrong.

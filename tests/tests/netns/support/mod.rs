@@ -1,6 +1,7 @@
 //! What the tests share: a lab with servers and a running agent, and the traffic that goes through it.
 
 mod config;
+mod frames;
 mod held;
 mod ping;
 pub(crate) mod rig;
@@ -23,6 +24,7 @@ use lb_tests::{
 };
 
 pub(crate) use config::{FAST_CHECK, NO_CHECK, Service};
+pub(crate) use frames::{Capture, send_to};
 pub(crate) use held::HeldConnections;
 pub(crate) use ping::{allow_ping, ping};
 pub(crate) use rig::Rig;

@@ -35,7 +35,11 @@ pub(crate) fn ping(client: &Host, target: IpAddr, limit: Duration) -> bool {
     let mut answer = [0; 64];
     match socket.read(&mut answer) {
         Ok(length) => {
-            assert_eq!((answer[0], &answer[6..length]), (reply, &message[6..]), "{target}");
+            assert_eq!(
+                (answer[0], &answer[6..length]),
+                (reply, &message[6..]),
+                "{target}"
+            );
             true
         }
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => false,

@@ -130,7 +130,12 @@ impl Rig {
     /// How many packets left the dataplane for a reason, by its name.
     pub(crate) fn count(&self, reason: &str) -> u64 {
         let stats = self.agent.stats().unwrap();
-        stats.reasons.iter().find(|found| found.name == reason).unwrap().packets
+        stats
+            .reasons
+            .iter()
+            .find(|found| found.name == reason)
+            .unwrap()
+            .packets
     }
 
     /// Replaces the configuration file; nobody reads it before a reload.
@@ -153,6 +158,9 @@ pub(crate) fn lb() -> PathBuf {
 }
 
 fn serve(lab: &Lab, host: &Host, ports: &[u16]) -> Server {
-    let listen: Vec<_> = ports.iter().flat_map(|&port| lab.listen_addresses(host, port)).collect();
+    let listen: Vec<_> = ports
+        .iter()
+        .flat_map(|&port| lab.listen_addresses(host, port))
+        .collect();
     Server::start(&host.namespace, &host.name, &listen).unwrap()
 }
