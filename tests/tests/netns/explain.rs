@@ -42,7 +42,7 @@ fn config(lab: &Lab, forwarder: Forwarder) -> String {
 /// Nobody listens on the backends: a SYN's answer would make the client's kernel send more to the VIP.
 fn silent_rig(lab: Lab, forwarder: Forwarder) -> Rig {
     let config = config(&lab, forwarder);
-    let rig = Rig::on_ports(lab, config, &[]);
+    let rig = Rig::on_ports(lab, &config, &[]);
     rig.wait_until_all_up();
     rig
 }

@@ -4,15 +4,14 @@
 //! the same and well. When a backend falls, its own slots move, and with Maglev few others; no new connection goes to a
 //! backend once it is listed as down.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr};
 
-use lb_tests::{
-    lab::Forwarder,
-    traffic::load::{Load, LoadOptions},
-};
+use lb_tests::{lab::Forwarder, traffic::load::Load};
 use lb_userspace::api::view::BackendState;
 
-use super::support::{HeldConnections, PORT, Rig, Service, backend_addresses, lab, requests, wait_until};
+use super::support::{
+    HeldConnections, PORT, Rig, Service, backend_addresses, lab, patient_load, requests, wait_until,
+};
 
 /// The most slots of surviving backends that the fall of one of five may move, of 4,096 (it is the same every time: the
 /// table depends on the backends' addresses alone), and what 200 connections may happen to show of it.
@@ -26,16 +25,12 @@ fn killed_backend_leaves(forwarder: Forwarder, v6: bool) {
     let service = Service::new(forwarder, &[vip])
         .key("slots", 4096)
         .backends(&addresses);
-    let mut rig = Rig::new(lab, service);
+    let mut rig = Rig::new(lab, &service);
 
     let mut held = HeldConnections::open(rig.client(), target, 200);
     let owners = owners(&rig, &held, target);
-    for ((port, owner), answer) in owners.iter().zip(held.ask()) {
-        assert_eq!(
-            answer.as_ref(),
-            Ok(owner),
-            "the owner of the slot answers port {port}"
-        );
+    for (owner, answer) in owners.iter().zip(held.ask()) {
+        assert_eq!(answer.as_ref(), Ok(owner), "the owner of the slot answers");
     }
 
     rig.kill_server(2);
@@ -55,23 +50,15 @@ fn killed_backend_leaves(forwarder: Forwarder, v6: bool) {
 
     let owners_now = self::owners(&rig, &held, target);
     let (mut others, mut moved) = (0, 0);
-    for ((port, before), answer) in owners.iter().zip(held.ask()) {
-        let now = &owners_now[port];
+    for ((before, now), answer) in owners.iter().zip(&owners_now).zip(held.ask()) {
         assert_ne!(now, "backend-3", "a slot is still the dead backend's");
         if before == "backend-3" {
-            assert!(
-                answer.is_err(),
-                "port {port} was the dead backend's, and now {answer:?}"
-            );
+            assert!(answer.is_err(), "it was the dead backend's, and now {answer:?}");
             continue;
         }
         others += 1;
         if now == before {
-            assert_eq!(
-                answer.as_ref(),
-                Ok(before),
-                "the slot of port {port} has not moved"
-            );
+            assert_eq!(answer.as_ref(), Ok(before), "the connection's slot has not moved");
         } else {
             moved += 1;
         }
@@ -87,8 +74,8 @@ fn killed_backend_leaves(forwarder: Forwarder, v6: bool) {
     assert_eq!(shares.len(), 5, "the fifth is back: {shares:?}");
 }
 
-/// The name of the backend that each held connection's packets go to, by the client's port.
-fn owners(rig: &Rig, held: &HeldConnections, target: SocketAddr) -> BTreeMap<u16, String> {
+/// The name of the backend that each held connection's packets go to.
+fn owners(rig: &Rig, held: &HeldConnections, target: SocketAddr) -> Vec<String> {
     let names: BTreeMap<String, &str> = rig
         .lab
         .backends
@@ -99,7 +86,7 @@ fn owners(rig: &Rig, held: &HeldConnections, target: SocketAddr) -> BTreeMap<u16
         let explained = rig.explain_tcp(port, target.ip());
         names[&explained.backend.unwrap()].to_owned()
     };
-    held.ports().into_iter().map(|port| (port, owner(port))).collect()
+    held.ports().into_iter().map(owner).collect()
 }
 
 #[test]
@@ -127,7 +114,7 @@ fn silent_host_leaves_all_services_at_once() {
         .key("check", check)
         .backends(&addresses);
     let other = web.clone().text("name", "other").key("port", 8080);
-    let rig = Rig::on_ports(lab, format!("{web}{other}"), &[PORT, 8080]);
+    let rig = Rig::on_ports(lab, &format!("{web}{other}"), &[PORT, 8080]);
     rig.wait_until_all_up();
 
     let pull = |port: &str, out: bool| {
@@ -168,12 +155,8 @@ fn requests_fail_only_until_the_failure_is_detected() {
     let vip = lab.options().vips[0];
     let addresses = backend_addresses(&lab, vip);
     let service = Service::new(Forwarder::Ipip, &[vip]).backends(&addresses);
-    let mut rig = Rig::new(lab, service);
-    let options = LoadOptions {
-        timeout: Duration::from_secs(8),
-        ..LoadOptions::new(SocketAddr::new(vip, PORT), 200, 20_000)
-    };
-    let load = Load::start(&rig.client().namespace, options).unwrap();
+    let mut rig = Rig::new(lab, &service);
+    let load = Load::start(&rig.client().namespace, patient_load(SocketAddr::new(vip, PORT))).unwrap();
     wait_until("the load runs", || load.records_from(0).len() > 100);
 
     let killed = std::time::Instant::now();

@@ -78,7 +78,7 @@ fn echoes_datagrams(rig: &Rig, target: SocketAddr) {
 fn forwarder_serves_both_families(forwarder: Forwarder) {
     let lab = lab(forwarder, 2);
     let config = both_families(&lab, forwarder);
-    serves_everything(&Rig::new(lab, config));
+    serves_everything(&Rig::new(lab, &config));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn forwarder_crosses_families(forwarder: Forwarder) {
             .backends(&backend_addresses(&lab, *other.unwrap()));
         config += &web.to_string();
     }
-    let rig = Rig::new(lab, config);
+    let rig = Rig::new(lab, &config);
     for &vip in &rig.lab.options().vips {
         let target = SocketAddr::new(vip, PORT);
         let shares = requests(rig.client(), target, 60);
@@ -161,7 +161,7 @@ fn nat_translates_ports() {
             config += &service.to_string();
         }
     }
-    let rig = Rig::on_ports(lab, config, &[8080]);
+    let rig = Rig::on_ports(lab, &config, &[8080]);
     rig.wait_until_all_up();
     serves_everything(&rig);
 }
@@ -184,7 +184,7 @@ fn any_port_takes_what_no_other_service_has() {
             .backend(addresses[1]);
         config += &format!("{any}{exact}");
     }
-    let rig = Rig::on_ports(lab, config, &[PORT, 8080, 9999]);
+    let rig = Rig::on_ports(lab, &config, &[PORT, 8080, 9999]);
     rig.wait_until_all_up();
     for vip in vips {
         for (port, server) in [(80, "backend-1"), (8080, "backend-2"), (9999, "backend-1")] {
@@ -215,7 +215,7 @@ fn client_ip_affinity_keeps_a_client_on_one_backend() {
     let service = Service::new(Forwarder::Ipip, &[vip])
         .text("affinity", "client-ip")
         .backends(&backend_addresses(&lab, vip));
-    let rig = Rig::new(lab, service);
+    let rig = Rig::new(lab, &service);
     let mut servers = BTreeSet::new();
     for client in &rig.lab.clients {
         let shares = requests(client, SocketAddr::new(vip, PORT), 8);
@@ -231,7 +231,7 @@ fn connections_show_the_vip_as_peer() {
     for forwarder in [Forwarder::L2dsr, Forwarder::Nat] {
         let lab = lab(forwarder, 1);
         let config = both_families(&lab, forwarder);
-        let rig = Rig::new(lab, config);
+        let rig = Rig::new(lab, &config);
         for &vip in &rig.lab.options().vips {
             let target = SocketAddr::new(vip, PORT);
             let connect = || TcpStream::connect_timeout(&target, LIMIT).unwrap();
@@ -245,7 +245,7 @@ fn connections_show_the_vip_as_peer() {
 fn vips_answer_pings_and_nothing_else_does() {
     let lab = lab(Forwarder::L2dsr, 1);
     let config = both_families(&lab, Forwarder::L2dsr);
-    let rig = Rig::new(lab, config);
+    let rig = Rig::new(lab, &config);
     let client = rig.client();
     allow_ping(&client.namespace);
     for (vip, stranger) in rig.lab.options().vips.iter().zip(["10.99.0.2", "fd99::2"]) {

@@ -45,7 +45,7 @@ fn busy_balancer(forwarder: Forwarder) -> (Rig, Server) {
         config += &any.to_string();
     }
     let server = serve_own(&lab);
-    (Rig::new(lab, config), server)
+    (Rig::new(lab, &config), server)
 }
 
 fn serve_own(lab: &Lab) -> Server {
@@ -117,7 +117,7 @@ fn fragments_for_a_service_are_dropped_and_counted() {
     let echo = Service::new(Forwarder::L2dsr, &[vip])
         .text("protocol", "udp")
         .backends(&backend_addresses(&lab, vip));
-    let rig = Rig::new(lab, echo);
+    let rig = Rig::new(lab, &echo);
     let target = SocketAddr::new(vip, PORT);
     let answer = udp::ask(
         &rig.client().namespace,

@@ -8,7 +8,7 @@ use std::{
 
 use lb_tests::{
     lab::{Agent, Forwarder, Lab, LabOptions, LbOptions, Namespace},
-    traffic::load::{Load, LoadOptions},
+    traffic::load::Load,
 };
 use lb_userspace::{
     api::view::{AttachMode, BackendState},
@@ -17,8 +17,8 @@ use lb_userspace::{
 use nix::sys::signal::Signal;
 
 use super::support::{
-    LIMIT, LbRun, NO_CHECK, PORT, Rig, SILENCE, Service, backend_addresses, lab, requests, rig::lb,
-    server_for, shares, wait_until,
+    LIMIT, LbRun, NO_CHECK, PORT, Rig, SILENCE, Service, backend_addresses, lab, patient_load, requests,
+    rig::lb, server_for, shares, wait_until,
 };
 
 const EMPTY: &[&str] = &["--iface", "eth0"];
@@ -168,12 +168,12 @@ fn reload_applies_the_difference() {
     let target = SocketAddr::new(vip, PORT);
     let addresses = backend_addresses(&lab, vip);
     let config = weighted(&lab, [1, 1, 0]);
-    let mut rig = Rig::new(lab, config);
+    let mut rig = Rig::new(lab, &config);
     let mut sent = requests(rig.client(), target, 100);
     let generation = rig.agent.services().unwrap().generation;
 
     // Added by SIGHUP.
-    rig.write_config(weighted(&rig.lab, [1, 1, 1]));
+    rig.write_config(&weighted(&rig.lab, [1, 1, 1]));
     rig.agent.process().signal(Signal::SIGHUP).unwrap();
     wait_until("the third backend is there", || {
         rig.agent.services().unwrap().services[0].backends.len() == 3
@@ -185,7 +185,7 @@ fn reload_applies_the_difference() {
     }
 
     // Removed by `lb reload`.
-    rig.write_config(weighted(&rig.lab, [1, 3, 0]));
+    rig.write_config(&weighted(&rig.lab, [1, 3, 0]));
     rig.lb(&["reload"]);
     let view = rig.agent.services().unwrap();
     assert_eq!(
@@ -216,8 +216,8 @@ fn reload_without_a_difference_disturbs_nobody() {
     let lab = lab(Forwarder::Ipip, 3);
     let vip = lab.options().vips[1];
     let config = Service::new(Forwarder::Ipip, &[vip]).backends(&backend_addresses(&lab, vip));
-    let rig = Rig::new(lab, config);
-    let load = LoadOptions::new(SocketAddr::new(vip, PORT), 200, 10_000);
+    let rig = Rig::new(lab, &config);
+    let load = patient_load(SocketAddr::new(vip, PORT));
     let load = Load::start(&rig.client().namespace, load).unwrap();
     for round in 1..=5 {
         rig.lb(&["reload"]);
@@ -238,7 +238,7 @@ fn bad_file_changes_nothing() {
 
     let text = good.to_string().replace("weight = 1", "weigth = 1");
     let line = 1 + text.lines().position(|line| line.contains("weigth")).unwrap();
-    rig.write_config(text);
+    rig.write_config(&text);
     let error = rig.lb_refuses(2, &["reload"]);
     for what in ["lb.toml", &line.to_string(), "weigth", "weight"] {
         assert!(error.contains(what), "no {what} in: {error}");
@@ -249,7 +249,7 @@ fn bad_file_changes_nothing() {
         .to_string()
         .replace("protocol = \"tcp\"", "protocol = \"tpc\"");
     let line = 1 + text.lines().position(|line| line.contains("tpc")).unwrap();
-    rig.write_config(text);
+    rig.write_config(&text);
     rig.agent.process().signal(Signal::SIGHUP).unwrap();
     let place = format!("lb.toml:{line}");
     wait_until("the log names the mistake", || {

@@ -26,7 +26,7 @@ fn unresolved_backend_heals(forwarder: Forwarder, v6: bool) {
         .key("check", NO_CHECK)
         .backend(lab.backends[0].address_like(vip))
         .backend(nobody);
-    let rig = Rig::on_ports(lab, service, &[PORT]);
+    let rig = Rig::on_ports(lab, &service, &[PORT]);
     rig.wait_for_state("web", rig.lab.backends[0].address_like(vip), BackendState::Up);
     rig.wait_for_state("web", nobody, BackendState::Unresolved);
     wait_until("the kernel has given up the neighbour, and lb says so", || {
@@ -87,7 +87,7 @@ fn backend_without_a_route_is_unresolved() {
     let service = Service::new(Forwarder::Ipip, &[vip])
         .key("check", NO_CHECK)
         .backend(far);
-    let rig = Rig::on_ports(lab, service, &[]);
+    let rig = Rig::on_ports(lab, &service, &[]);
     wait_until("lb says that there is no route", || {
         let backend = rig.backend("web", far);
         let reason = backend.reason.unwrap_or_default();
@@ -113,7 +113,7 @@ fn empty_service_drops_and_counts() {
     let _listeners: Vec<Server> = vips.iter().map(|&vip| own_listener(&lab, vip)).collect();
     let web = Service::new(Forwarder::L2dsr, &vips).backend(nobodys(vips[0]));
     let echo = web.clone().text("name", "echo").text("protocol", "udp");
-    let rig = Rig::on_ports(lab, format!("{web}{echo}"), &[]);
+    let rig = Rig::on_ports(lab, &format!("{web}{echo}"), &[]);
     let client = &rig.client().namespace;
     for &vip in &vips {
         let target = SocketAddr::new(vip, PORT);
@@ -141,7 +141,7 @@ fn on_empty_pass_leaves_packets_to_the_host() {
     let service = Service::new(Forwarder::L2dsr, &[vip])
         .text("on_empty", "pass")
         .backends(&addresses);
-    let mut rig = Rig::new(lab, service);
+    let mut rig = Rig::new(lab, &service);
     assert_eq!(server_for(rig.client(), target), "backend-1");
     rig.kill_server(0);
     rig.wait_for_state("web", addresses[0], BackendState::Down);

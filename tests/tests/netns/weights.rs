@@ -8,20 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_tests::{
-    lab::Forwarder,
-    traffic::load::{Load, LoadOptions},
-};
+use lb_tests::{lab::Forwarder, traffic::load::Load};
 use lb_userspace::api::view::BackendState;
 
-use super::support::{PORT, Rig, Service, backend_addresses, lab, requests, wait_until};
+use super::support::{PORT, Rig, Service, backend_addresses, lab, patient_load, requests, wait_until};
 
 fn rig(forwarder: Forwarder, backends: usize) -> (Rig, SocketAddr, Vec<IpAddr>) {
     let lab = lab(forwarder, backends);
     let vip = lab.options().vips[0];
     let addresses = backend_addresses(&lab, vip);
     let service = Service::new(forwarder, &[vip]).backends(&addresses);
-    (Rig::new(lab, service), SocketAddr::new(vip, PORT), addresses)
+    (Rig::new(lab, &service), SocketAddr::new(vip, PORT), addresses)
 }
 
 #[test]
@@ -33,7 +30,7 @@ fn connections_follow_the_weights() {
     let service = Service::new(Forwarder::L2dsr, &[vip])
         .backend_with(addresses[0], ", weight = 1")
         .backend_with(addresses[1], ", weight = 3");
-    let rig = Rig::new(lab, service);
+    let rig = Rig::new(lab, &service);
     assert!((rig.backend("web", addresses[1]).share - 0.75).abs() < 0.005);
 
     let shares = requests(rig.client(), SocketAddr::new(vip, PORT), CONNECTIONS);
@@ -101,11 +98,7 @@ fn backend_in_maint_is_not_checked() {
 #[test]
 fn changes_break_at_most_what_is_under_way() {
     let (rig, target, addresses) = rig(Forwarder::L2dsr, 4);
-    let options = LoadOptions {
-        timeout: Duration::from_secs(8),
-        ..LoadOptions::new(target, 200, 20_000)
-    };
-    let load = Load::start(&rig.client().namespace, options).unwrap();
+    let load = Load::start(&rig.client().namespace, patient_load(target)).unwrap();
     let go_on = || {
         let done = load.records_from(0).len();
         wait_until("the load goes on", || load.records_from(0).len() >= done + 150);

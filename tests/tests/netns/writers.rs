@@ -16,7 +16,9 @@ use lb_tests::{
 use lb_userspace::api::view::{BackendState, BackendView};
 use serde_json::{Value, json};
 
-use super::support::{NO_CHECK, PORT, Rig, Service, backend_addresses, lab, rig::lb, shares, wait_until};
+use super::support::{
+    NO_CHECK, PORT, Rig, Service, backend_addresses, lab, patient_load, rig::lb, shares, wait_until,
+};
 
 /// Addresses that lead to the first backend of the lab, so that their next hop is known.
 fn routed(number: u16) -> IpAddr {
@@ -44,7 +46,7 @@ fn concurrent_writers_lose_nothing() {
     let lab = lab(Forwarder::Ipip, 1);
     add_route(&lab);
     let service = Service::new(Forwarder::Ipip, &lab.options().vips[..1]).key("check", NO_CHECK);
-    let rig = Rig::on_ports(lab, service, &[]);
+    let rig = Rig::on_ports(lab, &service, &[]);
     let before = rig.agent.services().unwrap().generation;
     let (binary, socket) = (lb(), rig.agent.socket());
 
@@ -114,7 +116,7 @@ fn outdated_writers_are_told() {
     let service = Service::new(Forwarder::L2dsr, &lab.options().vips[..1])
         .key("check", NO_CHECK)
         .backend(addresses[0]);
-    let rig = Rig::on_ports(lab, service, &[]);
+    let rig = Rig::on_ports(lab, &service, &[]);
     let generation = rig.agent.services().unwrap().generation.to_string();
     let second = addresses[1].to_string();
     let add = ["backend", "add", "web", &second, "--if-generation", &generation];
@@ -171,14 +173,20 @@ fn a_thousand_backends_come_and_go_unnoticed() {
         .key("port", 81)
         .key("slots", 8192)
         .key("check", NO_CHECK);
-    let rig = Rig::on_ports(lab, format!("{web}{bulk}"), &[PORT]);
+    let rig = Rig::on_ports(lab, &format!("{web}{bulk}"), &[PORT]);
     rig.wait_until_all_up();
     let before = rig.agent.services().unwrap();
     let targets_before = rig.agent.status().unwrap().targets_used;
 
     let target = SocketAddr::new(vip, PORT);
-    let options = LoadOptions::new(target, 100, 100_000);
-    let load = Load::start(&rig.client().namespace, options).unwrap();
+    let load = {
+        // The agent has enough to do.
+        let options = LoadOptions {
+            rate: 100,
+            ..patient_load(target)
+        };
+        Load::start(&rig.client().namespace, options).unwrap()
+    };
     let service = |number: u16| if number < BACKENDS / 2 { "bulk" } else { "web" };
     for number in 0..BACKENDS {
         let mut body = json!({ "address": routed(number) });

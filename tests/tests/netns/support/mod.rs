@@ -28,7 +28,7 @@ pub(crate) use frames::{Capture, send_to};
 pub(crate) use held::HeldConnections;
 pub(crate) use ping::{allow_ping, ping};
 pub(crate) use rig::Rig;
-pub(crate) use run::{Ended, LbRun};
+pub(crate) use run::LbRun;
 
 /// The port that clients ask for, and that servers listen on unless a test says otherwise.
 pub(crate) const PORT: u16 = 80;
@@ -61,12 +61,20 @@ pub(crate) fn server_for(client: &Host, target: SocketAddr) -> String {
 
 /// Sends `count` requests, each over a connection of its own; every one must succeed.
 pub(crate) fn requests(client: &Host, target: SocketAddr, count: u64) -> Shares {
-    shares(&finished(client, LoadOptions::new(target, 400, count)))
+    let options = LoadOptions {
+        rate: 400,
+        requests: count,
+        ..patient_load(target)
+    };
+    shares(&Load::start(&client.namespace, options).unwrap().wait().unwrap())
 }
 
-/// The records of a load that is over.
-pub(crate) fn finished(client: &Host, options: LoadOptions) -> Vec<Record> {
-    Load::start(&client.namespace, options).unwrap().wait().unwrap()
+/// A load that goes on until it is stopped, and outwaits a busy machine and a few lost packets.
+pub(crate) fn patient_load(target: SocketAddr) -> LoadOptions {
+    LoadOptions {
+        timeout: Duration::from_secs(10),
+        ..LoadOptions::new(target, 200, 100_000)
+    }
 }
 
 /// Who answered how many requests; all must have been answered.

@@ -24,14 +24,14 @@ pub(crate) struct Rig {
 
 impl Rig {
     /// Starts servers on port 80 of all backends and the agent, and waits until every backend is up.
-    pub(crate) fn new(lab: Lab, config: impl ToString) -> Self {
+    pub(crate) fn new(lab: Lab, config: &impl ToString) -> Self {
         let rig = Self::on_ports(lab, config, &[PORT]);
         rig.wait_until_all_up();
         rig
     }
 
     /// Starts servers on `ports` (none without ports) of all backends and the agent; waits for no backend.
-    pub(crate) fn on_ports(lab: Lab, config: impl ToString, ports: &[u16]) -> Self {
+    pub(crate) fn on_ports(lab: Lab, config: &impl ToString, ports: &[u16]) -> Self {
         Self::with(lab, &LbOptions::new(lb(), Some(config.to_string())), ports)
     }
 
@@ -139,7 +139,7 @@ impl Rig {
     }
 
     /// Replaces the configuration file; nobody reads it before a reload.
-    pub(crate) fn write_config(&self, config: impl ToString) {
+    pub(crate) fn write_config(&self, config: &impl ToString) {
         fs::write(self.agent.config_file(), config.to_string()).unwrap();
     }
 }

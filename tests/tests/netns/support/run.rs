@@ -1,11 +1,6 @@
 //! `lb run` by hand, for agents that are to refuse or that need an unusual start.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    thread,
-};
+use std::{fs, process::Command, thread};
 
 use lb_tests::{lab::Namespace, process::Process};
 use tempfile::TempDir;
@@ -56,15 +51,6 @@ impl LbRun {
     /// Everything it has printed so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("lb.log")).unwrap()
-    }
-
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.directory.path().join("lb.sock")
-    }
-
-    /// A directory of its own, gone with it.
-    pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
     }
 
     /// Waits until it serves.
