@@ -13,7 +13,7 @@ fn the_verifier_walks_through_no_more_instructions_than_budgeted() {
         targets: 16,
         slots: 4096,
     };
-    let dataplane = Dataplane::load(&capacity, false).unwrap();
+    let dataplane = Dataplane::load(&capacity, 0, false).unwrap();
     let info = dataplane.program().unwrap().info().unwrap();
     let verified = info.verified_instruction_count().expect("Linux 5.16 tells this");
     assert!(

@@ -66,6 +66,8 @@ pub(super) struct Inputs {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) verdicts: mpsc::Receiver<health::Verdict>,
     pub(super) hops: watch::Receiver<Snapshot>,
+    /// Any change of the host's routes and neighbours.
+    pub(super) route_changes: watch::Receiver<u64>,
     pub(super) reloads: mpsc::Receiver<()>,
 }
 
@@ -115,6 +117,10 @@ impl Actor {
                 Ok(()) = inputs.hops.changed() => {
                     self.parts.knowledge.hops = inputs.hops.borrow_and_update().clone();
                     self.refresh();
+                }
+                Ok(()) = inputs.route_changes.changed() => {
+                    inputs.route_changes.mark_unchanged();
+                    self.parts.tables.distrust_routes();
                 }
                 Some(command) = inputs.commands.recv() => self.obey(command),
                 Some(()) = inputs.reloads.recv() => match self.reload(None) {

@@ -70,6 +70,7 @@ impl Facts for Knowledge {
             destination_mac: hop.destination_mac,
             source_mac: hop.source_mac,
             mtu: hop.mtu,
+            on_link: hop.gateway.is_none(),
         })
     }
 

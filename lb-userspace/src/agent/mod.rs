@@ -68,6 +68,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
     let (engine, verdicts) = health::Engine::spawn();
     let (resolver, hops) = netlink::spawn_resolver()?;
     resolver.set_gateway_interfaces(interfaces.iter().map(|i| i.index).collect::<BTreeSet<u32>>())?;
+    let route_changes = resolver.changes();
     let knowledge = Knowledge {
         verdicts: std::collections::HashMap::new(),
         hops: hops.borrow().clone(),
@@ -106,6 +107,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
                 commands,
                 verdicts,
                 hops,
+                route_changes,
                 reloads,
             },
             told_to_stop()?,

@@ -131,6 +131,10 @@ impl Actor {
         if situation == Situation::Unresolved {
             return Some(match self.parts.knowledge.hops.get(&backend.address) {
                 Some(Resolution::Unresolved { reason }) => reason.clone(),
+                Some(Resolution::Resolved(hop)) if let Some(gateway) = hop.gateway => format!(
+                    "{} is behind the gateway {gateway}: l2dsr needs backends on the same link, use ipip",
+                    backend.address
+                ),
                 Some(Resolution::Resolved(_)) | None => {
                     format!("the way to {} is being looked up", backend.address)
                 }

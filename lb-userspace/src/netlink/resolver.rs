@@ -66,6 +66,7 @@ struct Wanted {
 #[derive(Debug)]
 pub struct ResolverHandle {
     wanted: watch::Sender<Wanted>,
+    changes: watch::Receiver<u64>,
 }
 
 impl ResolverHandle {
@@ -84,6 +85,12 @@ impl ResolverHandle {
     /// When the resolver has ended.
     pub fn set_gateway_interfaces(&self, interfaces: BTreeSet<u32>) -> Result<(), ResolverStopped> {
         self.update(|wanted| &mut wanted.gateway_interfaces, interfaces)
+    }
+
+    /// Counts the kernel's reports of changes to interfaces, neighbours, addresses, routes and rules, whether or not
+    /// they move a next hop that was asked for.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
     }
 
     fn update<T: PartialEq>(
@@ -116,12 +123,14 @@ pub fn spawn_resolver() -> Result<(ResolverHandle, watch::Receiver<Snapshot>), E
     monitor.spawn(connection);
     let (handle, wanted) = watch::channel(Wanted::default());
     let (snapshots, receiver) = watch::channel(Snapshot::default());
+    let (changes, changed) = watch::channel(0);
     let resolver = Resolver {
         socket: Socket::open()?,
         events: events.map(|(message, _)| message).boxed(),
         _monitor: monitor,
         wanted,
         snapshots,
+        changes,
         links: HashMap::new(),
         routes: HashMap::new(),
         gateways: HashSet::new(),
@@ -136,7 +145,13 @@ pub fn spawn_resolver() -> Result<(ResolverHandle, watch::Receiver<Snapshot>), E
             log::error!("the next-hop resolver stopped: {error}");
         }
     });
-    Ok((ResolverHandle { wanted: handle }, receiver))
+    Ok((
+        ResolverHandle {
+            wanted: handle,
+            changes: changed,
+        },
+        receiver,
+    ))
 }
 
 /// A route as last looked up.
@@ -166,6 +181,7 @@ struct Resolver {
     _monitor: JoinSet<()>,
     wanted: watch::Receiver<Wanted>,
     snapshots: watch::Sender<Snapshot>,
+    changes: watch::Sender<u64>,
     links: HashMap<u32, Link>,
     routes: HashMap<IpAddr, LookedUp>,
     gateways: HashSet<NeighbourKey>,
@@ -224,6 +240,8 @@ impl Resolver {
     }
 
     fn distrust_everything(&mut self) {
+        self.changes
+            .send_modify(|changes| *changes = changes.wrapping_add(1));
         self.todo.links = true;
         self.distrust_routes();
         self.neighbours.distrust_all();
@@ -246,6 +264,8 @@ impl Resolver {
     }
 
     fn observe(&mut self, event: NetlinkMessage<RouteNetlinkMessage>) {
+        self.changes
+            .send_modify(|changes| *changes = changes.wrapping_add(1));
         match event.payload {
             NetlinkPayload::InnerMessage(message) => self.observe_change(&message),
             // Reports were lost, because they came faster than they were read.

@@ -75,12 +75,20 @@ pub trait Facts {
     fn only_interface(&self) -> Option<u32>;
 }
 
+/// The way to a backend that its service's forwarder can use: a packet that keeps its destination address must not be
+/// handed to a gateway.
+fn way(facts: &impl Facts, service: &Service, backend: &Backend) -> Option<NextHop> {
+    facts
+        .next_hop(backend.address)
+        .filter(|hop| hop.on_link || service.forwarder != Forwarder::L2dsr)
+}
+
 /// Where `backend` stands.
 pub fn situation(facts: &impl Facts, service: &Service, backend: &Backend) -> Situation {
     match (backend.state, facts.availability(service, backend)) {
         (AdminState::Maint, _) => Situation::Maint,
         (AdminState::Drain, _) => Situation::Drain,
-        (AdminState::Ready, _) if facts.next_hop(backend.address).is_none() => Situation::Unresolved,
+        (AdminState::Ready, _) if way(facts, service, backend).is_none() => Situation::Unresolved,
         (AdminState::Ready, Availability::Checking) => Situation::Checking,
         (AdminState::Ready, Availability::Down) => Situation::Down,
         (AdminState::Ready, Availability::Up) => Situation::Up,
@@ -220,7 +228,7 @@ impl Part<'_> {
 
 fn member(facts: &impl Facts, service: &Service, vip: Option<IpAddr>, backend: &Backend) -> PoolMember {
     let mut target = Target::default();
-    if let Some(hop) = facts.next_hop(backend.address) {
+    if let Some(hop) = way(facts, service, backend) {
         target = encode(service, vip, backend, &hop, facts.tunnel_sources());
         if facts.only_interface() == Some(hop.interface) {
             target.egress = 0;

@@ -21,6 +21,8 @@ pub struct NextHop {
     pub source_mac: [u8; 6],
     /// Largest IP packet that the way carries.
     pub mtu: u32,
+    /// Whether the next hop is the backend itself, not a gateway.
+    pub on_link: bool,
 }
 
 /// The prefixes from which tunnels take their outer source address; the bits behind the prefix (the last 32 at most)

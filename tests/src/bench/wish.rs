@@ -153,6 +153,7 @@ impl Facts for Neighbours {
             destination_mac: BACKEND_MAC,
             source_mac: OWN_MAC,
             mtu: MTU,
+            on_link: true,
         })
     }
 
@@ -166,7 +167,6 @@ impl Facts for Neighbours {
 }
 
 /// The balancer's program in the kernel, with its tables filled.
-#[derive(Debug)]
 pub(super) struct Balancer {
     pub(super) dataplane: Dataplane,
     tables: MappedTables,
@@ -187,7 +187,7 @@ impl Balancer {
             targets: wish.services * wish.backends,
             slots,
         };
-        let dataplane = Dataplane::load(&capacity, false)?;
+        let dataplane = Dataplane::load(&capacity, SEED, false)?;
         let mut balancer = Self {
             tables: dataplane.tables()?,
             dataplane,

@@ -237,6 +237,7 @@ impl Facts for Fixed {
             } else {
                 1500
             },
+            on_link: true,
         })
     }
 

@@ -167,6 +167,7 @@ fn hop(mac: u8, interface: u32, mtu: u32) -> NextHop {
         destination_mac: [2, 0, 0, 0, 1, mac],
         source_mac: [2, 0, 0, 0, 2, interface as u8],
         mtu,
+        on_link: true,
     }
 }
 
