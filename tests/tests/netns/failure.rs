@@ -15,7 +15,7 @@ use super::support::{
 
 /// The most slots of surviving backends that the fall of one of five may move, of 4,096 (it is the same every time: the
 /// table depends on the backends' addresses alone), and what 200 connections may happen to show of it.
-const MOST_MOVED: f64 = 0.08;
+const MOST_MOVED: f64 = 0.05;
 
 fn killed_backend_leaves(forwarder: Forwarder, v6: bool) {
     let lab = lab(forwarder, 5);

@@ -224,6 +224,7 @@ fn reload_without_a_difference_disturbs_nobody() {
         wait_until("the load goes on", || load.records_from(0).len() > 100 * round);
     }
     assert_eq!(shares(&load.stop().unwrap()).len(), 3);
+    assert_eq!(rig.drops(), []);
 }
 
 #[test]

@@ -138,6 +138,15 @@ impl Rig {
             .packets
     }
 
+    /// The reasons for which packets were dropped, with their counts.
+    pub(crate) fn drops(&self) -> Vec<(String, u64)> {
+        let reasons = self.agent.stats().unwrap().reasons.into_iter();
+        reasons
+            .filter(|reason| reason.action == "drop" && reason.packets > 0)
+            .map(|reason| (reason.name, reason.packets))
+            .collect()
+    }
+
     /// Replaces the configuration file; nobody reads it before a reload.
     pub(crate) fn write_config(&self, config: &impl ToString) {
         fs::write(self.agent.config_file(), config.to_string()).unwrap();
