@@ -38,7 +38,10 @@ impl Pins {
     }
 
     fn pin(&mut self, name: &str, pin: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let path = self.directory.join(name.trim_start_matches('.'));
+        // A BPF file system takes no dots, which the maps of data sections have in their names.
+        let path = self
+            .directory
+            .join(name.trim_start_matches('.').replace('.', "-"));
         pin(&path).with_context(|| {
             format!(
                 "cannot pin {}: if an earlier lb left it there, remove it with `rm`",

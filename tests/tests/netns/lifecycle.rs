@@ -398,7 +398,7 @@ fn pins_are_there_while_the_agent_is() {
         names
     };
     for name in [
-        "CONTROL",
+        "data-control",
         "COUNTS",
         "REASONS",
         "SERVICES4",
