@@ -207,6 +207,7 @@ fn the_architecture_knows_every_map() {
         map::TARGETS,
         map::COUNTS,
         map::REASONS,
+        map::ROUTES,
         map::EGRESS,
     ];
     for map in maps {

@@ -109,3 +109,54 @@ impl Control {
 }
 
 const _: () = assert!(size_of::<Control>() == 56);
+
+#[cfg(test)]
+mod tests {
+    use super::super::service::{Direction, Key4, Selector};
+    use super::*;
+
+    #[test]
+    fn a_key_stays_within_the_half_in_use() {
+        for (half, bits) in [(0, 4), (1, 4), (0, 16), (1, 16)] {
+            let index = TableIndex {
+                multiplier: 0x9E37_79B9_7F4A_7C15,
+                half,
+                bits,
+            };
+            for port in 0..1000 {
+                let key = Key4::new(0x0a00_0001, Selector::new(port, 6, Direction::ToService));
+                let line = index.line(&key) - index.base();
+                assert!(line < 1 << bits, "line {line} of half {half} with {bits} bits");
+            }
+        }
+    }
+
+    #[test]
+    fn a_switch_prepares_before_it_takes_effect() {
+        let before = Control {
+            features: Features(Features::RETURNS),
+            ..Control::default()
+        };
+        let mut after = Control {
+            features: Features(Features::ANY_PORT),
+            generation: 7,
+            ..before
+        };
+        after.set_index(
+            true,
+            TableIndex {
+                multiplier: 9,
+                half: 1,
+                bits: 4,
+            },
+        );
+        let [prepared, switched, done] = after.steps_from(&before);
+        assert_eq!(prepared.index(true, 4), before.index(true, 4));
+        assert_eq!(prepared.multipliers[1][1], 9);
+        for step in [prepared, switched] {
+            assert!(step.features.has(Features::RETURNS) && step.features.has(Features::ANY_PORT));
+        }
+        assert_eq!(switched.index(true, 4), after.index(true, 4));
+        assert_eq!(done, after);
+    }
+}
