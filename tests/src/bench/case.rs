@@ -55,22 +55,21 @@ pub(super) struct Case {
     pub(super) for_peer: bool,
 }
 
-/// 64 Ki and 1 Mi flows.
-const MANY: Flows = Flows {
-    bits: 16,
-    service_bits: 0,
-    fresh: false,
-};
-const MILLION: Flows = Flows {
-    bits: 20,
-    service_bits: 0,
-    fresh: false,
-};
+const MILLION: Flows = flows(20);
 const FRESH: Flows = Flows {
     bits: 0,
     service_bits: 0,
     fresh: true,
 };
+
+/// Two to the power of `bits`.
+const fn flows(bits: u32) -> Flows {
+    Flows {
+        bits,
+        service_bits: 0,
+        fresh: false,
+    }
+}
 
 /// Every case, in the order in which they are run and reported.
 pub(super) fn all(options: &Options) -> Result<Vec<Case>> {
@@ -94,6 +93,9 @@ fn references(ends: &Ends) -> Result<Vec<Case>> {
     Ok(vec![
         case("empty", "empty", &tcp4).expecting(XDP_TX, false, Reason::Forwarded),
         case(FLOOR, "floor4", &tcp4),
+        case("floor-4k", "floor4", &tcp4).over(flows(12)),
+        case("floor-64k", "floor4", &tcp4).over(flows(16)),
+        case("floor-256k", "floor4", &tcp4).over(flows(18)),
         case("floor-1m", "floor4", &tcp4).over(MILLION),
         case("floor6", "floor6", &tcp6),
     ])
@@ -117,11 +119,17 @@ fn established(ends: &Ends) -> Result<Vec<Case>> {
     };
     Ok(vec![
         four("tcp4-ipip", one.clone()),
-        four("tcp4-ipip-64k", one.clone()).over(MANY),
+        four("tcp4-ipip-4k", one.clone()).over(flows(12)),
+        four("tcp4-ipip-64k", one.clone()).over(flows(16)),
+        four("tcp4-ipip-256k", one.clone()).over(flows(18)),
         four("tcp4-ipip-1m", one.clone()).over(MILLION),
+        four("tcp4-ipip-1000be-1m", many(1, 1000)).over(MILLION),
         four("tcp4-ipip-64svc-1m", many(64, 100)).over(divided(6)),
         four("1024svc", many(1024, 16)).over(divided(10)),
         six("tcp6-ipip"),
+        six("tcp6-ipip-4k").over(flows(12)),
+        six("tcp6-ipip-64k").over(flows(16)),
+        six("tcp6-ipip-256k").over(flows(18)),
         six("tcp6-ipip-1m").over(MILLION),
     ])
 }

@@ -11,6 +11,7 @@ mod frame;
 mod live;
 mod measure;
 mod options;
+mod plot;
 mod process;
 mod report;
 mod subject;
@@ -37,6 +38,15 @@ use wire::Wire;
 /// # Errors
 /// When something that all cases need is missing.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    if let Options {
+        plot: Some(plot),
+        from: Some(from),
+        ..
+    } = options
+    {
+        plot::draw(plot::earlier(from)?, plot)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let wire = Wire::new()?;
     wire.inside(|| measure(options, &wire))?
 }
@@ -73,6 +83,9 @@ fn measure(options: &Options, wire: &Wire) -> Result<ExitCode> {
     };
     for complaint in &complaints {
         eprintln!("over budget: {complaint}");
+    }
+    if let Some(path) = &options.plot {
+        plot::draw(report.json(), path)?;
     }
     if options.json {
         println!("{}", report.json());

@@ -30,6 +30,12 @@ pub struct Options {
     /// End with one line of JSON; the table goes to standard error.
     #[arg(long)]
     pub(super) json: bool,
+    /// Also plot what a packet costs over the number of flows, as an SVG file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["live", "agent"])]
+    pub(super) plot: Option<PathBuf>,
+    /// Measure nothing; plot what an earlier bench gave with --json.
+    #[arg(long, value_name = "FILE", requires = "plot")]
+    pub(super) from: Option<PathBuf>,
     /// Fail when a case costs more than tests/budget.toml allows.
     #[arg(long, conflicts_with = "live")]
     pub(super) check: bool,
