@@ -10,8 +10,8 @@ use lb_common::abi::{ABI_VERSION, Action, Count, Reason};
 use super::{actor::Actor, facts, handle::RequestError};
 use crate::{
     api::view::{
-        BackendState, BackendView, ExplainView, InterfaceView, MapView, ReasonView, ServiceStats,
-        ServiceView, ServicesView, StatsView, StatusView, Totals,
+        BackendView, ExplainView, InterfaceView, MapView, ReasonView, ServiceStats, ServiceView,
+        ServicesView, StatsView, StatusView, Totals,
     },
     dataplane::{Attached, Explained},
     model::{Backend, Forwarder, Service},
@@ -93,7 +93,7 @@ impl Actor {
             address: backend.address,
             port: backend.port,
             weight: backend.weight,
-            state: state(situation),
+            state: situation,
             reason: self.reason(service, backend, situation),
             since: since
                 .duration_since(UNIX_EPOCH)
@@ -330,17 +330,6 @@ fn interface(attached: &Attached, program_id: u32) -> InterfaceView {
         mode: attached.mode,
         driver: Some(attached.interface.driver.clone()),
         program_id,
-    }
-}
-
-fn state(situation: Situation) -> BackendState {
-    match situation {
-        Situation::Up => BackendState::Up,
-        Situation::Down => BackendState::Down,
-        Situation::Checking => BackendState::Checking,
-        Situation::Unresolved => BackendState::Unresolved,
-        Situation::Drain => BackendState::Drain,
-        Situation::Maint => BackendState::Maint,
     }
 }
 

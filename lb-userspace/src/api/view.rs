@@ -6,6 +6,7 @@ use std::{fmt, net::IpAddr, num::NonZeroU16, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::plan::Situation as BackendState;
 use crate::{
     health::Check,
     model::{Affinity, Forwarder, OnEmpty, Protocol, Scheduler, ServicePort},
@@ -82,37 +83,6 @@ pub struct BackendView {
     pub bits_per_second: f64,
     /// New flows a second, over the last few seconds.
     pub flows_per_second: f64,
-}
-
-/// Whether and why a backend gets traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BackendState {
-    /// Its check is good (or it has none): it gets its share.
-    Up,
-    /// Its check is bad.
-    Down,
-    /// Not checked often enough yet to tell.
-    Checking,
-    /// The next hop toward it is not known.
-    Unresolved,
-    /// The operator lets its flows run out.
-    Drain,
-    /// The operator took it out.
-    Maint,
-}
-
-impl fmt::Display for BackendState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Up => "up",
-            Self::Down => "down",
-            Self::Checking => "checking",
-            Self::Unresolved => "unresolved",
-            Self::Drain => "drain",
-            Self::Maint => "maint",
-        })
-    }
 }
 
 /// The state of the agent and its dataplane.

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
 use lb_common::abi::{ServiceFlags, Target};
+use serde::{Deserialize, Serialize};
 
 use super::target::{NextHop, TunnelSources, encode};
 use crate::{
@@ -34,7 +35,8 @@ pub enum Availability {
 }
 
 /// Where a backend stands, all things considered; what `lb list` shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Situation {
     /// Takes traffic.
     Up,
