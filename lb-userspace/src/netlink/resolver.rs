@@ -25,7 +25,7 @@ use super::socket::{Error, Socket};
 /// How long after a change the kernel's further reports are awaited, so that a burst costs one round.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// How many routes are asked for in one round; the rest follow in the next, after the kernel's reports were read.
-const ROUTES_PER_ROUND: usize = 256;
+const ROUTES_PER_ROUND: usize = 2048;
 /// How often neighbours are used that the kernel does not keep fresh by itself.
 const NEIGHBOUR_INTERVAL: Duration = Duration::from_secs(5);
 /// How often everything is asked anew, for the changes that the kernel does not report (of next-hop objects, or an
@@ -194,11 +194,16 @@ impl Resolver {
     async fn run(mut self) -> Result<(), Error> {
         let mut neighbour_tick = ticks(NEIGHBOUR_INTERVAL);
         let mut full_check = ticks(FULL_CHECK_INTERVAL);
+        // Whether the last round left routes to ask for: its reports have been awaited already.
+        let mut unfinished = false;
         while self.wanted.has_changed().is_ok() {
             if self.has_work() {
-                sleep(DEBOUNCE).await;
+                if !unfinished {
+                    sleep(DEBOUNCE).await;
+                }
                 self.observe_queued()?;
                 self.round().await?;
+                unfinished = !self.todo.routes.is_empty();
                 continue;
             }
             tokio::select! {
