@@ -168,6 +168,7 @@ impl Actor {
         self.services = next;
         self.generation += 1;
         self.carry_out(plan, started);
+        self.observe_situations();
         let heartbeats = facts::heartbeats(&self.services);
         self.parts
             .knowledge
@@ -244,8 +245,8 @@ impl Actor {
     }
 
     fn plan(&mut self, services: &Services, generation: u64) -> Result<Plan, RequestError> {
-        let pools = plan::pools(services, &self.parts.knowledge);
         let layout = &mut self.parts.layout;
+        let pools = layout.pools(services, &self.parts.knowledge);
         let plan = match layout.plan(pools.clone(), generation, Instant::now()) {
             Err(_) if layout.has_retired() => {
                 // What was given up of late may be all the room there is: wait for its last readers.
@@ -260,15 +261,14 @@ impl Actor {
 
     fn carry_out(&mut self, plan: Plan, started: Instant) {
         let Plan { layout, writes } = plan;
-        if writes.iter().any(|write| matches!(write, Write::Target { .. })) {
-            // Cells are about to change hands: what they counted belongs to their owners until now.
+        if self.parts.layout.gives_up_cells(&layout) {
+            // What cells have counted belongs to their owners until now.
             self.sample();
         }
         self.allow_egress(&writes);
         plan::apply(&writes, &mut self.parts.tables);
         self.parts.layout = layout;
         self.last_apply = started.elapsed();
-        self.observe_situations();
         log::debug!(
             "{} writes in {:?}, generation {}",
             writes.len(),

@@ -16,11 +16,11 @@ use super::{
     extents::Extents,
     keys::{Entries, Keys},
     placed::{COOL_DOWN, Cell, Placed, PoolView, Writes},
-    pool::{Pool, PoolKey},
+    pool::{Facts, Pool, PoolKey, pools_after},
     service_table,
     write::Write,
 };
-use crate::model::{BackendId, ServiceName};
+use crate::model::{BackendId, ServiceName, Services};
 
 /// What a plan leads to, and how.
 #[derive(Clone, Debug)]
@@ -93,6 +93,16 @@ impl Layout {
         (targets, self.placed.values().map(|p| p.slots.len() as u32).sum())
     }
 
+    /// What [`pools`] says, but slot tables are taken from here where they stay as they are: working them out is most
+    /// of the work.
+    ///
+    /// [`pools`]: super::pools
+    pub fn pools(&self, services: &Services, facts: &impl Facts) -> Vec<Pool> {
+        pools_after(services, facts, |key| {
+            self.placed.get(key).map(|placed| &placed.pool)
+        })
+    }
+
     /// Where a pool lies.
     pub fn pool(&self, key: &PoolKey) -> Option<PoolView<'_>> {
         self.placed.get(key).map(|placed| PoolView(placed))
@@ -124,6 +134,15 @@ impl Layout {
         self.owners()
             .find(|(cell, _)| *cell == index)
             .map(|(_, whose)| whose)
+    }
+
+    /// Whether a cell that belongs to somebody here does not in `next`.
+    pub fn gives_up_cells(&self, next: &Self) -> bool {
+        let keeps = |old: &Arc<Placed>| {
+            let new = next.placed.get(&old.pool.key);
+            new.is_some_and(|new| Arc::ptr_eq(old, new) || old.keeps_its_cells_in(new))
+        };
+        !self.placed.values().all(keeps)
     }
 
     /// Makes everything that was given up usable at once. Only after [`Write::Wait`] has been carried out.

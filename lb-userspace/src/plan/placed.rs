@@ -84,6 +84,16 @@ impl Placed {
             })
     }
 
+    /// Whether each cell that belongs to somebody belongs to the same in `next`.
+    pub(super) fn keeps_its_cells_in(&self, next: &Self) -> bool {
+        let stays = |(old, new): (&Cell, &Cell)| match (old, new) {
+            (Cell::Owned(old, _), Cell::Owned(new, _)) => old == new,
+            (Cell::Owned(..), _) => false,
+            (Cell::Free | Cell::Cooling(_), _) => true,
+        };
+        self.targets == next.targets && self.cells.iter().zip(&next.cells).all(stays)
+    }
+
     pub(super) fn release(&mut self, cold: impl Fn(Instant) -> bool) {
         for cell in &mut self.cells {
             if matches!(cell, Cell::Cooling(at) if cold(*at)) {

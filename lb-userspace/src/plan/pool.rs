@@ -127,13 +127,54 @@ pub struct Pool {
     pub owners: Option<Arc<Vec<u16>>>,
 }
 
-/// All pools that `services` want, given the facts.
+impl PoolMember {
+    fn taker(&self) -> Member {
+        Member {
+            id: self.id,
+            weight: self.weight,
+        }
+    }
+}
+
+impl Pool {
+    fn takers(&self) -> impl Iterator<Item = Member> {
+        self.members.iter().map(PoolMember::taker)
+    }
+
+    /// Whether both lead to the same slot table.
+    fn wants_the_table_of(&self, other: &Self) -> bool {
+        self.service.scheduler == other.service.scheduler
+            && self.slots == other.slots
+            && self.takers().eq(other.takers())
+    }
+}
+
+/// All pools that `services` want, given the facts. Where there are pools already, [`Layout::pools`] says the same for
+/// less work.
+///
+/// [`Layout::pools`]: super::Layout::pools
 pub fn pools(services: &Services, facts: &impl Facts) -> Vec<Pool> {
+    pools_after(services, facts, |_| None)
+}
+
+/// The same, where `present` tells the pool that a name stands for now.
+pub(super) fn pools_after<'p>(
+    services: &Services,
+    facts: &impl Facts,
+    present: impl Fn(&PoolKey) -> Option<&'p Pool>,
+) -> Vec<Pool> {
     let mut tables = Tables::default();
     services
         .iter()
         .flat_map(parts)
-        .map(|part| part.pool(facts, &mut tables))
+        .map(|part| {
+            let mut pool = part.pool(facts);
+            pool.owners = match present(&pool.key) {
+                Some(present) if present.wants_the_table_of(&pool) => present.owners.clone(),
+                _ => tables.of(&pool),
+            };
+            pool
+        })
         .collect()
 }
 
@@ -141,8 +182,20 @@ pub fn pools(services: &Services, facts: &impl Facts) -> Vec<Pool> {
 #[derive(Default)]
 struct Tables(HashMap<TableWish, Option<Arc<Vec<u16>>>>);
 
-/// All that a slot table depends on.
+/// All that a slot table depends on; [`Pool::wants_the_table_of`] compares the same.
 type TableWish = (Scheduler, u32, Vec<Member>);
+
+impl Tables {
+    fn of(&mut self, pool: &Pool) -> Option<Arc<Vec<u16>>> {
+        let takers: Vec<Member> = pool.takers().collect();
+        self.0
+            .entry((pool.service.scheduler, pool.slots, takers))
+            .or_insert_with_key(|(scheduler, slots, takers)| {
+                schedule(*scheduler, takers, *slots).map(Arc::new)
+            })
+            .clone()
+    }
+}
 
 /// A service, or one family of it.
 struct Part<'a> {
@@ -184,7 +237,8 @@ fn parts(service: &Arc<Service>) -> Vec<Part<'_>> {
 }
 
 impl Part<'_> {
-    fn pool(self, facts: &impl Facts, tables: &mut Tables) -> Pool {
+    /// What it means; its slots have no owners yet.
+    fn pool(self, facts: &impl Facts) -> Pool {
         let Self {
             service,
             v6_part,
@@ -198,21 +252,6 @@ impl Part<'_> {
         let slots = service
             .slots
             .unwrap_or_else(|| table_size(backends.iter().map(|b| b.weight)));
-        let takers: Vec<Member> = members
-            .iter()
-            .map(|m| Member {
-                id: m.id,
-                weight: m.weight,
-            })
-            .collect();
-        let scheduler = service.scheduler;
-        let owners = tables
-            .0
-            .entry((scheduler, slots, takers))
-            .or_insert_with_key(|(scheduler, slots, takers)| {
-                schedule(*scheduler, takers, *slots).map(Arc::new)
-            })
-            .clone();
         Pool {
             key: PoolKey {
                 service: service.name.clone(),
@@ -223,7 +262,7 @@ impl Part<'_> {
             flags: flags(service),
             slots,
             members,
-            owners,
+            owners: None,
         }
     }
 }

@@ -210,7 +210,7 @@ impl Balancer {
     }
 
     fn bring_in_line(&mut self) -> Result<()> {
-        let pools = plan::pools(&self.services, &self.facts);
+        let pools = self.layout.pools(&self.services, &self.facts);
         let Plan { layout, writes } = self.layout.plan(pools, 1, Instant::now())?;
         plan::apply(&writes, &mut self.tables);
         self.layout = layout;

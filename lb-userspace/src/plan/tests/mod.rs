@@ -69,6 +69,11 @@ impl Run {
     fn plan(&mut self) -> Result<Plan, CapacityError> {
         self.generation += 1;
         let pools = pools(&self.world.services, &self.world);
+        let derived = self.layout.pools(&self.world.services, &self.world);
+        assert_eq!(
+            derived, pools,
+            "tables that stay are the tables that would be made"
+        );
         match self.layout.plan(pools.clone(), self.generation, self.now) {
             Err(_) if self.layout.has_retired() => {
                 self.ledger.wait();
