@@ -119,7 +119,6 @@ impl Actor {
                     self.refresh();
                 }
                 Ok(()) = inputs.route_changes.changed() => {
-                    inputs.route_changes.mark_unchanged();
                     self.parts.tables.distrust_routes();
                 }
                 Some(command) = inputs.commands.recv() => self.obey(command),
@@ -200,11 +199,12 @@ impl Actor {
         self.change(Change::ReplaceAll(config.services), expected)
     }
 
+    /// A verdict on a heartbeat that has ended meanwhile says nothing about one that may begin later.
     fn learn_verdict(&mut self, verdict: health::Verdict) {
-        self.parts
-            .knowledge
-            .verdicts
-            .insert(verdict.target, verdict.state);
+        let health::Verdict { target, state, .. } = verdict;
+        if self.parts.engine.status(&target).is_some() {
+            self.parts.knowledge.verdicts.insert(target, state);
+        }
     }
 
     /// Notes and logs which backends stand elsewhere now.
