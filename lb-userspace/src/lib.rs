@@ -10,3 +10,4 @@ pub mod model;
 pub mod netlink;
 pub mod plan;
 pub mod scheduler;
+mod span;

@@ -8,6 +8,7 @@
 
 mod control;
 mod count;
+mod flow;
 mod reason;
 mod service;
 mod slot;
@@ -16,6 +17,7 @@ mod trace;
 
 pub use control::{Control, Features, TableIndex};
 pub use count::Count;
+pub use flow::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Tracking};
 pub use reason::{Action, Reason};
 pub use service::{
     Direction, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, MAX_CHAIN, Selector, Service, ServiceFlags,
@@ -26,7 +28,7 @@ pub use target::{Forward, Target};
 pub use trace::Trace;
 
 /// The version of everything in this module.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Names of the BPF maps.
 pub mod map {
@@ -38,6 +40,12 @@ pub mod map {
     pub const SERVICES6: &str = "SERVICES6";
     /// [`super::SlotLine`]s, handed out to slot tables in runs.
     pub const SLOTS: &str = "SLOTS";
+    /// [`super::SlotLine`]s: who owned the slot before, read where `SLOTS` says unsafe.
+    pub const PREVIOUS: &str = "PREVIOUS";
+    /// [`super::FlowLine`]s, indexed by [`super::FlowKey::line`].
+    pub const FLOWS: &str = "FLOWS";
+    /// Per CPU one [`super::Tracking`] a [`super::Service::number`].
+    pub const TRACKING: &str = "TRACKING";
     /// [`super::Target`]s, handed out to services in runs.
     pub const TARGETS: &str = "TARGETS";
     /// Per CPU one [`super::Count`] a target.
@@ -56,6 +64,12 @@ pub mod global {
     pub const SEED: &str = "SEED";
     /// `u32`: [`super::TableIndex::bits`] of both service tables.
     pub const SERVICE_BITS: &str = "SERVICE_BITS";
+    /// `u32`: the flow clock is the kernel's jiffies shifted right by this.
+    pub const CLOCK_SHIFT: &str = "CLOCK_SHIFT";
+    /// `u32`: lines of `FLOWS`, a power of two.
+    pub const FLOW_LINES: &str = "FLOW_LINES";
+    /// `u32`: new flows that one service may write down on one CPU in one unit of the flow clock.
+    pub const FLOW_BUDGET: &str = "FLOW_BUDGET";
     /// `u64`: not 0 to log every packet.
     pub const DEBUG: &str = "DEBUG";
 }

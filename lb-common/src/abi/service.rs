@@ -109,6 +109,9 @@ impl ServiceFlags {
     pub const HAS_TCP: u16 = 4;
     /// On a VIP's entry: some service of it speaks UDP.
     pub const HAS_UDP: u16 = 8;
+    /// Look every flow up in the flow table, and write every new one down. The same bit as [`super::Slot::UNSAFE`], so
+    /// that one test finds either.
+    pub const TRACK_ALWAYS: u16 = super::Slot::UNSAFE;
 
     /// Whether `flag` is set.
     #[inline(always)]
@@ -129,8 +132,27 @@ pub struct Service {
     pub flags: ServiceFlags,
     /// The service's first target in `TARGETS`; for [`Direction::FromBackend`] the backend's own.
     pub target_base: u32,
-    /// The service's number, for traces.
+    /// The service's number in the low half; which of its VIPs this is above it (8 bits).
     pub id: u32,
+}
+
+impl Service {
+    /// [`Service::id`] of the `vip`-th VIP of the service of that number.
+    pub const fn id_of(number: u16, vip: u8) -> u32 {
+        number as u32 | (vip as u32) << 16
+    }
+
+    /// The service's number, for counters, flows and traces.
+    #[inline(always)]
+    pub const fn number(&self) -> u32 {
+        self.id & 0xffff
+    }
+
+    /// Which of the service's VIPs this is.
+    #[inline(always)]
+    pub const fn vip(&self) -> u32 {
+        self.id >> 16 & 0xff
+    }
 }
 
 /// A line: `N` keys and what they lead to, and the line where their chain goes on.

@@ -34,7 +34,8 @@ impl Slot {
     }
 }
 
-/// Map `SLOTS`, mmap-able: a table is a run of whole lines. A later map of the same shape holds previous owners.
+/// Maps `SLOTS` and `PREVIOUS`, mmap-able: a table is a run of whole lines. In `PREVIOUS` lies the owner that flows
+/// of an unsafe slot belong to unless the flow table says otherwise; elsewhere it means nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub struct SlotLine(pub [Slot; SLOTS_PER_LINE as usize]);

@@ -150,6 +150,10 @@ impl AddArgs {
             affinity,
             on_empty,
             slots: slots.0,
+            tracking: Default::default(),
+            window: None,
+            idle: None,
+            drain_deadline: None,
             check: self.check.check()?,
             backends: self
                 .backends
@@ -185,6 +189,10 @@ impl SetArgs {
             on_empty,
             slots,
             check,
+            tracking: None,
+            window: None,
+            idle: None,
+            drain_deadline: None,
         };
         if patch == ServicePatch::default() {
             let message =

@@ -7,7 +7,6 @@
 //! it), [`Judge`] the arithmetic of rise and fall, [`Engine`] what runs thousands of them.
 
 mod check;
-mod duration;
 mod engine;
 mod heartbeat;
 mod judge;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Check, CheckError, HttpCheck, Kind, Timing};
-use super::duration::Text;
 use super::status::StatusRange;
+use crate::span::Text;
 
 /// The `type` of a check; keepalived's names are understood too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

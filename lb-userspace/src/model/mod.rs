@@ -12,6 +12,7 @@ mod name;
 mod port;
 mod service;
 mod services;
+mod span;
 mod words;
 
 pub use backend::{Backend, BackendId, BackendPatch};
@@ -21,7 +22,8 @@ pub use name::ServiceName;
 pub use port::ServicePort;
 pub use service::{Service, ServicePatch};
 pub use services::{ChangeError, Services};
-pub use words::{AdminState, Affinity, Forwarder, OnEmpty, Protocol, Scheduler};
+pub use span::Span;
+pub use words::{AdminState, Affinity, Forwarder, OnEmpty, Protocol, Scheduler, Tracking};
 
 /// Most services one agent accepts, whatever the dataplane was sized for.
 pub const MAX_SERVICES: usize = 65_536;

@@ -1,12 +1,12 @@
 //! One service: what clients talk to, and how their packets reach its backends.
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{collections::HashSet, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     Affinity, Backend, BackendId, Forwarder, Invalid, Key, MAX_BACKENDS, MAX_VIPS, OnEmpty, Protocol,
-    Scheduler, ServiceName, ServicePort,
+    Scheduler, ServiceName, ServicePort, Span, Tracking,
 };
 use crate::health::{Check, Kind};
 
@@ -36,6 +36,20 @@ pub struct Service {
     /// Slots of its table: a power of two from 64 to 65,536; by default sized by the number of backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
+    /// Which flows are written down, so that they keep their backend.
+    #[serde(default)]
+    pub tracking: Tracking,
+    /// How long after a slot's last change flows that are silent still belong to its previous owner; absent:
+    /// [`Service::window_in_use`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Span>,
+    /// How long a flow may be silent before its entry in the flow table is dropped; absent:
+    /// [`Service::idle_in_use`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Span>,
+    /// When a drain ends at the latest, flows left or not; absent: [`Service::drain_deadline_in_use`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_deadline: Option<Span>,
     /// How its backends are checked; absent means a check that fits the protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
@@ -75,6 +89,30 @@ impl Service {
             kind: fitting,
             ..Check::default()
         })
+    }
+
+    /// The window in use: two minutes for TCP; for UDP, where new flows cannot be told from old ones and go to the
+    /// previous owner as well, ten seconds.
+    pub fn window_in_use(&self) -> Duration {
+        let fitting = match self.protocol {
+            Protocol::Tcp => Duration::from_secs(120),
+            Protocol::Udp => Duration::from_secs(10),
+        };
+        self.window.map_or(fitting, Span::get)
+    }
+
+    /// The idle time in use: a quarter of an hour for TCP, two minutes for UDP.
+    pub fn idle_in_use(&self) -> Duration {
+        let fitting = match self.protocol {
+            Protocol::Tcp => Duration::from_secs(900),
+            Protocol::Udp => Duration::from_secs(120),
+        };
+        self.idle.map_or(fitting, Span::get)
+    }
+
+    /// The deadline of drains in use: an hour.
+    pub fn drain_deadline_in_use(&self) -> Duration {
+        self.drain_deadline.map_or(Duration::from_secs(3600), Span::get)
     }
 
     /// The backend of that name.
@@ -236,6 +274,30 @@ pub struct ServicePatch {
         deserialize_with = "present"
     )]
     pub slots: Option<Option<u32>>,
+    /// New tracking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracking: Option<Tracking>,
+    /// New window; `Some(None)`: the one that fits the protocol.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub window: Option<Option<Span>>,
+    /// New idle time; `Some(None)`: the one that fits the protocol.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub idle: Option<Option<Span>>,
+    /// New deadline of drains; `Some(None)`: the default.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub drain_deadline: Option<Option<Span>>,
     /// New check, all of it; `Some(None)`: the one that fits the protocol.
     #[serde(
         default,
@@ -261,6 +323,10 @@ impl ServicePatch {
             affinity,
             on_empty,
             slots,
+            tracking,
+            window,
+            idle,
+            drain_deadline,
             check,
         } = self;
         service.forwarder = forwarder.unwrap_or(service.forwarder);
@@ -268,6 +334,10 @@ impl ServicePatch {
         service.affinity = affinity.unwrap_or(service.affinity);
         service.on_empty = on_empty.unwrap_or(service.on_empty);
         service.slots = slots.unwrap_or(service.slots);
+        service.tracking = tracking.unwrap_or(service.tracking);
+        service.window = window.unwrap_or(service.window);
+        service.idle = idle.unwrap_or(service.idle);
+        service.drain_deadline = drain_deadline.unwrap_or(service.drain_deadline);
         if let Some(vips) = vips {
             service.vips = vips;
         }

@@ -18,6 +18,10 @@ fn service(name: &str, vip: &str, port: &str, forwarder: Forwarder, backends: &[
         affinity: Affinity::Flow,
         on_empty: OnEmpty::Drop,
         slots: None,
+        tracking: Default::default(),
+        window: None,
+        idle: None,
+        drain_deadline: None,
         check: None,
         backends: backends
             .iter()

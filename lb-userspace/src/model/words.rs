@@ -34,9 +34,27 @@ pub enum Forwarder {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scheduler {
-    /// Weighted Maglev (Eisenbud et al., NSDI 2016): a pure function of the set of backends.
+    /// Starts from the last table and moves as few slots as possible; every backend has its share to within one slot.
     #[default]
+    Consistent,
+    /// Weighted Maglev (Eisenbud et al., NSDI 2016): a pure function of the set of backends.
     Maglev,
+    /// Weighted rendezvous hashing (Thaler and Ravishankar, 1998; Schindelhauer and Schomaker, 2005): a pure function of
+    /// the set, and only slots of backends that change move; shares are even on average only.
+    Rendezvous,
+}
+
+/// Which flows are written down in the flow table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tracking {
+    /// Those whose slot has changed its owner of late.
+    #[default]
+    Changes,
+    /// All.
+    Always,
+    /// None: a flow whose slot moves meets another backend.
+    Never,
 }
 
 /// What of a packet decides its backend.
@@ -102,7 +120,8 @@ macro_rules! words {
 words! {
     Protocol { Tcp => "tcp", Udp => "udp" }
     Forwarder { L2dsr => "l2dsr", Ipip => "ipip", Nat => "nat" }
-    Scheduler { Maglev => "maglev" }
+    Scheduler { Consistent => "consistent", Maglev => "maglev", Rendezvous => "rendezvous" }
+    Tracking { Changes => "changes", Always => "always", Never => "never" }
     Affinity { Flow => "flow", ClientIp => "client-ip" }
     OnEmpty { Drop => "drop", Pass => "pass" }
     AdminState { Ready => "ready", Drain => "drain", Maint => "maint" }

@@ -191,7 +191,7 @@ impl Tables {
         self.0
             .entry((pool.service.scheduler, pool.slots, takers))
             .or_insert_with_key(|(scheduler, slots, takers)| {
-                schedule(*scheduler, takers, *slots).map(Arc::new)
+                schedule(*scheduler, None, takers, *slots).map(Arc::new)
             })
             .clone()
     }

@@ -19,10 +19,28 @@ pub struct Member {
 }
 
 /// Which member owns each slot, as an index into the members; `None` when no member has any weight.
-pub fn schedule(scheduler: Scheduler, members: &[Member], slots: u32) -> Option<Vec<u16>> {
+/// `last` is the table in use, if there is one; a scheduler that is a pure function of the set does not look at it.
+pub fn schedule(
+    scheduler: Scheduler,
+    last: Option<&Last<'_>>,
+    members: &[Member],
+    slots: u32,
+) -> Option<Vec<u16>> {
+    let _ = last;
     match scheduler {
-        Scheduler::Maglev => maglev(members, slots),
+        Scheduler::Consistent | Scheduler::Maglev | Scheduler::Rendezvous => maglev(members, slots),
     }
+}
+
+/// A table in use.
+#[derive(Clone, Copy, Debug)]
+pub struct Last<'a> {
+    /// Its owner of each slot, as an index into `ids`; one that is out of range means nobody. Its length is a power of
+    /// two, and may be less than that of the next table: slot `i` of the larger one then belongs to the owner of slot
+    /// `i % len`, since slots are chosen by the low bits of a hash.
+    pub owners: &'a [u16],
+    /// Whom the owners stand for.
+    pub ids: &'a [BackendId],
 }
 
 /// Slots a backend gets at least, where the table's limit allows.

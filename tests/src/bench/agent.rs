@@ -96,7 +96,7 @@ fn slot_table(backends: u32) -> Result<Spread> {
     let slots = table_size(members.iter().map(|member| member.weight));
     spread(|_| {
         let start = Instant::now();
-        let table = schedule(Scheduler::Maglev, &members, slots);
+        let table = schedule(Scheduler::Maglev, None, &members, slots);
         let spent = start.elapsed();
         ensure!(
             table.is_some_and(|table| table.len() == slots as usize),

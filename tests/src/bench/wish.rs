@@ -83,6 +83,10 @@ impl Wish {
             affinity: Affinity::default(),
             on_empty: OnEmpty::default(),
             slots: None,
+            tracking: Default::default(),
+            window: None,
+            idle: None,
+            drain_deadline: None,
             check: Some(Check {
                 kind: Kind::None,
                 ..Check::default()

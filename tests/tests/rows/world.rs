@@ -198,6 +198,10 @@ pub(crate) fn service(
         affinity: Affinity::Flow,
         on_empty: OnEmpty::Drop,
         slots: None,
+        tracking: Default::default(),
+        window: None,
+        idle: None,
+        drain_deadline: None,
         check: None,
         backends: backends.iter().map(backend).collect(),
     }

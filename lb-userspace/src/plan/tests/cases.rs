@@ -16,6 +16,10 @@ fn service(name: &str, vip: &str, port: &str, forwarder: Forwarder, backends: &[
         affinity: Default::default(),
         on_empty: Default::default(),
         slots: None,
+        tracking: Default::default(),
+        window: None,
+        idle: None,
+        drain_deadline: None,
         check: None,
         backends: backends
             .iter()

@@ -10,7 +10,7 @@ use serde::ser::{Serialize, Serializer};
 
 /// A duration that serde reads and writes as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Text(pub(super) Duration);
+pub(crate) struct Text(pub(crate) Duration);
 
 impl Serialize for Text {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

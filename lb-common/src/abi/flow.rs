@@ -1,0 +1,223 @@
+//! The flow table: where flows go that the slot table alone cannot place.
+//!
+//! A line is one cache line of four entries; an entry is a key and a value, one word each. Invariant: a value that is
+//! not free belongs to the key beside it, whoever reads them in whatever order: who changes an entry claims its
+//! value first (see [`FlowValue::CLAIMED`]), and who reads one reads the key again after the value.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Entries of one 64-byte line.
+pub const FLOWS_PER_LINE: usize = 4;
+
+/// What of a flow is compared, in one word.
+///
+/// The highest 16 bits are those that choose the slot, so that the slot of an entry can be told from its key. Of an
+/// IPv4 flow the key is all of source address and ports, mixed without loss; of an IPv6 flow it is a hash of 64 bits,
+/// and two flows of one service share it with a probability of 2⁻⁶⁴.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct FlowKey(pub u64);
+
+impl FlowKey {
+    /// `slot_hash` chose the slot; `flow_hash` mixes source address and ports. They differ where a service keeps
+    /// clients together: then many flows have one slot.
+    #[inline(always)]
+    pub const fn new(slot_hash: u64, flow_hash: u64) -> Self {
+        const SLOT: u64 = 0xffff << 48;
+        Self(slot_hash & SLOT | flow_hash & !SLOT)
+    }
+
+    /// The flow's slot in a table with that mask (slots less one).
+    #[inline(always)]
+    pub const fn slot(self, mask: u16) -> u32 {
+        (self.0 >> 48) as u32 & mask as u32
+    }
+
+    /// The line to look in first; the other one is its neighbour, `line ^ 1`. `lines` is a power of two.
+    #[inline(always)]
+    pub const fn line(self, lines: u32) -> u32 {
+        (self.0 >> 16) as u32 & (lines - 1)
+    }
+}
+
+/// How far a flow has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FlowState {
+    /// One packet was seen: perhaps nobody is there. Evicted first.
+    Embryonic = 1,
+    /// It has sent more since.
+    Established = 2,
+    /// A FIN or RST was seen.
+    Closing = 3,
+}
+
+/// Who owns a flow, and since when it has been silent, in one word:
+///
+/// | bits | what |
+/// |---|---|
+/// | 0–14 | owner: index within the service's targets |
+/// | 15–16 | [`FlowState`]; 0 means that the entry is free |
+/// | 17–32 | [`super::Service::number`] |
+/// | 33–40 | [`super::Service::vip`] |
+/// | 41–63 | when it was last seen, in units of the flow clock |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct FlowValue(pub u64);
+
+impl FlowValue {
+    /// An entry that may be taken.
+    pub const FREE: Self = Self(0);
+    /// An entry that is being changed. Nobody else touches it meanwhile, and nobody believes its key.
+    pub const CLAIMED: Self = Self(1);
+    /// Bits of the flow clock that are kept; ages are differences within them.
+    pub const CLOCK_MASK: u32 = (1 << 23) - 1;
+    /// The bits of [`FlowValue::identity`].
+    pub const IDENTITY: u64 = ((1 << 24) - 1) << 17;
+
+    /// An entry seen at `clock`; `service` as in [`super::Service::id`].
+    #[inline(always)]
+    pub const fn new(owner: u32, state: FlowState, service: u32, clock: u32) -> Self {
+        Self(
+            (owner & 0x7fff) as u64
+                | (state as u64) << 15
+                | Self::identity(service)
+                | ((clock & Self::CLOCK_MASK) as u64) << 41,
+        )
+    }
+
+    /// The bits that say which service and VIP the entry belongs to; `service` as in [`super::Service::id`].
+    #[inline(always)]
+    pub const fn identity(service: u32) -> u64 {
+        ((service & 0x00ff_ffff) as u64) << 17
+    }
+
+    /// Whether it belongs to that service and VIP, and is neither free nor claimed.
+    #[inline(always)]
+    pub const fn is_of(self, service: u32) -> bool {
+        self.0 & Self::IDENTITY == Self::identity(service) && self.is_used()
+    }
+
+    /// Whether it is neither free nor claimed.
+    #[inline(always)]
+    pub const fn is_used(self) -> bool {
+        self.0 & (3 << 15) != 0
+    }
+
+    /// The owner's index within its service's targets.
+    #[inline(always)]
+    pub const fn owner(self) -> u32 {
+        self.0 as u32 & 0x7fff
+    }
+
+    /// How far the flow has come; `None` of an entry that is free or claimed.
+    #[inline(always)]
+    pub const fn state(self) -> Option<FlowState> {
+        match (self.0 >> 15) & 3 {
+            1 => Some(FlowState::Embryonic),
+            2 => Some(FlowState::Established),
+            3 => Some(FlowState::Closing),
+            _ => None,
+        }
+    }
+
+    /// [`super::Service::number`] of its service.
+    #[inline(always)]
+    pub const fn service(self) -> u32 {
+        (self.0 >> 17) as u32 & 0xffff
+    }
+
+    /// When it was last seen.
+    #[inline(always)]
+    pub const fn clock(self) -> u32 {
+        (self.0 >> 41) as u32
+    }
+
+    /// Units of the flow clock since it was last seen.
+    #[inline(always)]
+    pub const fn age(self, clock: u32) -> u32 {
+        clock.wrapping_sub(self.clock()) & Self::CLOCK_MASK
+    }
+}
+
+/// A line of map `FLOWS`, mmap-able; `values[i]` belongs to `keys[i]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct FlowLine {
+    /// The keys.
+    pub keys: [FlowKey; FLOWS_PER_LINE],
+    /// Their owners.
+    pub values: [FlowValue; FLOWS_PER_LINE],
+}
+
+const _: () = assert!(size_of::<FlowLine>() == 64);
+
+/// Map `TRACKING`, per CPU, indexed by [`super::Service::number`]: what became of packets that needed the flow table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Tracking {
+    /// Packets whose flow was in the table.
+    pub hits: u64,
+    /// New flows that were written down.
+    pub inserted: u64,
+    /// Established flows that were written down for their previous owner.
+    pub adopted: u64,
+    /// Entries that made room for another flow.
+    pub evicted: u64,
+    /// Flows that were not written down: no room, or too many new ones. They stay with the previous owner.
+    pub refused: u64,
+    /// The program's own: high half the flow clock, low half how many new flows were written down at that time.
+    pub budget: u64,
+}
+
+const _: () = assert!(size_of::<Tracking>() == 48);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_gives_back_what_it_was_made_of() {
+        for (owner, service, clock) in [
+            (0, 0, 0),
+            (0x7fff, 0x00ff_ffff, 0x007f_ffff),
+            (5, 0x0001_0007, 99),
+        ] {
+            for state in [FlowState::Embryonic, FlowState::Established, FlowState::Closing] {
+                let value = FlowValue::new(owner, state, service, clock);
+                assert!(
+                    value.is_of(service) && !value.is_of(service ^ 1) && !value.is_of(service ^ 0x0001_0000)
+                );
+                assert_eq!(
+                    (value.owner(), value.state(), value.service(), value.clock()),
+                    (owner, Some(state), service & 0xffff, clock)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_takes_a_free_or_claimed_entry_for_a_flow() {
+        for value in [FlowValue::FREE, FlowValue::CLAIMED] {
+            assert!(!value.is_of(0) && !value.is_used());
+            assert_eq!(value.state(), None);
+        }
+    }
+
+    #[test]
+    fn ages_go_on_when_the_clock_starts_anew() {
+        let value = FlowValue::new(1, FlowState::Established, 1, FlowValue::CLOCK_MASK - 1);
+        assert_eq!(value.age(FlowValue::CLOCK_MASK), 1);
+        assert_eq!(value.age(3), 5);
+    }
+
+    #[test]
+    fn a_key_tells_its_slot_and_keeps_the_rest_of_the_flow() {
+        let (client, flow) = (0xabcd_1111_2222_3333, 0x1234_5678_9abc_def0);
+        let key = FlowKey::new(client, flow);
+        assert_eq!(key.slot(0xffff), 0xabcd);
+        assert_eq!(key.0 << 16, flow << 16);
+        assert_eq!(FlowKey::new(flow, flow).0, flow);
+        assert!(key.line(1 << 18) < 1 << 18);
+    }
+}
