@@ -110,6 +110,13 @@ impl FlowValue {
         self.0 as u32 & 0x7fff
     }
 
+    /// The same entry with another owner.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_owner(self, owner: u32) -> Self {
+        Self(self.0 & !0x7fff | (owner & 0x7fff) as u64)
+    }
+
     /// How far the flow has come; `None` of an entry that is free or claimed.
     #[inline(always)]
     pub const fn state(self) -> Option<FlowState> {

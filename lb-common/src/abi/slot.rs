@@ -22,6 +22,21 @@ impl Slot {
         Self(owner & !Self::UNSAFE)
     }
 
+    /// Whether the owner changed of late.
+    #[inline(always)]
+    pub const fn is_unsafe(self) -> bool {
+        self.0 & Self::UNSAFE != 0
+    }
+
+    /// The same owner, with or without the flag.
+    pub const fn with_flag(self, is_unsafe: bool) -> Self {
+        if is_unsafe {
+            Self(self.0 | Self::UNSAFE)
+        } else {
+            Self(self.0 & !Self::UNSAFE)
+        }
+    }
+
     /// The owner's index within the service's targets; `None` when the service has no usable backend.
     #[inline(always)]
     pub const fn owner(self) -> Option<u32> {

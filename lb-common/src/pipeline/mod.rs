@@ -187,7 +187,7 @@ fn balance<F: Family, P: Packet, T: Tables>(
     ) else {
         return give_back::<F, P, T>(packet, tables, &lookup, &ip, &transport, outcome);
     };
-    outcome.service = service.id;
+    outcome.service = service.number();
     if ip.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
@@ -310,7 +310,7 @@ fn give_back<F: Family, P: Packet, T: Tables>(
         Route::TooBig => return Err(Reason::TooBig),
         Route::None => return Err(Reason::NoWayBack),
     };
-    outcome.service = service.id;
+    outcome.service = service.number();
     outcome.target = service.target_base;
     if ip.ttl <= 1 {
         return Err(Reason::TtlExpired);

@@ -52,6 +52,17 @@ impl Memory for MappedTables {
         }
     }
 
+    fn write_previous(&mut self, _: u32, _: &[Slot]) {}
+
+    fn visit_flows(
+        &mut self,
+        _: &mut dyn FnMut(
+            lb_common::abi::FlowKey,
+            lb_common::abi::FlowValue,
+        ) -> Option<lb_common::abi::FlowValue>,
+    ) {
+    }
+
     fn write_slots(&mut self, line: u32, slots: &[Slot]) {
         let cells = self
             .slots

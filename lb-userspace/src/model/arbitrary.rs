@@ -21,7 +21,10 @@ pub(crate) fn service() -> impl Strategy<Value = Service> {
     let words = (
         select(&[Protocol::Tcp, Protocol::Udp]),
         select(&[Forwarder::L2dsr, Forwarder::Ipip, Forwarder::Nat]),
-        select(&[Affinity::Flow, Affinity::ClientIp]),
+        (
+            select(&[Affinity::Flow, Affinity::ClientIp]),
+            select(&[Scheduler::Consistent, Scheduler::Maglev]),
+        ),
         select(&[OnEmpty::Drop, OnEmpty::Pass]),
         option::of(select(&[64u32, 4096, 65_536])),
     );
@@ -34,13 +37,20 @@ pub(crate) fn service() -> impl Strategy<Value = Service> {
         vec(backend(), 0..6),
     )
         .prop_map(
-            |(name, vips, port, (protocol, forwarder, affinity, on_empty, slots), check, backends)| Service {
+            |(
+                name,
+                vips,
+                port,
+                (protocol, forwarder, (affinity, scheduler), on_empty, slots),
+                check,
+                backends,
+            )| Service {
                 name,
                 vips,
                 protocol,
                 port: port.map_or(ServicePort::Any, ServicePort::Exact),
                 forwarder,
-                scheduler: Scheduler::Maglev,
+                scheduler,
                 affinity,
                 on_empty,
                 slots,

@@ -27,6 +27,11 @@ impl Capacity {
         4 << self.service_bits()
     }
 
+    /// Numbers that pools are known by: two for each service, whose families `nat` keeps apart, and some that rest.
+    pub fn numbers(&self) -> u32 {
+        (self.services * 2 + self.services / 4 + 16).min(1 << 16)
+    }
+
     /// Cells of the target table: a quarter more than targets, to move pools about in.
     pub fn target_cells(&self) -> u32 {
         self.targets + self.targets / 4
@@ -52,9 +57,17 @@ pub enum CapacityError {
     /// No run of target cells is long enough.
     #[error("no room for {0} backends of {1} in a row: raise `max_targets` and restart")]
     TargetRun(u32, ServiceName),
+    /// A service's backends, with those that went of late, are more than slots can name.
+    #[error("{0} has too many backends, counting those removed a moment ago: try again in a few seconds")]
+    Indexes(ServiceName),
     /// No run of slots is long enough.
     #[error("no room for a table of {0} slots of {1}: raise `max_slots` and restart")]
     SlotRun(u32, ServiceName),
+    /// No number is free.
+    #[error(
+        "all numbers of services are in use: raise `max_services` and restart, or wait until services that were removed are forgotten"
+    )]
+    Numbers,
     /// Too many services.
     #[error("{wanted} services, at most {limit}: raise `max_services` and restart")]
     Services {

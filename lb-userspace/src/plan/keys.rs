@@ -57,9 +57,13 @@ impl Keys {
             slot_mask: (placed.slots.len() - 1) as u16,
             flags: placed.pool.flags,
             target_base: placed.targets.start,
-            id: placed.id,
+            id: placed.number,
         };
-        for vip in &placed.pool.vips {
+        for (i, vip) in placed.pool.vips.iter().enumerate() {
+            let entry = ServiceEntry {
+                id: ServiceEntry::id_of(placed.number as u16, i as u8),
+                ..entry
+            };
             self.add_one(*vip, Selector::new(port, protocol, Direction::ToService), entry);
             self.vips.entry(*vip).or_default().0 |= has;
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use lb_common::abi::{
-    Control, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, SLOTS_PER_LINE, Slot, TableIndex,
+    Control, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, SLOTS_PER_LINE, Slot, TableIndex, Target,
 };
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
     placed::{COOL_DOWN, Cell, Placed, PoolView, Writes},
     pool::{Facts, Pool, PoolKey, pools_after},
     service_table,
+    slots::SlotTable,
     write::Write,
 };
 use crate::model::{BackendId, ServiceName, Services};
@@ -40,7 +41,7 @@ pub struct Whose {
     pub backend: BackendId,
 }
 
-/// What was given up and may be used again later.
+/// Cells that were given up and may be used again later.
 #[derive(Clone, Debug, PartialEq)]
 struct Retired {
     at: Instant,
@@ -48,15 +49,25 @@ struct Retired {
     slot_lines: Range<u32>,
 }
 
+/// The number of a pool that is gone. Flows may still name it: it rests until they have been swept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct RetiredNumber {
+    pub(super) at: Instant,
+    pub(super) number: u32,
+}
+
 /// Where everything lies.
 #[derive(Clone, Debug)]
 pub struct Layout {
     capacity: Capacity,
-    placed: BTreeMap<PoolKey, Arc<Placed>>,
+    pub(super) placed: BTreeMap<PoolKey, Arc<Placed>>,
     targets: Extents,
     slot_lines: Extents,
+    pub(super) numbers: Extents,
     retired: Vec<Retired>,
-    next_id: u32,
+    pub(super) retired_numbers: Vec<RetiredNumber>,
+    /// Whether flows are cut or named otherwise since the last sweep.
+    pub(super) sweep_is_due: bool,
     keys4: Entries<Key4>,
     keys6: Entries<Key6>,
     pub(super) control: Control,
@@ -72,8 +83,10 @@ impl Layout {
             placed: BTreeMap::new(),
             targets: Extents::new(capacity.target_cells()),
             slot_lines: Extents::new(capacity.slot_lines()),
+            numbers: Extents::new(capacity.numbers()),
             retired: Vec::new(),
-            next_id: 0,
+            retired_numbers: Vec::new(),
+            sweep_is_due: false,
             keys4: Vec::new(),
             keys6: Vec::new(),
             control: Control::default(),
@@ -109,10 +122,10 @@ impl Layout {
     }
 
     /// The name of the service with that number.
-    pub fn service(&self, id: u32) -> Option<&ServiceName> {
+    pub fn service(&self, number: u32) -> Option<&ServiceName> {
         self.placed
             .values()
-            .find(|placed| placed.id == id)
+            .find(|placed| placed.number == number)
             .map(|placed| &placed.pool.key.service)
     }
 
@@ -145,21 +158,15 @@ impl Layout {
         !self.placed.values().all(keeps)
     }
 
-    /// Makes everything that was given up usable at once. Only after [`Write::Wait`] has been carried out.
+    /// Makes all runs of cells that were given up usable at once. Only after [`Write::Wait`] has been carried out.
     pub fn release_all(&mut self) {
         self.release(|_| true);
-        for placed in self.placed.values_mut() {
-            Arc::make_mut(placed).release(|_| true);
-        }
     }
 
     /// Whether something given up waits to be usable again.
     pub fn has_retired(&self) -> bool {
-        !self.retired.is_empty()
-            || self
-                .placed
-                .values()
-                .any(|p| p.cells.iter().any(|c| matches!(c, Cell::Cooling(_))))
+        let cooling = |placed: &Arc<Placed>| placed.cells.iter().any(|c| matches!(c, Cell::Cooling(_)));
+        !self.retired.is_empty() || !self.retired_numbers.is_empty() || self.placed.values().any(cooling)
     }
 
     /// The way from this layout to one that means `pools`, published as `generation`.
@@ -181,13 +188,21 @@ impl Layout {
         }
         for gone in old.into_values() {
             next.retire(&gone, now);
+            next.retired_numbers.push(RetiredNumber {
+                at: now,
+                number: gone.number,
+            });
         }
         places.sort_by_key(|(_, present)| present.is_none());
         for (pool, present) in places {
             let placed = match present {
                 Some(placed) if placed.pool == pool => placed,
-                Some(placed) => Arc::new(next.change(&placed, pool, now, &mut writes)?),
-                None => Arc::new(next.place(pool, None, &mut writes)?),
+                Some(placed) => {
+                    let changed = next.change(&placed, pool, now, &mut writes)?;
+                    next.sweep_is_due |= placed.flows_change_in(&changed);
+                    Arc::new(changed)
+                }
+                None => Arc::new(next.place(pool, None, now, &mut writes)?),
             };
             next.placed.insert(placed.pool.key.clone(), placed);
         }
@@ -256,48 +271,53 @@ impl Layout {
             return Ok(changed);
         }
         self.retire(placed, now);
-        self.place(pool, Some(placed.id), writes)
+        self.place(pool, Some(placed), now, writes)
     }
 
-    /// Finds new cells for a pool and fills them.
-    fn place(&mut self, pool: Pool, id: Option<u32>, writes: &mut Writes) -> Result<Placed, CapacityError> {
-        let members = pool.members.len() as u32;
+    /// Finds new cells for a pool and fills them. What is `present` of it keeps its number and its backends' indexes,
+    /// by which flows name them.
+    fn place(
+        &mut self,
+        pool: Pool,
+        present: Option<&Placed>,
+        now: Instant,
+        writes: &mut Writes,
+    ) -> Result<Placed, CapacityError> {
         let name = || pool.key.service.clone();
-        let take = |cells: &mut Extents, n| if n == 0 { Some(0..0) } else { cells.take(n) };
+        let mut cells = cells_of(&pool, present, now);
+        let least = cells.len() as u32;
+        if least > u32::from(Slot::NONE.0) {
+            return Err(CapacityError::Indexes(name()));
+        }
+        let take = |extents: &mut Extents, n| if n == 0 { Some(0..0) } else { extents.take(n) };
         // A quarter of room to grow in, if there is any, and as far as slots can name it.
-        let roomy = (members + members / 4).min(u32::from(Slot::NONE.0));
+        let roomy = (least + pool.members.len() as u32 / 4).min(u32::from(Slot::NONE.0));
         let targets = take(&mut self.targets, roomy)
-            .or_else(|| take(&mut self.targets, members))
-            .ok_or_else(|| CapacityError::TargetRun(members, name()))?;
+            .or_else(|| take(&mut self.targets, least))
+            .ok_or_else(|| CapacityError::TargetRun(least, name()))?;
+        cells.resize(targets.len(), Cell::Free);
         let slot_lines = self
             .slot_lines
             .take(pool.slots / SLOTS_PER_LINE)
             .ok_or_else(|| CapacityError::SlotRun(pool.slots, name()))?;
-        let mut cells = vec![Cell::Free; targets.len()];
-        for (cell, member) in cells.iter_mut().zip(&pool.members) {
-            *cell = Cell::Owned(member.id, member.target);
-        }
-        let id = id.unwrap_or(self.next_id);
-        self.next_id = self.next_id.max(id + 1);
+        let number = match present {
+            Some(placed) => placed.number,
+            None => self.numbers.take(1).ok_or(CapacityError::Numbers)?.start,
+        };
         let mut placed = Placed {
+            slots: SlotTable::new(Arc::from([])),
+            renamed: present.map_or_else(Vec::new, |present| present.renamed.clone()),
             pool,
-            id,
+            number,
             targets,
             cells,
             slot_lines,
-            slots: Arc::from([]),
         };
-        for (local, _, target) in placed.owned() {
-            writes.targets.push(Write::Target {
-                index: placed.targets.start + local,
-                target,
-            });
-        }
-        placed.slots = placed.wanted_slots();
-        writes.slots.push(Write::Slots {
-            line: placed.slot_lines.start,
-            slots: Arc::clone(&placed.slots),
-        });
+        placed.slots = match present {
+            Some(present) => present.slots_after(&placed, now),
+            None => SlotTable::new(placed.wanted_owners().into()),
+        };
+        writes.fill(&placed);
         Ok(placed)
     }
 
@@ -317,8 +337,19 @@ impl Layout {
         generation: u64,
         now: Instant,
     ) -> Result<Vec<Write>, CapacityError> {
-        let Writes { targets, slots } = writes;
+        let Writes {
+            targets,
+            previous,
+            slots,
+        } = writes;
         let mut all = targets;
+        let flags_follow = !previous.is_empty() && !slots.is_empty();
+        all.extend(previous);
+        if flags_follow && cfg!(not(target_arch = "x86_64")) {
+            // Where loads may pass one another, a packet could find the flag and an older previous owner. It reads
+            // without a barrier, so the writer waits until nobody is between the two.
+            all.push(Write::Wait);
+        }
         all.extend(slots);
         let Keys {
             v4: keys4,
@@ -363,4 +394,43 @@ impl Layout {
         all.push(Write::Publish(self.control));
         Ok(all)
     }
+}
+
+/// The cells of a pool that is placed anew: as they are present, then those of new members.
+fn cells_of(pool: &Pool, present: Option<&Placed>, now: Instant) -> Vec<Cell> {
+    let mut cells = present.map_or_else(Vec::new, |present| present.cells.clone());
+    let at = present.map(Placed::cell_of).unwrap_or_default();
+    let mut stays = vec![false; cells.len()];
+    let mut new = Vec::new();
+    for member in &pool.members {
+        match at.get(&member.id).map(|local| *local as usize) {
+            Some(local) => {
+                stays[local] = true;
+                // The last known way of a backend that is unresolved is kept for answers still on the road.
+                if member.target != Target::default() {
+                    cells[local] = Cell::Owned(member.id, member.target);
+                }
+            }
+            None => new.push(Cell::Owned(member.id, member.target)),
+        }
+    }
+    for (cell, _) in cells.iter_mut().zip(stays).filter(|(_, stays)| !stays) {
+        if matches!(cell, Cell::Owned(..)) {
+            *cell = Cell::Cooling(now);
+        }
+    }
+    let mut new = new.into_iter();
+    for cell in cells.iter_mut().filter(|cell| **cell == Cell::Free) {
+        match new.next() {
+            Some(owned) => *cell = owned,
+            None => break,
+        }
+    }
+    cells.extend(new);
+    let used = cells
+        .iter()
+        .rposition(|cell| *cell != Cell::Free)
+        .map_or(0, |last| last + 1);
+    cells.truncate(used);
+    cells
 }

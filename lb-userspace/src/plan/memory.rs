@@ -2,8 +2,8 @@
 
 use lb_common::{
     abi::{
-        Control, Features, Key4, Key6, SLOTS_PER_LINE, ServiceLine4, ServiceLine6, Slot, SlotLine,
-        TableIndex, Target, follow_chain,
+        Control, Features, FlowKey, FlowLine, FlowValue, Key4, Key6, SLOTS_PER_LINE, ServiceLine4,
+        ServiceLine6, Slot, SlotLine, TableIndex, Target, follow_chain,
     },
     pipeline::{Route, RouteQuery, Tables},
 };
@@ -18,6 +18,11 @@ pub trait Memory {
     fn write_target(&mut self, index: u32, target: &Target);
     /// Stores a target's MACs, the half with the next hop's first.
     fn write_macs(&mut self, index: u32, target: &Target);
+    /// Stores those of a table's previous owners that differ.
+    fn write_previous(&mut self, line: u32, slots: &[Slot]);
+    /// Shows every entry of the flow table that is in use; what comes back takes its place if it has not changed
+    /// meanwhile.
+    fn visit_flows(&mut self, visit: &mut dyn FnMut(FlowKey, FlowValue) -> Option<FlowValue>);
     /// Stores those of a table's slots that differ.
     fn write_slots(&mut self, line: u32, slots: &[Slot]);
     /// Stores lines of the IPv4 service table.
@@ -35,6 +40,7 @@ pub fn apply(writes: &[Write], memory: &mut (impl Memory + ?Sized)) {
             Write::Wait => memory.wait_for_packets(),
             Write::Target { index, target } => memory.write_target(*index, target),
             Write::Macs { index, target } => memory.write_macs(*index, target),
+            Write::Previous { line, slots } => memory.write_previous(*line, slots),
             Write::Slots { line, slots } => memory.write_slots(*line, slots),
             Write::Services4 { line, lines } => memory.write_services4(*line, lines),
             Write::Services6 { line, lines } => memory.write_services6(*line, lines),
@@ -52,6 +58,8 @@ pub struct InMemory {
     services4: Vec<ServiceLine4>,
     services6: Vec<ServiceLine6>,
     slots: Vec<SlotLine>,
+    pub(super) previous: Vec<SlotLine>,
+    flows: Vec<FlowLine>,
     targets: Vec<Target>,
     /// What the host's routing says to everything.
     pub route: Route,
@@ -70,6 +78,8 @@ impl InMemory {
             services4: vec![bytemuck::Zeroable::zeroed(); lines],
             services6: vec![bytemuck::Zeroable::zeroed(); lines],
             slots: vec![bytemuck::Zeroable::zeroed(); capacity.slot_lines() as usize],
+            previous: vec![bytemuck::Zeroable::zeroed(); capacity.slot_lines() as usize],
+            flows: vec![FlowLine::default(); 1024],
             targets: vec![Target::default(); capacity.target_cells() as usize],
             route: Route::None,
             ingress: 1,
@@ -90,6 +100,23 @@ impl Memory for InMemory {
         } = *target;
         let cell = &mut self.targets[index as usize];
         (cell.macs_head, cell.macs_tail) = (macs_head, macs_tail);
+    }
+
+    fn write_previous(&mut self, line: u32, slots: &[Slot]) {
+        let lines = &mut self.previous[line as usize..][..slots.len() / SLOTS_PER_LINE as usize];
+        for (line, slots) in lines.iter_mut().zip(slots.chunks_exact(SLOTS_PER_LINE as usize)) {
+            line.0.copy_from_slice(slots);
+        }
+    }
+
+    fn visit_flows(&mut self, visit: &mut dyn FnMut(FlowKey, FlowValue) -> Option<FlowValue>) {
+        for line in &mut self.flows {
+            for (key, value) in line.keys.iter().zip(&mut line.values) {
+                if value.is_used() {
+                    *value = visit(*key, *value).unwrap_or(*value);
+                }
+            }
+        }
     }
 
     fn write_slots(&mut self, line: u32, slots: &[Slot]) {

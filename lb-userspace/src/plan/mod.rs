@@ -15,6 +15,8 @@ mod memory;
 mod placed;
 mod pool;
 mod service_table;
+mod slots;
+mod sweep;
 mod target;
 mod write;
 
@@ -25,6 +27,8 @@ pub use memory::{InMemory, Memory, apply};
 pub use placed::PoolView;
 pub use pool::{Availability, Facts, Pool, PoolKey, PoolMember, Situation, pools, situation};
 pub use service_table::{FamilyTable, TableError};
+pub use slots::Flows;
+pub use sweep::{FlowTime, Sweep};
 pub use target::{NextHop, TunnelSources};
 pub use write::Write;
 

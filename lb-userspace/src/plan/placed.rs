@@ -13,9 +13,10 @@ use lb_common::abi::{Slot, Target};
 
 use super::{
     pool::{Pool, PoolMember},
+    slots::{Flows, Owners, SlotTable},
     write::Write,
 };
-use crate::model::{BackendId, Service};
+use crate::model::{BackendId, Service, Tracking};
 
 /// How long cells that were given up are left alone. A packet holds what it read for microseconds; a stalled virtual
 /// CPU may stretch that.
@@ -24,7 +25,7 @@ pub(super) const COOL_DOWN: Duration = Duration::from_secs(1);
 /// A target cell of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Cell {
-    /// Never led to, or not for [`COOL_DOWN`].
+    /// Never led to, or not for [`COOL_DOWN`], and no flow names it.
     Free,
     /// Given up at that time.
     Cooling(Instant),
@@ -36,11 +37,16 @@ pub(super) enum Cell {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Placed {
     pub(super) pool: Pool,
-    pub(super) id: u32,
+    /// The number that service keys, flows and counters know it by.
+    pub(super) number: u32,
     pub(super) targets: Range<u32>,
+    /// Of each target cell, whose it is. A backend keeps its cell's index as long as flows may name it, also when the
+    /// pool moves.
     pub(super) cells: Vec<Cell>,
     pub(super) slot_lines: Range<u32>,
-    pub(super) slots: Arc<[Slot]>,
+    pub(super) slots: SlotTable,
+    /// Cells whose owner has another cell now: from, to. Flows may still name the first.
+    pub(super) renamed: Vec<(u32, u32)>,
 }
 
 /// A placed pool, for listings.
@@ -53,10 +59,20 @@ impl PoolView<'_> {
         self.0.slots.len()
     }
 
+    /// How many slots have changed their owner of late, so that their flows are looked up.
+    pub fn unsafe_slots(&self) -> usize {
+        self.0.slots.unsafes.len()
+    }
+
+    /// The number that the pool's counters are kept under.
+    pub fn number(&self) -> u32 {
+        self.0.number
+    }
+
     /// How many slots each backend of the pool owns now.
     pub fn owned(&self) -> HashMap<BackendId, usize> {
         let mut by_cell = vec![0; self.0.cells.len()];
-        for owner in self.0.slots.iter().filter_map(|slot| slot.owner()) {
+        for owner in self.0.slots.current.iter().filter_map(|slot| slot.owner()) {
             by_cell[owner as usize] += 1;
         }
         self.0
@@ -70,6 +86,7 @@ impl PoolView<'_> {
 #[derive(Default)]
 pub(super) struct Writes {
     pub(super) targets: Vec<Write>,
+    pub(super) previous: Vec<Write>,
     pub(super) slots: Vec<Write>,
 }
 
@@ -94,66 +111,102 @@ impl Placed {
         self.targets == next.targets && self.cells.iter().zip(&next.cells).all(stays)
     }
 
-    pub(super) fn release(&mut self, cold: impl Fn(Instant) -> bool) {
-        for cell in &mut self.cells {
-            if matches!(cell, Cell::Cooling(at) if cold(*at)) {
-                *cell = Cell::Free;
-            }
-        }
+    /// Where each backend's cell is.
+    pub(super) fn cell_of(&self) -> HashMap<BackendId, u32> {
+        self.owned().map(|(local, id, _)| (id, local)).collect()
     }
 
     /// This pool with a new meaning in the same cells; `None` when they do not suffice.
     pub(super) fn in_place(&self, pool: &Pool, now: Instant, writes: &mut Writes) -> Option<Self> {
         let mut next = self.clone();
         let mut fills = Vec::new();
-        next.release(|at| now.saturating_duration_since(at) >= COOL_DOWN);
-        let mut at: HashMap<BackendId, usize> =
-            self.owned().map(|(local, id, _)| (id, local as usize)).collect();
+        let mut at = self.cell_of();
         for member in &pool.members {
             let present = at.remove(&member.id);
-            let local = match present.map(|local| (local, &self.cells[local])) {
+            let local = match present.map(|local| (local, &self.cells[local as usize])) {
                 // Out of reach while unresolved; the last known way is kept for answers still on the road.
                 Some(_) if member.target == Target::default() => continue,
                 Some((_, Cell::Owned(_, target))) if *target == member.target => continue,
                 Some((local, Cell::Owned(_, target))) if *target == Target::default() => local,
                 Some((local, Cell::Owned(_, target))) if differ_in_macs_only(target, &member.target) => {
-                    next.cells[local] = Cell::Owned(member.id, member.target);
+                    next.cells[local as usize] = Cell::Owned(member.id, member.target);
                     fills.push(Write::Macs {
-                        index: self.targets.start + local as u32,
+                        index: self.targets.start + local,
                         target: member.target,
                     });
                     continue;
                 }
                 present => {
+                    let free = next.cells.iter().position(|cell| *cell == Cell::Free)? as u32;
                     if let Some((local, _)) = present {
-                        next.cells[local] = Cell::Cooling(now);
+                        next.cells[local as usize] = Cell::Cooling(now);
+                        next.rename(local, free);
                     }
-                    next.cells.iter().position(|cell| *cell == Cell::Free)?
+                    free
                 }
             };
-            next.cells[local] = Cell::Owned(member.id, member.target);
+            next.cells[local as usize] = Cell::Owned(member.id, member.target);
             fills.push(Write::Target {
-                index: self.targets.start + local as u32,
+                index: self.targets.start + local,
                 target: member.target,
             });
         }
         for gone in at.into_values() {
-            next.cells[gone] = Cell::Cooling(now);
+            next.cells[gone as usize] = Cell::Cooling(now);
         }
         next.pool = pool.clone();
-        next.slots = next.wanted_slots();
+        next.slots = self.slots_after(&next, now);
         if next.slots != self.slots && !self.same_front(pool) {
             // Slots change before keys do: packets that come by the old keys would meet the new backends.
             return None;
         }
         writes.targets.extend(fills);
-        if next.slots != self.slots {
-            writes.slots.push(Write::Slots {
-                line: next.slot_lines.start,
-                slots: Arc::clone(&next.slots),
-            });
-        }
+        writes.add_slots(next.slot_lines.start, &self.slots, &next.slots);
         Some(next)
+    }
+
+    /// The slots that this pool's owners ask for in `next`'s cells, flows looked after. The number of slots may grow.
+    pub(super) fn slots_after(&self, next: &Self, now: Instant) -> SlotTable {
+        let wanted = next.wanted_owners();
+        let tracked = next.pool.service.tracking != Tracking::Never;
+        let owners = Step::new(self, next);
+        if wanted.len() > self.slots.len() {
+            let grown = self.slots.grown_to(wanted.len());
+            return grown.changed(&wanted, &owners, tracked, now);
+        }
+        self.slots.changed(&wanted, &owners, tracked, now)
+    }
+
+    /// Flows that name cell `from` belong to cell `to` from now on.
+    fn rename(&mut self, from: u32, to: u32) {
+        for (_, last) in &mut self.renamed {
+            if *last == from {
+                *last = to;
+            }
+        }
+        self.renamed.push((from, to));
+    }
+
+    /// What becomes of the flows of each cell's owner.
+    pub(super) fn flows_by_cell(&self) -> Vec<Flows> {
+        let mut flows = vec![Flows::Cut; self.cells.len()];
+        let at = self.cell_of();
+        for member in &self.pool.members {
+            if let Some(local) = at.get(&member.id) {
+                flows[*local as usize] = member.flows;
+            }
+        }
+        flows
+    }
+
+    /// Whether flows of somebody here are cut, or named otherwise, in `next`.
+    pub(super) fn flows_change_in(&self, next: &Self) -> bool {
+        let (now, then) = (self.flows_by_cell(), next.flows_by_cell());
+        next.renamed.len() > self.renamed.len()
+            || now
+                .iter()
+                .zip(&then)
+                .any(|(now, then)| *now != Flows::Cut && *then == Flows::Cut)
     }
 
     /// Whether the same packets lead to both pools, and by the same hash.
@@ -165,12 +218,12 @@ impl Placed {
         *vips == pool.vips && *flags == pool.flags && keys(service) == keys(&pool.service)
     }
 
-    /// The slot table that the pool's owners ask for.
-    pub(super) fn wanted_slots(&self) -> Arc<[Slot]> {
+    /// The owners that the pool asks for, without flags.
+    pub(super) fn wanted_owners(&self) -> Vec<Slot> {
         let Some(owners) = &self.pool.owners else {
-            return std::iter::repeat_n(Slot::NONE, self.pool.slots as usize).collect();
+            return vec![Slot::NONE; self.pool.slots as usize];
         };
-        let at: HashMap<BackendId, u32> = self.owned().map(|(local, id, _)| (id, local)).collect();
+        let at = self.cell_of();
         let slot = |member: &PoolMember| {
             at.get(&member.id)
                 .map_or(Slot::NONE, |l| Slot::owned_by(*l as u16))
@@ -180,6 +233,84 @@ impl Placed {
             .iter()
             .map(|owner| by_member[usize::from(*owner)])
             .collect()
+    }
+}
+
+impl Writes {
+    /// All that a pool in new cells needs.
+    pub(super) fn fill(&mut self, placed: &Placed) {
+        let Placed {
+            targets,
+            cells,
+            slot_lines,
+            slots,
+            ..
+        } = placed;
+        for (local, cell) in cells.iter().enumerate() {
+            let target = match cell {
+                Cell::Owned(_, target) => *target,
+                // A flow may still name it, and must not meet whoever had the place before.
+                Cell::Cooling(_) => Target::default(),
+                Cell::Free => continue,
+            };
+            let index = targets.start + local as u32;
+            self.targets.push(Write::Target { index, target });
+        }
+        self.previous.push(Write::Previous {
+            line: slot_lines.start,
+            slots: Arc::clone(&slots.previous),
+        });
+        self.slots.push(Write::Slots {
+            line: slot_lines.start,
+            slots: Arc::clone(&slots.current),
+        });
+    }
+
+    /// What leads from slots that lie at `line` to others: previous owners first, so that no packet finds a flag
+    /// without one.
+    pub(super) fn add_slots(&mut self, line: u32, from: &SlotTable, to: &SlotTable) {
+        if from.previous != to.previous {
+            self.previous.push(Write::Previous {
+                line,
+                slots: Arc::clone(&to.previous),
+            });
+        }
+        if from.current != to.current {
+            self.slots.push(Write::Slots {
+                line,
+                slots: Arc::clone(&to.current),
+            });
+        }
+    }
+}
+
+/// The owners of a pool's slots on the way to its next meaning.
+struct Step {
+    now_at: Vec<Option<u32>>,
+    flows: Vec<Flows>,
+}
+
+impl Step {
+    fn new(from: &Placed, to: &Placed) -> Self {
+        let at = to.cell_of();
+        let mut now_at = vec![None; from.cells.len()];
+        for (local, id, _) in from.owned() {
+            now_at[local as usize] = at.get(&id).copied();
+        }
+        Self {
+            now_at,
+            flows: to.flows_by_cell(),
+        }
+    }
+}
+
+impl Owners for Step {
+    fn now_at(&self, owner: u32) -> Option<u32> {
+        self.now_at.get(owner as usize).copied().flatten()
+    }
+
+    fn flows(&self, owner: u32) -> Flows {
+        self.flows.get(owner as usize).copied().unwrap_or_default()
     }
 }
 

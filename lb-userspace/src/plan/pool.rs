@@ -5,13 +5,16 @@ use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 use lb_common::abi::{ServiceFlags, Target};
 use serde::{Deserialize, Serialize};
 
-use super::target::{NextHop, TunnelSources, encode};
+use super::{
+    slots::Flows,
+    target::{NextHop, TunnelSources, encode},
+};
 use crate::{
     model::{
         AdminState, Affinity, Backend, BackendId, Forwarder, OnEmpty, Scheduler, Service, ServiceName,
-        Services,
+        Services, Tracking,
     },
-    scheduler::{Member, schedule, table_size},
+    scheduler::{Last, Member, schedule, table_size},
 };
 
 /// Names a pool: a service, and with `nat` the family, since its backends serve the VIP of their own family only.
@@ -106,6 +109,8 @@ pub struct PoolMember {
     pub target: Target,
     /// Its weight, if it takes new flows now; else 0.
     pub weight: u16,
+    /// What becomes of the flows that it has.
+    pub flows: Flows,
 }
 
 /// A set of targets and the VIPs whose packets are spread over it.
@@ -119,7 +124,8 @@ pub struct Pool {
     pub vips: Vec<IpAddr>,
     /// How to treat packets, in the dataplane's words.
     pub flags: ServiceFlags,
-    /// Size of the slot table.
+    /// Size of the slot table: what the service asks for, but never less than there is. A table that shrank would
+    /// join flows of two owners in one slot.
     pub slots: u32,
     /// All declared backends of the pool, in the order declared.
     pub members: Vec<PoolMember>,
@@ -139,6 +145,13 @@ impl PoolMember {
 impl Pool {
     fn takers(&self) -> impl Iterator<Item = Member> {
         self.members.iter().map(PoolMember::taker)
+    }
+
+    /// The table in use.
+    fn last<'a>(&'a self, ids: &'a mut Vec<BackendId>) -> Option<Last<'a>> {
+        ids.extend(self.members.iter().map(|member| member.id));
+        let owners = self.owners.as_ref()?;
+        Some(Last { owners, ids })
     }
 
     /// Whether both lead to the same slot table.
@@ -169,9 +182,11 @@ pub(super) fn pools_after<'p>(
         .flat_map(parts)
         .map(|part| {
             let mut pool = part.pool(facts);
-            pool.owners = match present(&pool.key) {
+            let present = present(&pool.key);
+            pool.slots = present.map_or(0, |present| present.slots).max(pool.slots);
+            pool.owners = match present {
                 Some(present) if present.wants_the_table_of(&pool) => present.owners.clone(),
-                _ => tables.of(&pool),
+                present => tables.of(&pool, present),
             };
             pool
         })
@@ -182,16 +197,26 @@ pub(super) fn pools_after<'p>(
 #[derive(Default)]
 struct Tables(HashMap<TableWish, Option<Arc<Vec<u16>>>>);
 
-/// All that a slot table depends on; [`Pool::wants_the_table_of`] compares the same.
-type TableWish = (Scheduler, u32, Vec<Member>);
+/// All that a slot table depends on; [`Pool::wants_the_table_of`] compares the same. The last number tells tables
+/// apart that are in use: they live as long as this.
+type TableWish = (Scheduler, u32, Vec<Member>, usize);
 
 impl Tables {
-    fn of(&mut self, pool: &Pool) -> Option<Arc<Vec<u16>>> {
+    fn of(&mut self, pool: &Pool, present: Option<&Pool>) -> Option<Arc<Vec<u16>>> {
         let takers: Vec<Member> = pool.takers().collect();
+        let mut ids = Vec::new();
+        // A pure function of the set knows its own tables only; `consistent` can start from anybody's.
+        let last = present
+            .filter(|present| {
+                let ours = pool.service.scheduler;
+                ours == Scheduler::Consistent || ours == present.service.scheduler
+            })
+            .and_then(|present| present.last(&mut ids));
+        let in_use = last.map_or(0, |last| last.owners.as_ptr() as usize);
         self.0
-            .entry((pool.service.scheduler, pool.slots, takers))
-            .or_insert_with_key(|(scheduler, slots, takers)| {
-                schedule(*scheduler, None, takers, *slots).map(Arc::new)
+            .entry((pool.service.scheduler, pool.slots, takers, in_use))
+            .or_insert_with_key(|(scheduler, slots, takers, _)| {
+                schedule(*scheduler, last.as_ref(), takers, *slots).map(Arc::new)
             })
             .clone()
     }
@@ -275,12 +300,26 @@ fn member(facts: &impl Facts, service: &Service, vip: Option<IpAddr>, backend: &
             target.egress = 0;
         }
     }
-    let takes = situation(facts, service, backend) == Situation::Up;
+    let (weight, flows) = match situation(facts, service, backend) {
+        Situation::Up => (backend.weight, Flows::Keep),
+        Situation::Drain if serves(facts, service, backend) => (0, Flows::Drain),
+        Situation::Drain
+        | Situation::Down
+        | Situation::Checking
+        | Situation::Unresolved
+        | Situation::Maint => (0, Flows::Cut),
+    };
     PoolMember {
         id: backend.id(),
         target,
-        weight: if takes { backend.weight } else { 0 },
+        weight,
+        flows,
     }
+}
+
+/// Whether packets that are sent to `backend` are answered.
+fn serves(facts: &impl Facts, service: &Service, backend: &Backend) -> bool {
+    way(facts, service, backend).is_some() && facts.availability(service, backend) == Availability::Up
 }
 
 fn flags(service: &Service) -> ServiceFlags {
@@ -294,5 +333,10 @@ fn flags(service: &Service) -> ServiceFlags {
     } else {
         0
     };
-    ServiceFlags(affinity | on_empty)
+    let tracking = if service.tracking == Tracking::Always {
+        ServiceFlags::TRACK_ALWAYS
+    } else {
+        0
+    };
+    ServiceFlags(affinity | on_empty | tracking)
 }

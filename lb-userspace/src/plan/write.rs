@@ -23,6 +23,13 @@ pub enum Write {
         /// Where the MACs are taken from.
         target: Target,
     },
+    /// Bring the previous owners of a slot table to this content, one store a slot.
+    Previous {
+        /// First line of the table.
+        line: u32,
+        /// All of its slots.
+        slots: Arc<[Slot]>,
+    },
     /// Bring a slot table to this content, one store a slot.
     Slots {
         /// First line of the table.

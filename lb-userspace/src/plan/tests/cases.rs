@@ -95,7 +95,12 @@ fn cells_are_those_that_slots_can_name() {
     for (range, at) in [(0..30_000, 0), (6_000..30_000, 1), (6_000..36_000, 2)] {
         let services = wish(range.clone());
         let at = now + Duration::from_millis(at);
-        let plan = layout.plan(pools(&services, &World::default()), 1, at).unwrap();
+        let wish = || pools(&services, &World::default());
+        let plan = layout.plan(wish(), 1, at).unwrap_or_else(|_| {
+            layout = layout.sweep_after_wait(&mut memory, TIME, at).layout;
+            layout.release_all();
+            layout.plan(wish(), 1, at).unwrap()
+        });
         apply(&plan.writes, &mut memory);
         layout = plan.layout;
         let pool = layout.pool(&PoolKey {

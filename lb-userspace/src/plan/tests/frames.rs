@@ -31,6 +31,8 @@ pub(super) struct Sample {
     pub(super) destination: IpAddr,
     pub(super) protocol: u8,
     pub(super) ports: [u16; 2],
+    /// A TCP SYN.
+    pub(super) opens: bool,
 }
 
 /// What became of a packet.
@@ -73,6 +75,7 @@ impl Sample {
             destination,
             protocol,
             ports,
+            opens: false,
         };
         let icmp = if vip.is_ipv4() { 1 } else { 58 };
         let mut all = vec![sample(Kind::Echo, client, vip, icmp, [0, 0])];
@@ -82,7 +85,14 @@ impl Sample {
             }
             for port in [80, 443, 999] {
                 let clients = [1024, 2048, 3333].map(|from| [from, port]);
-                all.extend(clients.map(|ports| sample(Kind::ToService, client, vip, protocol, ports)));
+                let to_service = clients.map(|ports| sample(Kind::ToService, client, vip, protocol, ports));
+                all.extend(to_service);
+                if protocol == TCP {
+                    all.extend(to_service.map(|sample| Self {
+                        opens: true,
+                        ..sample
+                    }));
+                }
                 all.push(sample(Kind::FromBackend, backend, client, protocol, [port, 1024]));
             }
         }
@@ -109,7 +119,10 @@ impl Sample {
         let [from, to] = self.ports.map(u16::to_be_bytes);
         let mut transport = [from, to].concat();
         match self.protocol {
-            TCP => transport.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x10, 1, 0, 0x12, 0x34, 0, 0]),
+            TCP => {
+                let flags = if self.opens { 0x02 } else { 0x10 };
+                transport.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 1, 0, 0x12, 0x34, 0, 0]);
+            }
             UDP => transport.extend([0, 8, 0x12, 0x34]),
             1 => transport = vec![8, 0, 1, 2, 0, 0, 0, 0],
             _ => transport = vec![128, 0, 1, 2, 0, 0, 0, 0],

@@ -16,7 +16,7 @@ use lb_common::{
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use frames::{Sample, Seen};
+use frames::{Kind, Sample, Seen};
 use reach::Ledger;
 use steps::{Step, World};
 
@@ -26,6 +26,10 @@ const CAPACITY: Capacity = Capacity {
     slots: 2048,
 };
 const SEED: u64 = 77;
+const TIME: FlowTime = FlowTime {
+    now: 1000,
+    unit: Duration::from_millis(256),
+};
 
 /// Tables, and everything that led to them.
 struct Run {
@@ -63,20 +67,36 @@ impl Run {
             // As the agent does it: the wish is refused, and everything stays.
             Err(_) => self.world = before,
         }
+        let sweep = self.layout.sweep(&mut self.memory, TIME, self.now);
+        self.take(sweep);
+    }
+
+    /// What a sweep does changes nothing for packets that open flows.
+    fn take(&mut self, sweep: Sweep) {
+        let opening = |sample: &Sample| sample.kind != Kind::ToService || sample.opens;
+        let samples: Vec<Sample> = Sample::all().into_iter().filter(opening).collect();
+        let seen = |memory: &InMemory| samples.iter().map(|s| s.seen(memory)).collect::<Vec<Seen>>();
+        let before = seen(&self.memory);
+        let reach = reach::Reach::of(&self.memory);
+        for write in &sweep.writes {
+            self.ledger.check(write, &self.memory, self.now);
+            apply(std::slice::from_ref(write), &mut self.memory);
+            assert_eq!(seen(&self.memory), before, "in the midst of {write:?}");
+        }
+        self.ledger
+            .settle(&reach, &reach::Reach::of(&self.memory), self.now);
+        self.layout = sweep.layout;
     }
 
     /// As the agent plans: what was given up of late is used after a wait, if there is no other room.
     fn plan(&mut self) -> Result<Plan, CapacityError> {
         self.generation += 1;
-        let pools = pools(&self.world.services, &self.world);
-        let derived = self.layout.pools(&self.world.services, &self.world);
-        assert_eq!(
-            derived, pools,
-            "tables that stay are the tables that would be made"
-        );
+        let pools = self.layout.pools(&self.world.services, &self.world);
         match self.layout.plan(pools.clone(), self.generation, self.now) {
             Err(_) if self.layout.has_retired() => {
                 self.ledger.wait();
+                let sweep = self.layout.sweep_after_wait(&mut self.memory, TIME, self.now);
+                self.take(sweep);
                 self.layout.release_all();
                 self.layout.plan(pools, self.generation, self.now)
             }
@@ -129,6 +149,17 @@ fn parts(write: &Write, memory: &InMemory) -> Vec<Write> {
             let half = slots.len() / 2;
             let mixed: Vec<Slot> = slots.iter().copied().take(half).chain(old.skip(half)).collect();
             let first = Write::Slots {
+                line: *line,
+                slots: mixed.into(),
+            };
+            vec![first, write.clone()]
+        }
+        Write::Previous { line, slots } => {
+            let old = memory.previous[*line as usize..].iter().flat_map(|line| line.0);
+            let half = slots.len() / 2;
+            let old = old.take(slots.len()).skip(half);
+            let mixed: Vec<Slot> = slots.iter().copied().take(half).chain(old).collect();
+            let first = Write::Previous {
                 line: *line,
                 slots: mixed.into(),
             };

@@ -71,6 +71,11 @@ impl Reach {
             let owners = slots.iter().filter_map(|slot| slot.owner());
             self.targets
                 .extend(owners.map(|owner| service.target_base + owner));
+            let previous = memory.previous[(service.slot_line + line) as usize].0;
+            let asked = slots.iter().zip(previous).filter(|(slot, _)| slot.is_unsafe());
+            let owners = asked.filter_map(|(_, previous)| previous.owner());
+            self.targets
+                .extend(owners.map(|owner| service.target_base + owner));
         }
     }
 }
@@ -100,8 +105,9 @@ impl Ledger {
                 assert!(!reach.targets.contains(index), "target {index} is in use");
                 assert!(!hot(self.targets.get(index)), "target {index} was in use of late");
             }
-            Write::Slots { line, slots } if reach.tables.contains(&(*line, slots.len())) => {}
-            Write::Slots { line, slots } => {
+            Write::Slots { line, slots } | Write::Previous { line, slots }
+                if reach.tables.contains(&(*line, slots.len())) => {}
+            Write::Slots { line, slots } | Write::Previous { line, slots } => {
                 for line in *line..line + slots.len() as u32 / SLOTS_PER_LINE {
                     assert!(!reach.lines.contains(&line), "slot line {line} is in use");
                     assert!(!hot(self.lines.get(&line)), "slot line {line} was in use of late");

@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// One thing that happens.
+#[expect(clippy::large_enum_variant, reason = "a handful of them live at a time")]
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     /// The operator's wish changes, if it can.

@@ -1,0 +1,290 @@
+//! Sweeping: windows end, flows that are over leave the flow table, slots become safe, and what was given up is free
+//! again once no flow names it.
+//!
+//! Invariant: an entry is dropped only if its flow goes to the same backend without it, or if it has no living backend,
+//! or if it has been silent for longer than its service promises to remember.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lb_common::abi::{FlowKey, FlowState, FlowValue, ServiceFlags, Slot};
+
+use super::{
+    layout::{Layout, Whose},
+    memory::Memory,
+    placed::{COOL_DOWN, Cell, Placed, Writes},
+    slots::{Flows, Unsafe},
+    write::Write,
+};
+
+/// How long an entry stays after a FIN or RST and the last packet: retransmissions are over by then.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// The flow clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowTime {
+    /// What the dataplane writes beside flows that it sees now.
+    pub now: u32,
+    /// What one unit of it is worth.
+    pub unit: Duration,
+}
+
+/// What a sweep has found. The flow table itself is swept by then.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// The layout once the writes are done.
+    pub layout: Layout,
+    /// The writes, in order; they need no [`Write::Publish`].
+    pub writes: Vec<Write>,
+    /// Entries that are left.
+    pub live: u64,
+    /// Entries that were dropped.
+    pub dropped: u64,
+    /// Entries of each backend.
+    pub flows: HashMap<Whose, u64>,
+}
+
+impl Layout {
+    /// Whether there is anything that a sweep would look after.
+    pub fn wants_sweep(&self) -> bool {
+        let wants = |placed: &Arc<Placed>| {
+            !placed.slots.unsafes.is_empty()
+                || !placed.renamed.is_empty()
+                || placed.pool.flags.has(ServiceFlags::TRACK_ALWAYS)
+                || placed.cells.iter().any(|cell| matches!(cell, Cell::Cooling(_)))
+        };
+        self.sweep_is_due || !self.retired_numbers.is_empty() || self.placed.values().any(wants)
+    }
+
+    /// Whether flows are cut or named otherwise since the last sweep: until the next one they go where they went.
+    pub fn sweep_is_due(&self) -> bool {
+        self.sweep_is_due
+    }
+
+    /// Ends windows and sweeps the flow table.
+    pub fn sweep(&self, memory: &mut (impl Memory + ?Sized), time: FlowTime, now: Instant) -> Sweep {
+        self.swept(memory, time, now, COOL_DOWN)
+    }
+
+    /// The same after [`Write::Wait`] has been carried out: nothing that was given up needs to rest any longer.
+    pub fn sweep_after_wait(
+        &self,
+        memory: &mut (impl Memory + ?Sized),
+        time: FlowTime,
+        now: Instant,
+    ) -> Sweep {
+        self.swept(memory, time, now, Duration::ZERO)
+    }
+
+    fn swept(
+        &self,
+        memory: &mut (impl Memory + ?Sized),
+        time: FlowTime,
+        now: Instant,
+        cool_down: Duration,
+    ) -> Sweep {
+        let cold = |at: Instant| now.saturating_duration_since(at) >= cool_down;
+        let mut rounds: HashMap<u32, Round<'_>> = self
+            .placed
+            .values()
+            .map(|placed| (placed.number, Round::new(placed, time, cold)))
+            .collect();
+        let mut dropped = 0;
+        memory.visit_flows(&mut |key, value| {
+            let kept = rounds
+                .get_mut(&value.service())
+                .and_then(|round| round.visit(key, value, time.now));
+            dropped += u64::from(kept.is_none());
+            let next = kept.unwrap_or(FlowValue::FREE);
+            (next != value).then_some(next)
+        });
+        let mut layout = self.clone();
+        let mut writes = Writes::default();
+        let (mut live, mut flows) = (0, HashMap::new());
+        for round in rounds.into_values() {
+            live += round.entries.iter().sum::<u64>();
+            flows.extend(round.flows());
+            if let Some(next) = round.finish(now, &mut writes) {
+                layout.placed.insert(next.pool.key.clone(), Arc::new(next));
+            }
+        }
+        layout.retired_numbers.retain(|retired| {
+            let free = cold(retired.at);
+            if free {
+                layout.numbers.give(retired.number..retired.number + 1);
+            }
+            !free
+        });
+        layout.sweep_is_due = false;
+        Sweep {
+            layout,
+            writes: writes.previous.into_iter().chain(writes.slots).collect(),
+            live,
+            dropped,
+            flows,
+        }
+    }
+}
+
+/// A sweep of one pool.
+struct Round<'a> {
+    placed: &'a Placed,
+    flows: Vec<Flows>,
+    /// What is cold rests long enough that no packet remembers what was before it.
+    cold: Vec<Unsafe>,
+    /// By slot: unsafe, over and cold, so that entries of the current owner say nothing new.
+    settled: Vec<bool>,
+    /// By slot: somebody but the current owner has flows here.
+    foreign: Vec<bool>,
+    /// By cell: entries found.
+    entries: Vec<u64>,
+    limits: Limits,
+    cold_cells: Vec<bool>,
+}
+
+/// The most units of the flow clock that an entry may be silent for, by its state.
+struct Limits {
+    embryonic: u32,
+    established: u32,
+    closing: u32,
+}
+
+impl Limits {
+    fn of(placed: &Placed, unit: Duration) -> Self {
+        let service = &placed.pool.service;
+        // One more unit, since entries are up to a unit older than they say, and a second, since they are renewed at
+        // most that often.
+        let units = |span: Duration| {
+            let units = (span + Duration::from_secs(1)).as_nanos() / unit.as_nanos().max(1) + 1;
+            units.min(u128::from(FlowValue::CLOCK_MASK / 2)) as u32
+        };
+        let window = service.window_in_use();
+        Self {
+            // One packet may be all that a living flow has sent in the window.
+            embryonic: units(window),
+            established: units(service.idle_in_use().max(window)),
+            closing: units(CLOSING),
+        }
+    }
+
+    fn of_state(&self, state: FlowState) -> u32 {
+        match state {
+            FlowState::Embryonic => self.embryonic,
+            FlowState::Established => self.established,
+            FlowState::Closing => self.closing,
+        }
+    }
+}
+
+impl<'a> Round<'a> {
+    fn new(placed: &'a Placed, time: FlowTime, cold: impl Fn(Instant) -> bool) -> Self {
+        let slots = placed.slots.len();
+        let mut settled = vec![false; slots];
+        let mut rested = Vec::new();
+        for entry in placed.slots.unsafes.iter().filter(|entry| cold(entry.since)) {
+            rested.push(*entry);
+            settled[entry.slot as usize] = placed.slots.is_over(entry.slot);
+        }
+        Self {
+            flows: placed.flows_by_cell(),
+            cold: rested,
+            settled,
+            foreign: vec![false; slots],
+            entries: vec![0; placed.cells.len()],
+            limits: Limits::of(placed, time.unit),
+            cold_cells: placed
+                .cells
+                .iter()
+                .map(|cell| matches!(cell, Cell::Cooling(at) if cold(*at)))
+                .collect(),
+            placed,
+        }
+    }
+
+    /// The entry as it is to be; `None` to drop it.
+    fn visit(&mut self, key: FlowKey, value: FlowValue, clock: u32) -> Option<FlowValue> {
+        let named = value.owner();
+        let renamed = self.placed.renamed.iter().find(|(from, _)| *from == named);
+        let owner = renamed.map_or(named, |(_, to)| *to);
+        if self.flows.get(owner as usize).copied().unwrap_or_default() == Flows::Cut
+            || value.age(clock) > self.limits.of_state(value.state()?)
+        {
+            return None;
+        }
+        let slot = key.slot((self.placed.slots.len() - 1) as u16) as usize;
+        let current: Slot = self.placed.slots.current[slot];
+        let own = current.owner() == Some(owner);
+        let looked_up = current.is_unsafe() || self.placed.pool.flags.has(ServiceFlags::TRACK_ALWAYS);
+        let always = self.placed.pool.flags.has(ServiceFlags::TRACK_ALWAYS);
+        if !looked_up || own && self.settled[slot] && !always {
+            return None;
+        }
+        self.foreign[slot] |= !own;
+        self.entries[owner as usize] += 1;
+        Some(value.with_owner(owner))
+    }
+
+    fn flows(&self) -> impl Iterator<Item = (Whose, u64)> {
+        self.placed.owned().map(|(local, id, _)| {
+            let whose = Whose {
+                service: self.placed.pool.key.service.clone(),
+                backend: id,
+            };
+            (whose, self.entries[local as usize])
+        })
+    }
+
+    /// The pool as it is to be, if that is not as it is.
+    fn finish(self, now: Instant, writes: &mut Writes) -> Option<Placed> {
+        let Self {
+            placed,
+            flows,
+            cold,
+            settled,
+            foreign,
+            cold_cells,
+            ..
+        } = self;
+        let clean = |entry: &Unsafe| {
+            let slot = entry.slot as usize;
+            settled[slot] && !foreign[slot]
+        };
+        let cleared = if cold.is_empty() {
+            None
+        } else {
+            placed.slots.with_flags_cleared(clean)
+        };
+        let slots = cleared.as_ref().unwrap_or(&placed.slots);
+        let window = placed.pool.service.window_in_use();
+        let ended = slots.with_windows_ended(now, |owner, since| {
+            flows.get(owner as usize) != Some(&Flows::Drain) && now.saturating_duration_since(since) >= window
+        });
+        // A name is forgotten with the cell that it stands for.
+        let frees = cold_cells.iter().any(|cold| *cold);
+        let next = ended.or(cleared);
+        if next.is_none() && !frees {
+            return None;
+        }
+        let mut changed = placed.clone();
+        if let Some(next) = next {
+            writes.add_slots(placed.slot_lines.start, &placed.slots, &next);
+            changed.slots = next;
+        }
+        for (cell, _) in changed
+            .cells
+            .iter_mut()
+            .zip(&cold_cells)
+            .filter(|(_, cold)| **cold)
+        {
+            *cell = Cell::Free;
+        }
+        let cells = &changed.cells;
+        changed
+            .renamed
+            .retain(|(from, _)| cells[*from as usize] != Cell::Free);
+        Some(changed)
+    }
+}
