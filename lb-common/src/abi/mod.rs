@@ -9,6 +9,7 @@
 mod control;
 mod count;
 mod flow;
+mod meta;
 mod reason;
 mod service;
 mod slot;
@@ -18,6 +19,7 @@ mod trace;
 pub use control::{Control, Features, TableIndex};
 pub use count::Count;
 pub use flow::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Tracking};
+pub use meta::Meta;
 pub use reason::{Action, Reason};
 pub use service::{
     Direction, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, MAX_CHAIN, Selector, Service, ServiceFlags,
@@ -56,6 +58,8 @@ pub mod map {
     pub const ROUTES: &str = "ROUTES";
     /// Interface index → interface index: where `XDP_REDIRECT` may send to.
     pub const EGRESS: &str = "EGRESS";
+    /// One [`super::Meta`], the agent's own.
+    pub const META: &str = "META";
 }
 
 /// Names of the program's globals, set when it is loaded.
@@ -72,6 +76,8 @@ pub mod global {
     pub const FLOW_BUDGET: &str = "FLOW_BUDGET";
     /// `u64`: not 0 to log every packet.
     pub const DEBUG: &str = "DEBUG";
+    /// [`super::Control`]: the one entry of [`super::map::CONTROL`].
+    pub const CONTROL: &str = "CONTROL";
 }
 
 /// Name of the XDP program.

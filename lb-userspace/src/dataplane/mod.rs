@@ -3,6 +3,7 @@
 //! Invariant: what the maps say is decided elsewhere (`plan`); nothing here knows services or backends.
 
 mod attach;
+mod bpf;
 mod counters;
 mod explain;
 mod mapped;

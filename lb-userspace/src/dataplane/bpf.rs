@@ -1,0 +1,262 @@
+//! Links of XDP programs by bpf(2), where aya does not go: their state, their replacement with the program that is
+//! expected to run, and their end while others hold them.
+//!
+//! Invariant: every call passes a structure of its own length, whose fields are those of the kernel's `bpf_attr`.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use bytemuck::{Pod, Zeroable};
+
+/// `enum bpf_cmd` of the kernel's UAPI.
+#[derive(Clone, Copy)]
+#[repr(i32)]
+enum Command {
+    ObjPin = 6,
+    ObjGet = 7,
+    ProgGetFdById = 13,
+    ObjGetInfoByFd = 15,
+    LinkCreate = 28,
+    LinkUpdate = 29,
+    LinkDetach = 34,
+}
+
+/// `BPF_XDP` of `enum bpf_attach_type`.
+const ATTACH_XDP: u32 = 37;
+/// `BPF_LINK_TYPE_XDP` of `enum bpf_link_type`.
+const LINK_TYPE_XDP: u32 = 6;
+/// `BPF_F_REPLACE`: only if the old program is the one given.
+const REPLACE: u32 = 4;
+
+/// Where on an interface a program is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hook {
+    /// In the driver.
+    Native,
+    /// In the stack.
+    Generic,
+}
+
+impl Hook {
+    /// `XDP_FLAGS_DRV_MODE`, `XDP_FLAGS_SKB_MODE`.
+    const fn flags(self) -> u32 {
+        match self {
+            Self::Native => 4,
+            Self::Generic => 2,
+        }
+    }
+}
+
+/// An XDP program on an interface. It stays there while anybody holds the link: a descriptor, or a pin.
+#[derive(Debug)]
+pub(super) struct XdpLink(OwnedFd);
+
+/// What the kernel says about a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkInfo {
+    /// The kernel's id of the link.
+    pub(super) id: u32,
+    /// The kernel's id of the program that it runs.
+    pub(super) program: u32,
+    /// Index of the interface; 0 when that is gone.
+    pub(super) interface: u32,
+}
+
+impl XdpLink {
+    /// Attaches `program` to the interface.
+    ///
+    /// # Errors
+    /// As the kernel says: `EBUSY` and `EEXIST` where a program runs already, `EOPNOTSUPP` where the driver cannot.
+    pub(super) fn create(program: BorrowedFd<'_>, interface: u32, hook: Hook) -> io::Result<Self> {
+        let fd = call_for_fd(
+            Command::LinkCreate,
+            LinkCreate {
+                program: number(program),
+                interface,
+                attach_type: ATTACH_XDP,
+                flags: hook.flags(),
+            },
+        )?;
+        Ok(Self(fd))
+    }
+
+    /// The link pinned at `path`.
+    ///
+    /// # Errors
+    /// When there is none, or something else.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let path = c_path(path)?;
+        let fd = call_for_fd(
+            Command::ObjGet,
+            Object {
+                path: path.as_ptr() as u64,
+                fd: 0,
+                flags: 0,
+            },
+        )?;
+        let link = Self(fd);
+        link.info()?;
+        Ok(link)
+    }
+
+    /// Pins the link at `path`.
+    ///
+    /// # Errors
+    /// When the place is taken, or on no BPF file system.
+    pub(super) fn pin(&self, path: &Path) -> io::Result<()> {
+        let path = c_path(path)?;
+        let mut object = Object {
+            path: path.as_ptr() as u64,
+            fd: number(self.0.as_fd()),
+            flags: 0,
+        };
+        call(Command::ObjPin, &mut object).map(drop)
+    }
+
+    /// What the kernel says about it.
+    ///
+    /// # Errors
+    /// When it is no XDP link.
+    pub(super) fn info(&self) -> io::Result<LinkInfo> {
+        let mut info = RawLinkInfo::zeroed();
+        let mut question = InfoByFd {
+            fd: number(self.0.as_fd()),
+            length: size_of::<RawLinkInfo>() as u32,
+            info: (&raw mut info) as u64,
+        };
+        call(Command::ObjGetInfoByFd, &mut question)?;
+        if info.kind != LINK_TYPE_XDP || question.length < size_of::<RawLinkInfo>() as u32 {
+            return Err(io::Error::other("it is no link of an XDP program"));
+        }
+        Ok(LinkInfo {
+            id: info.id,
+            program: info.program,
+            interface: info.interface,
+        })
+    }
+
+    /// Runs `program` instead of the program with the id `expected`, between two packets.
+    ///
+    /// # Errors
+    /// `EPERM` when another program runs by now; nothing has changed then.
+    pub(super) fn replace(&self, expected: u32, program: BorrowedFd<'_>) -> io::Result<()> {
+        let old = call_for_fd(
+            Command::ProgGetFdById,
+            ById {
+                id: expected,
+                next: 0,
+                flags: 0,
+            },
+        )?;
+        let mut update = LinkUpdate {
+            link: number(self.0.as_fd()),
+            program: number(program),
+            flags: REPLACE,
+            expected: number(old.as_fd()),
+        };
+        call(Command::LinkUpdate, &mut update).map(drop)
+    }
+
+    /// Takes the program off the interface now, whoever else holds the link.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn detach(&self) -> io::Result<()> {
+        let mut link = LinkDetach {
+            link: number(self.0.as_fd()),
+        };
+        call(Command::LinkDetach, &mut link).map(drop)
+    }
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct LinkCreate {
+    program: u32,
+    interface: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    expected: u32,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct LinkDetach {
+    link: u32,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Object {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct ById {
+    id: u32,
+    next: u32,
+    flags: u32,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct InfoByFd {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The beginning of `struct bpf_link_info`, as it is of an XDP link.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct RawLinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    interface: u32,
+    padding_after: u32,
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    // Descriptors are never negative.
+    fd.as_raw_fd().cast_unsigned()
+}
+
+fn call_for_fd<A: Pod>(command: Command, mut attributes: A) -> io::Result<OwnedFd> {
+    let fd = call(command, &mut attributes)?;
+    // SAFETY: these commands return a new descriptor, which nobody else owns; `call` has checked for an error.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn call<A: Pod>(command: Command, attributes: &mut A) -> io::Result<i32> {
+    // SAFETY: the kernel reads and writes at most the given length of `attributes`, which is plain bytes; what it
+    // points to (a path, a link's description) is alive and of the length that is told with it.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command as i32, &raw mut *attributes, size_of::<A>()) };
+    match i32::try_from(result) {
+        Ok(result) if result >= 0 => Ok(result),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
