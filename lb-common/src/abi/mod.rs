@@ -11,6 +11,7 @@ mod count;
 mod flow;
 mod meta;
 mod reason;
+mod record;
 mod service;
 mod slot;
 mod target;
@@ -21,6 +22,7 @@ pub use count::Count;
 pub use flow::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Tracking};
 pub use meta::Meta;
 pub use reason::{Action, Reason};
+pub use record::{CellRecord, NAME_BYTES, PLACES, Place, PoolRecord};
 pub use service::{
     Direction, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, MAX_CHAIN, Selector, Service, ServiceFlags,
     ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, follow_chain,
@@ -50,6 +52,10 @@ pub mod map {
     pub const TRACKING: &str = "TRACKING";
     /// [`super::Target`]s, handed out to services in runs.
     pub const TARGETS: &str = "TARGETS";
+    /// [`super::PoolRecord`]s, indexed by [`super::Service::number`]. The program does not read them.
+    pub const POOLS: &str = "POOLS";
+    /// [`super::CellRecord`]s, indexed like `TARGETS`. The program does not read them.
+    pub const CELLS: &str = "CELLS";
     /// Per CPU one [`super::Count`] a target.
     pub const COUNTS: &str = "COUNTS";
     /// Per CPU one `u64` a [`super::Reason`].

@@ -8,7 +8,8 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{
-        Count, Features, Key4, Key6, Reason, ServiceLine4, ServiceLine6, SlotLine, TableIndex, Target, Trace,
+        CellRecord, Count, Features, Key4, Key6, PoolRecord, Reason, ServiceLine4, ServiceLine6, SlotLine,
+        TableIndex, Target, Trace,
     },
     pipeline::{Outcome, Route, RouteQuery, Tables},
 };
@@ -23,6 +24,10 @@ static SERVICES6: Array<ServiceLine6> = Array::with_max_entries(4, BPF_F_MMAPABL
 static SLOTS: Array<SlotLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static TARGETS: Array<Target> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static POOLS: Array<PoolRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static CELLS: Array<CellRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
 #[map]

@@ -53,6 +53,8 @@ impl Dataplane {
             .map_max_entries(map::SERVICES6, capacity.service_lines())
             .map_max_entries(map::SLOTS, capacity.slot_lines())
             .map_max_entries(map::TARGETS, capacity.target_cells())
+            .map_max_entries(map::POOLS, capacity.numbers())
+            .map_max_entries(map::CELLS, capacity.target_cells())
             .map_max_entries(map::COUNTS, capacity.target_cells())
             .map_max_entries(map::REASONS, Reason::COUNT);
         let mut ebpf = loader.load(OBJECT).context(

@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use aya::maps::{Array, MapData};
-use lb_common::abi::{Control, SLOTS_PER_LINE, ServiceLine4, ServiceLine6, Slot, SlotLine, Target, map};
+use lb_common::abi::{
+    CellRecord, Control, PoolRecord, SLOTS_PER_LINE, ServiceLine4, ServiceLine6, Slot, SlotLine, Target, map,
+};
 
 use super::{Dataplane, mapped::Mapped};
 use crate::plan::Memory;
@@ -17,6 +19,8 @@ pub struct MappedTables {
     services6: Mapped<ServiceLine6>,
     slots: Mapped<SlotLine>,
     targets: Mapped<Target>,
+    pools: Mapped<PoolRecord>,
+    cells: Mapped<CellRecord>,
 }
 
 impl MappedTables {
@@ -24,13 +28,17 @@ impl MappedTables {
         fn mapped<T: bytemuck::Pod>(dataplane: &Dataplane, name: &str) -> Result<Mapped<T>> {
             Mapped::new(dataplane.array(name)?, name)
         }
+        let control = dataplane.control()?;
+        let PodControl(published) = control.get(&0, 0)?;
         Ok(Self {
-            control: dataplane.control()?,
-            published: Control::default(),
+            control,
+            published,
             services4: mapped(dataplane, map::SERVICES4)?,
             services6: mapped(dataplane, map::SERVICES6)?,
             slots: mapped(dataplane, map::SLOTS)?,
             targets: mapped(dataplane, map::TARGETS)?,
+            pools: mapped(dataplane, map::POOLS)?,
+            cells: mapped(dataplane, map::CELLS)?,
         })
     }
 }
@@ -38,6 +46,18 @@ impl MappedTables {
 impl Memory for MappedTables {
     fn wait_for_packets(&mut self) {
         wait_for_readers();
+    }
+
+    fn write_pool(&mut self, number: u16, record: &PoolRecord) {
+        self.pools.store(usize::from(number), record);
+    }
+
+    fn write_cell(&mut self, index: u32, record: &CellRecord) {
+        // The serial is the last word: who finds it not 0 finds the rest complete.
+        if let Some(serial) = self.cells.words(index as usize).last() {
+            serial.store(0, Ordering::Release);
+        }
+        self.cells.store(index as usize, record);
     }
 
     fn write_target(&mut self, index: u32, target: &Target) {

@@ -28,8 +28,9 @@ impl Capacity {
     }
 
     /// Numbers that pools are known by: two for each service, whose families `nat` keeps apart, and some that rest.
+    /// The highest of 16 bits stands for VIPs.
     pub fn numbers(&self) -> u32 {
-        (self.services * 2 + self.services / 4 + 16).min(1 << 16)
+        (self.services * 2 + self.services / 4 + 16).min(u32::from(u16::MAX))
     }
 
     /// Cells of the target table: a quarter more than targets, to move pools about in.

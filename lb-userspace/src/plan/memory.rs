@@ -2,8 +2,8 @@
 
 use lb_common::{
     abi::{
-        Control, Features, FlowKey, FlowLine, FlowValue, Key4, Key6, SLOTS_PER_LINE, ServiceLine4,
-        ServiceLine6, Slot, SlotLine, TableIndex, Target, follow_chain,
+        CellRecord, Control, Features, FlowKey, FlowLine, FlowValue, Key4, Key6, PoolRecord, SLOTS_PER_LINE,
+        ServiceLine4, ServiceLine6, Slot, SlotLine, TableIndex, Target, follow_chain,
     },
     pipeline::{Route, RouteQuery, Tables},
 };
@@ -14,6 +14,10 @@ use super::{capacity::Capacity, write::Write};
 pub trait Memory {
     /// Returns when every packet that was on its way has left.
     fn wait_for_packets(&mut self);
+    /// Stores what a number stands for.
+    fn write_pool(&mut self, number: u16, record: &PoolRecord);
+    /// Stores whose a target is.
+    fn write_cell(&mut self, index: u32, record: &CellRecord);
     /// Stores a whole target.
     fn write_target(&mut self, index: u32, target: &Target);
     /// Stores a target's MACs, the half with the next hop's first.
@@ -38,6 +42,8 @@ pub fn apply(writes: &[Write], memory: &mut (impl Memory + ?Sized)) {
     for write in writes {
         match write {
             Write::Wait => memory.wait_for_packets(),
+            Write::Pool { number, record } => memory.write_pool(*number, record),
+            Write::Cell { index, record } => memory.write_cell(*index, record),
             Write::Target { index, target } => memory.write_target(*index, target),
             Write::Macs { index, target } => memory.write_macs(*index, target),
             Write::Previous { line, slots } => memory.write_previous(*line, slots),
@@ -61,6 +67,8 @@ pub struct InMemory {
     pub(super) previous: Vec<SlotLine>,
     flows: Vec<FlowLine>,
     targets: Vec<Target>,
+    pools: Vec<PoolRecord>,
+    cells: Vec<CellRecord>,
     /// What the host's routing says to everything.
     pub route: Route,
     /// The interface that packets come in by.
@@ -81,6 +89,8 @@ impl InMemory {
             previous: vec![bytemuck::Zeroable::zeroed(); capacity.slot_lines() as usize],
             flows: vec![FlowLine::default(); 1024],
             targets: vec![Target::default(); capacity.target_cells() as usize],
+            pools: vec![bytemuck::Zeroable::zeroed(); capacity.numbers() as usize],
+            cells: vec![CellRecord::default(); capacity.target_cells() as usize],
             route: Route::None,
             ingress: 1,
         }
@@ -89,6 +99,14 @@ impl InMemory {
 
 impl Memory for InMemory {
     fn wait_for_packets(&mut self) {}
+
+    fn write_pool(&mut self, number: u16, record: &PoolRecord) {
+        self.pools[usize::from(number)] = *record;
+    }
+
+    fn write_cell(&mut self, index: u32, record: &CellRecord) {
+        self.cells[index as usize] = *record;
+    }
 
     fn write_target(&mut self, index: u32, target: &Target) {
         self.targets[index as usize] = *target;

@@ -2,13 +2,27 @@
 
 use std::sync::Arc;
 
-use lb_common::abi::{Control, ServiceLine4, ServiceLine6, Slot, Target};
+use lb_common::abi::{CellRecord, Control, PoolRecord, ServiceLine4, ServiceLine6, Slot, Target};
 
 /// One step toward a plan's layout.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
     /// Wait until every packet that is on its way now has left.
     Wait,
+    /// Note which service a number stands for, and where it lies.
+    Pool {
+        /// The number.
+        number: u16,
+        /// What to note.
+        record: PoolRecord,
+    },
+    /// Note whose a target cell is.
+    Cell {
+        /// Its index.
+        index: u32,
+        /// What to note.
+        record: CellRecord,
+    },
     /// Fill a target cell that no packet can reach.
     Target {
         /// Its index.
