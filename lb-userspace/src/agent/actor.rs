@@ -24,7 +24,7 @@ use crate::{
     config::Config,
     dataplane::{Attached, Dataplane, MappedTables},
     health,
-    model::{Change, Services},
+    model::{Change, Removal, Services},
     netlink::{ResolverHandle, Snapshot},
     plan::{self, Capacity, Layout, Memory, Plan, Situation, Whose, Write},
 };
@@ -122,7 +122,7 @@ impl Actor {
                     self.parts.tables.distrust_routes();
                 }
                 Some(command) = inputs.commands.recv() => self.obey(command),
-                Some(()) = inputs.reloads.recv() => match self.reload(None) {
+                Some(()) = inputs.reloads.recv() => match self.reload(Removal::Drain, None) {
                     Ok(Applied { generation, .. }) => log::info!("reloaded: generation {generation}"),
                     Err(error) => log::error!("not reloaded, nothing changed: {error}"),
                 },
@@ -142,7 +142,11 @@ impl Actor {
                 expected,
                 reply,
             } => drop(reply.send(self.change(change, expected))),
-            Command::Reload { expected, reply } => drop(reply.send(self.reload(expected))),
+            Command::Reload {
+                removal,
+                expected,
+                reply,
+            } => drop(reply.send(self.reload(removal, expected))),
             Command::Explain {
                 frame,
                 interface,
@@ -189,14 +193,14 @@ impl Actor {
         })
     }
 
-    fn reload(&mut self, expected: Option<u64>) -> Result<Applied, RequestError> {
+    fn reload(&mut self, removal: Removal, expected: Option<u64>) -> Result<Applied, RequestError> {
         let Some(path) = &self.parts.config_path else {
             return Err(RequestError::Config(
                 "there is nothing to reload: lb runs without --config".to_owned(),
             ));
         };
         let config = Config::load(path).map_err(|error| RequestError::Config(error.to_string()))?;
-        self.change(Change::ReplaceAll(config.services), expected)
+        self.change(Change::ReplaceAll(config.services, removal), expected)
     }
 
     /// A verdict on a heartbeat that has ended meanwhile says nothing about one that may begin later.

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     api::view::{ExplainView, ServicesView, StatsView, StatusView},
-    model::{Change, ChangeError},
+    model::{Change, ChangeError, Removal},
 };
 
 /// What was done by a write.
@@ -78,6 +78,8 @@ pub enum Command {
     },
     /// Read the configuration file again and make the wish what it says.
     Reload {
+        /// What becomes of backends that the file no longer has.
+        removal: Removal,
         /// Refuse with [`RequestError::Conflict`] unless this is the generation in force.
         expected: Option<u64>,
         /// Where the answer goes.
@@ -149,8 +151,13 @@ impl AgentHandle {
     ///
     /// # Errors
     /// Why it was not done.
-    pub async fn reload(&self, expected: Option<u64>) -> Result<Applied, RequestError> {
-        self.ask(|reply| Command::Reload { expected, reply }).await?
+    pub async fn reload(&self, removal: Removal, expected: Option<u64>) -> Result<Applied, RequestError> {
+        self.ask(|reply| Command::Reload {
+            removal,
+            expected,
+            reply,
+        })
+        .await?
     }
 
     /// Asks the dataplane what it would do with `frame`, without a trace in its counters and tables.

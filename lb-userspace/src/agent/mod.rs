@@ -27,7 +27,7 @@ use crate::{
     config::{self, Config},
     dataplane::{self, Attached, Dataplane, Pins},
     health,
-    model::Change,
+    model::{Change, Removal},
     netlink::{self, Interface},
     plan::{Capacity, Layout, TunnelSources},
 };
@@ -92,7 +92,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
         engine,
         resolver,
     });
-    actor.change(Change::ReplaceAll(config.services), None)?;
+    actor.change(Change::ReplaceAll(config.services, Removal::Drain), None)?;
     actor.parts.attached = attach_all(&mut actor.parts.dataplane, interfaces, &options)?;
 
     let (handle, commands) = AgentHandle::channel();

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     agent::Applied,
-    model::{Backend, BackendId, BackendPatch, Service, ServiceName, ServicePatch},
+    model::{Backend, BackendId, BackendPatch, Removal, Service, ServiceName, ServicePatch},
 };
 
 /// Why the agent did not do what it was asked.
@@ -106,8 +106,9 @@ impl Client {
     ///
     /// # Errors
     /// Why it was not done.
-    pub async fn reload(&self, expected: Option<u64>) -> Result<Applied, ClientError> {
-        self.ask(Method::POST, "/v1/reload", NO_BODY, expected).await
+    pub async fn reload(&self, removal: Removal, expected: Option<u64>) -> Result<Applied, ClientError> {
+        let path = with_removal("/v1/reload", removal);
+        self.ask(Method::POST, &path, NO_BODY, expected).await
     }
 
     /// A new service.
@@ -184,7 +185,7 @@ impl Client {
             .await
     }
 
-    /// A backend less.
+    /// A backend less, once its drain is over or now.
     ///
     /// # Errors
     /// Why it was not removed.
@@ -192,10 +193,11 @@ impl Client {
         &self,
         service: &ServiceName,
         id: BackendId,
+        removal: Removal,
         expected: Option<u64>,
     ) -> Result<Applied, ClientError> {
-        self.ask(Method::DELETE, &backend_path(service, id), NO_BODY, expected)
-            .await
+        let path = with_removal(&backend_path(service, id), removal);
+        self.ask(Method::DELETE, &path, NO_BODY, expected).await
     }
 
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -304,6 +306,13 @@ fn unreadable(error: impl std::fmt::Display) -> ClientError {
 /// Names and ids have only characters that a path may hold as they are.
 fn service_path(name: &ServiceName) -> String {
     format!("/v1/services/{name}")
+}
+
+fn with_removal(path: &str, removal: Removal) -> String {
+    match removal {
+        Removal::Drain => path.to_owned(),
+        Removal::Now => format!("{path}?now=true"),
+    }
 }
 
 fn backend_path(service: &ServiceName, id: BackendId) -> String {

@@ -57,7 +57,9 @@ impl From<ChangeError> for ApiError {
     fn from(error: ChangeError) -> Self {
         let message = error.to_string();
         match error {
-            ChangeError::NoService(_) | ChangeError::NoBackend(..) => Self::not_found(message),
+            ChangeError::NoService(_) | ChangeError::NoBackend(..) | ChangeError::NobodySelected(_) => {
+                Self::not_found(message)
+            }
             ChangeError::ServiceExists(_) | ChangeError::BackendExists(..) => {
                 Self::new(StatusCode::CONFLICT, "exists", message)
             }

@@ -4,10 +4,11 @@
 
 use axum::{
     Json, Router,
-    extract::{FromRequestParts, Path, State, rejection::PathRejection},
+    extract::{FromRequestParts, Path, Query, State, rejection::PathRejection},
     http::{HeaderName, Method, StatusCode, Uri, header, request::Parts},
     routing::{get, patch, post},
 };
+use serde::Deserialize;
 
 use super::{
     body::{Body, IfMatch},
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     agent::{AgentHandle, Applied},
-    model::{Backend, BackendId, BackendPatch, Change, Service, ServiceName, ServicePatch},
+    model::{Backend, BackendId, BackendPatch, Change, Removal, Service, ServiceName, ServicePatch},
 };
 
 type Written = Result<Json<Applied>, ApiError>;
@@ -124,13 +125,14 @@ async fn set_backend(
 async fn remove_backend(
     State(agent): State<AgentHandle>,
     BackendPath(name, id): BackendPath,
+    Now(removal): Now,
     if_match: IfMatch,
 ) -> Written {
-    write(&agent, if_match, Change::RemoveBackend(name, id)).await
+    write(&agent, if_match, Change::RemoveBackend(name, id, removal)).await
 }
 
-async fn reload(State(agent): State<AgentHandle>, IfMatch(expected): IfMatch) -> Written {
-    Ok(Json(agent.reload(expected).await?))
+async fn reload(State(agent): State<AgentHandle>, Now(removal): Now, IfMatch(expected): IfMatch) -> Written {
+    Ok(Json(agent.reload(removal, expected).await?))
 }
 
 async fn explain(
@@ -178,6 +180,28 @@ impl<S: Send + Sync> FromRequestParts<S> for BackendPath {
         let Path((name, id)) = path.map_err(bad_path)?;
         let missing = |error| ApiError::not_found(format!("there is no such backend: {error}"));
         Ok(Self(name.parse().map_err(missing)?, id.parse().map_err(missing)?))
+    }
+}
+
+/// How backends go that are removed: `?now=true` cuts them.
+struct Now(Removal);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NowQuery {
+    #[serde(default)]
+    now: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Now {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::<NowQuery>::from_request_parts(parts, state).await;
+        let Query(NowQuery { now }) = query.map_err(|_| {
+            ApiError::bad_request("expected no query, or `?now=true` to cut flows instead of draining them")
+        })?;
+        Ok(Self(Removal::when(now)))
     }
 }
 

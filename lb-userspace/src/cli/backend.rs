@@ -8,41 +8,62 @@ use super::{
 };
 use crate::{
     api::client::Client,
-    model::{AdminState, Backend, BackendId, BackendPatch, ServiceName},
+    model::{AdminState, Backend, BackendId, BackendPatch, Removal, ServiceName, Span, Zone},
 };
 
 #[derive(Subcommand, Debug)]
 pub(super) enum BackendVerb {
-    /// Add a backend to a service.
+    /// Add a backend to a service; one that is leaving stays after all.
     #[command(after_help = "Examples:
   lb backend add web 10.0.0.7
-  lb backend add app 10.0.0.7:8443 --weight 10")]
+  lb backend add app 10.0.0.7:8443 --weight 10 --zone rack-2")]
     Add {
         #[command(flatten)]
         which: Which,
         /// Its part of the new flows against the weights of the others, 0 to 65535.
         #[arg(long, value_name = "N", default_value_t = 1)]
         weight: u16,
+        /// A label that it shares with others, so that all of them can be drained together.
+        #[arg(long)]
+        zone: Option<Zone>,
     },
-    /// Change the weight of a backend.
-    #[command(after_help = "Example:\n  lb backend set web 10.0.0.7 --weight 5")]
+    /// Change the weight or the zone of a backend.
+    #[command(after_help = "Examples:
+  lb backend set web 10.0.0.7 --weight 5
+  lb backend set web 10.0.0.7 --zone rack-2")]
     Set {
         #[command(flatten)]
         which: Which,
-        /// Its part of the new flows against the weights of the others, 0 to 65535.
-        #[arg(long, value_name = "N")]
-        weight: u16,
+        #[command(flatten)]
+        parts: Parts,
     },
-    /// Remove a backend from a service.
-    #[command(after_help = "Example:\n  lb backend remove web 10.0.0.7")]
-    Remove(Which),
-    /// Send a backend no new flows.
-    #[command(after_help = "Example:\n  lb backend drain web 10.0.0.7")]
-    Drain(Which),
+    /// Remove a backend from a service: it takes no new flows, and goes when its drain is over.
+    #[command(after_help = "Examples:
+  lb backend remove web 10.0.0.7
+  lb backend remove web 10.0.0.7 --now")]
+    Remove {
+        #[command(flatten)]
+        which: Which,
+        /// Cut its flows, instead of draining it first.
+        #[arg(long)]
+        now: bool,
+    },
+    /// Send a backend no new flows; when the flows it has are over, it is in maintenance.
+    #[command(after_help = "Examples:
+  lb backend drain web 10.0.0.7
+  lb backend drain web 10.0.0.7 --deadline 10m")]
+    Drain {
+        #[command(flatten)]
+        which: Which,
+        /// When the drain ends at the latest, flows left or not, from 1s to 1d after its start; by default the
+        /// service's drain deadline.
+        #[arg(long, value_name = "TIME")]
+        deadline: Option<Span>,
+    },
     /// Let a backend take traffic again, as soon as its check is good.
     #[command(after_help = "Example:\n  lb backend ready web 10.0.0.7")]
     Ready(Which),
-    /// Take a backend out for maintenance: no traffic and no checks.
+    /// Take a backend out for maintenance at once: no traffic and no checks.
     #[command(after_help = "Example:\n  lb backend maint web 10.0.0.7")]
     Maint(Which),
 }
@@ -58,66 +79,81 @@ pub(super) struct Which {
     write: Write,
 }
 
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+pub(super) struct Parts {
+    /// Its part of the new flows against the weights of the others, 0 to 65535.
+    #[arg(long, value_name = "N")]
+    weight: Option<u16>,
+    /// A label that it shares with others, so that all of them can be drained together.
+    #[arg(long)]
+    zone: Option<Zone>,
+    /// Take its zone from it.
+    #[arg(long, conflicts_with = "zone")]
+    no_zone: bool,
+}
+
 impl BackendVerb {
     pub(super) async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
-        let state = |state| BackendPatch {
-            state: Some(state),
-            weight: None,
-        };
-        let (which, patch) = match self {
-            Self::Add {
-                which:
-                    Which {
-                        service,
-                        backend,
-                        write,
-                    },
-                weight,
-            } => {
+        let done = match self {
+            Self::Add { which, weight, zone } => {
                 let backend = Backend {
                     weight,
-                    ..Backend::new(backend)
+                    zone,
+                    ..Backend::new(which.backend)
                 };
-                return applied(
-                    client
-                        .add_backend(&service, &backend, write.if_generation)
-                        .await?,
-                    json,
-                );
+                let expected = which.write.if_generation;
+                client.add_backend(&which.service, &backend, expected).await?
             }
-            Self::Remove(Which {
-                service,
-                backend,
-                write,
-            }) => {
-                return applied(
-                    client
-                        .remove_backend(&service, backend, write.if_generation)
-                        .await?,
-                    json,
-                );
+            Self::Remove { which, now } => {
+                let expected = which.write.if_generation;
+                let removal = Removal::when(now);
+                client
+                    .remove_backend(&which.service, which.backend, removal, expected)
+                    .await?
             }
-            Self::Set { which, weight } => (
-                which,
-                BackendPatch {
-                    weight: Some(weight),
-                    state: None,
-                },
-            ),
-            Self::Drain(which) => (which, state(AdminState::Drain)),
-            Self::Ready(which) => (which, state(AdminState::Ready)),
-            Self::Maint(which) => (which, state(AdminState::Maint)),
+            Self::Set { which, parts } => which.set(client, &parts.patch()).await?,
+            Self::Drain { which, deadline } => {
+                let patch = BackendPatch {
+                    deadline,
+                    ..state(AdminState::Drain)
+                };
+                which.set(client, &patch).await?
+            }
+            Self::Ready(which) => which.set(client, &state(AdminState::Ready)).await?,
+            Self::Maint(which) => which.set(client, &state(AdminState::Maint)).await?,
         };
-        let Which {
-            service,
-            backend,
-            write,
-        } = which;
-        applied(
-            client
-                .set_backend(&service, backend, &patch, write.if_generation)
-                .await?,
-            json,
-        )
+        applied(done, json)
+    }
+}
+
+impl Which {
+    async fn set(&self, client: &Client, patch: &BackendPatch) -> Result<crate::agent::Applied, Failure> {
+        let expected = self.write.if_generation;
+        Ok(client
+            .set_backend(&self.service, self.backend, patch, expected)
+            .await?)
+    }
+}
+
+impl Parts {
+    fn patch(self) -> BackendPatch {
+        let Self {
+            weight,
+            zone,
+            no_zone,
+        } = self;
+        BackendPatch {
+            weight,
+            zone: if no_zone { Some(None) } else { zone.map(Some) },
+            ..BackendPatch::default()
+        }
+    }
+}
+
+fn state(state: AdminState) -> BackendPatch {
+    BackendPatch {
+        state: Some(state),
+        ..BackendPatch::default()
     }
 }

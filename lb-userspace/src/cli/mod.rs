@@ -23,7 +23,7 @@ use clap_complete::Shell;
 
 pub use run::RunOptions;
 
-use crate::{agent::Applied, api::client::Client};
+use crate::{agent::Applied, api::client::Client, model::Removal};
 use output::{Failure, Output};
 
 /// Where the agent listens unless told otherwise.
@@ -75,7 +75,7 @@ enum Verb {
     /// Show how many packets left the dataplane in which way, and the counters of each service.
     Stats,
     /// Read the configuration file again and apply what is different.
-    Reload(Write),
+    Reload(ReloadArgs),
     /// Check a configuration file; needs no agent and changes nothing.
     CheckConfig(check_config::CheckConfigArgs),
     /// Ask what the dataplane would do with a packet; it leaves no trace in counters and tables.
@@ -86,6 +86,15 @@ enum Verb {
         /// The shell.
         shell: Shell,
     },
+}
+
+#[derive(clap::Args, Debug)]
+struct ReloadArgs {
+    /// Cut the flows of backends that the file no longer has, instead of draining them.
+    #[arg(long)]
+    now: bool,
+    #[command(flatten)]
+    write: Write,
 }
 
 /// What every verb that changes something takes.
@@ -123,7 +132,10 @@ async fn execute(Cli { socket, json, verb }: Cli) -> Result<Output, Failure> {
         Verb::List(args) => args.execute(&client, json).await,
         Verb::Status => status::execute(&client, json).await,
         Verb::Stats => stats::execute(&client, json).await,
-        Verb::Reload(Write { if_generation }) => applied(client.reload(if_generation).await?, json),
+        Verb::Reload(ReloadArgs { now, write }) => {
+            let done = client.reload(Removal::when(now), write.if_generation).await?;
+            applied(done, json)
+        }
         Verb::CheckConfig(args) => args.execute(json),
         Verb::Explain(args) => args.execute(&client, json).await,
         Verb::Completions { shell } => {

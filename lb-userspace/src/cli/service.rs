@@ -8,13 +8,13 @@ use super::{
     Write, applied,
     check::CheckArgs,
     output::{Failure, Output},
-    words::{Slots, WeightedBackend, one_of},
+    words::{Slots, Time, WeightedBackend, one_of},
 };
 use crate::{
     api::client::Client,
     model::{
         Affinity, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServiceName, ServicePatch, ServicePort,
-        Services,
+        Services, Tracking,
     },
 };
 
@@ -31,7 +31,8 @@ pub(super) enum ServiceVerb {
     #[command(after_help = "Examples:
   lb service set web --affinity client-ip
   lb service set web --check http --check-path /healthz --check-interval 1s
-  lb service set web --slots auto")]
+  lb service set web --idle 1h --drain-deadline 8h
+  lb service set web --slots auto --window auto")]
     Set(SetArgs),
     /// Remove a service with its backends.
     #[command(after_help = "Example:\n  lb service remove web")]
@@ -71,6 +72,11 @@ pub(super) struct AddArgs {
     /// The size of the slot table, a power of two from 64 to 65536, or "auto": by the number of backends.
     #[arg(long, default_value = "auto", value_name = "N")]
     slots: Slots,
+    /// Which flows are written down, so that they keep their backend: those whose slot changed of late, all, or none.
+    #[arg(long, default_value_t, value_parser = one_of::<Tracking>(Tracking::WORDS))]
+    tracking: Tracking,
+    #[command(flatten)]
+    times: Times,
     /// The hosts that serve it; the weight is 1 where none is given.
     #[arg(long = "backend", num_args = 1.., value_delimiter = ',', value_name = "ADDR[:PORT][@WEIGHT]")]
     backends: Vec<WeightedBackend>,
@@ -102,10 +108,31 @@ pub(super) struct SetArgs {
     /// The size of the slot table, a power of two from 64 to 65536, or "auto": by the number of backends.
     #[arg(long, value_name = "N")]
     slots: Option<Slots>,
+    /// Which flows are written down, so that they keep their backend: those whose slot changed of late, all, or none.
+    #[arg(long, value_parser = one_of::<Tracking>(Tracking::WORDS))]
+    tracking: Option<Tracking>,
+    #[command(flatten)]
+    times: Times,
     #[command(flatten)]
     write: Write,
     #[command(flatten)]
     check: CheckArgs,
+}
+
+/// How long the balancer waits for flows that say nothing.
+#[derive(Args, Debug)]
+pub(super) struct Times {
+    /// How long after a slot's last change its silent flows still belong to the previous owner, 1s to 1d, or "auto":
+    /// 2m for tcp, 10s for udp.
+    #[arg(long, value_name = "TIME")]
+    window: Option<Time>,
+    /// How long a flow may be silent before it is forgotten, 1s to 1d and at least the window, or "auto": 15m for tcp,
+    /// 2m for udp.
+    #[arg(long, value_name = "TIME")]
+    idle: Option<Time>,
+    /// When a drain ends at the latest, flows left or not, 1s to 1d, or "auto": 1h.
+    #[arg(long, value_name = "TIME")]
+    drain_deadline: Option<Time>,
 }
 
 impl ServiceVerb {
@@ -138,8 +165,13 @@ impl AddArgs {
             affinity,
             on_empty,
             slots,
-            ..
+            tracking,
+            times,
+            check,
+            backends,
+            write: _,
         } = self;
+        let asked = |time: Option<Time>| time.and_then(|Time(span)| span);
         let service = Service {
             name,
             vips,
@@ -150,13 +182,12 @@ impl AddArgs {
             affinity,
             on_empty,
             slots: slots.0,
-            tracking: Default::default(),
-            window: None,
-            idle: None,
-            drain_deadline: None,
-            check: self.check.check()?,
-            backends: self
-                .backends
+            tracking,
+            window: asked(times.window),
+            idle: asked(times.idle),
+            drain_deadline: asked(times.drain_deadline),
+            check: check.check()?,
+            backends: backends
                 .into_iter()
                 .map(|WeightedBackend(backend)| backend)
                 .collect(),
@@ -176,9 +207,12 @@ impl SetArgs {
             affinity,
             on_empty,
             slots,
+            tracking,
+            times,
             check,
             write: _,
         } = self;
+        let asked = |time: Option<Time>| time.map(|Time(span)| span);
         let slots = slots.map(|Slots(slots)| slots);
         let check = check.check()?.map(Some);
         let patch = ServicePatch {
@@ -189,10 +223,10 @@ impl SetArgs {
             on_empty,
             slots,
             check,
-            tracking: None,
-            window: None,
-            idle: None,
-            drain_deadline: None,
+            tracking,
+            window: asked(times.window),
+            idle: asked(times.idle),
+            drain_deadline: asked(times.drain_deadline),
         };
         if patch == ServicePatch::default() {
             let message =

@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::{
     config::HashSeed,
-    model::{Backend, BackendId, Invalid},
+    model::{Backend, BackendId, Invalid, Span},
 };
 
 /// One of a fixed set of words; help and completions list them.
@@ -33,6 +33,21 @@ impl FromStr for Slots {
                 .parse()
                 .map(|n| Self(Some(n)))
                 .map_err(|_| "expected a power of two, or \"auto\"".into()),
+        }
+    }
+}
+
+/// A span of time, or `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Time(pub(super) Option<Span>);
+
+impl FromStr for Time {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "auto" => Ok(Self(None)),
+            _ => text.parse().map(|span| Self(Some(span))),
         }
     }
 }

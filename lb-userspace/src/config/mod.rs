@@ -74,6 +74,10 @@ impl Config {
 
     fn checked(Root { dataplane, services }: Root) -> Result<Self, Invalid> {
         dataplane.validate().map_err(|e| e.at(Key::Name("dataplane")))?;
+        for (i, service) in services.iter().enumerate() {
+            let here = |e: Invalid| e.at(Key::Index(i)).at(Key::Name("service"));
+            service.check_wished().map_err(here)?;
+        }
         let config = Self {
             services: Services::new(services)?,
             dataplane,

@@ -21,45 +21,45 @@ pub(crate) fn service() -> impl Strategy<Value = Service> {
     let words = (
         select(&[Protocol::Tcp, Protocol::Udp]),
         select(&[Forwarder::L2dsr, Forwarder::Ipip, Forwarder::Nat]),
-        (
-            select(&[Affinity::Flow, Affinity::ClientIp]),
-            select(&[Scheduler::Consistent, Scheduler::Maglev]),
-        ),
+        select(&[Affinity::Flow, Affinity::ClientIp]),
         select(&[OnEmpty::Drop, OnEmpty::Pass]),
         option::of(select(&[64u32, 4096, 65_536])),
+        select(&[Scheduler::Consistent, Scheduler::Maglev, Scheduler::Rendezvous]),
+    );
+    let times = (
+        select(&[Tracking::Changes, Tracking::Always, Tracking::Never]),
+        span(),
+        span(),
+        span(),
     );
     (
         name(),
         vec(address(0), 1..3),
         port(),
-        words,
+        (words, times),
         option::of(check()),
         vec(backend(), 0..6),
     )
         .prop_map(
-            |(
-                name,
-                vips,
-                port,
-                (protocol, forwarder, (affinity, scheduler), on_empty, slots),
-                check,
-                backends,
-            )| Service {
-                name,
-                vips,
-                protocol,
-                port: port.map_or(ServicePort::Any, ServicePort::Exact),
-                forwarder,
-                scheduler,
-                affinity,
-                on_empty,
-                slots,
-                tracking: Default::default(),
-                window: None,
-                idle: None,
-                drain_deadline: None,
-                check,
-                backends,
+            |(name, vips, port, (words, (tracking, window, idle, drain_deadline)), check, backends)| {
+                let (protocol, forwarder, affinity, on_empty, slots, scheduler) = words;
+                Service {
+                    name,
+                    vips,
+                    protocol,
+                    port: port.map_or(ServicePort::Any, ServicePort::Exact),
+                    forwarder,
+                    scheduler,
+                    affinity,
+                    on_empty,
+                    slots,
+                    tracking,
+                    window,
+                    idle,
+                    drain_deadline,
+                    check,
+                    backends,
+                }
             },
         )
 }
@@ -78,15 +78,35 @@ fn check() -> impl Strategy<Value = Check> {
     })
 }
 
-/// A backend that may break rules.
+/// A backend that may break rules, as an operator may ask for it.
 pub(crate) fn backend() -> impl Strategy<Value = Backend> {
     let state = select(&[AdminState::Ready, AdminState::Drain, AdminState::Maint]);
-    (address(1), port(), any::<u16>(), state).prop_map(|(address, port, weight, state)| Backend {
-        address,
-        port,
-        weight,
+    (
+        address(1),
+        port(),
+        any::<u16>(),
         state,
-    })
+        span(),
+        option::of(zone()),
+    )
+        .prop_map(|(address, port, weight, state, deadline, zone)| Backend {
+            address,
+            port,
+            weight,
+            state,
+            deadline: deadline.filter(|_| state == AdminState::Drain),
+            zone,
+        })
+}
+
+/// No span, or one of a few.
+fn span() -> impl Strategy<Value = Option<Span>> {
+    option::of(select(&["1s", "5s", "2m", "1h"]).prop_map(|text| text.parse().expect("a good span")))
+}
+
+/// One of a few zones.
+pub(crate) fn zone() -> impl Strategy<Value = Zone> {
+    "[xyz]".prop_map(|zone| zone.parse().expect("a good zone"))
 }
 
 /// One of a few names.

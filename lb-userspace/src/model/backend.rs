@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, net::SocketAddr, num::NonZeroU16, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AdminState, Invalid};
+use super::{AdminState, Invalid, Key, Span, Zone, service::present};
 
 /// Names a backend within its service: `10.0.0.5`, `10.0.0.5:8080`, `2001:db8::5`, `[2001:db8::5]:8080`.
 ///
@@ -81,6 +81,12 @@ pub struct Backend {
     /// What the operator wants of it.
     #[serde(default)]
     pub state: AdminState,
+    /// When its drain ends at the latest, counted from its start; absent: the service's. Only while it drains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Span>,
+    /// A label that it shares with others, so that all of them can be drained together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Zone>,
 }
 
 impl Backend {
@@ -91,7 +97,27 @@ impl Backend {
             port: id.port,
             weight: Self::default_weight(),
             state: AdminState::Ready,
+            deadline: None,
+            zone: None,
         }
+    }
+
+    /// Whether it runs dry: its flows stay, and it takes no new ones.
+    pub fn drains(&self) -> bool {
+        matches!(self.state, AdminState::Drain | AdminState::Leaving)
+    }
+
+    /// Puts it in another state; a deadline is that of one drain.
+    pub(super) fn enter(&mut self, state: AdminState) {
+        self.state = state;
+        if !self.drains() {
+            self.deadline = None;
+        }
+    }
+
+    /// Refuses what no operator can ask for: a backend becomes leaving by its removal.
+    pub(crate) fn check_wished(&self) -> Result<(), Invalid> {
+        refuse_leaving(Some(self.state))
     }
 
     /// What names it within its service.
@@ -117,12 +143,42 @@ pub struct BackendPatch {
     /// New wanted state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<AdminState>,
+    /// New deadline of its drain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Span>,
+    /// New zone; `Some(None)`: none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub zone: Option<Option<Zone>>,
 }
 
 impl BackendPatch {
-    pub(super) fn apply(self, backend: &mut Backend) {
-        let Self { weight, state } = self;
+    pub(super) fn apply(self, backend: &mut Backend) -> Result<(), Invalid> {
+        let Self {
+            weight,
+            state,
+            deadline,
+            zone,
+        } = self;
+        refuse_leaving(state)?;
         backend.weight = weight.unwrap_or(backend.weight);
-        backend.state = state.unwrap_or(backend.state);
+        backend.enter(state.unwrap_or(backend.state));
+        backend.deadline = deadline.or(backend.deadline);
+        if let Some(zone) = zone {
+            backend.zone = zone;
+        }
+        Ok(())
     }
+}
+
+fn refuse_leaving(state: Option<AdminState>) -> Result<(), Invalid> {
+    if state != Some(AdminState::Leaving) {
+        return Ok(());
+    }
+    let message =
+        "\"leaving\" is what a removal makes of a backend: remove it, or expected one of ready, drain, maint";
+    Err(Invalid::new(message).at(Key::Name("state")))
 }

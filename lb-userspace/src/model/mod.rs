@@ -7,7 +7,9 @@
 pub(crate) mod arbitrary;
 mod backend;
 mod change;
+mod claims;
 mod error;
+mod leaving;
 mod name;
 mod port;
 mod service;
@@ -16,9 +18,9 @@ mod span;
 mod words;
 
 pub use backend::{Backend, BackendId, BackendPatch};
-pub use change::Change;
+pub use change::{Change, Removal, Selection, Whom};
 pub use error::{Invalid, Key};
-pub use name::ServiceName;
+pub use name::{ServiceName, Zone};
 pub use port::ServicePort;
 pub use service::{Service, ServicePatch};
 pub use services::{ChangeError, Services};

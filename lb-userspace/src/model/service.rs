@@ -73,6 +73,7 @@ impl Service {
         }
         self.check_vips()?;
         self.check_slots()?;
+        self.check_times()?;
         self.check_check()?;
         self.check_backends()?;
         Ok(self)
@@ -92,27 +93,39 @@ impl Service {
     }
 
     /// The window in use: two minutes for TCP; for UDP, where new flows cannot be told from old ones and go to the
-    /// previous owner as well, ten seconds.
+    /// previous owner as well, ten seconds. No longer than an idle time that is asked for.
     pub fn window_in_use(&self) -> Duration {
         let fitting = match self.protocol {
             Protocol::Tcp => Duration::from_secs(120),
             Protocol::Udp => Duration::from_secs(10),
         };
+        let fitting = self.idle.map_or(fitting, |idle| fitting.min(idle.get()));
         self.window.map_or(fitting, Span::get)
     }
 
-    /// The idle time in use: a quarter of an hour for TCP, two minutes for UDP.
+    /// The idle time in use: a quarter of an hour for TCP, two minutes for UDP. No shorter than a window that is asked
+    /// for.
     pub fn idle_in_use(&self) -> Duration {
         let fitting = match self.protocol {
             Protocol::Tcp => Duration::from_secs(900),
             Protocol::Udp => Duration::from_secs(120),
         };
+        let fitting = self.window.map_or(fitting, |window| fitting.max(window.get()));
         self.idle.map_or(fitting, Span::get)
     }
 
     /// The deadline of drains in use: an hour.
     pub fn drain_deadline_in_use(&self) -> Duration {
         self.drain_deadline.map_or(Duration::from_secs(3600), Span::get)
+    }
+
+    /// Refuses what no operator can ask for.
+    pub(crate) fn check_wished(&self) -> Result<(), Invalid> {
+        for (i, backend) in self.backends.iter().enumerate() {
+            let here = |e: Invalid| e.at(Key::Index(i)).at(Key::Name("backend"));
+            backend.check_wished().map_err(here)?;
+        }
+        Ok(())
     }
 
     /// The backend of that name.
@@ -169,6 +182,21 @@ impl Service {
         }
     }
 
+    /// An entry must outlive the window: a flow that began at a slot's new owner would be taken for one of the old.
+    /// A deadline shorter than either is fine: to cut what is left is what it is for.
+    fn check_times(&self) -> Result<(), Invalid> {
+        match (self.window, self.idle) {
+            (Some(window), Some(idle)) if idle < window => {
+                let message = format!(
+                    "{idle} is less than the window of {window}, in which flows are still told apart by their \
+                     entries: expected at least {window}"
+                );
+                Err(Invalid::new(message).at(Key::Name("idle")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check_check(&self) -> Result<(), Invalid> {
         let Some(check) = &self.check else { return Ok(()) };
         let here = Key::Name("check");
@@ -203,8 +231,15 @@ impl Service {
         Ok(())
     }
 
-    fn check_backend(&self, backend: &Backend) -> Result<(), Invalid> {
+    pub(super) fn check_backend(&self, backend: &Backend) -> Result<(), Invalid> {
         check_unicast(backend.address).map_err(|e| e.at(Key::Name("address")))?;
+        if backend.deadline.is_some() && !backend.drains() {
+            let message = format!(
+                "a deadline is that of a drain, and the state is {:?}: expected the state \"drain\", or no deadline",
+                backend.state.to_string()
+            );
+            return Err(Invalid::new(message).at(Key::Name("deadline")));
+        }
         if self.vips.contains(&backend.address) {
             let message = format!(
                 "{} is a VIP of this service: expected the backend's own address",
@@ -308,7 +343,7 @@ pub struct ServicePatch {
 }
 
 /// Tells a key that is `null` (`Some(None)`) from one that is absent (`None`).
-fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)

@@ -1,14 +1,13 @@
 //! The whole wish: all services, and the rules that hold between them.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    net::IpAddr,
-    num::NonZeroU16,
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
 use super::{
-    Backend, BackendId, Change, Forwarder, Invalid, Key, MAX_SERVICES, Protocol, Service, ServiceName,
+    AdminState, Backend, BackendId, Change, Invalid, Key, MAX_SERVICES, Removal, Selection, Service,
+    ServiceName, Span, claims::Claims, leaving,
 };
 
 /// Why a [`Change`] was not made.
@@ -26,6 +25,9 @@ pub enum ChangeError {
     /// The backend is there already.
     #[error("service {0} has a backend {1} already: change it with `lb backend set {0} {1}`")]
     BackendExists(ServiceName, BackendId),
+    /// Nobody is meant.
+    #[error("no backend has {0}: `lb list` shows the backends")]
+    NobodySelected(Selection),
     /// The result would break a rule.
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -33,7 +35,7 @@ pub enum ChangeError {
 
 /// All services by name; always valid as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Services(BTreeMap<ServiceName, Arc<Service>>);
+pub struct Services(pub(super) BTreeMap<ServiceName, Arc<Service>>);
 
 impl Services {
     /// The services in `list`, where every rule holds.
@@ -93,7 +95,8 @@ impl Services {
     /// What the change names and is not there (or is there already), or the rule that the result would break.
     pub fn after(&self, change: Change) -> Result<Self, ChangeError> {
         match change {
-            Change::ReplaceAll(services) => Ok(services),
+            Change::ReplaceAll(services, Removal::Now) => Ok(services),
+            Change::ReplaceAll(services, Removal::Drain) => Ok(leaving::kept(self, services)),
             Change::RemoveService(name) => {
                 let mut next = self.clone();
                 next.0
@@ -104,22 +107,81 @@ impl Services {
             Change::AddService(service) if self.0.contains_key(&service.name) => {
                 Err(ChangeError::ServiceExists(service.name))
             }
-            Change::AddService(service) => self.with(service),
+            Change::AddService(service) => {
+                service.check_wished()?;
+                self.with(service)
+            }
             Change::SetService(name, patch) => self.edited(name, |service| {
                 patch.apply(service);
                 Ok(())
             }),
             Change::AddBackend(name, backend) => self.edited(name, |service| add_backend(service, backend)),
-            Change::SetBackend(name, id, patch) => self.edited(name, |service| {
-                patch.apply(backend_mut(service, id)?);
-                Ok(())
+            Change::SetBackend(name, id, patch) => {
+                self.edited(name, |service| Ok(patch.apply(backend_mut(service, id)?)?))
+            }
+            Change::RemoveBackend(name, id, removal) => {
+                self.edited(name, |service| remove_backend(service, id, removal))
+            }
+            Change::Drain(selection, deadline) => self.drained(selection, deadline),
+            Change::Ready(selection) => self.selected(selection, |backend| {
+                if matches!(backend.state, AdminState::Drain | AdminState::Maint) {
+                    backend.enter(AdminState::Ready);
+                }
             }),
-            Change::RemoveBackend(name, id) => self.edited(name, |service| {
-                let id = backend_mut(service, id)?.id();
-                service.backends.retain(|b| b.id() != id);
-                Ok(())
-            }),
+            Change::EndDrains(over) => Ok(self.without_drains(&over)),
         }
+    }
+
+    fn drained(&self, selection: Selection, deadline: Option<Span>) -> Result<Self, ChangeError> {
+        self.selected(selection, |backend| {
+            if matches!(backend.state, AdminState::Ready | AdminState::Drain) {
+                backend.enter(AdminState::Drain);
+                backend.deadline = deadline.or(backend.deadline);
+            }
+        })
+    }
+
+    /// With other states of the selected backends: no rule looks at states, so none can be broken.
+    fn selected(&self, selection: Selection, edit: impl Fn(&mut Backend)) -> Result<Self, ChangeError> {
+        let mut next = self.clone();
+        let mut found = false;
+        let reached = next.0.iter_mut().filter(|(name, _)| selection.reaches(name));
+        for (_, service) in reached {
+            if !service.backends.iter().any(|b| selection.has(b)) {
+                continue;
+            }
+            found = true;
+            let backends = &mut Arc::make_mut(service).backends;
+            backends.iter_mut().filter(|b| selection.has(b)).for_each(&edit);
+        }
+        match &selection.service {
+            Some(name) if !self.0.contains_key(name) => Err(ChangeError::NoService(name.clone())),
+            _ if !found => Err(ChangeError::NobodySelected(selection)),
+            _ => Ok(next),
+        }
+    }
+
+    /// Without the backends that have left, and with the drained ones in maintenance: that breaks no rule.
+    fn without_drains(&self, over: &[(ServiceName, BackendId)]) -> Self {
+        let mut ended: BTreeMap<&ServiceName, HashSet<BackendId>> = BTreeMap::new();
+        for (name, id) in over {
+            ended.entry(name).or_default().insert(*id);
+        }
+        let mut next = self.clone();
+        for (name, ended) in ended {
+            let Some(service) = next.0.get_mut(name) else {
+                continue;
+            };
+            let service = Arc::make_mut(service);
+            let over = |b: &Backend| ended.contains(&b.id());
+            service
+                .backends
+                .retain(|b| !(over(b) && b.state == AdminState::Leaving));
+            for backend in service.backends.iter_mut().filter(|b| over(b) && b.drains()) {
+                backend.enter(AdminState::Maint);
+            }
+        }
+        next
     }
 
     fn edited(
@@ -163,10 +225,24 @@ fn in_list(complaint: Invalid, index: usize) -> Invalid {
 }
 
 fn add_backend(service: &mut Service, backend: Backend) -> Result<(), ChangeError> {
-    if service.backend(backend.id()).is_some() {
-        return Err(ChangeError::BackendExists(service.name.clone(), backend.id()));
+    backend.check_wished()?;
+    match backend_mut(service, backend.id()) {
+        Ok(present) if present.state == AdminState::Leaving => *present = backend,
+        Ok(_) => return Err(ChangeError::BackendExists(service.name.clone(), backend.id())),
+        Err(_) => service.backends.push(backend),
     }
-    service.backends.push(backend);
+    Ok(())
+}
+
+fn remove_backend(service: &mut Service, id: BackendId, removal: Removal) -> Result<(), ChangeError> {
+    let backend = backend_mut(service, id)?;
+    // In maintenance it has no flows that could be waited for.
+    if removal == Removal::Drain && backend.state != AdminState::Maint {
+        backend.enter(AdminState::Leaving);
+        return Ok(());
+    }
+    let id = backend.id();
+    service.backends.retain(|b| b.id() != id);
     Ok(())
 }
 
@@ -178,109 +254,4 @@ fn backend_mut(service: &mut Service, id: BackendId) -> Result<&mut Backend, Cha
         .iter_mut()
         .find(|b| b.id() == normal)
         .ok_or(ChangeError::NoBackend(name, id))
-}
-
-/// What clients send to: it belongs to one service.
-type Front = (IpAddr, Protocol, Option<NonZeroU16>);
-
-/// What the services hold; a second holder of the same is refused.
-#[derive(Default)]
-struct Claims<'a> {
-    fronts: HashMap<Front, &'a ServiceName>,
-    /// By backend host and protocol, then by the port that the answers come from (none: any port).
-    answers: HashMap<(IpAddr, Protocol), BTreeMap<Option<NonZeroU16>, Answer<'a>>>,
-}
-
-/// The answers of a backend reached by `nat`: its address and port must tell which VIP and port to restore.
-#[derive(Clone, Copy)]
-struct Answer<'a> {
-    holder: &'a ServiceName,
-    vip: IpAddr,
-    front: Option<NonZeroU16>,
-    back: Option<NonZeroU16>,
-}
-
-impl Answer<'_> {
-    /// Whether both restore the same, where one of them is for any port and the other for one.
-    fn agrees(&self, other: &Self) -> bool {
-        self.vip == other.vip && self.front == self.back && other.front == other.back
-    }
-}
-
-impl<'a> Claims<'a> {
-    /// Refuses `service` when another one holds what it needs.
-    fn check(&self, service: &Service) -> Result<(), Invalid> {
-        for (i, front) in fronts(service).enumerate() {
-            if let Some(holder) = self.fronts.get(&front) {
-                let (vip, protocol, _) = front;
-                let message = format!(
-                    "services {} and {holder} both claim {vip} {protocol} port {}: a VIP, protocol and port belong \
-                     to one service",
-                    service.name, service.port
-                );
-                return Err(Invalid::new(message).at(Key::Index(i)).at(Key::Name("vips")));
-            }
-        }
-        for (i, host, answer) in answers(service) {
-            if let Some(other) = self.answers.get(&host).and_then(|held| ambiguous(held, &answer)) {
-                let message = format!(
-                    "services {} and {} both reach {} with the nat forwarder: its answers could not tell which VIP \
-                     to restore; let the backend listen on another port for one of them, or use l2dsr or ipip",
-                    service.name,
-                    other.holder,
-                    service.backends[i].id()
-                );
-                return Err(Invalid::new(message).at(Key::Index(i)).at(Key::Name("backend")));
-            }
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, service: &'a Service) {
-        self.fronts
-            .extend(fronts(service).map(|front| (front, &service.name)));
-        for (_, host, answer) in answers(service) {
-            self.answers.entry(host).or_default().insert(answer.back, answer);
-        }
-    }
-}
-
-/// The holder, among those of one host, whose answers could be taken for `new` ones.
-fn ambiguous<'h, 'a>(
-    held: &'h BTreeMap<Option<NonZeroU16>, Answer<'a>>,
-    new: &Answer<'_>,
-) -> Option<&'h Answer<'a>> {
-    match new.back {
-        _ if held.contains_key(&new.back) => held.get(&new.back),
-        Some(_) => held.get(&None).filter(|any| !any.agrees(new)),
-        None => held.values().find(|one| !one.agrees(new)),
-    }
-}
-
-fn fronts(service: &Service) -> impl Iterator<Item = Front> {
-    service
-        .vips
-        .iter()
-        .map(|vip| (*vip, service.protocol, service.port.exact()))
-}
-
-/// With the backend's position and its host.
-fn answers(service: &Service) -> impl Iterator<Item = (usize, (IpAddr, Protocol), Answer<'_>)> {
-    let nat = service.forwarder == Forwarder::Nat;
-    let backends = service.backends.iter().enumerate().filter(move |_| nat);
-    backends.filter_map(|(i, backend)| {
-        // A nat service has one VIP of each family that its backends have.
-        let vip = service
-            .vips
-            .iter()
-            .find(|vip| vip.is_ipv4() == backend.address.is_ipv4())?;
-        let front = service.port.exact();
-        let answer = Answer {
-            holder: &service.name,
-            vip: *vip,
-            front,
-            back: backend.port.or(front),
-        };
-        Some((i, (backend.address, service.protocol), answer))
-    })
 }

@@ -21,6 +21,11 @@ impl Span {
     pub const fn get(self) -> Duration {
         self.0
     }
+
+    /// The span nearest to `duration`.
+    pub fn nearest(duration: Duration) -> Self {
+        Self(duration.clamp(Self::MIN, Self::MAX))
+    }
 }
 
 impl FromStr for Span {

@@ -1,6 +1,6 @@
 //! The rules of the wish, one by one and as properties.
 
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, option, prelude::*};
 
 use super::{arbitrary, *};
 
@@ -199,10 +199,14 @@ fn a_change_names_what_it_misses() {
         matches!(exists, ChangeError::BackendExists(..)),
         "the service's port names the same backend"
     );
-    let none = refused(Change::RemoveBackend(name("web"), id("10.0.0.6")));
+    let none = refused(Change::RemoveBackend(name("web"), id("10.0.0.6"), Removal::Now));
     assert_eq!(none, ChangeError::NoBackend(name("web"), id("10.0.0.6")));
     let gone = services
-        .after(Change::RemoveBackend(name("web"), id("10.0.0.5:80")))
+        .after(Change::RemoveBackend(
+            name("web"),
+            id("10.0.0.5:80"),
+            Removal::Now,
+        ))
         .expect("removed");
     assert!(gone.get(&name("web")).expect("still there").backends.is_empty());
 }
@@ -234,11 +238,36 @@ fn any_change() -> impl Strategy<Value = Change> {
             Change::SetService(name, patch)
         }),
         4 => (name(), backend()).prop_map(|(name, backend)| Change::AddBackend(name, backend)),
-        2 => (name(), id(), any::<Option<u16>>())
-            .prop_map(|(name, id, weight)| Change::SetBackend(name, id, BackendPatch { weight, state: None })),
-        1 => (name(), id()).prop_map(|(name, id)| Change::RemoveBackend(name, id)),
-        1 => services().prop_map(Change::ReplaceAll),
+        2 => (name(), id(), backend_patch())
+            .prop_map(|(name, id, patch)| Change::SetBackend(name, id, patch)),
+        2 => (name(), id(), removal()).prop_map(|(name, id, how)| Change::RemoveBackend(name, id, how)),
+        1 => (selection(), option::of(Just("1m".parse().expect("a span"))))
+            .prop_map(|(selection, deadline)| Change::Drain(selection, deadline)),
+        1 => selection().prop_map(Change::Ready),
+        1 => vec((name(), id()), 0..4).prop_map(Change::EndDrains),
+        2 => (services(), removal()).prop_map(|(services, how)| Change::ReplaceAll(services, how)),
     ]
+}
+
+fn backend_patch() -> impl Strategy<Value = BackendPatch> {
+    arbitrary::backend().prop_map(|backend| BackendPatch {
+        weight: Some(backend.weight),
+        state: Some(backend.state),
+        deadline: backend.deadline,
+        zone: Some(backend.zone),
+    })
+}
+
+fn removal() -> impl Strategy<Value = Removal> {
+    any::<bool>().prop_map(Removal::when)
+}
+
+fn selection() -> impl Strategy<Value = Selection> {
+    let whom = prop_oneof![
+        arbitrary::address(1).prop_map(Whom::Host),
+        arbitrary::zone().prop_map(Whom::Zone)
+    ];
+    (whom, option::of(arbitrary::name())).prop_map(|(whom, service)| Selection { whom, service })
 }
 
 fn list(services: &Services) -> Vec<Service> {

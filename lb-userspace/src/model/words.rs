@@ -90,6 +90,9 @@ pub enum AdminState {
     Drain,
     /// Takes nothing and is not checked.
     Maint,
+    /// Takes no new flows, and goes when its drain is over. No operator can ask for it by this word: it is what the
+    /// removal of a backend makes of it.
+    Leaving,
 }
 
 macro_rules! words {
@@ -124,5 +127,5 @@ words! {
     Tracking { Changes => "changes", Always => "always", Never => "never" }
     Affinity { Flow => "flow", ClientIp => "client-ip" }
     OnEmpty { Drop => "drop", Pass => "pass" }
-    AdminState { Ready => "ready", Drain => "drain", Maint => "maint" }
+    AdminState { Ready => "ready", Drain => "drain", Maint => "maint", Leaving => "leaving" }
 }

@@ -92,7 +92,7 @@ fn way(facts: &impl Facts, service: &Service, backend: &Backend) -> Option<NextH
 pub fn situation(facts: &impl Facts, service: &Service, backend: &Backend) -> Situation {
     match (backend.state, facts.availability(service, backend)) {
         (AdminState::Maint, _) => Situation::Maint,
-        (AdminState::Drain, _) => Situation::Drain,
+        (AdminState::Drain | AdminState::Leaving, _) => Situation::Drain,
         (AdminState::Ready, _) if way(facts, service, backend).is_none() => Situation::Unresolved,
         (AdminState::Ready, Availability::Checking) => Situation::Checking,
         (AdminState::Ready, Availability::Down) => Situation::Down,

@@ -16,7 +16,7 @@ use crate::{
         },
     },
     config::Config,
-    model::{Backend, Change, Service, Services},
+    model::{Backend, Change, Removal, Service, Services},
 };
 
 /// A served agent in a directory of its own; it ends when this is dropped.
@@ -74,7 +74,11 @@ impl Actor {
                     expected,
                     reply,
                 } => drop(reply.send(self.change(change, expected))),
-                Command::Reload { expected, reply } => drop(reply.send(self.reload(expected))),
+                Command::Reload {
+                    removal,
+                    expected,
+                    reply,
+                } => drop(reply.send(self.reload(removal, expected))),
                 Command::Explain {
                     frame,
                     interface,
@@ -101,9 +105,9 @@ impl Actor {
         })
     }
 
-    fn reload(&mut self, expected: Option<u64>) -> Result<Applied, RequestError> {
+    fn reload(&mut self, removal: Removal, expected: Option<u64>) -> Result<Applied, RequestError> {
         let config = Config::load(&self.config).map_err(|error| RequestError::Config(error.to_string()))?;
-        self.change(Change::ReplaceAll(config.services), expected)
+        self.change(Change::ReplaceAll(config.services, removal), expected)
     }
 
     fn services(&self) -> ServicesView {

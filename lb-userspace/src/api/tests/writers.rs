@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::actor::Lab;
 use crate::{
     api::client::ClientError,
-    model::{Backend, BackendPatch, Service, ServiceName, ServicePatch},
+    model::{Backend, BackendPatch, Removal, Service, ServiceName, ServicePatch},
 };
 
 fn service(name: &str) -> Service {
@@ -77,14 +77,14 @@ async fn only_one_of_two_writers_of_a_generation_wins() {
         message.contains("generation 1 was expected, but it is 2 by now"),
         "{message}"
     );
-    let reload = lab.client.reload(Some(seen)).await;
+    let reload = lab.client.reload(Removal::Drain, Some(seen)).await;
     assert!(
         matches!(reload, Err(ClientError::Refused { ref code, .. }) if code == "config"),
         "{reload:?}"
     );
     std::fs::write(lab.directory.path().join("lb.toml"), "").expect("written");
     assert!(matches!(
-        lab.client.reload(Some(seen)).await,
+        lab.client.reload(Removal::Drain, Some(seen)).await,
         Err(ClientError::Conflict(_))
     ));
     assert_eq!(
@@ -107,7 +107,7 @@ async fn every_kind_of_write_arrives() {
     client.add_backend(&name, &backend, None).await.expect("added");
     let heavier = BackendPatch {
         weight: Some(7),
-        state: None,
+        ..BackendPatch::default()
     };
     client
         .set_backend(&name, backend.id(), &heavier, None)
@@ -124,10 +124,12 @@ async fn every_kind_of_write_arrives() {
         (64, 7)
     );
     client
-        .remove_backend(&name, backend.id(), None)
+        .remove_backend(&name, backend.id(), Removal::Now, None)
         .await
         .expect("removed");
-    let missing = client.remove_backend(&name, backend.id(), None).await;
+    let missing = client
+        .remove_backend(&name, backend.id(), Removal::Now, None)
+        .await;
     assert!(
         matches!(missing, Err(ClientError::Refused { ref code, .. }) if code == "not_found"),
         "{missing:?}"

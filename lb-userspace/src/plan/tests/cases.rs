@@ -29,7 +29,10 @@ fn service(name: &str, vip: &str, port: &str, forwarder: Forwarder, backends: &[
 }
 
 fn load(services: Vec<Service>) -> Step {
-    Step::Change(crate::model::Change::ReplaceAll(Services::new(services).unwrap()))
+    Step::Change(crate::model::Change::ReplaceAll(
+        Services::new(services).unwrap(),
+        crate::model::Removal::Now,
+    ))
 }
 
 fn run(steps: Vec<Step>) -> Run {

@@ -9,8 +9,8 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{
     model::{
-        AdminState, Affinity, Backend, BackendPatch, Change, Forwarder, Service, ServiceName, ServicePatch,
-        ServicePort, Services, arbitrary,
+        AdminState, Affinity, Backend, BackendPatch, Change, Forwarder, Removal, Service, ServiceName,
+        ServicePatch, ServicePort, Services, arbitrary,
     },
     plan::{Availability, Facts, NextHop, TunnelSources},
 };
@@ -96,7 +96,7 @@ impl World {
                 };
                 match patch {
                     Some(patch) => Change::SetBackend(name, backend.id(), patch),
-                    None => Change::RemoveBackend(name, backend.id()),
+                    None => Change::RemoveBackend(name, backend.id(), Removal::Now),
                 }
             }
             Step::Rewrite(name, front) => {
@@ -106,7 +106,7 @@ impl World {
                 };
                 front.applied(service);
                 let Ok(services) = Services::new(list) else { return };
-                Change::ReplaceAll(services)
+                Change::ReplaceAll(services, Removal::Now)
             }
             Step::Up(address, up) => {
                 if up {
@@ -195,7 +195,9 @@ fn change() -> impl Strategy<Value = Change> {
         3 => (arbitrary::name(), arbitrary::backend())
             .prop_map(|(name, backend)| Change::AddBackend(name, backend)),
         2 => vec(service(), 0..5).prop_filter_map("a list that breaks no rule", |list| {
-            Services::new(list).ok().map(Change::ReplaceAll)
+            Services::new(list)
+                .ok()
+                .map(|services| Change::ReplaceAll(services, Removal::Now))
         }),
     ]
 }
@@ -259,6 +261,9 @@ fn service_patch() -> impl Strategy<Value = ServicePatch> {
 
 fn backend_patch() -> impl Strategy<Value = BackendPatch> {
     let state = select(&[AdminState::Ready, AdminState::Drain, AdminState::Maint]);
-    (proptest::option::of(0..5u16), proptest::option::of(state))
-        .prop_map(|(weight, state)| BackendPatch { weight, state })
+    (proptest::option::of(0..5u16), proptest::option::of(state)).prop_map(|(weight, state)| BackendPatch {
+        weight,
+        state,
+        ..BackendPatch::default()
+    })
 }
