@@ -15,6 +15,8 @@ use tokio::{
 };
 
 use super::{
+    draining,
+    drains::Drains,
     facts::{self, Knowledge},
     handle::{Applied, Command, RequestError},
     situations::{Move, Situations},
@@ -81,6 +83,7 @@ pub(super) struct Actor {
     pub(super) started: (Instant, SystemTime),
     /// Since when each backend stands where it stands.
     pub(super) situations: Situations,
+    pub(super) drains: Drains,
     egress: HashSet<u32>,
 }
 
@@ -94,6 +97,7 @@ impl Actor {
             last_apply: Duration::ZERO,
             started: (Instant::now(), SystemTime::now()),
             situations: Situations::default(),
+            drains: Drains::default(),
             egress: HashSet::new(),
         }
     }
@@ -126,7 +130,10 @@ impl Actor {
                     Ok(Applied { generation, .. }) => log::info!("reloaded: generation {generation}"),
                     Err(error) => log::error!("not reloaded, nothing changed: {error}"),
                 },
-                _ = tick.tick() => self.sample(),
+                _ = tick.tick() => {
+                    self.sample();
+                    self.end_drains();
+                }
             }
         }
     }
@@ -137,6 +144,7 @@ impl Actor {
             Command::Services(reply) => drop(reply.send(self.services_view())),
             Command::Status(reply) => drop(reply.send(self.status_view())),
             Command::Stats(reply) => drop(reply.send(self.stats_view())),
+            Command::Drains(reply) => drop(reply.send(self.drains_view())),
             Command::Change {
                 change,
                 expected,
@@ -172,6 +180,7 @@ impl Actor {
         self.generation += 1;
         self.carry_out(plan, started);
         self.observe_situations();
+        self.drains.follow(&self.services, Instant::now());
         let heartbeats = facts::heartbeats(&self.services);
         self.parts
             .knowledge
@@ -246,6 +255,7 @@ impl Actor {
             Err(error) => log::error!("the tables stay as they are: {error}"),
         }
         self.observe_situations();
+        self.end_drains();
     }
 
     fn plan(&mut self, services: &Services, generation: u64) -> Result<Plan, RequestError> {
@@ -260,7 +270,7 @@ impl Actor {
             }
             planned => planned,
         };
-        plan.map_err(|error| RequestError::Capacity(error.to_string()))
+        plan.map_err(|error| RequestError::Capacity(draining::with_advice(error.to_string(), services)))
     }
 
     fn carry_out(&mut self, plan: Plan, started: Instant) {

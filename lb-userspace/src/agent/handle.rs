@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    api::view::{ExplainView, ServicesView, StatsView, StatusView},
+    api::view::{DrainsView, ExplainView, ServicesView, StatsView, StatusView},
     model::{Change, ChangeError, Removal},
 };
 
@@ -67,6 +67,8 @@ pub enum Command {
     Status(oneshot::Sender<StatusView>),
     /// All counters.
     Stats(oneshot::Sender<StatsView>),
+    /// The drains under way, and those that ended of late.
+    Drains(oneshot::Sender<DrainsView>),
     /// One change to the wish.
     Change {
         /// The change.
@@ -132,6 +134,14 @@ impl AgentHandle {
     /// [`RequestError::Stopping`] when the agent is gone.
     pub async fn stats(&self) -> Result<StatsView, RequestError> {
         self.ask(Command::Stats).await
+    }
+
+    /// The drains under way, and those that ended of late.
+    ///
+    /// # Errors
+    /// [`RequestError::Stopping`] when the agent is gone.
+    pub async fn drains(&self) -> Result<DrainsView, RequestError> {
+        self.ask(Command::Drains).await
     }
 
     /// Makes one change, unless the generation in force is not the `expected` one.

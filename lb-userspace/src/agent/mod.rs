@@ -1,6 +1,8 @@
 //! The long-running process that owns the wish and the dataplane.
 
 mod actor;
+mod draining;
+pub(crate) mod drains;
 mod facts;
 mod handle;
 mod seed;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use lb_common::abi::{ABI_VERSION, Action, Count, Reason};
@@ -14,7 +14,7 @@ use crate::{
         ServicesView, StatsView, StatusView, Totals,
     },
     dataplane::{Attached, Explained},
-    model::{Backend, Forwarder, Service},
+    model::{Backend, Forwarder, Service, Span},
     netlink::{self, Family, Resolution},
     plan::{PoolKey, Situation, Whose},
 };
@@ -63,6 +63,10 @@ impl Actor {
             scheduler: service.scheduler,
             affinity: service.affinity,
             on_empty: service.on_empty,
+            tracking: service.tracking,
+            window: Span::nearest(service.window_in_use()),
+            idle: Span::nearest(service.idle_in_use()),
+            drain_deadline: Span::nearest(service.drain_deadline_in_use()),
             check: service.check.clone(),
             slots,
             packets: sum(|b| b.packets),
@@ -74,10 +78,11 @@ impl Actor {
 
     fn backend_view(&self, service: &Service, backend: &Backend, share: f64) -> BackendView {
         let id = backend.id();
-        let figures = self.tally.of(&Whose {
+        let whose = Whose {
             service: service.name.clone(),
             backend: id,
-        });
+        };
+        let figures = self.tally.of(&whose);
         let Count {
             packets,
             bytes,
@@ -94,6 +99,8 @@ impl Actor {
             port: backend.port,
             weight: backend.weight,
             state: situation,
+            zone: backend.zone.clone(),
+            drain: self.drains.view(&whose, backend, Instant::now()),
             reason: self.reason(service, backend, situation),
             since: since
                 .duration_since(UNIX_EPOCH)

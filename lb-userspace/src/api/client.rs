@@ -22,11 +22,12 @@ use tokio::net::UnixStream;
 use super::{
     error::{ErrorBody, ErrorText},
     packet::ExplainRequest,
-    view::{ExplainView, ServicesView, StatsView, StatusView},
+    selection::SelectionRequest,
+    view::{DrainsView, ExplainView, ServicesView, StatsView, StatusView},
 };
 use crate::{
     agent::Applied,
-    model::{Backend, BackendId, BackendPatch, Removal, Service, ServiceName, ServicePatch},
+    model::{Backend, BackendId, BackendPatch, Removal, Selection, Service, ServiceName, ServicePatch, Span},
 };
 
 /// Why the agent did not do what it was asked.
@@ -198,6 +199,39 @@ impl Client {
     ) -> Result<Applied, ClientError> {
         let path = with_removal(&backend_path(service, id), removal);
         self.ask(Method::DELETE, &path, NO_BODY, expected).await
+    }
+
+    /// The drains under way, and those that ended of late.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn drains(&self) -> Result<DrainsView, ClientError> {
+        self.read("/v1/drains").await
+    }
+
+    /// Lets all selected backends run dry, by this deadline or else their services'.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub async fn drain(
+        &self,
+        selection: &Selection,
+        deadline: Option<Span>,
+        expected: Option<u64>,
+    ) -> Result<Applied, ClientError> {
+        let request = SelectionRequest::new(selection, deadline);
+        self.ask(Method::POST, "/v1/drain", Some(&request), expected)
+            .await
+    }
+
+    /// Lets all selected backends take traffic again.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub async fn ready(&self, selection: &Selection, expected: Option<u64>) -> Result<Applied, ClientError> {
+        let request = SelectionRequest::new(selection, None);
+        self.ask(Method::POST, "/v1/ready", Some(&request), expected)
+            .await
     }
 
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

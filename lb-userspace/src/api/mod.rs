@@ -7,6 +7,7 @@ pub mod client;
 mod error;
 pub mod packet;
 mod routes;
+mod selection;
 mod server;
 mod socket;
 pub mod view;

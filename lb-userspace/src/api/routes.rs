@@ -14,7 +14,8 @@ use super::{
     body::{Body, IfMatch},
     error::ApiError,
     packet::ExplainRequest,
-    view::{ExplainView, ServiceView, ServicesView, StatsView, StatusView},
+    selection::SelectionRequest,
+    view::{DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView},
 };
 use crate::{
     agent::{AgentHandle, Applied},
@@ -38,6 +39,9 @@ pub(super) fn router(agent: AgentHandle) -> Router {
         )
         .route("/v1/services/{name}/backends", post(add_backend))
         .route("/v1/services/{name}/backends/{id}", backend)
+        .route("/v1/drains", get(drains))
+        .route("/v1/drain", post(drain))
+        .route("/v1/ready", post(ready))
         .route("/v1/reload", post(reload))
         .route("/v1/explain", post(explain))
         .fallback(unknown_route)
@@ -129,6 +133,32 @@ async fn remove_backend(
     if_match: IfMatch,
 ) -> Written {
     write(&agent, if_match, Change::RemoveBackend(name, id, removal)).await
+}
+
+async fn drains(State(agent): State<AgentHandle>) -> Read<DrainsView> {
+    let view = agent.drains().await?;
+    Ok(tagged(view.generation, view))
+}
+
+async fn drain(
+    State(agent): State<AgentHandle>,
+    if_match: IfMatch,
+    Body(request): Body<SelectionRequest>,
+) -> Written {
+    let (selection, deadline) = request.read()?;
+    write(&agent, if_match, Change::Drain(selection, deadline)).await
+}
+
+async fn ready(
+    State(agent): State<AgentHandle>,
+    if_match: IfMatch,
+    Body(request): Body<SelectionRequest>,
+) -> Written {
+    let (selection, deadline) = request.read()?;
+    if deadline.is_some() {
+        return Err(ApiError::invalid("`deadline` is that of a drain: leave it out"));
+    }
+    write(&agent, if_match, Change::Ready(selection)).await
 }
 
 async fn reload(State(agent): State<AgentHandle>, Now(removal): Now, IfMatch(expected): IfMatch) -> Written {

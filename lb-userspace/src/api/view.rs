@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 pub use crate::plan::Situation as BackendState;
 use crate::{
     health::Check,
-    model::{Affinity, Forwarder, OnEmpty, Protocol, Scheduler, ServicePort},
+    model::{
+        Affinity, BackendId, Forwarder, OnEmpty, Protocol, Scheduler, ServiceName, ServicePort, Span,
+        Tracking, Zone,
+    },
 };
 
 /// All services.
@@ -40,6 +43,14 @@ pub struct ServiceView {
     pub affinity: Affinity,
     /// What happens while no backend is usable.
     pub on_empty: OnEmpty,
+    /// Which flows are written down, so that they keep their backend.
+    pub tracking: Tracking,
+    /// How long after a slot's last change its silent flows still belong to the previous owner.
+    pub window: Span,
+    /// How long a flow may be silent before it is forgotten.
+    pub idle: Span,
+    /// When a drain ends at the latest.
+    pub drain_deadline: Span,
     /// How its backends are checked, where the operator said so.
     pub check: Option<Check>,
     /// The size of its slot table now.
@@ -65,6 +76,12 @@ pub struct BackendView {
     pub weight: u16,
     /// Its state.
     pub state: BackendState,
+    /// The label that it shares with others.
+    #[serde(default)]
+    pub zone: Option<Zone>,
+    /// How its drain stands, while it drains.
+    #[serde(default)]
+    pub drain: Option<DrainView>,
     /// Why it is in that state, where there is more to say.
     pub reason: Option<String>,
     /// Since when, in seconds since 1970-01-01 UTC.
@@ -83,6 +100,89 @@ pub struct BackendView {
     pub bits_per_second: f64,
     /// New flows a second, over the last few seconds.
     pub flows_per_second: f64,
+}
+
+/// How a drain stands.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrainView {
+    /// Whether the backend goes when it is over; else it is in maintenance then.
+    pub leaving: bool,
+    /// Its flows in the flow table when they were counted last; a flow gets there with its first packet after the
+    /// drain's begin.
+    pub flows: Option<u64>,
+    /// How long no packet has come to or from it.
+    pub silent_seconds: f64,
+    /// Time until its deadline.
+    pub ends_in_seconds: f64,
+}
+
+/// All drains.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrainsView {
+    /// The generation they were read at.
+    pub generation: u64,
+    /// Those under way, by service.
+    pub drains: Vec<DrainingView>,
+    /// Those that ended of late, the last one last.
+    pub ended: Vec<EndedView>,
+}
+
+/// One drain under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrainingView {
+    /// The service.
+    pub service: ServiceName,
+    /// Its backend that drains.
+    pub backend: BackendId,
+    /// The backend's zone.
+    pub zone: Option<Zone>,
+    /// How it stands.
+    #[serde(flatten)]
+    pub drain: DrainView,
+}
+
+/// One drain that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedView {
+    /// The service.
+    pub service: ServiceName,
+    /// Its backend that has drained.
+    pub backend: BackendId,
+    /// The backend's zone.
+    pub zone: Option<Zone>,
+    /// Whether the backend is gone; else it is in maintenance.
+    pub leaving: bool,
+    /// Why it is over.
+    pub end: DrainEnd,
+    /// Its flows when they were counted last; at the deadline they were cut.
+    pub flows: Option<u64>,
+    /// The generation that its end made.
+    pub generation: u64,
+}
+
+/// Why a drain is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrainEnd {
+    /// None of its flows is in the flow table, and no packet has come for the window.
+    NoFlows,
+    /// No packet has come for the idle time.
+    Silent,
+    /// It was to end by now.
+    Deadline,
+    /// The backend's check is bad: its flows are dead.
+    Down,
+}
+
+impl fmt::Display for DrainEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::NoFlows => "no flows are left",
+            Self::Silent => "it has been silent for the idle time",
+            Self::Deadline => "its deadline has passed",
+            Self::Down => "it is down",
+        })
+    }
 }
 
 /// The state of the agent and its dataplane.

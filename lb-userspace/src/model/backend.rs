@@ -107,6 +107,11 @@ impl Backend {
         matches!(self.state, AdminState::Drain | AdminState::Leaving)
     }
 
+    /// Whether it goes when its drain is over.
+    pub fn leaves(&self) -> bool {
+        self.state == AdminState::Leaving
+    }
+
     /// Puts it in another state; a deadline is that of one drain.
     pub(super) fn enter(&mut self, state: AdminState) {
         self.state = state;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Instant};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    agent::{AgentHandle, Applied, Command, RequestError},
+    agent::{AgentHandle, Applied, Command, RequestError, drains::Drains},
     api::{
         ApiSocket,
         client::Client,
@@ -16,7 +16,8 @@ use crate::{
         },
     },
     config::Config,
-    model::{Backend, Change, Removal, Service, Services},
+    model::{AdminState, Backend, Change, Removal, Service, Services, Span},
+    plan::Whose,
 };
 
 /// A served agent in a directory of its own; it ends when this is dropped.
@@ -35,6 +36,7 @@ impl Lab {
         tokio::spawn(
             Actor {
                 services: Services::default(),
+                drains: Drains::default(),
                 generation: 0,
                 config,
             }
@@ -57,6 +59,7 @@ impl Lab {
 
 struct Actor {
     services: Services,
+    drains: Drains,
     generation: u64,
     config: PathBuf,
 }
@@ -64,11 +67,16 @@ struct Actor {
 impl Actor {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         while let Some(command) = commands.recv().await {
+            self.end_drains();
             // A reader that went away needs no answer.
             match command {
                 Command::Services(reply) => drop(reply.send(self.services())),
                 Command::Status(reply) => drop(reply.send(self.status())),
                 Command::Stats(reply) => drop(reply.send(self.stats())),
+                Command::Drains(reply) => {
+                    let view = self.drains.all(&self.services, self.generation, Instant::now());
+                    drop(reply.send(view));
+                }
                 Command::Change {
                     change,
                     expected,
@@ -98,11 +106,28 @@ impl Actor {
         }
         self.services = self.services.after(change)?;
         self.generation += 1;
+        self.drains.follow(&self.services, Instant::now());
         let apply_us = begin.elapsed().as_micros().try_into().expect("a short time");
         Ok(Applied {
             generation: self.generation,
             apply_us,
         })
+    }
+
+    /// Nobody is down, and no packet ever comes: drains end when their backends have been silent for long enough.
+    fn end_drains(&mut self) {
+        self.drains.observe_packets(|_| 0, Instant::now());
+        let over = self.drains.over(|_| false, Instant::now());
+        if over.is_empty() {
+            return;
+        }
+        let names = over
+            .iter()
+            .map(|over| (over.whose.service.clone(), over.whose.backend));
+        let before = self.services.clone();
+        let ended = self.change(Change::EndDrains(names.collect()), None);
+        let generation = ended.expect("a drain can end").generation;
+        self.drains.remember(over, &before, generation);
     }
 
     fn reload(&mut self, removal: Removal, expected: Option<u64>) -> Result<Applied, RequestError> {
@@ -114,11 +139,66 @@ impl Actor {
         let services = self
             .services
             .iter()
-            .map(|service| service_view(service))
+            .map(|service| self.service_view(service))
             .collect();
         ServicesView {
             generation: self.generation,
             services,
+        }
+    }
+
+    fn service_view(&self, service: &Service) -> ServiceView {
+        ServiceView {
+            name: service.name.to_string(),
+            vips: service.vips.clone(),
+            protocol: service.protocol,
+            port: service.port,
+            forwarder: service.forwarder,
+            scheduler: service.scheduler,
+            affinity: service.affinity,
+            on_empty: service.on_empty,
+            tracking: service.tracking,
+            window: Span::nearest(service.window_in_use()),
+            idle: Span::nearest(service.idle_in_use()),
+            drain_deadline: Span::nearest(service.drain_deadline_in_use()),
+            check: service.check.clone(),
+            slots: service.slots.unwrap_or(4096),
+            packets: 0,
+            bytes: 0,
+            flows: 0,
+            backends: service
+                .backends
+                .iter()
+                .map(|b| self.backend_view(service, b))
+                .collect(),
+        }
+    }
+
+    fn backend_view(&self, service: &Service, backend: &Backend) -> BackendView {
+        let whose = Whose {
+            service: service.name.clone(),
+            backend: backend.id(),
+        };
+        BackendView {
+            address: backend.address,
+            port: backend.port,
+            weight: backend.weight,
+            state: match backend.state {
+                AdminState::Ready => BackendState::Checking,
+                AdminState::Drain | AdminState::Leaving => BackendState::Drain,
+                AdminState::Maint => BackendState::Maint,
+            },
+            zone: backend.zone.clone(),
+            drain: self.drains.view(&whose, backend, Instant::now()),
+            reason: Some("not checked yet".into()),
+            since: 0.0,
+            share: 0.0,
+            packets: 0,
+            bytes: 0,
+            flows: 0,
+            packets_per_second: 0.0,
+            bits_per_second: 0.0,
+            flows_per_second: 0.0,
         }
     }
 
@@ -180,41 +260,4 @@ fn explain(frame: &[u8], interface: Option<&str>) -> Result<ExplainView, Request
         in_hex: packet::to_hex(frame),
         out_hex: Some(packet::to_hex(frame)),
     })
-}
-
-fn service_view(service: &Service) -> ServiceView {
-    ServiceView {
-        name: service.name.to_string(),
-        vips: service.vips.clone(),
-        protocol: service.protocol,
-        port: service.port,
-        forwarder: service.forwarder,
-        scheduler: service.scheduler,
-        affinity: service.affinity,
-        on_empty: service.on_empty,
-        check: service.check.clone(),
-        slots: service.slots.unwrap_or(4096),
-        packets: 0,
-        bytes: 0,
-        flows: 0,
-        backends: service.backends.iter().map(backend_view).collect(),
-    }
-}
-
-fn backend_view(backend: &Backend) -> BackendView {
-    BackendView {
-        address: backend.address,
-        port: backend.port,
-        weight: backend.weight,
-        state: BackendState::Checking,
-        reason: Some("not checked yet".into()),
-        since: 0.0,
-        share: 0.0,
-        packets: 0,
-        bytes: 0,
-        flows: 0,
-        packets_per_second: 0.0,
-        bits_per_second: 0.0,
-        flows_per_second: 0.0,
-    }
 }

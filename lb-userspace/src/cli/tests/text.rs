@@ -17,7 +17,8 @@ fn the_listing_reads_like_that_of_ipvsadm() {
     };
     let service = |name: &str, vips: &[&str], port, affinity: &str, backends: &[serde_json::Value]| {
         json!({"name": name, "vips": vips, "protocol": "tcp", "port": port, "forwarder": "ipip",
-            "scheduler": "maglev", "affinity": affinity, "on_empty": "drop", "check": null, "slots": 64,
+            "scheduler": "maglev", "affinity": affinity, "on_empty": "drop", "tracking": "changes",
+            "window": "2m", "idle": "15m", "drain_deadline": "1h", "check": null, "slots": 64,
             "packets": 0, "bytes": 0, "flows": 0, "backends": backends})
     };
     let down = backend("10.0.0.6", "down", Some("connection refused"), 0.0, 0.0);

@@ -1,0 +1,87 @@
+//! How the agent brings drains to their end.
+
+use std::time::Instant;
+
+use super::{actor::Actor, drains::Over};
+use crate::{
+    api::view::{DrainEnd, DrainsView},
+    model::{Backend, Change, Services},
+    plan::{Availability, Facts, Whose},
+};
+
+impl Actor {
+    /// Takes in what has been counted, and ends the drains that are over, all in one change.
+    pub(super) fn end_drains(&mut self) {
+        if self.drains.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let tally = &self.tally;
+        let packets = |whose: &Whose| {
+            let total = tally.of(whose).total;
+            total.packets + total.returned_packets
+        };
+        self.drains.observe_packets(packets, now);
+        let over = self.drains.over(|whose| self.is_down(whose), now);
+        if over.is_empty() {
+            return;
+        }
+        let names = over
+            .iter()
+            .map(|over| (over.whose.service.clone(), over.whose.backend));
+        let before = self.services.clone();
+        match self.change(Change::EndDrains(names.collect()), None) {
+            Ok(applied) => {
+                over.iter().for_each(|over| log_end(over, &before));
+                self.drains.remember(over, &before, applied.generation);
+            }
+            Err(error) => log::error!("drains that are over go on: {error}"),
+        }
+    }
+
+    fn is_down(&self, whose: &Whose) -> bool {
+        let service = self.services.get(&whose.service);
+        service.is_some_and(|service| {
+            let backend = service.backend(whose.backend);
+            backend.is_some_and(|backend| {
+                self.parts.knowledge.availability(service, backend) == Availability::Down
+            })
+        })
+    }
+
+    pub(super) fn drains_view(&mut self) -> DrainsView {
+        self.sample();
+        self.end_drains();
+        self.drains.all(&self.services, self.generation, Instant::now())
+    }
+}
+
+fn log_end(over: &Over, before: &Services) {
+    let Over { whose, end, flows } = over;
+    let Whose { service, backend } = whose;
+    let declared = before.get(service).and_then(|service| service.backend(*backend));
+    let now = if declared.is_some_and(Backend::leaves) {
+        "has left"
+    } else {
+        "is drained"
+    };
+    match (end, flows) {
+        (DrainEnd::Deadline, Some(flows)) => {
+            log::warn!("{service}: {backend} {now}: {end}, {flows} flows were cut");
+        }
+        (DrainEnd::Deadline | DrainEnd::Down, _) => log::warn!("{service}: {backend} {now}: {end}"),
+        (DrainEnd::NoFlows | DrainEnd::Silent, _) => log::info!("{service}: {backend} {now}: {end}"),
+    }
+}
+
+/// What to do about a lack of room that leaving backends have a part in.
+pub(super) fn with_advice(refusal: String, services: &Services) -> String {
+    let backends = services.iter().flat_map(|service| &service.backends);
+    match backends.filter(|backend| backend.leaves()).count() {
+        0 => refusal,
+        leaving => format!(
+            "{refusal}; {leaving} backends are leaving and need their room until they have drained: wait for \
+             `lb list` to show less of them, or cut them with --now"
+        ),
+    }
+}

@@ -1,0 +1,277 @@
+//! The drains under way: when each began, what is left of it, and when it is over.
+//!
+//! Invariant: there is a drain for each backend that the wish lets run dry, and for no other; it ends by what is known
+//! of it, never by the time of day. A pure state machine: it is told the time.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    api::view::{DrainEnd, DrainView, DrainingView, DrainsView, EndedView},
+    model::{Backend, BackendId, Service, ServiceName, Services, Span},
+    plan::Whose,
+};
+
+/// Every drain, and how the last ones ended.
+#[derive(Debug, Default)]
+pub(crate) struct Drains {
+    under_way: HashMap<Whose, Drain>,
+    ended: VecDeque<EndedView>,
+    /// From before this agent, until the wish has been seen.
+    restored: HashMap<Whose, Duration>,
+}
+
+/// One drain.
+#[derive(Debug)]
+struct Drain {
+    began: Instant,
+    /// How long it had been running when this agent took it over.
+    before: Duration,
+    terms: Terms,
+    /// What its backend had been sent and had answered when that was looked at last.
+    packets: Option<u64>,
+    /// When that was last found to have grown.
+    last_packet: Instant,
+    /// How many entries of the flow table were its backend's, and when they were counted.
+    flows: Option<(u64, Instant)>,
+}
+
+/// What a drain is measured by.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    deadline: Duration,
+    window: Duration,
+    idle: Duration,
+}
+
+impl Terms {
+    fn of(service: &Service, backend: &Backend) -> Self {
+        Self {
+            deadline: backend
+                .deadline
+                .map_or_else(|| service.drain_deadline_in_use(), Span::get),
+            window: service.window_in_use(),
+            idle: service.idle_in_use(),
+        }
+    }
+}
+
+/// A drain as it outlives the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DrainState {
+    /// The service.
+    pub(crate) service: ServiceName,
+    /// Its backend that drains.
+    pub(crate) backend: BackendId,
+    /// When the drain began.
+    pub(crate) since: SystemTime,
+}
+
+/// A drain that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Over {
+    /// The backend.
+    pub(crate) whose: Whose,
+    /// Why.
+    pub(crate) end: DrainEnd,
+    /// Its flows when they were counted last.
+    pub(crate) flows: Option<u64>,
+}
+
+impl Drains {
+    /// How many ended drains are remembered, for those who wait for them.
+    const REMEMBERED: usize = 4096;
+
+    /// The drains that [`Drains::states`] told, which go on; until the wish is followed they wait.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for checkpoints"))]
+    pub(crate) fn restored(states: Vec<DrainState>, now: SystemTime) -> Self {
+        let age = |since| now.duration_since(since).unwrap_or_default();
+        let restored = states.into_iter().map(
+            |DrainState {
+                 service,
+                 backend,
+                 since,
+             }| (Whose { service, backend }, age(since)),
+        );
+        Self {
+            restored: restored.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The drains under way, for a later agent.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for checkpoints"))]
+    pub(crate) fn states(&self, now: Instant, wall: SystemTime) -> Vec<DrainState> {
+        let state = |(whose, drain): (&Whose, &Drain)| DrainState {
+            service: whose.service.clone(),
+            backend: whose.backend,
+            since: wall.checked_sub(drain.age(now)).unwrap_or(UNIX_EPOCH),
+        };
+        self.under_way.iter().map(state).collect()
+    }
+
+    /// Begins and gives up drains as `services` wish. One that goes on keeps its start, though its terms may be others.
+    pub(crate) fn follow(&mut self, services: &Services, now: Instant) {
+        let restored = std::mem::take(&mut self.restored);
+        let mut before = std::mem::take(&mut self.under_way);
+        for (service, backend) in draining(services) {
+            let whose = whose(service, backend);
+            let terms = Terms::of(service, backend);
+            let drain = match before.remove(&whose) {
+                Some(drain) => Drain { terms, ..drain },
+                None => Drain {
+                    began: now,
+                    before: restored.get(&whose).copied().unwrap_or_default(),
+                    terms,
+                    packets: None,
+                    last_packet: now,
+                    flows: None,
+                },
+            };
+            self.under_way.insert(whose, drain);
+        }
+    }
+
+    /// Whether none is under way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// Takes in what each backend has been sent and has answered in all.
+    pub(crate) fn observe_packets(&mut self, packets: impl Fn(&Whose) -> u64, now: Instant) {
+        for (whose, drain) in &mut self.under_way {
+            let packets = packets(whose);
+            if drain.packets.replace(packets).is_some_and(|seen| seen != packets) {
+                drain.last_packet = now;
+            }
+        }
+    }
+
+    /// Takes in how many entries of the flow table each backend has; those who are not named have none.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the sweep of the flow table"))]
+    pub(crate) fn observe_flows(&mut self, flows: &HashMap<Whose, u64>, now: Instant) {
+        for (whose, drain) in &mut self.under_way {
+            drain.flows = Some((flows.get(whose).copied().unwrap_or(0), now));
+        }
+    }
+
+    /// The drains that are over.
+    pub(crate) fn over(&self, is_down: impl Fn(&Whose) -> bool, now: Instant) -> Vec<Over> {
+        let over = |(whose, drain): (&Whose, &Drain)| {
+            Some(Over {
+                whose: whose.clone(),
+                end: if is_down(whose) {
+                    DrainEnd::Down
+                } else {
+                    drain.end(now)?
+                },
+                flows: drain.flows.map(|(flows, _)| flows),
+            })
+        };
+        self.under_way.iter().filter_map(over).collect()
+    }
+
+    /// Remembers how drains ended, for those who wait for them; `before` is the wish that they were part of.
+    pub(crate) fn remember(&mut self, over: Vec<Over>, before: &Services, generation: u64) {
+        for Over { whose, end, flows } in over {
+            let service = before.get(&whose.service);
+            let Some(backend) = service.and_then(|service| service.backend(whose.backend)) else {
+                continue;
+            };
+            self.ended.push_back(EndedView {
+                service: whose.service,
+                backend: whose.backend,
+                zone: backend.zone.clone(),
+                leaving: backend.leaves(),
+                end,
+                flows,
+                generation,
+            });
+        }
+        let surplus = self.ended.len().saturating_sub(Self::REMEMBERED);
+        self.ended.drain(..surplus);
+    }
+
+    /// How the drain of that backend stands, if it drains.
+    pub(crate) fn view(&self, whose: &Whose, backend: &Backend, now: Instant) -> Option<DrainView> {
+        let drain = self.under_way.get(whose)?;
+        Some(DrainView {
+            leaving: backend.leaves(),
+            flows: drain.flows.map(|(flows, _)| flows),
+            silent_seconds: drain.silence(now).as_secs_f64(),
+            ends_in_seconds: drain.left(now).as_secs_f64(),
+        })
+    }
+
+    /// All drains, and those that ended of late.
+    pub(crate) fn all(&self, services: &Services, generation: u64, now: Instant) -> DrainsView {
+        let each = draining(services).filter_map(|(service, backend)| {
+            Some(DrainingView {
+                service: service.name.clone(),
+                backend: backend.id(),
+                zone: backend.zone.clone(),
+                drain: self.view(&whose(service, backend), backend, now)?,
+            })
+        });
+        DrainsView {
+            generation,
+            drains: each.collect(),
+            ended: self.ended.iter().cloned().collect(),
+        }
+    }
+}
+
+impl Drain {
+    fn age(&self, now: Instant) -> Duration {
+        self.before + now.saturating_duration_since(self.began)
+    }
+
+    fn silence(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.last_packet)
+    }
+
+    /// Time until the deadline.
+    fn left(&self, now: Instant) -> Duration {
+        self.terms.deadline.saturating_sub(self.age(now))
+    }
+
+    /// Why it is over; `None` while it is not.
+    fn end(&self, now: Instant) -> Option<DrainEnd> {
+        let silence = self.silence(now);
+        // Whoever has sent a packet within the window has an entry: a count from after the last packet has all.
+        let counted = self
+            .flows
+            .is_some_and(|(flows, at)| flows == 0 && at >= self.last_packet);
+        if counted && silence >= self.terms.window {
+            Some(DrainEnd::NoFlows)
+        } else if silence >= self.terms.idle {
+            Some(DrainEnd::Silent)
+        } else if self.left(now).is_zero() {
+            Some(DrainEnd::Deadline)
+        } else {
+            None
+        }
+    }
+}
+
+fn draining(services: &Services) -> impl Iterator<Item = (&Service, &Backend)> {
+    services.iter().flat_map(|service| {
+        let backends = service.backends.iter().filter(|backend| backend.drains());
+        backends.map(move |backend| (&**service, backend))
+    })
+}
+
+fn whose(service: &Service, backend: &Backend) -> Whose {
+    Whose {
+        service: service.name.clone(),
+        backend: backend.id(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+//! What requests about several backends at once say.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::ApiError;
+use crate::model::{Selection, ServiceName, Span, Whom, Zone};
+
+/// Which backends: all with an address, or all of a zone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SelectionRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zone: Option<Zone>,
+    /// Only those of this service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    service: Option<ServiceName>,
+    /// Only for drains: when they end at the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline: Option<Span>,
+}
+
+impl SelectionRequest {
+    pub(super) fn new(selection: &Selection, deadline: Option<Span>) -> Self {
+        let (host, zone) = match &selection.whom {
+            Whom::Host(host) => (Some(*host), None),
+            Whom::Zone(zone) => (None, Some(zone.clone())),
+        };
+        Self {
+            host,
+            zone,
+            service: selection.service.clone(),
+            deadline,
+        }
+    }
+
+    /// The selection, and the deadline of the drains.
+    pub(super) fn read(self) -> Result<(Selection, Option<Span>), ApiError> {
+        let Self {
+            host,
+            zone,
+            service,
+            deadline,
+        } = self;
+        let whom = match (host, zone) {
+            (Some(host), None) => Whom::Host(host),
+            (None, Some(zone)) => Whom::Zone(zone),
+            _ => return Err(ApiError::invalid("expected either `host` or `zone`")),
+        };
+        Ok((Selection { whom, service }, deadline))
+    }
+}
