@@ -4,6 +4,7 @@
 //! names the line and the key, so that a bad file changes nothing.
 
 mod dataplane;
+mod digest;
 mod error;
 mod locate;
 mod words;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, Deserializer};
 
 pub use dataplane::{Dataplane, HashSeed};
+pub use digest::Digest;
 pub use error::ConfigError;
 pub(crate) use words::explained;
 

@@ -1,12 +1,13 @@
 //! Sizes of the dataplane's tables, and what is said when a wish does not fit them.
 
 use lb_common::abi::SLOTS_PER_LINE;
+use serde::{Deserialize, Serialize};
 
 use super::service_table::TableError;
 use crate::model::ServiceName;
 
 /// Sizes of the dataplane's tables, fixed when it is loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
     /// Services that fit.
     pub services: u32,

@@ -1,0 +1,82 @@
+//! What a checkpoint holds.
+//!
+//! Invariant: the names in it are those of the wish, so that it can be understood without the tables it was made of.
+//! Fields are added with a default, never renamed or retyped: files of earlier versions stay readable.
+
+use std::{path::PathBuf, time::SystemTime};
+
+use lb_common::abi::{FlowKey, FlowValue};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+use crate::{
+    config::{Digest, HashSeed},
+    model::{BackendId, Service, ServiceName, Services},
+    plan::Capacity,
+};
+
+/// All but the flow table: small, and written with every change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// The version of `lb` that wrote it.
+    pub lb_version: String,
+    /// When it was made.
+    pub written: SystemTime,
+    /// The generation of the wish.
+    pub generation: u64,
+    /// The seed of the flow hash: with another one all flows would have other slots.
+    pub hash_seed: HashSeed,
+    /// How the dataplane was sized.
+    pub capacity: Capacity,
+    /// The configuration file that the wish began with; absent without one.
+    #[serde(default)]
+    pub config: Option<ConfigMark>,
+    /// The wish.
+    #[serde(with = "services")]
+    pub services: Services,
+    /// What was believed of backends with a heartbeat; those that nothing was known of are absent.
+    #[serde(default)]
+    pub health: Vec<Standing>,
+}
+
+/// Tells whether a configuration file is the one that was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigMark {
+    /// Where it lay.
+    pub path: PathBuf,
+    /// Its content.
+    pub sha256: Digest,
+}
+
+/// What was believed of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The service.
+    pub service: ServiceName,
+    /// Its backend.
+    pub backend: BackendId,
+    /// Whether its heartbeat was good.
+    pub up: bool,
+}
+
+/// The entries of the flow table that are in use. Their service numbers and owners mean what they meant to the state in
+/// the same file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flows {
+    /// The flow clock when they were read; their ages are counted from it.
+    pub clock: u32,
+    /// Keys and values.
+    pub entries: Vec<(FlowKey, FlowValue)>,
+}
+
+/// Services as a list; what breaks a rule is no [`State`].
+mod services {
+    use super::{Deserialize, Deserializer, Error, Serializer, Service, Services};
+
+    pub(super) fn serialize<S: Serializer>(services: &Services, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(services.iter().map(AsRef::<Service>::as_ref))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Services, D::Error> {
+        Services::new(Vec::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
