@@ -3,12 +3,17 @@
 //! Invariant: what is read from a file is what was written to it, as a whole, or an error. A file is never found half
 //! written under its name, and nothing that cannot be read is deleted: it is set aside.
 //!
-//! [`State`] and [`Flows`] are what a checkpoint holds, [`encode`] and [`decode`] its bytes, [`Store`] the directory.
+//! [`State`] and [`Flows`] are what a checkpoint holds, [`encode`] and [`decode`] its bytes, [`Store`] the directory,
+//! [`Writer`] the thread that writes there.
 
 mod format;
 mod state;
+mod store;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use format::{Checkpoint, MAX_BYTES, Unusable, decode, encode, read};
 pub use state::{ConfigMark, Flows, Standing, State};
+pub use store::{Listed, SetAside, Store, WriteError, Written, directory, list, load};
+pub use writer::{Condition, Outcome, Writer};

@@ -1,5 +1,7 @@
 //! Whatever happens to a file, it is read as it was written or not at all.
 
+mod store;
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use lb_common::abi::{ABI_VERSION, FlowKey, FlowState, FlowValue};

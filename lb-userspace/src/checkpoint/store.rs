@@ -1,0 +1,337 @@
+//! The directory of checkpoints: numbered files, the highest number is the newest.
+//!
+//! Invariant: a file comes to its name whole and on disk (written beside, synchronised, renamed, directory
+//! synchronised). What cannot be used is renamed, not removed; what goes, goes only after a newer file is on disk.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    format::{self, Checkpoint, Unusable},
+    state::{Flows, State},
+};
+
+/// Below the state directory.
+const DIRECTORY: &str = "checkpoints";
+/// Where a file is written before it gets its name; there is one writer.
+const BESIDE: &str = "next.tmp";
+const SUFFIX: &str = ".checkpoint";
+const BAD: &str = ".bad";
+const DIGITS: usize = 10;
+/// Most files that are set aside and kept; of more, the oldest go.
+const KEEP_BAD: usize = 16;
+
+/// A checkpoint that is on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its number.
+    pub number: u64,
+    /// The generation of its wish.
+    pub generation: u64,
+    /// The length of its file.
+    pub bytes: u64,
+}
+
+/// Why a checkpoint was not written; those that were there are there.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The file system refused.
+    #[error("{}: {error}: {}", path.display(), remedy(error))]
+    Io {
+        /// What was being written.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// It has no form in a file.
+    #[error(transparent)]
+    Content(#[from] Unusable),
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there",
+        io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or start lb with another --state-dir",
+        io::ErrorKind::PermissionDenied => "let lb write there, or start it with another --state-dir",
+        _ => "see that this file system is in order",
+    }
+}
+
+/// A file that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// Where it is now.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A file of the directory, read.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its number.
+    pub number: u64,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// Whether it was set aside.
+    pub aside: bool,
+    /// What it holds, or what is wrong with it.
+    pub content: Result<Checkpoint, Unusable>,
+}
+
+/// The directory, with the right to write.
+#[derive(Debug)]
+pub struct Store {
+    directory: PathBuf,
+    keep: usize,
+    /// The files that are not set aside, and whether they have flows.
+    files: BTreeMap<u64, bool>,
+    /// The highest number ever seen, set aside or not.
+    last: u64,
+}
+
+/// The directory of checkpoints below a state directory.
+pub fn directory(state_dir: &Path) -> PathBuf {
+    state_dir.join(DIRECTORY)
+}
+
+impl Store {
+    /// Opens the directory below `state_dir`, or makes it; keeps the last `keep` checkpoints.
+    ///
+    /// # Errors
+    /// When it can neither be read nor made.
+    pub fn open(state_dir: &Path, keep: usize) -> io::Result<Self> {
+        fs::create_dir_all(state_dir)?;
+        let directory = directory(state_dir);
+        match DirBuilder::new().mode(0o700).create(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        // What a crash left beside was never a checkpoint.
+        if let Err(error) = fs::remove_file(directory.join(BESIDE))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            log::warn!("{}: {error}", directory.join(BESIDE).display());
+        }
+        let found = names(&directory)?;
+        let last = found.iter().map(|name| name.number).max().unwrap_or(0);
+        let has_flows = |name: &Name| {
+            let header = format::read_header(&directory.join(name.file()));
+            header.is_ok_and(|header| header.has_flows())
+        };
+        let files = found
+            .iter()
+            .filter(|name| !name.aside)
+            .map(|name| (name.number, has_flows(name)))
+            .collect();
+        Ok(Self {
+            directory,
+            keep,
+            files,
+            last,
+        })
+    }
+
+    /// Writes the next checkpoint; it is on disk when this returns. Then those beyond the number to keep go.
+    ///
+    /// # Errors
+    /// Why it could not; nothing has changed then.
+    pub fn write(&mut self, state: &State, flows: Option<&Flows>) -> Result<Written, WriteError> {
+        let bytes = format::encode(state, flows)?;
+        let name = Name {
+            number: self.last + 1,
+            aside: false,
+        };
+        let (beside, path) = (self.directory.join(BESIDE), self.directory.join(name.file()));
+        place(&bytes, &beside, &path).map_err(|error| {
+            // What is half written only takes room. If it stays, the next one takes its place.
+            let _ = fs::remove_file(&beside);
+            WriteError::Io {
+                path: path.clone(),
+                error,
+            }
+        })?;
+        self.last = name.number;
+        self.files.insert(name.number, flows.is_some());
+        self.prune();
+        Ok(Written {
+            number: name.number,
+            generation: state.generation,
+            bytes: bytes.len() as u64,
+        })
+    }
+
+    /// The newest good checkpoint with its number; newer ones that cannot be used are set aside.
+    pub fn newest(&mut self) -> (Option<(u64, Checkpoint)>, Vec<SetAside>) {
+        self.newest_of(|_| true)
+    }
+
+    /// The newest good checkpoint that has flows. They are written less often than the state.
+    pub fn newest_with_flows(&mut self) -> (Option<(u64, Checkpoint)>, Vec<SetAside>) {
+        self.newest_of(|has_flows| has_flows)
+    }
+
+    fn newest_of(&mut self, wanted: impl Fn(bool) -> bool) -> (Option<(u64, Checkpoint)>, Vec<SetAside>) {
+        let mut aside = Vec::new();
+        let candidates = self.files.iter().rev().filter(|(_, flows)| wanted(**flows));
+        let candidates: Vec<u64> = candidates.map(|(number, _)| *number).collect();
+        for number in candidates {
+            match format::read(&self.path(number)) {
+                Ok(checkpoint) => return (Some((number, checkpoint)), aside),
+                Err(unusable) => aside.push(self.set_aside(number, &unusable)),
+            }
+        }
+        (None, aside)
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        let name = Name { number, aside: false };
+        self.directory.join(name.file())
+    }
+
+    /// Renames a file that cannot be used. One that cannot even be read stays: that may pass.
+    fn set_aside(&mut self, number: u64, unusable: &Unusable) -> SetAside {
+        let path = self.path(number);
+        let reason = unusable.to_string();
+        if matches!(unusable, Unusable::Io(_)) {
+            return SetAside { path, reason };
+        }
+        let aside = self.directory.join(Name { number, aside: true }.file());
+        match fs::rename(&path, &aside) {
+            Ok(()) => {
+                self.files.remove(&number);
+                SetAside { path: aside, reason }
+            }
+            Err(error) => {
+                log::warn!("{} cannot be set aside: {error}", path.display());
+                SetAside { path, reason }
+            }
+        }
+    }
+
+    /// Removes the oldest beyond the number to keep, but not the last that has flows.
+    fn prune(&mut self) {
+        let last_flows = self.files.iter().rev().find(|(_, flows)| **flows);
+        let last_flows = last_flows.map(|(number, _)| *number);
+        let old = self.files.keys().rev().skip(self.keep);
+        let old: Vec<u64> = old
+            .copied()
+            .filter(|number| Some(*number) != last_flows)
+            .collect();
+        for number in old {
+            let path = self.path(number);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    log::warn!("{} cannot be removed: {error}", path.display());
+                }
+                _ => drop(self.files.remove(&number)),
+            }
+        }
+        self.prune_bad();
+    }
+
+    fn prune_bad(&self) {
+        let mut bad: Vec<Name> = names(&self.directory).unwrap_or_default();
+        bad.retain(|name| name.aside);
+        for name in bad.iter().rev().skip(KEEP_BAD) {
+            let path = self.directory.join(name.file());
+            log::warn!(
+                "removing {}: more than {KEEP_BAD} files are set aside",
+                path.display()
+            );
+            if let Err(error) = fs::remove_file(&path) {
+                log::warn!("{} cannot be removed: {error}", path.display());
+            }
+        }
+    }
+}
+
+/// Reads all checkpoints below a state directory, the newest first; changes nothing.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn list(state_dir: &Path) -> io::Result<Vec<Listed>> {
+    let directory = directory(state_dir);
+    let listed = names(&directory)?.into_iter().rev().map(|name| {
+        let path = directory.join(name.file());
+        Listed {
+            number: name.number,
+            bytes: fs::metadata(&path).map_or(0, |metadata| metadata.len()),
+            aside: name.aside,
+            content: format::read(&path),
+            path,
+        }
+    });
+    Ok(listed.collect())
+}
+
+/// Reads the checkpoint of that number, set aside or not; changes nothing.
+///
+/// # Errors
+/// Why it is of no use.
+pub fn load(state_dir: &Path, number: u64) -> Result<Checkpoint, Unusable> {
+    let directory = directory(state_dir);
+    match format::read(&directory.join(Name { number, aside: false }.file())) {
+        Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+            format::read(&directory.join(Name { number, aside: true }.file()))
+        }
+        read => read,
+    }
+}
+
+/// Writes `bytes` to `beside`, then moves them to `path`; all of it is on disk at the end.
+fn place(bytes: &[u8], beside: &Path, path: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(beside, path)?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+/// A file's name; in order of their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    number: u64,
+    aside: bool,
+}
+
+impl Name {
+    fn file(self) -> String {
+        let bad = if self.aside { BAD } else { "" };
+        format!("{:0DIGITS$}{SUFFIX}{bad}", self.number)
+    }
+
+    fn parse(file: &str) -> Option<Self> {
+        let (file, aside) = match file.strip_suffix(BAD) {
+            Some(file) => (file, true),
+            None => (file, false),
+        };
+        let digits = file.strip_suffix(SUFFIX)?;
+        let good = digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits.parse().ok().filter(|_| good)?;
+        Some(Self { number, aside })
+    }
+}
+
+/// The names of all checkpoints in a directory, in order.
+fn names(directory: &Path) -> io::Result<Vec<Name>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        names.extend(entry?.file_name().to_str().and_then(Name::parse));
+    }
+    names.sort_unstable();
+    Ok(names)
+}
