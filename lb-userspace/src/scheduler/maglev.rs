@@ -4,9 +4,7 @@
 //! the paper: the table's size is a power of two and the step odd (so that a walk still meets every slot), and each
 //! member's number of slots is fixed beforehand by its weight, to within one slot.
 
-use std::net::IpAddr;
-
-use super::Member;
+use super::{Member, digest::digest, quotas::quotas};
 use crate::model::BackendId;
 
 /// The owner of each slot as an index into `members`; `None` when no member has any weight.
@@ -48,7 +46,7 @@ struct Walker {
 
 /// The members that own slots, in an order that depends on who they are only.
 fn walkers(members: &[Member], slots: u32) -> Option<Vec<Walker>> {
-    let quotas = quotas(members, slots)?;
+    let quotas = quotas(members, slots, |_, _| false)?;
     let mut walkers: Vec<(BackendId, Walker)> = Vec::with_capacity(members.len());
     for (index, (member, quota)) in members.iter().zip(quotas).enumerate() {
         if quota == 0 {
@@ -70,50 +68,13 @@ fn walkers(members: &[Member], slots: u32) -> Option<Vec<Walker>> {
     Some(walkers.into_iter().map(|(_, walker)| walker).collect())
 }
 
-/// Each member's number of slots: its exact share rounded down, and what is left to the largest remainders (Hamilton's
-/// method). Ties go by name.
-fn quotas(members: &[Member], slots: u32) -> Option<Vec<u32>> {
-    let sum: u64 = members.iter().map(|m| u64::from(m.weight)).sum();
-    if sum == 0 {
-        return None;
-    }
-    let share = |m: &Member| u64::from(m.weight) * u64::from(slots);
-    let mut quotas: Vec<u32> = members.iter().map(|m| (share(m) / sum) as u32).collect();
-    let left = slots - quotas.iter().sum::<u32>();
-    let mut order: Vec<usize> = (0..members.len()).collect();
-    order.sort_by_key(|i| (std::cmp::Reverse(share(&members[*i]) % sum), members[*i].id));
-    for index in order.into_iter().take(left as usize) {
-        quotas[index] += 1;
-    }
-    Some(quotas)
-}
-
-/// 64 well-mixed bits of a backend's name; the same on every machine and in every release.
-fn digest(id: BackendId, purpose: u64) -> u64 {
-    let mut fnv = Fnv(0xcbf2_9ce4_8422_2325 ^ purpose);
-    match id.address {
-        IpAddr::V4(v4) => fnv.write(&v4.to_ipv6_mapped().octets()),
-        IpAddr::V6(v6) => fnv.write(&v6.octets()),
-    }
-    fnv.write(&id.port.map_or(0, u16::from).to_be_bytes());
-    lb_common::hash::mix(fnv.0, purpose)
-}
-
-/// FNV-1a, 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>).
-struct Fnv(u64);
-
-impl Fnv {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
+
+    use super::*;
 
     fn members(weights: &[u16]) -> Vec<Member> {
         let member = |(i, w): (usize, &u16)| Member {

@@ -1,11 +1,19 @@
 //! Schedulers: how a service's slots are shared among its backends.
 //!
-//! Invariant: a scheduler is a pure function. The same members give the same table on every balancer, in whatever
-//! order they were added.
+//! Invariant: a scheduler is a pure function. The same members, and with [`consistent`] the same last table, give the
+//! same table on every balancer, in whatever order they were added.
 
+mod consistent;
+mod digest;
 mod maglev;
+mod quotas;
+mod rendezvous;
+#[cfg(test)]
+mod tests;
 
+pub use consistent::consistent;
 pub use maglev::maglev;
+pub use rendezvous::rendezvous;
 
 use crate::model::{BackendId, Scheduler, Service};
 
@@ -19,16 +27,17 @@ pub struct Member {
 }
 
 /// Which member owns each slot, as an index into the members; `None` when no member has any weight.
-/// `last` is the table in use, if there is one; a scheduler that is a pure function of the set does not look at it.
+/// `last` is the table in use, if there is one; only [`consistent`] looks at it. `slots` is a power of two.
 pub fn schedule(
     scheduler: Scheduler,
     last: Option<&Last<'_>>,
     members: &[Member],
     slots: u32,
 ) -> Option<Vec<u16>> {
-    let _ = last;
     match scheduler {
-        Scheduler::Consistent | Scheduler::Maglev | Scheduler::Rendezvous => maglev(members, slots),
+        Scheduler::Consistent => consistent(last, members, slots),
+        Scheduler::Maglev => maglev(members, slots),
+        Scheduler::Rendezvous => rendezvous(members, slots),
     }
 }
 
