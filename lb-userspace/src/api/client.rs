@@ -23,7 +23,7 @@ use super::{
     error::{ErrorBody, ErrorText},
     packet::ExplainRequest,
     selection::SelectionRequest,
-    view::{DrainsView, ExplainView, ServicesView, StatsView, StatusView},
+    view::{DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView},
 };
 use crate::{
     agent::Applied,
@@ -77,6 +77,14 @@ impl Client {
     /// Why there is no answer.
     pub async fn services(&self) -> Result<ServicesView, ClientError> {
         self.read("/v1/services").await
+    }
+
+    /// One service.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn service(&self, name: &ServiceName) -> Result<ServiceView, ClientError> {
+        self.read(&service_path(name)).await
     }
 
     /// The agent's own state.

@@ -4,11 +4,14 @@ use clap::{Args, Subcommand};
 
 use super::{
     Write, applied,
+    drain::DrainOptions,
     output::{Failure, Output},
+    wait::{self, Waited},
 };
 use crate::{
+    agent::Applied,
     api::client::Client,
-    model::{AdminState, Backend, BackendId, BackendPatch, Removal, ServiceName, Span, Zone},
+    model::{AdminState, Backend, BackendId, BackendPatch, Removal, ServiceName, Zone},
 };
 
 #[derive(Subcommand, Debug)]
@@ -51,14 +54,12 @@ pub(super) enum BackendVerb {
     /// Send a backend no new flows; when the flows it has are over, it is in maintenance.
     #[command(after_help = "Examples:
   lb backend drain web 10.0.0.7
-  lb backend drain web 10.0.0.7 --deadline 10m")]
+  lb backend drain web 10.0.0.7 --deadline 10m --wait")]
     Drain {
         #[command(flatten)]
         which: Which,
-        /// When the drain ends at the latest, flows left or not, from 1s to 1d after its start; by default the
-        /// service's drain deadline.
-        #[arg(long, value_name = "TIME")]
-        deadline: Option<Span>,
+        #[command(flatten)]
+        how: DrainOptions,
     },
     /// Let a backend take traffic again, as soon as its check is good.
     #[command(after_help = "Example:\n  lb backend ready web 10.0.0.7")]
@@ -113,13 +114,7 @@ impl BackendVerb {
                     .await?
             }
             Self::Set { which, parts } => which.set(client, &parts.patch()).await?,
-            Self::Drain { which, deadline } => {
-                let patch = BackendPatch {
-                    deadline,
-                    ..state(AdminState::Drain)
-                };
-                which.set(client, &patch).await?
-            }
+            Self::Drain { which, how } => return which.drain(client, how, json).await,
             Self::Ready(which) => which.set(client, &state(AdminState::Ready)).await?,
             Self::Maint(which) => which.set(client, &state(AdminState::Maint)).await?,
         };
@@ -128,7 +123,25 @@ impl BackendVerb {
 }
 
 impl Which {
-    async fn set(&self, client: &Client, patch: &BackendPatch) -> Result<crate::agent::Applied, Failure> {
+    async fn drain(self, client: &Client, how: DrainOptions, json: bool) -> Result<Output, Failure> {
+        let DrainOptions { deadline, wait } = how;
+        let patch = BackendPatch {
+            deadline,
+            ..state(AdminState::Drain)
+        };
+        let done = self.set(client, &patch).await?;
+        if !wait {
+            return applied(done, json);
+        }
+        let Self { service, backend, .. } = self;
+        // The agent leaves out a port that is the service's own.
+        let port = client.service(&service).await?.port.exact();
+        let port = backend.port.filter(|_| backend.port != port);
+        let waited = Waited::One(service, BackendId { port, ..backend });
+        wait::wait(client, done, &waited, json).await
+    }
+
+    async fn set(&self, client: &Client, patch: &BackendPatch) -> Result<Applied, Failure> {
         let expected = self.write.if_generation;
         Ok(client
             .set_backend(&self.service, self.backend, patch, expected)

@@ -8,7 +8,10 @@ use std::{
 
 use clap::Args;
 
-use super::output::{Failure, Output};
+use super::{
+    output::{Failure, Output},
+    wait::standing,
+};
 use crate::{
     api::{
         client::Client,
@@ -20,6 +23,7 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(after_help = "\
 States: up, down (its check is bad), checking (not known yet), unresolved (its next hop is not known), drain, maint.
+After drain stands what is left of it; a leaving backend goes when its drain is over.
 Share is the part of the slots that the backend holds; flows and rates are those of the balancer.
 
 Examples:
@@ -50,12 +54,21 @@ pub(super) fn listing(view: &ServicesView, now: SystemTime) -> String {
     let ServicesView { generation, services } = view;
     let mut text = format!("Generation {generation}, services: {}\n", services.len());
     text.push_str("Prot LocalAddress:Port Scheduler Forwarder Name Flags\n");
+    let zones = services
+        .iter()
+        .flat_map(|s| &s.backends)
+        .any(|b| b.zone.is_some());
     let rows: Vec<Vec<Row>> = services
         .iter()
-        .map(|s| s.backends.iter().map(|b| row(s, b, now)).collect())
+        .map(|s| s.backends.iter().map(|b| row(s, b, zones, now)).collect())
         .collect();
-    let widths = widths(rows.iter().flatten());
-    text.push_str(&line("  -> ", &HEADER.map(String::from), "", &widths));
+    let header: Vec<String> = HEADER
+        .into_iter()
+        .chain(zones.then_some(ZONE))
+        .map(String::from)
+        .collect();
+    let widths = widths(&header, rows.iter().flatten());
+    text.push_str(&line("  -> ", &header, "", &widths));
     for (service, rows) in services.iter().zip(&rows) {
         for vip in &service.vips {
             text.push_str(&service_line(service, *vip));
@@ -67,8 +80,7 @@ pub(super) fn listing(view: &ServicesView, now: SystemTime) -> String {
     text
 }
 
-const COLUMNS: usize = 8;
-const HEADER: [&str; COLUMNS] = [
+const HEADER: [&str; 8] = [
     "RemoteAddress:Port",
     "Forward",
     "Weight",
@@ -78,9 +90,11 @@ const HEADER: [&str; COLUMNS] = [
     "Flows/s",
     "Rate",
 ];
+/// Stands last, and only where there are zones.
+const ZONE: &str = "Zone";
 
 struct Row {
-    columns: [String; COLUMNS],
+    columns: Vec<String>,
     note: String,
 }
 
@@ -110,9 +124,9 @@ fn service_line(service: &ServiceView, vip: IpAddr) -> String {
     text
 }
 
-fn row(service: &ServiceView, backend: &BackendView, now: SystemTime) -> Row {
+fn row(service: &ServiceView, backend: &BackendView, zones: bool, now: SystemTime) -> Row {
     let port = backend.port.map_or(service.port, ServicePort::Exact);
-    let columns = [
+    let mut columns = vec![
         endpoint(backend.address, port),
         service.forwarder.to_string(),
         backend.weight.to_string(),
@@ -122,6 +136,14 @@ fn row(service: &ServiceView, backend: &BackendView, now: SystemTime) -> Row {
         format!("{:.1}", backend.flows_per_second),
         bit_rate(backend.bits_per_second),
     ];
+    if zones {
+        columns.push(
+            backend
+                .zone
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
+        );
+    }
     Row {
         columns,
         note: note(backend, now),
@@ -138,8 +160,11 @@ fn note(backend: &BackendView, now: SystemTime) -> String {
     let since = Duration::try_from_secs_f64(backend.since).unwrap_or_default();
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let age = Duration::from_secs(now.saturating_sub(since).as_secs());
-    let comma = if reason.is_empty() { "" } else { ", " };
-    format!("{reason}{comma}for {}", humantime::format_duration(age))
+    let age = format!("for {}", humantime::format_duration(age));
+    let drain = backend.drain.as_ref().map(standing).unwrap_or_default();
+    let parts = [reason, &drain, &age];
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join(", ")
 }
 
 fn endpoint(address: IpAddr, port: ServicePort) -> String {
@@ -161,8 +186,8 @@ fn bit_rate(bits: f64) -> String {
     format!("{number:.1} {unit}")
 }
 
-fn widths<'a>(rows: impl Iterator<Item = &'a Row>) -> [usize; COLUMNS] {
-    let mut widths = HEADER.map(str::len);
+fn widths<'a>(header: &[String], rows: impl Iterator<Item = &'a Row>) -> Vec<usize> {
+    let mut widths: Vec<usize> = header.iter().map(String::len).collect();
     for row in rows {
         for (width, column) in widths.iter_mut().zip(&row.columns) {
             *width = column.chars().count().max(*width);
@@ -171,7 +196,7 @@ fn widths<'a>(rows: impl Iterator<Item = &'a Row>) -> [usize; COLUMNS] {
     widths
 }
 
-fn line(lead: &str, columns: &[String; COLUMNS], note: &str, widths: &[usize; COLUMNS]) -> String {
+fn line(lead: &str, columns: &[String], note: &str, widths: &[usize]) -> String {
     let mut text = lead.to_owned();
     for (column, width) in columns.iter().zip(widths) {
         let _ = write!(text, "{column:width$}  ");

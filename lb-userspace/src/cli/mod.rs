@@ -1,12 +1,13 @@
 //! The command line: `lb run` is the agent, every other verb talks to it.
 //!
 //! Invariant: what is typed is parsed first, without a look at anything else; then checked; only then is the agent
-//! asked. Exit codes: 0 done, 1 refused or failed, 2 bad usage or input, 3 no agent, 4 conflict.
+//! asked. Exit codes: 0 done, 1 refused or failed, 2 bad usage or input, 3 no agent, 4 conflict, 5 a deadline.
 
 mod backend;
 mod check;
 mod check_config;
 mod decode;
+mod drain;
 mod explain;
 mod list;
 mod output;
@@ -14,6 +15,7 @@ mod run;
 mod service;
 mod stats;
 mod status;
+mod wait;
 mod words;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -36,6 +38,7 @@ Exit codes:
   2  Bad usage, bad input or a bad configuration file.
   3  No agent can be reached.
   4  Conflict: the generation has moved since --if-generation.
+  5  With --wait: the deadline ended a drain.
 
 Examples:
   lb run --iface eth0 --config /etc/lb/lb.toml
@@ -67,6 +70,10 @@ enum Verb {
     /// Add, change, drain and remove backends of a service.
     #[command(subcommand)]
     Backend(backend::BackendVerb),
+    /// Drain a whole host, or all backends of a zone, in all services at once.
+    Drain(drain::DrainArgs),
+    /// Let a whole host, or all backends of a zone, take traffic again.
+    Ready(drain::ReadyArgs),
     /// List services and their backends with states and rates, much like `ipvsadm -Ln`.
     #[command(visible_alias = "ls")]
     List(list::ListArgs),
@@ -129,6 +136,8 @@ async fn execute(Cli { socket, json, verb }: Cli) -> Result<Output, Failure> {
         Verb::Run(options) => run::run(RunOptions { socket, ..options }, json).await,
         Verb::Service(verb) => verb.execute(&client, json).await,
         Verb::Backend(verb) => verb.execute(&client, json).await,
+        Verb::Drain(args) => args.execute(&client, json).await,
+        Verb::Ready(args) => args.execute(&client, json).await,
         Verb::List(args) => args.execute(&client, json).await,
         Verb::Status => status::execute(&client, json).await,
         Verb::Stats => stats::execute(&client, json).await,

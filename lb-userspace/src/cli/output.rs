@@ -1,6 +1,7 @@
 //! What a verb ends with: text or JSON on standard output, or a failure with its exit code.
 //!
-//! Invariant: nothing is printed before the verb has ended, and a closed pipe ends the program quietly.
+//! Invariant: nothing is printed on standard output before the verb has ended, and a closed pipe ends the program
+//! quietly.
 
 use std::{
     io::{self, Write},
@@ -49,6 +50,13 @@ impl Output {
             .map_err(|error| Failure::Refused(error.to_string()))
     }
 
+    /// `value` as one line of JSON.
+    pub(super) fn json_line(value: &impl Serialize) -> Result<Self, Failure> {
+        serde_json::to_string(value)
+            .map(Self::text)
+            .map_err(|error| Failure::Refused(error.to_string()))
+    }
+
     #[cfg(test)]
     pub(super) fn into_string(self) -> String {
         String::from_utf8(self.0).expect("text")
@@ -64,6 +72,15 @@ pub(super) enum Failure {
     BadInput(String),
     /// A bad input that is described on standard output already.
     Shown(Output),
+    /// What was waited for ended in another way than hoped.
+    Ended {
+        /// The exit code that tells how.
+        code: u8,
+        /// What there is to say about it on standard output.
+        output: Output,
+        /// What there is to say on standard error.
+        message: String,
+    },
     /// No agent.
     NoAgent(String),
     /// The generation has moved.
@@ -75,6 +92,7 @@ impl Failure {
         match self {
             Self::Refused(_) => 1,
             Self::BadInput(_) | Self::Shown(_) => BAD_INPUT,
+            Self::Ended { code, .. } => *code,
             Self::NoAgent(_) => 3,
             Self::Conflict(_) => 4,
         }
@@ -107,12 +125,15 @@ pub(super) fn finish(ended: Result<Output, Failure>) -> ExitCode {
             let code = ExitCode::from(failure.exit_code());
             match failure {
                 Failure::Shown(output) => (output, code),
+                Failure::Ended { output, message, .. } => {
+                    complain(&message);
+                    (output, code)
+                }
                 Failure::Refused(message)
                 | Failure::BadInput(message)
                 | Failure::NoAgent(message)
                 | Failure::Conflict(message) => {
-                    // Nowhere is left to complain when standard error is closed.
-                    let _ = writeln!(io::stderr(), "lb: {message}");
+                    complain(&message);
                     return code;
                 }
             }
@@ -121,9 +142,14 @@ pub(super) fn finish(ended: Result<Output, Failure>) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(&output.0).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            let _ = writeln!(io::stderr(), "lb: cannot write the output: {error}");
+            complain(&format!("cannot write the output: {error}"));
             ExitCode::FAILURE
         }
         _ => code,
     }
+}
+
+fn complain(message: &str) {
+    // Nowhere is left to complain when standard error is closed.
+    let _ = writeln!(io::stderr(), "lb: {message}");
 }

@@ -1,5 +1,6 @@
 //! What may be typed, and what comes of it with an agent behind a real socket.
 
+mod drain;
 mod text;
 
 use clap::{CommandFactory, Parser};
@@ -120,6 +121,10 @@ async fn bad_input_ends_before_the_agent_is_asked() {
             "vips[0]: 127.0.0.1: expected a routable",
         ),
         (format!("{WEB} --slots 100"), "power of two"),
+        (
+            format!("{WEB} --window 2m --idle 1m"),
+            "idle: 1m is less than the window of 2m",
+        ),
         (format!("{WEB} --check http --check-path x"), "starts with \"/\""),
         (
             format!("{WEB} --check ping --check-path /"),
@@ -165,7 +170,12 @@ async fn verbs_reach_the_agent() {
     lb(&lab, "backend ready web 10.0.0.5 --if-generation 5")
         .await
         .expect("in again");
-    lb(&lab, "service set web --on-empty pass").await.expect("set");
+    lb(
+        &lab,
+        "service set web --on-empty pass --tracking always --window 3m --idle auto --drain-deadline 2h",
+    )
+    .await
+    .expect("set");
 
     let list = lb_json(&lab, "ls web").await;
     let service = &list["services"][0];
@@ -176,6 +186,15 @@ async fn verbs_reach_the_agent() {
     assert_eq!(
         (&service["vips"], &service["port"]),
         (&json!(["192.0.2.80"]), &json!(80))
+    );
+    assert_eq!(
+        (
+            &service["tracking"],
+            &service["window"],
+            &service["idle"],
+            &service["drain_deadline"]
+        ),
+        (&json!("always"), &json!("3m"), &json!("15m"), &json!("2h"))
     );
     let expected = json!({"type": "http", "port": 8080, "path": "/ok", "status": "200,204", "body": "fine",
         "host": "web.example", "interval": "1s", "fast_interval": "200ms", "timeout": "300ms", "rise": 4, "fall": 5});
@@ -195,7 +214,9 @@ async fn verbs_reach_the_agent() {
             .contains("generation    7, applied in")
     );
     assert!(lb(&lab, "stats").await.expect("a text").contains("web"));
-    lb(&lab, "backend remove web 10.0.0.5").await.expect("removed");
+    lb(&lab, "backend remove web 10.0.0.5 --now")
+        .await
+        .expect("removed");
     lb(&lab, "service remove web").await.expect("removed");
     assert_eq!(lb_json(&lab, "status").await["services"], 0);
 }

@@ -48,6 +48,40 @@ TCP  [2001:db8::80]:80 maglev ipip web
 }
 
 #[test]
+fn the_listing_shows_zones_and_drains() {
+    let backend = |address: &str, state: &str, zone: Option<&str>, drain: Option<bool>| {
+        let drain = drain.map(|leaving| {
+            json!({"leaving": leaving, "flows": 12, "silent_seconds": 3.7, "ends_in_seconds": 597.0})
+        });
+        json!({"address": address, "port": null, "weight": 1, "state": state, "reason": null, "since": 1000.0,
+            "zone": zone, "drain": drain, "share": 0.0, "packets": 1, "bytes": 1, "flows": 120,
+            "packets_per_second": 1.0, "bits_per_second": 0.0, "flows_per_second": 0.0})
+    };
+    let backends = [
+        backend("10.0.0.5", "up", Some("rack-2"), None),
+        backend("10.0.0.6", "drain", None, Some(false)),
+        backend("10.0.0.7", "drain", Some("b"), Some(true)),
+    ];
+    let web = json!({"name": "web", "vips": ["192.0.2.80"], "protocol": "tcp", "port": 80, "forwarder": "ipip",
+        "scheduler": "maglev", "affinity": "flow", "on_empty": "drop", "tracking": "changes", "window": "2m",
+        "idle": "15m", "drain_deadline": "1h", "check": null, "slots": 64, "packets": 0, "bytes": 0, "flows": 0,
+        "backends": backends});
+    let view = serde_json::from_value(json!({"generation": 12, "services": [web]})).expect("a view");
+    let expected = "\
+Generation 12, services: 1
+Prot LocalAddress:Port Scheduler Forwarder Name Flags
+  -> RemoteAddress:Port  Forward  Weight  State  Share  Flows  Flows/s  Rate       Zone
+TCP  192.0.2.80:80 maglev ipip web
+  -> 10.0.0.5:80         ipip     1       up     0.0%   120    0.0      0.0 bit/s  rack-2
+  -> 10.0.0.6:80         ipip     1       drain  0.0%   120    0.0      0.0 bit/s          12 flows left, silent for \
+        3s, ends in 9m 57s, for 1m 5s
+  -> 10.0.0.7:80         ipip     1       drain  0.0%   120    0.0      0.0 bit/s  b       leaving, 12 flows left, \
+        silent for 3s, ends in 9m 57s, for 1m 5s
+";
+    assert_eq!(listing(&view, UNIX_EPOCH + Duration::from_secs(1065)), expected);
+}
+
+#[test]
 fn a_tunnelled_packet_is_decoded_inside_out() {
     let mut inner = Vec::new();
     let packet = PacketBuilder::ipv4([198, 51, 100, 7], [192, 0, 2, 80], 63).udp(1234, 53);
