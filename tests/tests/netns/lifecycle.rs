@@ -186,7 +186,7 @@ fn reload_applies_the_difference() {
 
     // Removed by `lb reload`.
     rig.write_config(&weighted(&rig.lab, [1, 3, 0]));
-    rig.lb(&["reload"]);
+    rig.lb(&["reload", "--now"]);
     let view = rig.agent.services().unwrap();
     assert_eq!(
         (view.generation, view.services[0].backends.len()),
