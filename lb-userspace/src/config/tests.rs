@@ -157,6 +157,49 @@ fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
             "service[0].backend[0].port",
             "from 1 to 65535",
         ),
+        (
+            with("state = \"leaving\""),
+            10,
+            "service[0].backend[0].state",
+            "what a removal makes of a backend",
+        ),
+        (
+            with("zone = \"rack 2\""),
+            10,
+            "service[0].backend[0].zone",
+            "is no zone: expected 1 to 63",
+        ),
+        (
+            with("deadline = \"10m\""),
+            10,
+            "service[0].backend[0].deadline",
+            "expected the state \"drain\"",
+        ),
+        // Times.
+        (
+            format!("{SERVICE}window = \"2m\"\nidle = \"1m\""),
+            9,
+            "service[0].idle",
+            "1m is less than the window of 2m",
+        ),
+        (
+            format!("{SERVICE}idle = \"900\""),
+            8,
+            "service[0].idle",
+            "expected a time from one second to one day",
+        ),
+        (
+            format!("{SERVICE}drain_deadline = \"2days\""),
+            8,
+            "service[0].drain_deadline",
+            "to one day",
+        ),
+        (
+            format!("{SERVICE}tracking = \"allways\""),
+            8,
+            "service[0].tracking",
+            "did you mean `always`?",
+        ),
         // Checks.
         (format!("{SERVICE}check = 3"), 8, "service[0].check", "expected"),
         (

@@ -19,6 +19,11 @@ const WORDS: &[(&str, &str)] = &[
         "invalid IP address syntax",
         "this is no IP address: expected one such as 192.0.2.1 or 2001:db8::1",
     ),
+    // No word of an operator's: it is what a removal makes of a backend.
+    (
+        "expected one of `ready`, `drain`, `maint`, `leaving`",
+        "expected one of `ready`, `drain`, `maint`",
+    ),
     (
         "invalid type: map, expected a sequence",
         "expected a list of tables: write its header in double brackets, as in [[service]]",

@@ -98,6 +98,18 @@ async fn each_mistake_has_its_status_and_code() {
         ("POST", web_backends, JSON, "{\"address\": \"10.0.0.1\"}".into(), 422, "invalid", "is a VIP"),
         ("PATCH", "/v1/services/web/backends/10.1.0.9", JSON, "{}".into(), 404, "not_found", "10.1.0.9"),
         ("PATCH", "/v1/services/web/backends/host", JSON, "{}".into(), 404, "not_found", "names no backend"),
+        ("PATCH", "/v1/services/web/backends/10.1.0.1", JSON, "{\"state\": \"leaving\"}".into(), 422, "invalid", "remove it"),
+        ("POST", web_backends, JSON, "{\"address\": \"10.1.0.2\", \"state\": \"leaving\"}".into(), 422, "invalid", "state: "),
+        ("PATCH", "/v1/services/web/backends/10.1.0.1", JSON, "{\"deadline\": \"5m\"}".into(), 422, "invalid", "deadline: "),
+        ("DELETE", "/v1/services/web/backends/10.1.0.1?now=1", JSON, String::new(), 400, "bad_request", "?now=true"),
+        ("DELETE", "/v1/services/web/backends/10.1.0.1?later=true", JSON, String::new(), 400, "bad_request", "?now=true"),
+        ("POST", "/v1/drain", JSON, "{}".into(), 422, "invalid", "either `host` or `zone`"),
+        ("POST", "/v1/drain", JSON, "{\"host\": \"10.1.0.1\", \"zone\": \"x\"}".into(), 422, "invalid", "either"),
+        ("POST", "/v1/drain", JSON, "{\"host\": \"10.1.0.1:80\"}".into(), 400, "bad_json", "host: line 1"),
+        ("POST", "/v1/drain", JSON, "{\"zone\": \"x\"}".into(), 404, "not_found", "no backend has the zone x"),
+        ("POST", "/v1/ready", JSON, "{\"host\": \"10.1.0.1\", \"deadline\": \"5m\"}".into(), 422, "invalid", "leave it out"),
+        ("GET", "/v1/drain", JSON, String::new(), 405, "method_not_allowed", "does not take GET"),
+        ("POST", "/v1/reload?now", JSON, String::new(), 400, "bad_request", "?now=true"),
         ("POST", "/v1/reload", JSON, String::new(), 422, "config", "no such file"),
         ("POST", "/v1/explain", JSON, "{}".into(), 422, "invalid", "either `frame_hex` or `flow`"),
         ("POST", "/v1/explain", JSON, "{\"frame_hex\": \"0g\"}".into(), 422, "invalid", "'g'"),
@@ -131,7 +143,13 @@ async fn a_read_gives_the_tag_that_a_write_takes() {
         .add_service(&serde_json::from_value(web()).expect("a service"), None)
         .await
         .expect("added");
-    for path in ["/v1/status", "/v1/stats", "/v1/services", "/v1/services/web"] {
+    for path in [
+        "/v1/status",
+        "/v1/stats",
+        "/v1/services",
+        "/v1/services/web",
+        "/v1/drains",
+    ] {
         let request = Request::get(path)
             .header(header::HOST, "lb")
             .body(Full::default())
@@ -156,6 +174,60 @@ async fn a_read_gives_the_tag_that_a_write_takes() {
             .expect("a request");
         assert_eq!(send(&lab, request).await.status().as_u16(), status, "{tag}");
     }
+}
+
+#[tokio::test]
+async fn drains_are_made_for_a_generation_and_can_be_watched() {
+    let lab = Lab::start();
+    let mut service = web();
+    service["backend"] = json!([{"address": "10.1.0.1", "zone": "a"}, {"address": "10.1.0.2"}]);
+    lab.client
+        .add_service(&serde_json::from_value(service).expect("a service"), None)
+        .await
+        .expect("added");
+    let host = "{\"host\": \"10.1.0.1\", \"deadline\": \"10m\"}";
+    for (tag, status) in [("\"0\"", 412), ("\"1\"", 200)] {
+        let request = Request::post("/v1/drain")
+            .header(header::HOST, "lb")
+            .header(header::IF_MATCH, tag);
+        let request = request
+            .header(header::CONTENT_TYPE, JSON)
+            .body(Full::from(host))
+            .expect("a request");
+        assert_eq!(send(&lab, request).await.status().as_u16(), status, "{tag}");
+    }
+    ask(&lab, "DELETE", "/v1/services/web/backends/10.1.0.2", JSON, "").await;
+    let (status, mut view) = ask(&lab, "GET", "/v1/drains", JSON, "").await;
+    assert_eq!((status, &view["generation"]), (StatusCode::OK, &json!(3)));
+    for (drain, deadline) in [(0, 600.0), (1, 3600.0)] {
+        let drain = view["drains"][drain].as_object_mut().expect("a drain");
+        let ends = drain
+            .remove("ends_in_seconds")
+            .and_then(|v| v.as_f64())
+            .expect("a time");
+        assert!(
+            (deadline - 60.0..=deadline).contains(&ends),
+            "{ends} of {deadline}"
+        );
+        assert!(drain.remove("silent_seconds").is_some_and(|v| v.is_f64()));
+    }
+    let drains = json!([
+        {"service": "web", "backend": "10.1.0.1", "zone": "a", "leaving": false, "flows": null},
+        {"service": "web", "backend": "10.1.0.2", "zone": null, "leaving": true, "flows": null},
+    ]);
+    assert_eq!((&view["drains"], &view["ended"]), (&drains, &json!([])));
+    let (status, _) = ask(&lab, "POST", "/v1/ready", JSON, "{\"zone\": \"a\"}").await;
+    assert_eq!(status, StatusCode::OK);
+    ask(
+        &lab,
+        "DELETE",
+        "/v1/services/web/backends/10.1.0.2?now=true",
+        JSON,
+        "",
+    )
+    .await;
+    let (_, view) = ask(&lab, "GET", "/v1/drains", JSON, "").await;
+    assert_eq!((&view["drains"], &view["generation"]), (&json!([]), &json!(5)));
 }
 
 #[tokio::test]
@@ -211,6 +283,8 @@ fn any_body_gets_an_answer() {
             ("PATCH", "/v1/services/web"),
             ("POST", "/v1/services/web/backends"),
             ("PATCH", "/v1/services/web/backends/10.1.0.1"),
+            ("POST", "/v1/drain"),
+            ("POST", "/v1/ready"),
             ("POST", "/v1/explain"),
         ];
         let mut runner = proptest::test_runner::TestRunner::deterministic();
