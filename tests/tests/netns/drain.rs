@@ -17,7 +17,7 @@ use nix::{
 use serde_json::{Value, json};
 
 use super::support::{
-    PORT, Rig, Service, backend_addresses, lab, patient_load, requests, rig::lb, wait_until,
+    HeldConnections, PORT, Rig, Service, backend_addresses, lab, patient_load, requests, rig::lb, wait_until,
 };
 
 /// Long enough to look at a drain, short enough to wait for its end.
@@ -254,4 +254,34 @@ fn a_failure_ends_a_drain_at_once() {
         log.contains(&format!("web: {} is drained: it is down", addresses[0])),
         "{log}"
     );
+}
+
+/// Opens connections to all three backends and asks over each; who answered.
+fn held(rig: &Rig, target: SocketAddr) -> (HeldConnections, Vec<String>) {
+    let mut held = HeldConnections::open(rig.client(), target, 60);
+    let owners: Vec<String> = held.ask().into_iter().map(Result::unwrap).collect();
+    for server in ["backend-1", "backend-2", "backend-3"] {
+        assert!(owners.iter().any(|owner| owner == server), "{owners:?}");
+    }
+    (held, owners)
+}
+
+#[test]
+fn a_deadline_cuts_the_connections_that_are_left() {
+    let (rig, target, addresses) = rig(LONG);
+    let (mut held, owners) = held(&rig, target);
+    let second = addresses[1].to_string();
+    let error = rig.lb_refuses(
+        5,
+        &["backend", "drain", "web", &second, "--deadline", "3s", "--wait"],
+    );
+    assert!(error.contains("the deadline ended the drain"), "{error}");
+    assert_eq!(rig.backend("web", addresses[1]).state, BackendState::Maint);
+    for (owner, answer) in owners.iter().zip(held.ask()) {
+        if owner == "backend-2" {
+            assert_ne!(answer.as_ref(), Ok(owner), "it is out");
+        } else {
+            assert_eq!(answer.as_ref(), Ok(owner), "the others keep theirs");
+        }
+    }
 }
