@@ -267,6 +267,40 @@ fn held(rig: &Rig, target: SocketAddr) -> (HeldConnections, Vec<String>) {
 }
 
 #[test]
+fn established_connections_survive_drain_and_removal() {
+    let (rig, target, addresses) = rig(IDLE);
+    let (mut held, owners) = held(&rig, target);
+    rig.lb(&["backend", "drain", "web", &addresses[1].to_string()]);
+    rig.lb(&["backend", "remove", "web", &addresses[2].to_string()]);
+    // For much longer than the backends may be silent.
+    for _ in 0..12 {
+        let answers: Vec<String> = held.ask().into_iter().map(Result::unwrap).collect();
+        assert_eq!(answers, owners);
+        thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(leaving(&rig, "web", addresses[1]), Some(false));
+    assert_eq!(leaving(&rig, "web", addresses[2]), Some(true));
+    assert_eq!(
+        requests(rig.client(), target, 40)["backend-1"],
+        40,
+        "new flows go elsewhere"
+    );
+    let second = owners.iter().filter(|owner| *owner == "backend-2").count() as u64;
+    wait_until("the flows of the second are counted", || {
+        held.ask();
+        let drain = rig.backend("web", addresses[1]).drain;
+        drain.is_some_and(|drain| drain.flows == Some(second))
+    });
+
+    drop(held);
+    rig.wait_for_state("web", addresses[1], BackendState::Maint);
+    wait_until("the third is gone", || {
+        addresses_of(&rig, "web") == addresses[..2]
+    });
+    assert_eq!(rig.drops(), []);
+}
+
+#[test]
 fn a_deadline_cuts_the_connections_that_are_left() {
     let (rig, target, addresses) = rig(LONG);
     let (mut held, owners) = held(&rig, target);
