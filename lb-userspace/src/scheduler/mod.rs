@@ -5,13 +5,16 @@
 
 mod consistent;
 mod digest;
+mod history;
 mod maglev;
+mod packed;
 mod quotas;
 mod rendezvous;
 #[cfg(test)]
 mod tests;
 
 pub use consistent::consistent;
+pub use history::History;
 pub use maglev::maglev;
 pub use rendezvous::rendezvous;
 

@@ -1,5 +1,7 @@
 //! What all schedulers must be: fair, steady and the same everywhere.
 
+mod history;
+
 use std::{collections::HashMap, net::IpAddr};
 
 use proptest::{collection::vec, prelude::*, sample::select};
