@@ -54,7 +54,7 @@ fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
             "did you mean `max_services`?",
         ),
         (
-            format!("{SERVICE}schedular = \"maglev\""),
+            format!("{SERVICE}schedular = \"consistent\""),
             8,
             "service[0].schedular",
             "did you mean `scheduler`?",

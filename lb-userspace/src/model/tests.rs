@@ -14,7 +14,7 @@ fn service(name: &str, vip: &str, port: &str, forwarder: Forwarder, backends: &[
         protocol: Protocol::Tcp,
         port: port.parse().expect("a port"),
         forwarder,
-        scheduler: Scheduler::Maglev,
+        scheduler: Scheduler::Consistent,
         affinity: Affinity::Flow,
         on_empty: OnEmpty::Drop,
         slots: None,

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use lb_userspace::{
     health::{Check, Engine, State, Target, Timing},
     model::{BackendId, Scheduler},
-    scheduler::{Member, schedule, table_size},
+    scheduler::{Last, Member, schedule, table_size},
 };
 use serde::Serialize;
 
@@ -45,12 +45,14 @@ pub(super) struct Row {
 /// Takes all figures.
 pub(super) fn run(options: &Options, interface: u32) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for backends in BACKENDS {
-        rows.push(Row {
-            name: format!("slot-table-{backends}-backends"),
-            unit: "us",
-            value: slot_table(backends)?,
-        });
+    for scheduler in [Scheduler::Consistent, Scheduler::Maglev, Scheduler::Rendezvous] {
+        for backends in BACKENDS {
+            rows.push(Row {
+                name: format!("slot-table-{scheduler}-{backends}-backends"),
+                unit: "us",
+                value: slot_table(scheduler, backends)?,
+            });
+        }
     }
     for backends in BACKENDS {
         for services in SERVICES {
@@ -83,8 +85,8 @@ fn failure(options: &Options, services: u32, backends: u32, interface: u32) -> R
     spread(|take| balancer.learn(take % 2 == 0))
 }
 
-/// Working out one service's slot table.
-fn slot_table(backends: u32) -> Result<Spread> {
+/// Working out one service's slot table when a backend fails or comes back.
+fn slot_table(scheduler: Scheduler, backends: u32) -> Result<Spread> {
     let member = |i: u32| Member {
         id: BackendId {
             address: Ipv4Addr::from(0x0a00_0001 + i).into(),
@@ -92,16 +94,21 @@ fn slot_table(backends: u32) -> Result<Spread> {
         },
         weight: 1,
     };
-    let members: Vec<Member> = (0..backends).map(member).collect();
+    let mut members: Vec<Member> = (0..backends).map(member).collect();
+    let ids: Vec<BackendId> = members.iter().map(|member| member.id).collect();
     let slots = table_size(members.iter().map(|member| member.weight));
+    let mut owners = schedule(scheduler, None, &members, slots).context("no slot table")?;
     spread(|_| {
+        members[0].weight ^= 1;
+        let last = Last {
+            owners: &owners,
+            ids: &ids,
+        };
         let start = Instant::now();
-        let table = schedule(Scheduler::Maglev, None, &members, slots);
+        let table = schedule(scheduler, Some(&last), &members, slots);
         let spent = start.elapsed();
-        ensure!(
-            table.is_some_and(|table| table.len() == slots as usize),
-            "no slot table"
-        );
+        owners = table.context("no slot table")?;
+        ensure!(owners.len() == slots as usize, "a slot table of another size");
         Ok(spent)
     })
 }

@@ -17,7 +17,7 @@ fn the_listing_reads_like_that_of_ipvsadm() {
     };
     let service = |name: &str, vips: &[&str], port, affinity: &str, backends: &[serde_json::Value]| {
         json!({"name": name, "vips": vips, "protocol": "tcp", "port": port, "forwarder": "ipip",
-            "scheduler": "maglev", "affinity": affinity, "on_empty": "drop", "tracking": "changes",
+            "scheduler": "consistent", "affinity": affinity, "on_empty": "drop", "tracking": "changes",
             "window": "2m", "idle": "15m", "drain_deadline": "1h", "check": null, "slots": 64,
             "packets": 0, "bytes": 0, "flows": 0, "backends": backends})
     };
@@ -37,9 +37,9 @@ fn the_listing_reads_like_that_of_ipvsadm() {
 Generation 12, services: 2
 Prot LocalAddress:Port Scheduler Forwarder Name Flags
   -> RemoteAddress:Port  Forward  Weight  State     Share   Flows  Flows/s  Rate
-TCP  192.0.2.81:any maglev ipip rest affinity=client-ip
-TCP  192.0.2.80:80 maglev ipip web
-TCP  [2001:db8::80]:80 maglev ipip web
+TCP  192.0.2.81:any consistent ipip rest affinity=client-ip
+TCP  192.0.2.80:80 consistent ipip web
+TCP  [2001:db8::80]:80 consistent ipip web
   -> 10.0.0.5:80         ipip     1       up        100.0%  120    3.2      1.2 Mbit/s
   -> 10.0.0.6:80         ipip     1       down      0.0%    120    3.2      0.0 bit/s   connection refused, for 1m 5s
   -> [2001:db8::7]:80    ipip     1       checking  0.0%    120    3.2      0.0 bit/s   for 1m 5s
