@@ -50,7 +50,8 @@ pub struct Place {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct CellRecord {
-    /// The backend's address, wire order; IPv4 as `::ffff:a.b.c.d`.
+    /// The backend's address, wire order; IPv4 as `::ffff:a.b.c.d`. `::` says that the backend is gone, and that flows
+    /// may still name the cell.
     pub address: [u8; 16],
     /// The backend's port (wire order), if that is not the service's, or 0.
     pub port: u16,

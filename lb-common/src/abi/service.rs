@@ -30,6 +30,25 @@ impl Selector {
         Self(port as u32 | (protocol as u32) << 16 | (direction as u32) << 24)
     }
 
+    /// Which of a packet's addresses it is matched against; `None` of a selector that no packet has.
+    pub const fn direction(self) -> Option<Direction> {
+        match self.0 >> 24 {
+            0 => Some(Direction::ToService),
+            1 => Some(Direction::FromBackend),
+            _ => None,
+        }
+    }
+
+    /// IP protocol number.
+    pub const fn protocol(self) -> u8 {
+        (self.0 >> 16) as u8
+    }
+
+    /// Port as on the wire, 0 for any.
+    pub const fn port(self) -> u16 {
+        self.0 as u16
+    }
+
     /// The VIP itself, whatever the protocol: for ICMP, and for packets that show no port. (255 is reserved by IANA.)
     pub const VIP: Self = Self::new(0, 255, Direction::ToService);
 }

@@ -43,6 +43,25 @@ impl Extents {
         Some(start..start + len)
     }
 
+    /// Takes just those cells, if all of them are free.
+    pub fn reserve(&mut self, run: &Range<u32>) -> bool {
+        if run.is_empty() {
+            return run.end <= self.capacity;
+        }
+        let around = self.free.range(..=run.start).next_back().map(|(s, n)| (*s, *n));
+        let Some((start, size)) = around.filter(|(start, size)| start + size >= run.end) else {
+            return false;
+        };
+        self.free.remove(&start);
+        if start < run.start {
+            self.free.insert(start, run.start - start);
+        }
+        if run.end < start + size {
+            self.free.insert(run.end, start + size - run.end);
+        }
+        true
+    }
+
     /// Gives cells back.
     pub fn give(&mut self, run: Range<u32>) {
         let (mut start, mut end) = (run.start, run.end);

@@ -17,6 +17,7 @@ use super::{
     keys::{Entries, Keys},
     placed::{COOL_DOWN, Cell, Placed, PoolView, Writes},
     pool::{Facts, Pool, PoolKey, pools_after},
+    record::Records,
     service_table,
     slots::SlotTable,
     write::Write,
@@ -43,10 +44,10 @@ pub struct Whose {
 
 /// Cells that were given up and may be used again later.
 #[derive(Clone, Debug, PartialEq)]
-struct Retired {
-    at: Instant,
-    targets: Range<u32>,
-    slot_lines: Range<u32>,
+pub(super) struct Retired {
+    pub(super) at: Instant,
+    pub(super) targets: Range<u32>,
+    pub(super) slot_lines: Range<u32>,
 }
 
 /// The number of a pool that is gone. Flows may still name it: it rests until they have been swept.
@@ -61,15 +62,19 @@ pub(super) struct RetiredNumber {
 pub struct Layout {
     capacity: Capacity,
     pub(super) placed: BTreeMap<PoolKey, Arc<Placed>>,
-    targets: Extents,
-    slot_lines: Extents,
+    pub(super) targets: Extents,
+    pub(super) slot_lines: Extents,
     pub(super) numbers: Extents,
-    retired: Vec<Retired>,
+    pub(super) retired: Vec<Retired>,
     pub(super) retired_numbers: Vec<RetiredNumber>,
     /// Whether flows are cut or named otherwise since the last sweep.
     pub(super) sweep_is_due: bool,
-    keys4: Entries<Key4>,
-    keys6: Entries<Key6>,
+    pub(super) keys4: Entries<Key4>,
+    pub(super) keys6: Entries<Key6>,
+    pub(super) records: Records,
+    /// Whether packets may be led to what waits here to be usable again: so it is after tables were read back, until
+    /// the next plan.
+    pub(super) recalled: bool,
     pub(super) control: Control,
     seed: u64,
     switched: Option<Instant>,
@@ -89,6 +94,8 @@ impl Layout {
             sweep_is_due: false,
             keys4: Vec::new(),
             keys6: Vec::new(),
+            records: Records::default(),
+            recalled: false,
             control: Control::default(),
             seed,
             switched: None,
@@ -160,7 +167,9 @@ impl Layout {
 
     /// Makes all runs of cells that were given up usable at once. Only after [`Write::Wait`] has been carried out.
     pub fn release_all(&mut self) {
-        self.release(|_| true);
+        if !self.recalled {
+            self.release(|_| true);
+        }
     }
 
     /// Whether something given up waits to be usable again.
@@ -176,6 +185,9 @@ impl Layout {
     pub fn plan(&self, pools: Vec<Pool>, generation: u64, now: Instant) -> Result<Plan, CapacityError> {
         self.check_capacity(&pools)?;
         let mut next = self.clone();
+        if next.recalled {
+            next.begin(now);
+        }
         let cold = |at: Instant| now.saturating_duration_since(at) >= COOL_DOWN;
         next.release(cold);
         let mut writes = Writes::default();
@@ -206,8 +218,12 @@ impl Layout {
             };
             next.placed.insert(placed.pool.key.clone(), placed);
         }
-        let writes = next.publish(writes, generation, now)?;
-        Ok(Plan { layout: next, writes })
+        let mut all = next.note(self);
+        all.extend(next.publish(writes, generation, now)?);
+        Ok(Plan {
+            layout: next,
+            writes: all,
+        })
     }
 
     fn check_capacity(&self, pools: &[Pool]) -> Result<(), CapacityError> {

@@ -8,7 +8,7 @@ use lb_common::{
     pipeline::{Route, RouteQuery, Tables},
 };
 
-use super::{capacity::Capacity, write::Write};
+use super::{adopt::ReadBack, capacity::Capacity, write::Write};
 
 /// Something that holds the tables.
 pub trait Memory {
@@ -154,6 +154,40 @@ impl Memory for InMemory {
 
     fn publish(&mut self, control: &Control) {
         self.control = *control;
+    }
+}
+
+impl ReadBack for InMemory {
+    fn read_control(&self) -> Control {
+        self.control
+    }
+
+    fn read_services4(&self, line: u32) -> ServiceLine4 {
+        self.services4[line as usize]
+    }
+
+    fn read_services6(&self, line: u32) -> ServiceLine6 {
+        self.services6[line as usize]
+    }
+
+    fn read_slots(&self, line: u32) -> SlotLine {
+        self.slots[line as usize]
+    }
+
+    fn read_previous(&self, line: u32) -> SlotLine {
+        self.previous[line as usize]
+    }
+
+    fn read_target(&self, index: u32) -> Target {
+        self.targets[index as usize]
+    }
+
+    fn read_pool(&self, number: u32) -> PoolRecord {
+        self.pools[number as usize]
+    }
+
+    fn read_cell(&self, index: u32) -> CellRecord {
+        self.cells[index as usize]
     }
 }
 

@@ -7,6 +7,7 @@
 //! not changed in a way that could be seen torn; new cells are filled before a slot or a service leads to them; and
 //! what was given up is not used again before every packet that saw it is gone.
 
+mod adopt;
 mod capacity;
 mod extents;
 mod keys;
@@ -14,12 +15,15 @@ mod layout;
 mod memory;
 mod placed;
 mod pool;
+mod recall;
+mod record;
 mod service_table;
 mod slots;
 mod sweep;
 mod target;
 mod write;
 
+pub use adopt::{AdoptError, Damage, ReadBack};
 pub use capacity::{Capacity, CapacityError};
 pub use extents::Extents;
 pub use layout::{Layout, Plan, Whose};

@@ -297,6 +297,10 @@ impl Step {
         for (local, id, _) in from.owned() {
             now_at[local as usize] = at.get(&id).copied();
         }
+        // Slots still name them only where an agent died before it had changed them all.
+        for (local, owner) in &from.renamed {
+            now_at[*local as usize] = now_at[*local as usize].or(now_at[*owner as usize]);
+        }
         Self {
             now_at,
             flows: to.flows_by_cell(),

@@ -131,6 +131,9 @@ pub struct Pool {
     pub members: Vec<PoolMember>,
     /// Which member owns each slot; `None` when nobody can. Shared by pools whose members agree.
     pub owners: Option<Arc<Vec<u16>>>,
+    /// Whether it was read back from tables or a checkpoint, which do not say all that it means: such a pool equals
+    /// none that is wanted, and its slot table is one to start from, not an answer.
+    pub recalled: bool,
 }
 
 impl PoolMember {
@@ -156,7 +159,8 @@ impl Pool {
 
     /// Whether both lead to the same slot table.
     fn wants_the_table_of(&self, other: &Self) -> bool {
-        self.service.scheduler == other.service.scheduler
+        !self.recalled
+            && self.service.scheduler == other.service.scheduler
             && self.slots == other.slots
             && self.takers().eq(other.takers())
     }
@@ -288,6 +292,7 @@ impl Part<'_> {
             slots,
             members,
             owners: None,
+            recalled: false,
         }
     }
 }

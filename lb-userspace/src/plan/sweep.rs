@@ -86,7 +86,7 @@ impl Layout {
         now: Instant,
         cool_down: Duration,
     ) -> Sweep {
-        let cold = |at: Instant| now.saturating_duration_since(at) >= cool_down;
+        let cold = |at: Instant| !self.recalled && now.saturating_duration_since(at) >= cool_down;
         let mut rounds: HashMap<u32, Round<'_>> = self
             .placed
             .values()

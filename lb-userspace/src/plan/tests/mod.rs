@@ -5,6 +5,7 @@ mod cases;
 mod expect;
 mod frames;
 mod reach;
+mod recover;
 mod steps;
 
 use std::time::{Duration, Instant};
@@ -113,6 +114,7 @@ impl Run {
 
         let before = reach::Reach::of(&self.memory);
         let halves = self.layout.control.halves;
+        let mut written = 0;
         for write in &plan.writes {
             self.ledger.check(write, &self.memory, self.now);
             let previous = self.memory.clone();
@@ -125,6 +127,8 @@ impl Run {
                         "in the midst of {part:?}\n{sample:?}\nsaw {seen:?}\nbefore {old:?}\nafter {new:?}"
                     );
                 }
+                written += 1;
+                self.recover(&self.memory, written % 7);
             }
         }
         self.ledger

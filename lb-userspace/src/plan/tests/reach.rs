@@ -121,7 +121,7 @@ impl Ledger {
                 assert!(!active(true, *line), "the half is in use");
                 assert!(!hot(self.switched.as_ref()), "the half was in use of late");
             }
-            Write::Macs { .. } | Write::Publish(_) => {}
+            Write::Pool { .. } | Write::Cell { .. } | Write::Macs { .. } | Write::Publish(_) => {}
         }
     }
 

@@ -1,0 +1,398 @@
+//! Taking over tables that an agent left, from the tables alone.
+//!
+//! Invariant: whichever write was the last one before the agent died, the layout read back explains all that packets
+//! can reach, so that an ordinary plan leads from there to the wish; and what cannot have been left by an agent is
+//! refused, not repaired.
+
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, ops::Range, time::Instant};
+
+use lb_common::{
+    abi::{
+        CellRecord, Control, Direction, Key4, Key6, MAX_CHAIN, Place, PoolRecord, SLOTS_PER_LINE, Selector,
+        Service, ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, Slot, SlotLine, TableIndex, Target,
+    },
+    net::{TCP, UDP},
+};
+
+use super::{
+    capacity::Capacity,
+    keys::Entries,
+    layout::{Layout, Retired, RetiredNumber},
+    memory::Memory,
+    pool::{Pool, PoolKey},
+    recall::{self, Cells, Front, Lies},
+    record,
+};
+use crate::model::{Protocol, ServiceName, ServicePort};
+
+/// Tables that can be read back. Indexes are within the capacity that the tables were made for.
+pub trait ReadBack: Memory {
+    /// The control words.
+    fn read_control(&self) -> Control;
+    /// A line of the IPv4 service table.
+    fn read_services4(&self, line: u32) -> ServiceLine4;
+    /// A line of the IPv6 service table.
+    fn read_services6(&self, line: u32) -> ServiceLine6;
+    /// A line of slots.
+    fn read_slots(&self, line: u32) -> SlotLine;
+    /// A line of previous owners.
+    fn read_previous(&self, line: u32) -> SlotLine;
+    /// A target.
+    fn read_target(&self, index: u32) -> Target;
+    /// What a number stands for.
+    fn read_pool(&self, number: u32) -> PoolRecord;
+    /// Whose a target is.
+    fn read_cell(&self, index: u32) -> CellRecord;
+}
+
+/// Tables that no agent of this version can have left.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the tables in the kernel are damaged: {0}. Take the dataplane away with `lb stop --detach`, then start again: \
+     connections that are open now may break"
+)]
+pub struct AdoptError(#[from] pub Damage);
+
+/// What is wrong with tables.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// Neither half of a service table is in use.
+    #[error("half {0} of a service table is said to be in use, and there are 0 and 1")]
+    Half(u32),
+    /// A key that look-ups do not come by, or find elsewhere first.
+    #[error("line {0} of a service table holds a key that is not looked for there")]
+    Astray(u32),
+    /// A key that no packet can have.
+    #[error("a key of {0} leads to service number {1}, with protocol {2}")]
+    Key(IpAddr, u32, u8),
+    /// A number without a name.
+    #[error("keys lead to service number {0}, of which nothing is noted")]
+    Nameless(u32),
+    /// Two numbers with one name.
+    #[error("service {0} has two numbers, {1} and another one")]
+    Twice(ServiceName, u32),
+    /// Keys lead somewhere else than it was noted.
+    #[error("keys of service {0} lead to cells that are not known to be its own")]
+    Place(ServiceName),
+    /// Cells outside the tables, or of two services.
+    #[error("cells of service {0} are outside the tables, or another service's too")]
+    Overlap(ServiceName),
+    /// A slot that leads to nobody.
+    #[error("slot {1} of service {0} leads to target {2}, which is nobody's")]
+    Slot(ServiceName, usize, u32),
+}
+
+impl Layout {
+    /// The layout that `memory` shows, which was made for flows hashed under `seed`. The agent that kept it is dead.
+    /// The first plan from it brings everything to the wish; before that nothing is to be swept or released.
+    ///
+    /// # Errors
+    /// When the tables are damaged.
+    pub fn adopt(
+        capacity: Capacity,
+        seed: u64,
+        memory: &mut impl ReadBack,
+        now: Instant,
+    ) -> Result<Self, AdoptError> {
+        // What nothing leads to by now is free then, whenever it was given up.
+        memory.wait_for_packets();
+        Ok(Self::read(capacity, seed, memory, now)?)
+    }
+
+    fn read(capacity: Capacity, seed: u64, memory: &impl ReadBack, now: Instant) -> Result<Self, Damage> {
+        let mut layout = Self::new(capacity, seed);
+        layout.control = memory.read_control();
+        if let Some(half) = layout.control.halves.iter().find(|half| **half > 1) {
+            return Err(Damage::Half(*half));
+        }
+        let bits = capacity.service_bits();
+        let index = |v6| layout.control.index(v6, bits);
+        layout.keys4 = keys(index(false), |line| memory.read_services4(line))?;
+        layout.keys4.sort_by_key(|(key, _)| key.0);
+        layout.keys6 = keys(index(true), |line| memory.read_services6(line))?;
+        layout.keys6.sort_by_key(|(key, _)| key.0);
+        layout.read_records(memory);
+        for (number, leads) in layout.leads()? {
+            layout.read_pool(memory, number, &leads, now)?;
+        }
+        let used: Vec<u32> = layout.records.pools.keys().copied().collect();
+        for number in used {
+            // Flows may name those that no key leads to any more.
+            if layout.numbers.reserve(&(number..number + 1)) {
+                layout.retired_numbers.push(RetiredNumber { at: now, number });
+            }
+        }
+        layout.recalled = true;
+        layout.sweep_is_due = true;
+        Ok(layout)
+    }
+
+    fn read_records(&mut self, memory: &impl ReadBack) {
+        let serials = (0..self.targets.capacity()).map(|index| memory.read_cell(index).serial);
+        self.records.serial = serials.max().unwrap_or(0);
+        for number in 0..self.numbers.capacity() {
+            let record = memory.read_pool(number);
+            if record.used != 0 {
+                let newest = record.places.iter().map(|place| place.serial).max();
+                self.records.serial = self.records.serial.max(newest.unwrap_or(0));
+                self.records.pools.insert(number, record);
+            }
+        }
+        // Far from the end, whatever was read.
+        self.records.serial = self.records.serial.min(u64::MAX / 2);
+    }
+
+    /// The keys that lead to each pool.
+    fn leads(&self) -> Result<BTreeMap<u32, Vec<Lead>>, Damage> {
+        let mut leads: BTreeMap<u32, Vec<Lead>> = BTreeMap::new();
+        for lead in self
+            .keys4
+            .iter()
+            .map(Lead::of4)
+            .chain(self.keys6.iter().map(Lead::of6))
+        {
+            if lead.selector == Selector::VIP {
+                continue;
+            }
+            let number = lead.to.number();
+            let known = matches!(lead.selector.protocol(), TCP | UDP) && lead.selector.direction().is_some();
+            if !known || number >= self.numbers.capacity() {
+                return Err(Damage::Key(lead.address, number, lead.selector.protocol()));
+            }
+            leads.entry(number).or_default().push(lead);
+        }
+        Ok(leads)
+    }
+
+    /// Takes in the pool that those keys lead to.
+    fn read_pool(
+        &mut self,
+        memory: &impl ReadBack,
+        number: u32,
+        leads: &[Lead],
+        now: Instant,
+    ) -> Result<(), Damage> {
+        let record = self.records.pools.get(&number).ok_or(Damage::Nameless(number))?;
+        let key = record::key_of(record).ok_or(Damage::Nameless(number))?;
+        if self.placed.contains_key(&key) {
+            return Err(Damage::Twice(key.service, number));
+        }
+        let places = places(record, leads).ok_or_else(|| Damage::Place(key.service.clone()))?;
+        for place in &places {
+            self.reserve(place)
+                .ok_or_else(|| Damage::Overlap(key.service.clone()))?;
+        }
+        let Some((place, others)) = places.split_last() else {
+            return Err(Damage::Place(key.service));
+        };
+        for place in others {
+            let (targets, slot_lines) = (targets(place), slot_lines(place));
+            self.retired.push(Retired {
+                at: now,
+                targets,
+                slot_lines,
+            });
+        }
+        let found: Vec<_> = targets(place)
+            .map(|index| record::read(&memory.read_cell(index), number, memory.read_target(index)))
+            .collect();
+        let cells = Cells::new(&found, now);
+        let slots = slots(memory, place, &cells, &key, now)?;
+        let lies = Lies {
+            number,
+            targets: targets(place),
+            slot_lines: slot_lines(place),
+        };
+        let placed = recall::placed(key.clone(), front(leads, place), lies, cells, slots);
+        // Numbers are distinct here.
+        self.numbers.reserve(&(number..number + 1));
+        self.placed.insert(key, placed.into());
+        Ok(())
+    }
+
+    /// Takes the cells of a place; `None` if they are not there to be taken.
+    fn reserve(&mut self, place: &Place) -> Option<()> {
+        let possible = place.slots.is_power_of_two()
+            && (SLOTS_PER_LINE..=crate::model::Service::MAX_SLOTS).contains(&place.slots)
+            && place.targets <= u32::from(Slot::NONE.0)
+            && place.target.checked_add(place.targets).is_some()
+            && place
+                .slot_line
+                .checked_add(place.slots / SLOTS_PER_LINE)
+                .is_some();
+        (possible && self.targets.reserve(&targets(place)) && self.slot_lines.reserve(&slot_lines(place)))
+            .then_some(())
+    }
+
+    /// The pools as they are. A plan for these changes nothing but that all tables lead to the same cells again, after
+    /// which what they led to before can be released.
+    pub fn present(&self) -> Vec<Pool> {
+        self.placed.values().map(|placed| placed.pool.clone()).collect()
+    }
+}
+
+/// A key, and what it leads to.
+#[derive(Clone, Copy, Debug)]
+struct Lead {
+    address: IpAddr,
+    selector: Selector,
+    to: Service,
+}
+
+impl Lead {
+    fn of4((key, to): &(Key4, Service)) -> Self {
+        Self {
+            address: (key.0 as u32).to_ne_bytes().into(),
+            selector: Selector((key.0 >> 32) as u32),
+            to: *to,
+        }
+    }
+
+    fn of6((key, to): &(Key6, Service)) -> Self {
+        let [high, low, selector] = key.0;
+        let address: [u8; 16] = bytemuck::cast([high, low]);
+        Self {
+            address: address.into(),
+            selector: Selector(selector as u32),
+            to: *to,
+        }
+    }
+
+    fn is_to_service(&self) -> bool {
+        self.selector.direction() == Some(Direction::ToService)
+    }
+}
+
+fn targets(place: &Place) -> Range<u32> {
+    place.target..place.target + place.targets
+}
+
+fn slot_lines(place: &Place) -> Range<u32> {
+    place.slot_line..place.slot_line + place.slots / SLOTS_PER_LINE
+}
+
+/// All keys of a half; each must be where it is looked for.
+fn keys<K, const N: usize, const SPARE: usize>(
+    index: TableIndex,
+    line: impl Fn(u32) -> ServiceLine<K, N, SPARE>,
+) -> Result<Entries<K>, Damage>
+where
+    K: ServiceKey + Default,
+{
+    let base = index.base();
+    let lines: Vec<_> = (0..2 << index.bits).map(|i| line(base + i)).collect();
+    let looked_for = |key: &K, at: usize| {
+        let mut next = index.line(key).wrapping_sub(base) as usize;
+        for _ in 0..MAX_CHAIN {
+            let Some(line) = lines.get(next) else { return false };
+            if line.keys.contains(key) {
+                return next == at;
+            }
+            if line.next == 0 {
+                return false;
+            }
+            next = line.next.wrapping_sub(base) as usize;
+        }
+        false
+    };
+    let mut entries = Entries::new();
+    for (at, line) in lines.iter().enumerate() {
+        for (i, (key, service)) in line.keys.iter().zip(&line.services).enumerate() {
+            if *key == K::default() {
+                continue;
+            }
+            if line.keys[..i].contains(key) || !looked_for(key, at) {
+                return Err(Damage::Astray(base + at as u32));
+            }
+            entries.push((*key, *service));
+        }
+    }
+    Ok(entries)
+}
+
+/// The places that keys lead to, oldest first; `None` if one is not noted.
+fn places(record: &PoolRecord, leads: &[Lead]) -> Option<Vec<Place>> {
+    let mut places: Vec<Place> = Vec::new();
+    for lead in leads.iter().filter(|lead| lead.is_to_service()) {
+        let noted = record
+            .places
+            .iter()
+            .filter(|place| record::is_at(place, &lead.to));
+        let place = noted.max_by_key(|place| place.serial)?;
+        if !places.contains(place) {
+            places.push(*place);
+        }
+    }
+    places.sort_by_key(|place| place.serial);
+    let within = |lead: &&Lead| {
+        places
+            .iter()
+            .any(|place| targets(place).contains(&lead.to.target_base))
+    };
+    let answers: Vec<&Lead> = leads.iter().filter(|lead| !lead.is_to_service()).collect();
+    answers.iter().all(|lead| within(lead)).then_some(places)
+}
+
+/// What leads packets to that place. Keys of the two families may disagree where one table was switched and the other
+/// was not: then it has no VIP, so that it equals none that is wanted.
+fn front(leads: &[Lead], place: &Place) -> Front {
+    let mut here: Vec<&Lead> = leads
+        .iter()
+        .filter(|lead| lead.is_to_service() && record::is_at(place, &lead.to))
+        .collect();
+    here.sort_by_key(|lead| (lead.to.vip(), lead.address));
+    let how = |lead: &Lead| {
+        let protocol = if lead.selector.protocol() == TCP {
+            Protocol::Tcp
+        } else {
+            Protocol::Udp
+        };
+        let port = NonZeroU16::new(u16::from_be(lead.selector.port()));
+        (
+            protocol,
+            port.map_or(ServicePort::Any, ServicePort::Exact),
+            lead.to.flags,
+        )
+    };
+    let (protocol, port, flags) = here.first().map_or_else(
+        || (Protocol::Tcp, ServicePort::Any, Default::default()),
+        |lead| how(lead),
+    );
+    let agree = here.iter().all(|lead| how(lead) == (protocol, port, flags));
+    let vips = if agree {
+        here.iter().map(|lead| lead.address).collect()
+    } else {
+        Vec::new()
+    };
+    Front {
+        vips,
+        protocol,
+        port,
+        flags,
+    }
+}
+
+/// The slots at a place, each of which leads to somebody of `cells`.
+fn slots(
+    memory: &impl ReadBack,
+    place: &Place,
+    cells: &Cells,
+    key: &PoolKey,
+    now: Instant,
+) -> Result<super::slots::SlotTable, Damage> {
+    let current: Vec<Slot> = slot_lines(place)
+        .flat_map(|line| memory.read_slots(line).0)
+        .collect();
+    let previous: Vec<Slot> = slot_lines(place)
+        .flat_map(|line| memory.read_previous(line).0)
+        .collect();
+    for (i, (slot, before)) in current.iter().zip(&previous).enumerate() {
+        let before = if slot.is_unsafe() { before.owner() } else { None };
+        for owner in [slot.owner(), before].into_iter().flatten() {
+            if cells.owner(owner).is_none() {
+                return Err(Damage::Slot(key.service.clone(), i, owner));
+            }
+        }
+    }
+    Ok(recall::slot_table(current.into(), previous.into(), now))
+}

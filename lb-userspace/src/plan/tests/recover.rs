@@ -1,0 +1,60 @@
+//! An agent dies at any instant, and another takes over what it finds.
+
+use super::{reach::Ledger, *};
+
+impl Run {
+    /// After a crash that left `memory`: a new agent reads it back and brings it to the wish. On the way packets find
+    /// what they found at the crash, or what the wish says. `again` tells after how many writes that agent dies too.
+    pub(super) fn recover(&self, memory: &InMemory, again: usize) {
+        let samples = Sample::all();
+        let mut memory = memory.clone();
+        let writes = self.recovery(&memory).writes;
+        let mut after = memory.clone();
+        apply(&writes, &mut after);
+        let old: Vec<Seen> = samples.iter().map(|sample| sample.seen(&memory)).collect();
+        let new: Vec<Seen> = samples.iter().map(|sample| sample.seen(&after)).collect();
+        let mut ledger = Ledger::default();
+        for (i, write) in writes.iter().enumerate() {
+            ledger.check(write, &memory, self.now);
+            apply(std::slice::from_ref(write), &mut memory);
+            for ((sample, old), new) in samples.iter().zip(&old).zip(&new) {
+                let seen = sample.seen(&memory);
+                assert!(
+                    seen == *old || seen == *new,
+                    "recovering, after {write:?}\n{sample:?}\nsaw {seen:?}\nbefore {old:?}\nafter {new:?}"
+                );
+            }
+            if i == again {
+                self.recovered(&memory);
+            }
+        }
+        self.recovered(&memory);
+    }
+
+    /// The plan from what is found to the wish.
+    fn recovery(&self, memory: &InMemory) -> Plan {
+        let mut memory = memory.clone();
+        let layout = Layout::adopt(CAPACITY, SEED, &mut memory, self.now).expect("tables that an agent left");
+        let pools = layout.pools(&self.world.services, &self.world);
+        layout
+            .plan(pools, self.generation, self.now)
+            .expect("room for what had room")
+    }
+
+    /// Whether the wish comes true from what is found.
+    fn recovered(&self, memory: &InMemory) {
+        let mut memory = memory.clone();
+        let plan = self.recovery(&memory);
+        apply(&plan.writes, &mut memory);
+        for sample in Sample::all() {
+            expect::check(&sample, &sample.seen(&memory), &self.world, &plan.layout);
+        }
+        expect::check_shares(&self.world, &plan.layout);
+        let again = self.recovery(&memory);
+        assert!(
+            matches!(again.writes[..], [Write::Publish(_)]),
+            "once there, nothing is written: {:?}",
+            again.writes
+        );
+    }
+}
