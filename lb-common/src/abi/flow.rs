@@ -134,6 +134,12 @@ impl FlowValue {
         (self.0 >> 17) as u32 & 0xffff
     }
 
+    /// [`super::Service::vip`] of the VIP that it came to.
+    #[inline(always)]
+    pub const fn vip(self) -> u32 {
+        (self.0 >> 33) as u32 & 0xff
+    }
+
     /// When it was last seen.
     #[inline(always)]
     pub const fn clock(self) -> u32 {
@@ -196,8 +202,8 @@ mod tests {
                     value.is_of(service) && !value.is_of(service ^ 1) && !value.is_of(service ^ 0x0001_0000)
                 );
                 assert_eq!(
-                    (value.owner(), value.state(), value.service(), value.clock()),
-                    (owner, Some(state), service & 0xffff, clock)
+                    (value.owner(), value.state(), value.service(), value.vip(), value.clock()),
+                    (owner, Some(state), service & 0xffff, service >> 16, clock)
                 );
             }
         }

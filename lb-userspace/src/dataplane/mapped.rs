@@ -55,6 +55,16 @@ impl<T: Pod> Mapped<T> {
         }
     }
 
+    /// The entry, word by word.
+    pub(super) fn load(&self, index: usize) -> T {
+        let mut value = T::zeroed();
+        let words: &mut [u64] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut value));
+        for (word, atomic) in words.iter_mut().zip(self.words(index)) {
+            *word = atomic.load(Ordering::Acquire);
+        }
+        value
+    }
+
     /// The entry's 8-byte words.
     pub(super) fn words(&self, index: usize) -> &[AtomicU64] {
         self.cells(index, 1)

@@ -9,7 +9,7 @@ use lb_common::abi::{
 };
 
 use super::{Dataplane, mapped::Mapped};
-use crate::plan::Memory;
+use crate::plan::{Memory, ReadBack};
 
 /// The tables: mmap-able maps, and the program's control words.
 pub struct MappedTables {
@@ -115,6 +115,40 @@ impl Memory for MappedTables {
         for step in control.steps_from(&self.published) {
             self.write_control(step);
         }
+    }
+}
+
+impl ReadBack for MappedTables {
+    fn read_control(&self) -> Control {
+        self.published
+    }
+
+    fn read_services4(&self, line: u32) -> ServiceLine4 {
+        self.services4.load(line as usize)
+    }
+
+    fn read_services6(&self, line: u32) -> ServiceLine6 {
+        self.services6.load(line as usize)
+    }
+
+    fn read_slots(&self, line: u32) -> SlotLine {
+        self.slots.load(line as usize)
+    }
+
+    fn read_previous(&self, _: u32) -> SlotLine {
+        SlotLine([Slot::NONE; SLOTS_PER_LINE as usize])
+    }
+
+    fn read_target(&self, index: u32) -> Target {
+        self.targets.load(index as usize)
+    }
+
+    fn read_pool(&self, number: u32) -> PoolRecord {
+        self.pools.load(number as usize)
+    }
+
+    fn read_cell(&self, index: u32) -> CellRecord {
+        self.cells.load(index as usize)
     }
 }
 

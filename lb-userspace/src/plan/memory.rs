@@ -97,6 +97,58 @@ impl InMemory {
     }
 }
 
+/// A map, for tests that damage one.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    Control,
+    Services4,
+    Services6,
+    Slots,
+    Previous,
+    Targets,
+    Pools,
+    Cells,
+}
+
+#[cfg(test)]
+impl Part {
+    pub(super) const ALL: &[Self] = &[
+        Self::Control,
+        Self::Services4,
+        Self::Services6,
+        Self::Slots,
+        Self::Previous,
+        Self::Targets,
+        Self::Pools,
+        Self::Cells,
+    ];
+}
+
+#[cfg(test)]
+impl InMemory {
+    /// Changes one byte of a map, if possible one of those that are not 0.
+    pub(super) fn damage(&mut self, part: Part, at: usize, byte: u8) {
+        let bytes: &mut [u8] = match part {
+            Part::Control => bytemuck::bytes_of_mut(&mut self.control),
+            Part::Services4 => bytemuck::cast_slice_mut(&mut self.services4),
+            Part::Services6 => bytemuck::cast_slice_mut(&mut self.services6),
+            Part::Slots => bytemuck::cast_slice_mut(&mut self.slots),
+            Part::Previous => bytemuck::cast_slice_mut(&mut self.previous),
+            Part::Targets => bytemuck::cast_slice_mut(&mut self.targets),
+            Part::Pools => bytemuck::cast_slice_mut(&mut self.pools),
+            Part::Cells => bytemuck::cast_slice_mut(&mut self.cells),
+        };
+        let used: Vec<usize> = (0..bytes.len()).filter(|i| bytes[*i] != 0).collect();
+        let index = if used.is_empty() {
+            at % bytes.len()
+        } else {
+            used[at % used.len()]
+        };
+        bytes[index] = byte;
+    }
+}
+
 impl Memory for InMemory {
     fn wait_for_packets(&mut self) {}
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{steps::World, *};
 use crate::model::{Backend, Forwarder, Service, ServicePort, Services};
 
-fn service(name: &str, vip: &str, port: &str, forwarder: Forwarder, backends: &[&str]) -> Service {
+pub(super) fn service(name: &str, vip: &str, port: &str, forwarder: Forwarder, backends: &[&str]) -> Service {
     Service {
         name: name.parse().unwrap(),
         vips: vec![vip.parse().unwrap()],
@@ -28,7 +28,7 @@ fn service(name: &str, vip: &str, port: &str, forwarder: Forwarder, backends: &[
     }
 }
 
-fn load(services: Vec<Service>) -> Step {
+pub(super) fn load(services: Vec<Service>) -> Step {
     Step::Change(crate::model::Change::ReplaceAll(
         Services::new(services).unwrap(),
         crate::model::Removal::Now,

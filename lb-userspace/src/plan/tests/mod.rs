@@ -2,16 +2,18 @@
 //! backend afterwards, and on the way they never see half a change.
 
 mod cases;
+mod damage;
 mod expect;
 mod frames;
 mod reach;
 mod recover;
+mod snapshot;
 mod steps;
 
 use std::time::{Duration, Instant};
 
 use lb_common::{
-    abi::{Control, Slot},
+    abi::{CellRecord, Control, PoolRecord, Slot},
     pipeline::Tables,
 };
 use proptest::{collection::vec, prelude::*};
@@ -40,6 +42,8 @@ struct Run {
     ledger: Ledger,
     now: Instant,
     generation: u64,
+    /// Whether the agent dies at every instant.
+    crashes: bool,
 }
 
 impl Run {
@@ -54,6 +58,7 @@ impl Run {
             ledger: Ledger::default(),
             now: Instant::now(),
             generation: 0,
+            crashes: true,
         }
     }
 
@@ -127,8 +132,10 @@ impl Run {
                         "in the midst of {part:?}\n{sample:?}\nsaw {seen:?}\nbefore {old:?}\nafter {new:?}"
                     );
                 }
-                written += 1;
-                self.recover(&self.memory, written % 7);
+                if self.crashes {
+                    written += 1;
+                    self.crash(written);
+                }
             }
         }
         self.ledger
@@ -144,8 +151,8 @@ impl Run {
     }
 }
 
-/// The states that packets may find while a write is carried out, as writes of their own: slots change one by one, and
-/// the control words byte by byte.
+/// The states that packets, or a new agent, may find while a write is carried out, as writes of their own: slots change
+/// one by one, records word by word, and the control words byte by byte.
 fn parts(write: &Write, memory: &InMemory) -> Vec<Write> {
     match write {
         Write::Slots { line, slots } => {
@@ -168,6 +175,31 @@ fn parts(write: &Write, memory: &InMemory) -> Vec<Write> {
                 slots: mixed.into(),
             };
             vec![first, write.clone()]
+        }
+        Write::Cell { index, record } => {
+            let old = memory.read_cell(*index);
+            let half = |old: CellRecord| Write::Cell {
+                index: *index,
+                record: CellRecord { serial: 0, ..old },
+            };
+            let mixed = CellRecord {
+                port: record.port,
+                ..old
+            };
+            vec![half(old), half(mixed), half(*record), write.clone()]
+        }
+        Write::Pool { number, record } => {
+            const WORDS: usize = size_of::<PoolRecord>() / 8;
+            let mut words: [u64; WORDS] = bytemuck::cast(memory.read_pool(u32::from(*number)));
+            let mut seen = Vec::new();
+            for (i, new) in bytemuck::cast::<_, [u64; WORDS]>(*record).into_iter().enumerate() {
+                if words[i] != new {
+                    words[i] = new;
+                    let (number, record) = (*number, bytemuck::cast(words));
+                    seen.push(Write::Pool { number, record });
+                }
+            }
+            seen
         }
         Write::Publish(new) => {
             let steps = new.steps_from(&memory.control);
