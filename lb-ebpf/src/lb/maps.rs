@@ -8,8 +8,8 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{
-        CellRecord, Count, Features, Key4, Key6, PoolRecord, Reason, ServiceLine4, ServiceLine6, SlotLine,
-        TableIndex, Target, Trace,
+        CellRecord, Count, Features, Key4, Key6, Meta, PoolRecord, Reason, ServiceLine4, ServiceLine6,
+        SlotLine, TableIndex, Target, Trace,
     },
     pipeline::{Outcome, Route, RouteQuery, Tables},
 };
@@ -34,6 +34,8 @@ static COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
 static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
 #[map]
 static EGRESS: DevMapHash = DevMapHash::with_max_entries(64, 0);
+#[map]
+static META: Array<Meta> = Array::with_max_entries(1, 0);
 
 /// The maps, for one packet.
 pub(super) struct Maps<'a> {

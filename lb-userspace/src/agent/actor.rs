@@ -20,6 +20,7 @@ use super::{
     facts::{self, Knowledge},
     handle::{Applied, Command, RequestError},
     situations::{Move, Situations},
+    stop::Ending,
     tally::Tally,
 };
 use crate::{
@@ -102,14 +103,14 @@ impl Actor {
         }
     }
 
-    /// Serves until `stop` resolves.
-    pub(super) async fn serve(&mut self, mut inputs: Inputs, stop: impl Future<Output = ()>) {
+    /// Serves until `stop` resolves, or somebody asks for the end.
+    pub(super) async fn serve(&mut self, mut inputs: Inputs, stop: impl Future<Output = ()>) -> Ending {
         let mut tick = tokio::time::interval(SAMPLE_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = std::pin::pin!(stop);
         loop {
             tokio::select! {
-                () = &mut stop => return,
+                () = &mut stop => return Ending::default(),
                 Some(verdict) = inputs.verdicts.recv() => {
                     self.learn_verdict(verdict);
                     // Verdicts that came together are applied together.
@@ -125,7 +126,10 @@ impl Actor {
                 Ok(()) = inputs.route_changes.changed() => {
                     self.parts.tables.distrust_routes();
                 }
-                Some(command) = inputs.commands.recv() => self.obey(command),
+                Some(command) = inputs.commands.recv() => match command {
+                    Command::Stop { detach, reply } => return Ending { detach, reply: Some(reply) },
+                    command => self.obey(command),
+                },
                 Some(()) = inputs.reloads.recv() => match self.reload(Removal::Drain, None) {
                     Ok(Applied { generation, .. }) => log::info!("reloaded: generation {generation}"),
                     Err(error) => log::error!("not reloaded, nothing changed: {error}"),
@@ -162,6 +166,8 @@ impl Actor {
             } => {
                 drop(reply.send(self.explain_view(&frame, interface.as_deref())));
             }
+            // `serve` ends with it.
+            Command::Stop { reply, .. } => drop(reply.send(Err(RequestError::Stopping))),
         }
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    api::view::{DrainsView, ExplainView, ServicesView, StatsView, StatusView},
+    api::view::{DrainsView, ExplainView, ServicesView, StatsView, StatusView, StopView},
     model::{Change, ChangeError, Removal},
 };
 
@@ -95,6 +95,13 @@ pub enum Command {
         interface: Option<String>,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<ExplainView, RequestError>>,
+    },
+    /// End the agent.
+    Stop {
+        /// Whether the dataplane is to end, too.
+        detach: bool,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<StopView, RequestError>>,
     },
 }
 
@@ -185,6 +192,14 @@ impl AgentHandle {
             reply,
         })
         .await?
+    }
+
+    /// Ends the agent; the answer comes when the dataplane is out of its hands.
+    ///
+    /// # Errors
+    /// Why the dataplane could not be detached; the agent ends nevertheless.
+    pub async fn stop(&self, detach: bool) -> Result<StopView, RequestError> {
+        self.ask(|reply| Command::Stop { detach, reply }).await?
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, RequestError> {

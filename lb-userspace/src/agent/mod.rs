@@ -7,6 +7,7 @@ mod facts;
 mod handle;
 mod seed;
 mod situations;
+mod stop;
 mod tally;
 mod views;
 
@@ -22,19 +23,21 @@ use tokio::{
 use actor::{Actor, Inputs, Parts};
 use facts::Knowledge;
 pub use handle::{AgentHandle, Applied, Command, RequestError};
+pub use stop::remove_dataplane;
 
 use crate::{
     api::{self, ApiSocket},
     cli::RunOptions,
     config::{self, Config},
-    dataplane::{self, Attached, Dataplane, Pins},
+    dataplane::{Attached, Dataplane, Origin, PinDir},
     health,
     model::{Change, Removal},
     netlink::{self, Interface},
     plan::{Capacity, Layout, TunnelSources},
 };
 
-/// Runs the agent until it is told to stop: SIGTERM and SIGINT detach and end it, SIGHUP reloads the configuration.
+/// Runs the agent until it is told to stop: SIGTERM, SIGINT and `lb stop` end it, and the dataplane goes on without it;
+/// SIGHUP reloads the configuration.
 ///
 /// # Errors
 /// Why it could not start.
@@ -52,20 +55,14 @@ pub async fn run(options: RunOptions) -> Result<()> {
             .map(|seed| seed.0),
         &options.state_dir,
     )?;
-    let capacity = capacity(&config.dataplane);
-
-    let mut dataplane = Dataplane::load(&capacity, seed, options.debug_dataplane)?;
+    let mut dataplane = open_dataplane(&options, &capacity(&config.dataplane), seed)?;
     let _log = options
         .debug_dataplane
         .then(|| forward_log(&mut dataplane))
         .transpose()?;
-    let _pins = options
-        .pin_dir
-        .as_deref()
-        .map(|directory| Pins::new(&mut dataplane, directory))
-        .transpose()?;
     let tables = dataplane.tables()?;
-    let layout = Layout::new(capacity, seed);
+    let capacity = dataplane.capacity();
+    let layout = Layout::new(capacity, dataplane.meta().seed);
 
     let (engine, verdicts) = health::Engine::spawn();
     let (resolver, hops) = netlink::spawn_resolver()?;
@@ -103,7 +100,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
     let (reload, reloads) = mpsc::channel(1);
     tokio::spawn(forward_hangups(reload));
     log::info!("serving on {}", options.socket.display());
-    actor
+    let ending = actor
         .serve(
             Inputs {
                 commands,
@@ -115,11 +112,11 @@ pub async fn run(options: RunOptions) -> Result<()> {
             told_to_stop()?,
         )
         .await;
-    log::info!("stopping: the program is detached, packets go to the host again");
     actor.parts.give_neighbours_back().await;
+    let ended = ending.carry_out(actor.parts);
     drop(stop_api);
-    drop(actor);
-    api.await.context("the API failed while it stopped")
+    api.await.context("the API failed while it stopped")?;
+    ended
 }
 
 async fn interfaces(names: &[String]) -> Result<Vec<Interface>> {
@@ -128,6 +125,28 @@ async fn interfaces(names: &[String]) -> Result<Vec<Interface>> {
         found.push(netlink::find_interface(name).await?);
     }
     Ok(found)
+}
+
+/// Takes over the dataplane of an earlier agent, or makes one.
+fn open_dataplane(options: &RunOptions, capacity: &Capacity, seed: u64) -> Result<Dataplane> {
+    if options.ephemeral {
+        return Dataplane::load(capacity, seed, options.debug_dataplane);
+    }
+    let pins = PinDir::lock(&options.pin_dir)?;
+    let dataplane = Dataplane::open(pins, capacity, seed, options.debug_dataplane)?;
+    if dataplane.origin() == Origin::New {
+        return Ok(dataplane);
+    }
+    log::info!("took over the dataplane in {}", options.pin_dir.display());
+    if dataplane.meta().seed != seed || dataplane.capacity() != *capacity {
+        log::warn!(
+            "the dataplane keeps its hash seed {:#018x} and its sizes ({:?}), not those of this start: they take effect \
+             after `lb stop --detach`",
+            dataplane.meta().seed,
+            dataplane.capacity()
+        );
+    }
+    Ok(dataplane)
 }
 
 fn capacity(config: &config::Dataplane) -> Capacity {
@@ -144,14 +163,20 @@ fn attach_all(
     interfaces: Vec<Interface>,
     options: &RunOptions,
 ) -> Result<Vec<Attached>> {
-    let mut attached = Vec::with_capacity(interfaces.len());
-    for interface in interfaces {
+    for interface in &interfaces {
         if let Err(error) = dataplane.allow_egress(interface.index) {
             log::debug!("{} cannot be redirected to: {error:#}", interface.name);
         }
-        let one = dataplane::attach(dataplane, interface, options.mode)?;
+    }
+    let attached = dataplane.attach(interfaces, options.mode)?;
+    for one in &attached {
         log::info!(
-            "attached to {} ({} mode, driver {})",
+            "{} {} ({} mode, driver {})",
+            if one.kept {
+                "replaced the program on"
+            } else {
+                "attached to"
+            },
             one.interface.name,
             one.mode,
             one.interface.driver
@@ -159,7 +184,6 @@ fn attach_all(
         for warning in &one.warnings {
             log::warn!("{warning}");
         }
-        attached.push(one);
     }
     Ok(attached)
 }

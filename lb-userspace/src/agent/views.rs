@@ -10,10 +10,10 @@ use lb_common::abi::{ABI_VERSION, Action, Count, Reason};
 use super::{actor::Actor, facts, handle::RequestError};
 use crate::{
     api::view::{
-        BackendView, ExplainView, InterfaceView, MapView, ReasonView, ServiceStats, ServiceView,
-        ServicesView, StatsView, StatusView, Totals,
+        BackendView, DataplaneOrigin, ExplainView, InterfaceView, MapView, ReasonView, ServiceStats,
+        ServiceView, ServicesView, StatsView, StatusView, Totals,
     },
-    dataplane::{Attached, Explained},
+    dataplane::{Attached, Explained, Origin},
     model::{Backend, Forwarder, Service, Span},
     netlink::{self, Family, Resolution},
     plan::{PoolKey, Situation, Whose},
@@ -163,6 +163,11 @@ impl Actor {
             uptime_seconds: self.started.0.elapsed().as_secs_f64(),
             generation: self.generation,
             config: self.parts.config_path.clone(),
+            origin: match self.parts.dataplane.origin() {
+                Origin::New => DataplaneOrigin::New,
+                Origin::Adopted => DataplaneOrigin::Adopted,
+            },
+            pin_dir: self.parts.dataplane.pins().map(|pins| pins.path().to_owned()),
             interfaces: self
                 .parts
                 .attached
@@ -337,6 +342,7 @@ fn interface(attached: &Attached, program_id: u32) -> InterfaceView {
         mode: attached.mode,
         driver: Some(attached.interface.driver.clone()),
         program_id,
+        link_id: attached.link_id,
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     error::{ErrorBody, ErrorText},
     packet::ExplainRequest,
     selection::SelectionRequest,
-    view::{DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView},
+    view::{DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView, StopRequest, StopView},
 };
 use crate::{
     agent::Applied,
@@ -118,6 +118,20 @@ impl Client {
     pub async fn reload(&self, removal: Removal, expected: Option<u64>) -> Result<Applied, ClientError> {
         let path = with_removal("/v1/reload", removal);
         self.ask(Method::POST, &path, NO_BODY, expected).await
+    }
+
+    /// Ends the agent, and the dataplane where `detach`.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub async fn stop(&self, detach: bool) -> Result<StopView, ClientError> {
+        self.ask(Method::POST, "/v1/stop", Some(&StopRequest { detach }), None)
+            .await
+    }
+
+    /// Whether anybody listens on the socket.
+    pub async fn answers(&self) -> bool {
+        UnixStream::connect(&self.socket).await.is_ok()
     }
 
     /// A new service.

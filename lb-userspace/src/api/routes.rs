@@ -15,7 +15,9 @@ use super::{
     error::ApiError,
     packet::ExplainRequest,
     selection::SelectionRequest,
-    view::{DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView},
+    view::{
+        DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView, StopRequest, StopView,
+    },
 };
 use crate::{
     agent::{AgentHandle, Applied},
@@ -44,6 +46,7 @@ pub(super) fn router(agent: AgentHandle) -> Router {
         .route("/v1/ready", post(ready))
         .route("/v1/reload", post(reload))
         .route("/v1/explain", post(explain))
+        .route("/v1/stop", post(stop))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(agent)
@@ -173,6 +176,13 @@ async fn explain(
         .frame()
         .map_err(|error| ApiError::invalid(error.to_string()))?;
     Ok(Json(agent.explain(frame, request.interface).await?))
+}
+
+async fn stop(
+    State(agent): State<AgentHandle>,
+    Body(StopRequest { detach }): Body<StopRequest>,
+) -> Result<Json<StopView>, ApiError> {
+    Ok(Json(agent.stop(detach).await?))
 }
 
 async fn write(agent: &AgentHandle, IfMatch(expected): IfMatch, change: Change) -> Written {

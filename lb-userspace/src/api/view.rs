@@ -200,6 +200,10 @@ pub struct StatusView {
     pub generation: u64,
     /// The configuration file, where there is one.
     pub config: Option<PathBuf>,
+    /// Whether this agent made the dataplane or took it over.
+    pub origin: DataplaneOrigin,
+    /// Where the dataplane is pinned; absent when it ends with the agent.
+    pub pin_dir: Option<PathBuf>,
     /// Where the program is attached.
     pub interfaces: Vec<InterfaceView>,
     /// How many services there are.
@@ -239,6 +243,8 @@ pub struct InterfaceView {
     pub driver: Option<String>,
     /// The kernel's id of the program.
     pub program_id: u32,
+    /// The kernel's id of the link that runs it there.
+    pub link_id: u32,
 }
 
 /// How an XDP program is attached.
@@ -258,6 +264,42 @@ impl fmt::Display for AttachMode {
             Self::Generic => "generic",
         })
     }
+}
+
+/// Where a dataplane comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataplaneOrigin {
+    /// This agent made it.
+    New,
+    /// An earlier agent left it behind, and this one took it over.
+    Adopted,
+}
+
+/// What `POST /v1/stop` takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopRequest {
+    /// Whether the dataplane is to end, too.
+    #[serde(default)]
+    pub detach: bool,
+}
+
+/// How the agent ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopView {
+    /// The agent's process; absent when there was none.
+    pub pid: Option<u32>,
+    /// Whether packets are still balanced without it.
+    pub forwarding: bool,
+    /// Where the dataplane is pinned; absent when it goes with the agent.
+    pub pin_dir: Option<PathBuf>,
+    /// The interfaces that it goes on serving.
+    pub interfaces: Vec<String>,
+    /// What was detached and removed, in words.
+    pub removed: Vec<String>,
+    /// What is in the directory, but not of lb.
+    pub left: Vec<String>,
 }
 
 /// The kernel memory of one map.

@@ -15,6 +15,7 @@ mod run;
 mod service;
 mod stats;
 mod status;
+mod stop;
 mod wait;
 mod words;
 
@@ -87,6 +88,8 @@ enum Verb {
     CheckConfig(check_config::CheckConfigArgs),
     /// Ask what the dataplane would do with a packet; it leaves no trace in counters and tables.
     Explain(explain::ExplainArgs),
+    /// End the agent; the dataplane goes on without it unless told otherwise.
+    Stop(stop::StopArgs),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  lb completions bash > /usr/share/bash-completion/completions/lb")]
     Completions {
@@ -147,6 +150,7 @@ async fn execute(Cli { socket, json, verb }: Cli) -> Result<Output, Failure> {
         }
         Verb::CheckConfig(args) => args.execute(json),
         Verb::Explain(args) => args.execute(&client, json).await,
+        Verb::Stop(args) => args.execute(&client, json).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "lb", &mut script);

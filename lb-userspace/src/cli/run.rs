@@ -10,12 +10,13 @@ use super::{
 };
 use crate::{
     config::{ConfigError, HashSeed},
-    dataplane::Mode,
+    dataplane::{self, Mode},
 };
 
 const EXAMPLES: &str = "\
 Without --config the agent starts empty and is filled with `lb service add`. Changes made so last until it ends.
-SIGHUP reads the configuration again; SIGTERM detaches and ends. RUST_LOG sets what is logged (RUST_LOG=debug).
+SIGHUP reads the configuration again; SIGTERM ends the agent, and packets are balanced on without it: see `lb stop`.
+RUST_LOG sets what is logged (RUST_LOG=debug).
 
 Examples:
   lb run --iface eth0 --config /etc/lb/lb.toml
@@ -47,9 +48,13 @@ pub struct RunOptions {
     /// Where the agent keeps the hash seed.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/lb")]
     pub state_dir: PathBuf,
-    /// Pin the maps and the program in this directory of a BPF file system while the agent runs, for other tools.
-    #[arg(long, value_name = "DIR")]
-    pub pin_dir: Option<PathBuf>,
+    /// Where the dataplane is pinned, on a BPF file system: it goes on without the agent, and the next one takes over.
+    #[arg(long, value_name = "DIR", default_value = dataplane::PIN_DIR)]
+    pub pin_dir: PathBuf,
+    /// Pin nothing: the dataplane ends with the agent, however that ends. For trials and machines without a BPF file
+    /// system.
+    #[arg(long, conflicts_with = "pin_dir")]
+    pub ephemeral: bool,
     /// The seed of the flow hash, 64 bits; balancers that are to agree need the same. Overrides the configuration.
     #[arg(long, value_name = "HEX", value_parser = words::hash_seed)]
     pub hash_seed: Option<HashSeed>,

@@ -3,7 +3,10 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::output::{Failure, Output};
-use crate::api::{client::Client, view::StatusView};
+use crate::api::{
+    client::Client,
+    view::{DataplaneOrigin, StatusView},
+};
 
 pub(super) async fn execute(client: &Client, json: bool) -> Result<Output, Failure> {
     let view = client.status().await?;
@@ -31,6 +34,17 @@ fn text(view: &StatusView) -> String {
         "generation",
         format!("{}, applied in {} µs", view.generation, view.last_apply_us),
     );
+    let origin = match view.origin {
+        DataplaneOrigin::New => "new",
+        DataplaneOrigin::Adopted => "taken over from an earlier agent",
+    };
+    put(
+        "dataplane",
+        match &view.pin_dir {
+            Some(directory) => format!("{origin}, pinned in {}", directory.display()),
+            None => format!("{origin}, ends with the agent"),
+        },
+    );
     for interface in &view.interfaces {
         let driver = interface
             .driver
@@ -40,8 +54,8 @@ fn text(view: &StatusView) -> String {
         put(
             "interface",
             format!(
-                "{}: {mode} XDP{driver}, program {}",
-                interface.name, interface.program_id
+                "{}: {mode} XDP{driver}, program {}, link {}",
+                interface.name, interface.program_id, interface.link_id
             ),
         );
     }

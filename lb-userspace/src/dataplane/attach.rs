@@ -1,13 +1,22 @@
 //! Attaching the program to interfaces, without treading on anybody's toes.
 
-use std::fs;
+use std::{collections::BTreeMap, fs, io, os::fd::AsFd};
 
-use anyhow::{Context, Result, anyhow, bail};
-use aya::programs::{ProgramError, XdpMode, links::FdLink, loaded_programs, xdp::XdpLink};
+use anyhow::{Context, Result, bail};
+use aya::programs::loaded_programs;
 use clap::ValueEnum;
 
-use super::Dataplane;
-use crate::{api::view::AttachMode, netlink::Interface};
+use super::{
+    Dataplane,
+    bpf::{Hook, LinkInfo, XdpLink},
+    persist::Origin,
+    pins::make_directory,
+    remove::{name_of, remove_all},
+};
+use crate::{
+    api::view::AttachMode,
+    netlink::{Interface, XdpMode},
+};
 
 /// How to attach to an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -21,57 +30,242 @@ pub enum Mode {
     Generic,
 }
 
-/// The program attached to an interface; dropping this detaches it.
-#[derive(Debug)]
+/// The program on an interface.
+#[derive(Clone, Debug)]
 pub struct Attached {
     /// The interface as it was found.
     pub interface: Interface,
     /// How the program is attached.
     pub mode: AttachMode,
+    /// The kernel's id of the link.
+    pub link_id: u32,
+    /// Whether an earlier agent attached it.
+    pub kept: bool,
     /// What the operator should know about this attachment.
     pub warnings: Vec<String>,
-    _link: FdLink,
 }
 
-/// Attaches the dataplane's program to `interface`.
-///
-/// # Errors
-/// When a program is attached there already (the message says whose), or the driver cannot.
-pub fn attach(dataplane: &mut Dataplane, interface: Interface, mode: Mode) -> Result<Attached> {
-    if let Some(present) = interface.xdp.first() {
-        bail!(
-            "{} has an XDP program already: {}. Stop its owner, or detach it with `ip link set dev {} xdp off`",
-            interface.name,
-            whose(present.program_id),
-            interface.name
-        );
+/// A link to an interface.
+#[derive(Debug)]
+pub(super) struct Link {
+    link: XdpLink,
+    interface: u32,
+    /// Whether it is of an earlier agent.
+    kept: bool,
+}
+
+impl Link {
+    /// Index of its interface.
+    pub(super) const fn interface(&self) -> u32 {
+        self.interface
     }
-    let mut warnings = Vec::new();
-    let (link, mode) = match mode {
-        Mode::Generic => (create(dataplane, &interface, XdpMode::Skb)?, AttachMode::Generic),
-        Mode::Native => (
-            create(dataplane, &interface, XdpMode::Driver)?,
-            AttachMode::Native,
-        ),
-        Mode::Auto => match create(dataplane, &interface, XdpMode::Driver) {
-            Ok(link) => (link, AttachMode::Native),
-            Err(why) => {
-                warnings.push(format!(
-                    "{}: driver {} cannot run XDP natively ({why:#}); attached in generic mode, which is several times \
-                     slower",
-                    interface.name, interface.driver
-                ));
-                (create(dataplane, &interface, XdpMode::Skb)?, AttachMode::Generic)
+
+    /// Takes the program off the interface.
+    pub(super) fn detach(self) -> Result<()> {
+        self.link
+            .detach()
+            .with_context(|| format!("cannot detach the program from {}", name_of(self.interface)))
+    }
+}
+
+impl Dataplane {
+    /// Runs the program on these interfaces and no others: attaches it where it is new, replaces the program of an
+    /// earlier agent where that is there, and takes it off other interfaces. From here on a dataplane with pins goes
+    /// on without this process.
+    ///
+    /// # Errors
+    /// When one of the interfaces has another program (the message says whose), or its driver cannot; then all of
+    /// them are as before.
+    pub fn attach(&mut self, interfaces: Vec<Interface>, mode: Mode) -> Result<Vec<Attached>> {
+        let mut earlier = self.earlier_links()?;
+        let mut attached = Vec::with_capacity(interfaces.len());
+        for interface in interfaces {
+            let (link, one) = match earlier.remove(&interface.index) {
+                Some(link) => keep(link, interface, mode)?,
+                None => self.attach_one(interface, mode)?,
+            };
+            self.links.push(link);
+            attached.push(one);
+        }
+        if let Err(error) = self.persist() {
+            self.take_back();
+            return Err(error);
+        }
+        self.run_on_links()?;
+        self.leave(earlier)?;
+        Ok(attached)
+    }
+
+    /// The pinned links by interface; those of interfaces that are gone are removed.
+    fn earlier_links(&self) -> Result<BTreeMap<u32, XdpLink>> {
+        let mut links = BTreeMap::new();
+        let Some(pins) = &self.pins else {
+            return Ok(links);
+        };
+        for (path, link) in pins.pinned_links()? {
+            let interface = link.info()?.interface;
+            if path == pins.link(interface) {
+                links.insert(interface, link);
+            } else {
+                log::info!("{} was to an interface that is gone: removed", path.display());
+                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }
-        },
+        }
+        Ok(links)
+    }
+
+    fn attach_one(&mut self, interface: Interface, mode: Mode) -> Result<(Link, Attached)> {
+        if let Some(present) = interface.xdp.first() {
+            bail!(
+                "{} has an XDP program already: {}. Stop its owner, or detach it with `ip link set dev {} xdp off`",
+                interface.name,
+                whose(present.program_id),
+                interface.name
+            );
+        }
+        let (link, mode, slow) = match mode {
+            Mode::Generic => (self.create(&interface, Hook::Generic)?, AttachMode::Generic, None),
+            Mode::Native => (self.create(&interface, Hook::Native)?, AttachMode::Native, None),
+            Mode::Auto => match self.create(&interface, Hook::Native) {
+                Ok(link) => (link, AttachMode::Native, None),
+                Err(why) => {
+                    let slow = format!(
+                        "{}: driver {} cannot run XDP natively ({why:#}); attached in generic mode, which is several \
+                         times slower",
+                        interface.name, interface.driver
+                    );
+                    (
+                        self.create(&interface, Hook::Generic)?,
+                        AttachMode::Generic,
+                        Some(slow),
+                    )
+                }
+            },
+        };
+        let attached = Attached {
+            link_id: link.info()?.id,
+            mode,
+            kept: false,
+            warnings: slow.into_iter().chain(advice(&interface, mode)).collect(),
+            interface,
+        };
+        let link = Link {
+            link,
+            interface: attached.interface.index,
+            kept: false,
+        };
+        Ok((link, attached))
+    }
+
+    fn create(&self, interface: &Interface, hook: Hook) -> Result<XdpLink> {
+        let program = self.program()?.fd()?;
+        XdpLink::create(program.as_fd(), interface.index, hook)
+            .map_err(|error| refusal(error, interface, hook))
+    }
+
+    /// Pins the new links.
+    pub(super) fn pin_links(&self) -> Result<()> {
+        let Some(pins) = &self.pins else {
+            return Ok(());
+        };
+        make_directory(&pins.links())?;
+        for link in self.links.iter().filter(|link| !link.kept) {
+            let path = pins.link(link.interface);
+            link.link
+                .pin(&path)
+                .with_context(|| format!("cannot pin {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Lets this program run where another one runs by our links.
+    pub(super) fn run_on_links(&self) -> Result<()> {
+        let (id, program) = (self.program_id()?, self.program()?.fd()?);
+        for link in &self.links {
+            let running = link.link.info()?.program;
+            if running != id {
+                link.link
+                    .replace(running, program.as_fd())
+                    .with_context(|| format!("cannot replace the program on {}", name_of(link.interface)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the program off interfaces that it is no longer to run on.
+    fn leave(&self, links: BTreeMap<u32, XdpLink>) -> Result<()> {
+        let Some(pins) = &self.pins else {
+            return Ok(());
+        };
+        for (interface, link) in links {
+            let (name, path) = (name_of(interface), pins.link(interface));
+            link.detach()
+                .with_context(|| format!("cannot detach the program from {name}"))?;
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            log::warn!("detached from {name}: an earlier agent served it, --iface does not name it any more");
+        }
+        Ok(())
+    }
+
+    /// After a failure: what is new goes with this process, so its pins have to go, too.
+    fn take_back(&self) {
+        let Some(pins) = &self.pins else { return };
+        if self.origin == Origin::New {
+            if let Err(error) = remove_all(pins) {
+                log::error!("something stays in {}: {error:#}", pins.path().display());
+            }
+            return;
+        }
+        for link in self.links.iter().filter(|link| !link.kept) {
+            let path = pins.link(link.interface);
+            if let Err(error) = fs::remove_file(&path).or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            }) {
+                log::error!("cannot remove {}: {error}", path.display());
+            }
+        }
+    }
+}
+
+/// The link of an earlier agent to that interface.
+fn keep(link: XdpLink, interface: Interface, mode: Mode) -> Result<(Link, Attached)> {
+    let LinkInfo { id, program, .. } = link.info()?;
+    let present = interface
+        .xdp
+        .iter()
+        .find(|present| present.program_id == program)
+        .with_context(|| {
+            format!(
+                "the link pinned for {} does not run there: remove it with `lb stop --detach`",
+                interface.name
+            )
+        })?;
+    let runs = match present.mode {
+        XdpMode::Native | XdpMode::Offloaded => AttachMode::Native,
+        XdpMode::Generic => AttachMode::Generic,
     };
-    warnings.extend(advice(&interface, mode));
-    Ok(Attached {
+    let other = match (mode, runs) {
+        (Mode::Native, AttachMode::Generic) | (Mode::Generic, AttachMode::Native) => Some(format!(
+            "{} stays in {runs} mode, as it was attached by an earlier agent: `lb stop --detach` and start again to \
+             change that",
+            interface.name
+        )),
+        _ => None,
+    };
+    let attached = Attached {
+        link_id: id,
+        mode: runs,
+        kept: true,
+        warnings: other.into_iter().chain(advice(&interface, runs)).collect(),
         interface,
-        mode,
-        warnings,
-        _link: link,
-    })
+    };
+    let link = Link {
+        link,
+        interface: attached.interface.index,
+        kept: true,
+    };
+    Ok((link, attached))
 }
 
 /// What is known to go wrong silently with such a device.
@@ -91,29 +285,14 @@ fn advice(interface: &Interface, mode: AttachMode) -> Option<String> {
     }
 }
 
-fn create(dataplane: &mut Dataplane, interface: &Interface, mode: XdpMode) -> Result<FdLink> {
-    let program = dataplane.program_mut()?;
-    let id = program
-        .attach_to_if_index(interface.index, mode)
-        .map_err(|error| refusal(error, interface, mode))?;
-    let link: XdpLink = program.take_link(id)?;
-    // A kernel that knows no XDP links was given the program by netlink; that would outlive this process.
-    FdLink::try_from(link)
-        .map_err(|_| anyhow!("the kernel cannot attach XDP by a BPF link: lb needs Linux 5.15 or later"))
-}
-
-fn refusal(error: ProgramError, interface: &Interface, mode: XdpMode) -> anyhow::Error {
-    let errno = match &error {
-        ProgramError::SyscallError(syscall) => syscall.io_error.raw_os_error(),
-        _ => None,
-    };
+fn refusal(error: io::Error, interface: &Interface, hook: Hook) -> anyhow::Error {
     let (name, driver) = (&interface.name, &interface.driver);
-    let what = match errno {
-        Some(libc::EOPNOTSUPP) if mode == XdpMode::Driver => {
+    let what = match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) if hook == Hook::Native => {
             format!("driver {driver} has no native XDP: use `--mode auto` or `--mode generic`")
         }
         Some(libc::EBUSY | libc::EEXIST) => "another XDP program was attached meanwhile".to_owned(),
-        Some(libc::EINVAL | libc::ERANGE) if mode == XdpMode::Driver => format!(
+        Some(libc::EINVAL | libc::ERANGE) if hook == Hook::Native => format!(
             "driver {driver} refuses native XDP as {name} is set up (MTU {}, offloads, number of queues); `dmesg` may \
              say more; or use `--mode auto`",
             interface.mtu
@@ -133,7 +312,8 @@ fn whose(program_id: u32) -> String {
         .unwrap_or_else(|| "unnamed".to_owned());
     let holders = holders(program_id);
     let held = if holders.is_empty() {
-        "held by no process, so pinned or attached by `ip link`".to_owned()
+        "held by no process, so pinned (by an lb of another --pin-dir perhaps: `lb stop --detach --pin-dir DIR`) or attached by \
+         `ip link`".to_owned()
     } else {
         format!("held by {}", holders.join(", "))
     };

@@ -254,7 +254,14 @@ fn call_for_fd<A: Pod>(command: Command, mut attributes: A) -> io::Result<OwnedF
 fn call<A: Pod>(command: Command, attributes: &mut A) -> io::Result<i32> {
     // SAFETY: the kernel reads and writes at most the given length of `attributes`, which is plain bytes; what it
     // points to (a path, a link's description) is alive and of the length that is told with it.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command as i32, &raw mut *attributes, size_of::<A>()) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as i32,
+            &raw mut *attributes,
+            size_of::<A>(),
+        )
+    };
     match i32::try_from(result) {
         Ok(result) if result >= 0 => Ok(result),
         _ => Err(io::Error::last_os_error()),

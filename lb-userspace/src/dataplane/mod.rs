@@ -1,70 +1,84 @@
-//! The dataplane in the kernel: loading the program, its maps as memory, its links, its counters.
+//! The dataplane in the kernel: loading the program, its maps as memory, its links, its counters, its life beyond the
+//! agent.
 //!
 //! Invariant: what the maps say is decided elsewhere (`plan`); nothing here knows services or backends.
 
+mod adopt;
 mod attach;
 mod bpf;
 mod counters;
 mod explain;
 mod mapped;
+mod object;
+mod persist;
 mod pins;
+mod remove;
 mod tables;
 
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::{Array, Map, MapData},
     programs::Xdp,
 };
-use lb_common::abi::{PROGRAM, Reason, global, map};
+use lb_common::abi::{Meta, PROGRAM, map};
 
-pub use attach::{Attached, Mode, attach};
+pub use attach::{Attached, Mode};
 pub use counters::Counters;
 pub use explain::{Explained, MAX_FRAME, MIN_FRAME};
-pub use pins::Pins;
+pub use persist::Origin;
+pub use pins::PinDir;
+pub use remove::{Removed, remove_all};
 pub use tables::MappedTables;
 
 use crate::plan::Capacity;
+use attach::Link;
 
-/// The object with the program and its maps, as the build made it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_EBPF_OBJECT"));
+/// Where a dataplane lives unless told otherwise.
+pub const PIN_DIR: &str = "/sys/fs/bpf/lb";
 
-/// The program and its maps, loaded.
+/// The program and its maps, loaded, and what it is attached to.
 #[derive(Debug)]
 pub struct Dataplane {
     ebpf: Ebpf,
+    meta: Meta,
+    debug: bool,
+    origin: Origin,
+    /// Where it lives on without this process; `None` if it does not.
+    pins: Option<PinDir>,
+    links: Vec<Link>,
 }
 
 impl Dataplane {
-    /// Loads the program and makes its maps in the sizes of `capacity`, for flows hashed under `seed`.
+    /// Loads the program and makes its maps in the sizes of `capacity`, for flows hashed under `seed`. All of it ends
+    /// with this process.
     ///
     /// # Errors
     /// When the kernel refuses a map or the program; the message ends with the verifier's last words.
     pub fn load(capacity: &Capacity, seed: u64, debug: bool) -> Result<Self> {
-        let (debug, service_bits) = (u64::from(debug), capacity.service_bits());
-        let mut loader = EbpfLoader::new();
-        loader
-            .override_global(global::SEED, &seed, true)
-            .override_global(global::SERVICE_BITS, &service_bits, true)
-            .override_global(global::DEBUG, &debug, true)
-            .map_max_entries(map::SERVICES4, capacity.service_lines())
-            .map_max_entries(map::SERVICES6, capacity.service_lines())
-            .map_max_entries(map::SLOTS, capacity.slot_lines())
-            .map_max_entries(map::TARGETS, capacity.target_cells())
-            .map_max_entries(map::POOLS, capacity.numbers())
-            .map_max_entries(map::CELLS, capacity.target_cells())
-            .map_max_entries(map::COUNTS, capacity.target_cells())
-            .map_max_entries(map::REASONS, Reason::COUNT);
-        let mut ebpf = loader.load(OBJECT).context(
-            "the kernel refused the dataplane's maps: lb needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON) and \
-             Linux 5.15 or later",
-        )?;
-        xdp(&mut ebpf)?
-            .load()
-            .context("the kernel refused the XDP program")?;
-        Ok(Self { ebpf })
+        Self::make(None, capacity, seed, debug)
+    }
+
+    /// What gives its tables their meaning.
+    pub const fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The sizes of its tables.
+    pub const fn capacity(&self) -> Capacity {
+        object::capacity(&self.meta)
+    }
+
+    /// Whether it was made or taken over.
+    pub const fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// The directory that it lives in without this process, if it does.
+    pub const fn pins(&self) -> Option<&PinDir> {
+        self.pins.as_ref()
     }
 
     /// The program.
@@ -84,7 +98,7 @@ impl Dataplane {
     /// # Errors
     /// As for [`Dataplane::program`].
     pub fn program_mut(&mut self) -> Result<&mut Xdp> {
-        xdp(&mut self.ebpf)
+        object::program(&mut self.ebpf)
     }
 
     /// The tables, mapped into memory.
@@ -159,13 +173,6 @@ impl Dataplane {
             _ => Err(anyhow!("the object holds no array {name}")),
         }
     }
-}
-
-fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
-    let program = ebpf
-        .program_mut(PROGRAM)
-        .ok_or_else(|| anyhow!("the object holds no program {PROGRAM}"))?;
-    Ok(program.try_into()?)
 }
 
 fn data_of(map: &Map) -> Option<&MapData> {

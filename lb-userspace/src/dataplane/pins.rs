@@ -1,83 +1,208 @@
-//! Pinning the maps and the program in a BPF file system, for other tools to look at.
+//! The directory of a BPF file system that a dataplane lives in while no agent holds it.
+//!
+//! Invariant: whoever has a [`PinDir`] is the only one who has that directory; the kernel ends this with the process.
+//!
+//! | path | what |
+//! |---|---|
+//! | `maps/NAME` | the maps; all of them, as the directory gets its name when it is complete |
+//! | `program` | the program, for other tools to look at: it runs by the links |
+//! | `links/INDEX` | the program's link to the interface of that index |
 
 use std::{
-    fs, io,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
-use lb_common::abi::PROGRAM;
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+    unistd::geteuid,
+};
 
-use super::Dataplane;
+use super::bpf::XdpLink;
 
-/// Pins that go when this does.
+/// Bits of a mode that let others than the owner write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// A directory for pins, locked.
 #[derive(Debug)]
-pub struct Pins {
-    directory: PathBuf,
-    files: Vec<PathBuf>,
+pub struct PinDir {
+    path: PathBuf,
+    _lock: Flock<File>,
 }
 
-impl Pins {
-    /// Pins every map under its name, and the program, in `directory`.
+impl PinDir {
+    /// Makes the directory if need be, for root only, and locks it.
     ///
     /// # Errors
-    /// When the directory is no BPF file system, or something else is pinned there.
-    pub fn new(dataplane: &mut Dataplane, directory: &Path) -> Result<Self> {
-        make_directory(directory)?;
-        let mut pins = Self {
-            directory: directory.to_owned(),
-            files: Vec::new(),
-        };
-        for (name, map) in dataplane.ebpf.maps() {
-            pins.pin(name, |path| map.pin(path).map_err(anyhow::Error::from))?;
-        }
-        let program = dataplane.program_mut()?;
-        pins.pin(&format!("prog-{PROGRAM}"), |path| Ok(program.pin(path)?))?;
-        Ok(pins)
+    /// When it is on no BPF file system, others may write to it, or another agent has it.
+    pub fn lock(path: &Path) -> Result<Self> {
+        ensure_bpf(path)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        Self::lock_existing(path)
     }
 
-    fn pin(&mut self, name: &str, pin: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        // A BPF file system takes no dots, which the maps of data sections have in their names.
-        let path = self
-            .directory
-            .join(name.trim_start_matches('.').replace('.', "-"));
-        pin(&path).with_context(|| {
-            format!(
-                "cannot pin {}: if an earlier lb left it there, remove it with `rm`",
-                path.display()
-            )
-        })?;
-        self.files.push(path);
-        Ok(())
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        for file in &self.files {
-            if let Err(error) = fs::remove_file(file) {
-                log::warn!("cannot remove the pin {}: {error}", file.display());
+    /// Locks the directory if it is there.
+    ///
+    /// # Errors
+    /// As [`PinDir::lock`].
+    pub fn lock_if_there(path: &Path) -> Result<Option<Self>> {
+        match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+            Ok(_) => {
+                ensure_bpf(path)?;
+                Self::lock_existing(path).map(Some)
             }
         }
     }
+
+    fn lock_existing(path: &Path) -> Result<Self> {
+        let directory = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY)
+            .open(path)
+            .with_context(|| format!("cannot open the directory {}", path.display()))?;
+        let found = directory.metadata()?;
+        ensure!(
+            found.uid() == geteuid().as_raw() && found.mode() & WRITABLE_BY_OTHERS == 0,
+            "others may write to {}: run `chown root {0} && chmod 700 {0}`, or choose another --pin-dir",
+            path.display()
+        );
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err((_, Errno::EWOULDBLOCK)) => bail!(
+                "the dataplane in {} is in the hands of {}: stop that agent first, or give this one another --pin-dir",
+                path.display(),
+                holder(found.dev(), found.ino()).unwrap_or_else(|| "another process".to_owned())
+            ),
+            Err((_, errno)) => Err(errno).with_context(|| format!("cannot lock {}", path.display())),
+        }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the maps are.
+    pub(super) fn maps(&self) -> PathBuf {
+        self.path.join("maps")
+    }
+
+    /// Where maps are put until all are there.
+    pub(super) fn maps_to_be(&self) -> PathBuf {
+        self.path.join("maps-new")
+    }
+
+    /// Where the program is.
+    pub(super) fn program(&self) -> PathBuf {
+        self.path.join("program")
+    }
+
+    /// Where a program is put until it takes the place of another.
+    pub(super) fn program_to_be(&self) -> PathBuf {
+        self.path.join("program-new")
+    }
+
+    /// Where links are.
+    pub(super) fn links(&self) -> PathBuf {
+        self.path.join("links")
+    }
+
+    /// Where the link to an interface is.
+    pub(super) fn link(&self, interface: u32) -> PathBuf {
+        self.links().join(interface.to_string())
+    }
+
+    /// Every pinned link.
+    ///
+    /// # Errors
+    /// When something else is among them.
+    pub(super) fn pinned_links(&self) -> Result<Vec<(PathBuf, XdpLink)>> {
+        let open = |path: PathBuf| {
+            let link = XdpLink::open(&path)
+                .with_context(|| format!("cannot open {} as a link of an XDP program", path.display()))?;
+            Ok((path, link))
+        };
+        entries(&self.links())?.into_iter().map(open).collect()
+    }
 }
 
-fn make_directory(directory: &Path) -> Result<()> {
-    match fs::create_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(error).with_context(|| format!("cannot make {}", directory.display()));
-        }
-        _ => {}
+/// The name of a map's pin: a BPF file system takes no dots, which the maps of data sections have in their names.
+pub(super) fn pin_name(map: &str) -> String {
+    map.trim_start_matches('.').replace('.', "-")
+}
+
+/// What is in a directory, in order of name; nothing where there is none.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let read = || -> io::Result<Vec<PathBuf>> {
+        let mut paths = fs::read_dir(directory)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<Vec<_>>>()?;
+        paths.sort();
+        Ok(paths)
+    };
+    match read() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        result => result.with_context(|| format!("cannot read {}", directory.display())),
     }
-    let kind = statfs(directory)
-        .with_context(|| format!("cannot look at {}", directory.display()))?
+}
+
+/// Makes a directory of ours, unless it is there.
+pub(super) fn make_directory(path: &Path) -> Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("cannot make {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a place that is on no BPF file system, before anything is made there.
+fn ensure_bpf(path: &Path) -> Result<()> {
+    let there = path
+        .ancestors()
+        .find(|ancestor| ancestor.exists())
+        .unwrap_or_else(|| Path::new("."));
+    let kind = statfs(there)
+        .with_context(|| format!("cannot look at {}", there.display()))?
         .filesystem_type();
     ensure!(
         kind == BPF_FS_MAGIC,
-        "{} is not on a BPF file system: mount one with `mount -t bpf bpf /sys/fs/bpf` (`ip netns exec` hides the host's) \
-         or choose another --pin-dir",
-        directory.display()
+        "{} is not on a BPF file system, where the dataplane is kept: run `mount -t bpf bpf /sys/fs/bpf` (`ip netns exec` \
+         hides the host's), choose another --pin-dir, or run with --ephemeral, and the dataplane ends with the agent",
+        path.display()
     );
     Ok(())
+}
+
+/// Who holds the lock on that file, as the kernel tells: "lb (pid 7)".
+fn holder(device: u64, inode: u64) -> Option<String> {
+    let file = format!("{:02x}:{:02x}:{inode}", libc::major(device), libc::minor(device));
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // 1: FLOCK  ADVISORY  WRITE 4711 00:2c:7 0 EOF
+    let mut lines = locks
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let pid = lines.find_map(|fields| match fields.as_slice() {
+        [_, "FLOCK", _, _, pid, place, ..] if *place == file => Some((*pid).to_owned()),
+        _ => None,
+    })?;
+    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(format!("{} (pid {pid})", comm.trim_end()))
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use anyhow::Result;
 use aya::maps::{Array, MapData};
 use lb_common::abi::{
-    CellRecord, Control, PoolRecord, SLOTS_PER_LINE, ServiceLine4, ServiceLine6, Slot, SlotLine, Target, map,
+    CellRecord, Control, Meta, PoolRecord, SLOTS_PER_LINE, ServiceLine4, ServiceLine6, Slot, SlotLine,
+    Target, map,
 };
 
 use super::{Dataplane, mapped::Mapped};
@@ -179,6 +180,14 @@ pub(super) struct PodControl(Control);
 
 // SAFETY: `Control` is bytemuck::Pod: plain integers without padding.
 unsafe impl aya::Pod for PodControl {}
+
+/// A [`Meta`] that aya can read and write.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(super) struct PodMeta(pub(super) Meta);
+
+// SAFETY: `Meta` is bytemuck::Pod: plain integers without padding.
+unsafe impl aya::Pod for PodMeta {}
 
 /// Waits for an RCU grace period: packets are processed in RCU read-side sections, so those that were on their way
 /// when this was called are done when it returns. (membarrier(2): `MEMBARRIER_CMD_GLOBAL` is `synchronize_rcu`.)

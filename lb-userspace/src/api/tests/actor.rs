@@ -11,8 +11,8 @@ use crate::{
         client::Client,
         packet, serve,
         view::{
-            BackendState, BackendView, ExplainView, ServiceStats, ServiceView, ServicesView, StatsView,
-            StatusView, Totals,
+            BackendState, BackendView, DataplaneOrigin, ExplainView, ServiceStats, ServiceView, ServicesView,
+            StatsView, StatusView, StopView, Totals,
         },
     },
     config::Config,
@@ -92,6 +92,10 @@ impl Actor {
                     interface,
                     reply,
                 } => drop(reply.send(explain(&frame, interface.as_deref()))),
+                Command::Stop { detach, reply } => {
+                    drop(reply.send(Ok(stopped(detach))));
+                    return;
+                }
             }
         }
     }
@@ -210,6 +214,8 @@ impl Actor {
             uptime_seconds: 1.0,
             generation: self.generation,
             config: Some(self.config.clone()),
+            origin: DataplaneOrigin::New,
+            pin_dir: None,
             interfaces: Vec::new(),
             services: self.services.len() as u64,
             backends: self.services.iter().map(|s| s.backends.len() as u64).sum(),
@@ -260,4 +266,19 @@ fn explain(frame: &[u8], interface: Option<&str>) -> Result<ExplainView, Request
         in_hex: packet::to_hex(frame),
         out_hex: Some(packet::to_hex(frame)),
     })
+}
+
+fn stopped(detach: bool) -> StopView {
+    StopView {
+        pid: Some(std::process::id()),
+        forwarding: !detach,
+        pin_dir: Some("/sys/fs/bpf/lb".into()),
+        interfaces: Vec::new(),
+        removed: if detach {
+            vec!["the program on eth0".into()]
+        } else {
+            Vec::new()
+        },
+        left: Vec::new(),
+    }
 }

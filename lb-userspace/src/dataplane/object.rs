@@ -1,0 +1,189 @@
+//! The object that the build made: its program, and the maps that it takes or is given.
+//!
+//! Invariant: [`shapes`] and [`load`] size maps by the same list, so that what is checked is what would be made.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    path::PathBuf,
+};
+
+use anyhow::{Context, Result, anyhow};
+use aya::{Ebpf, EbpfLoader, maps::MapData, programs::Xdp};
+use aya_obj::{EbpfSectionKind, Object, generated::bpf_map_type};
+use lb_common::abi::{Meta, PROGRAM, Reason, global, map};
+
+use super::tables::PodControl;
+use crate::plan::Capacity;
+
+/// The object with the program and its maps, as the build made it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_EBPF_OBJECT"));
+
+/// The kernel sets this flag itself on some kinds of maps (`BPF_F_RDONLY_PROG`).
+const SET_BY_THE_KERNEL: u32 = 1 << 7;
+
+/// What must be equal of two maps, or they are not for the same program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) kind: u32,
+    pub(super) key_size: u32,
+    pub(super) value_size: u32,
+    pub(super) max_entries: u32,
+    pub(super) flags: u32,
+}
+
+impl Shape {
+    /// The shape of a map that is there.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(super) fn of(map: &MapData) -> Result<Self> {
+        let info = map.info()?;
+        Ok(Self {
+            kind: info.map_type()? as u32,
+            key_size: info.key_size(),
+            value_size: info.value_size(),
+            max_entries: info.max_entries(),
+            flags: info.map_flags() & !SET_BY_THE_KERNEL,
+        })
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kind,
+            key_size,
+            value_size,
+            max_entries,
+            flags,
+        } = self;
+        write!(
+            f,
+            "{max_entries} × ({key_size} + {value_size}) bytes, kind {kind}, flags {flags:#x}"
+        )
+    }
+}
+
+/// The sizes that `meta` asks for.
+pub(super) const fn capacity(meta: &Meta) -> Capacity {
+    Capacity {
+        services: meta.services,
+        targets: meta.targets,
+        slots: meta.slots,
+    }
+}
+
+/// Maps whose size is chosen when they are made.
+fn sizes(capacity: &Capacity) -> [(&'static str, u32); 8] {
+    [
+        (map::SERVICES4, capacity.service_lines()),
+        (map::SERVICES6, capacity.service_lines()),
+        (map::SLOTS, capacity.slot_lines()),
+        (map::TARGETS, capacity.target_cells()),
+        (map::POOLS, capacity.numbers()),
+        (map::CELLS, capacity.target_cells()),
+        (map::COUNTS, capacity.target_cells()),
+        (map::REASONS, Reason::COUNT),
+    ]
+}
+
+/// Every map that has to outlive a program, as [`load`] would make it for `meta`. The others belong to one loaded
+/// program: its constants, and the buffer of its log.
+///
+/// # Errors
+/// Never in practice: the object is part of this binary.
+pub(super) fn shapes(meta: &Meta) -> Result<BTreeMap<String, Shape>> {
+    let object = Object::parse(OBJECT).context("the object that the build made cannot be read")?;
+    let sizes: HashMap<&str, u32> = sizes(&capacity(meta)).into();
+    let lasting = object.maps.iter().filter(|(_, map)| {
+        map.section_kind() != EbpfSectionKind::Rodata
+            && map.map_type() != bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32
+    });
+    let shape = |(name, map): (&String, &aya_obj::Map)| {
+        let devices = map.map_type() == bpf_map_type::BPF_MAP_TYPE_DEVMAP_HASH as u32;
+        let shape = Shape {
+            kind: map.map_type(),
+            key_size: map.key_size(),
+            // aya makes them with room for a program beside the interface.
+            value_size: if devices { 8 } else { map.value_size() },
+            max_entries: sizes.get(name.as_str()).copied().unwrap_or(map.max_entries()),
+            flags: map.map_flags() & !SET_BY_THE_KERNEL,
+        };
+        (name.clone(), shape)
+    };
+    Ok(lasting.map(shape).collect())
+}
+
+/// Maps that are there already, for a program to be loaded with them.
+pub(super) struct Present {
+    /// Where each is pinned, by name.
+    pub(super) pins: BTreeMap<String, PathBuf>,
+    /// What [`map::CONTROL`] holds. Loading writes the section's first content into the map, which has to be what it
+    /// holds already, or packets would meet zeros for a moment.
+    pub(super) control: PodControl,
+}
+
+/// Loads the program, and makes the maps that it is not given.
+///
+/// # Errors
+/// When the kernel refuses a map or the program; the message ends with the verifier's last words.
+pub(super) fn load(meta: &Meta, debug: bool, present: Option<&Present>) -> Result<Ebpf> {
+    let capacity = capacity(meta);
+    let (debug, service_bits) = (u64::from(debug), capacity.service_bits());
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global(global::SEED, &meta.seed, true)
+        .override_global(global::SERVICE_BITS, &service_bits, true)
+        .override_global(global::DEBUG, &debug, true);
+    for (name, entries) in sizes(&capacity) {
+        loader.map_max_entries(name, entries);
+    }
+    if let Some(Present { pins, control }) = present {
+        loader.override_global(global::CONTROL, control, true);
+        for (name, path) in pins {
+            loader.map_pin_path(name, path.as_path());
+        }
+    }
+    let mut ebpf = loader.load(OBJECT).context(
+        "the kernel refused the dataplane's maps: lb needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON) and \
+         Linux 5.15 or later",
+    )?;
+    program(&mut ebpf)?
+        .load()
+        .context("the kernel refused the XDP program")?;
+    Ok(ebpf)
+}
+
+/// The program in `ebpf`.
+///
+/// # Errors
+/// Never in practice: the object holds it.
+pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
+    let program = ebpf
+        .program_mut(PROGRAM)
+        .ok_or_else(|| anyhow!("the object holds no program {PROGRAM}"))?;
+    Ok(program.try_into()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_but_what_belongs_to_one_program_lasts() {
+        let meta = Meta {
+            services: 100,
+            targets: 1000,
+            slots: 65_536,
+            ..Meta::EMPTY
+        };
+        let shapes = shapes(&meta).unwrap();
+        for name in [map::CONTROL, map::SERVICES4, map::SLOTS, map::ROUTES, map::EGRESS] {
+            assert!(shapes.contains_key(name), "{name} of {:?}", shapes.keys());
+        }
+        assert!(!shapes.contains_key(".rodata") && !shapes.contains_key("AYA_LOGS"));
+        assert_eq!(shapes[map::TARGETS].max_entries, capacity(&meta).target_cells());
+        assert_eq!(shapes[map::META].value_size as usize, size_of::<Meta>());
+    }
+}
