@@ -1,6 +1,7 @@
-//! The real `lb` binary on the lab's balancer: started, asked, stopped.
+//! The real `lb` binary on the lab's balancer: started, asked, killed, started again, stopped.
 //!
-//! What must hold: an [`Agent`] exists only while its process has answered on its socket, and its files go with it.
+//! What must hold: an [`Agent`] exists only once its process has answered on its socket; its files and its dataplane
+//! go with it.
 
 use std::{
     env, fs,
@@ -16,12 +17,11 @@ use lb_userspace::api::{
     packet::ExplainRequest,
     view::{ExplainView, ServicesView, StatsView, StatusView},
 };
-use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use super::{Host, Namespace};
+use super::{BpfFs, Host, Namespace};
 use crate::{process::Process, traffic::http};
 
 /// How long the agent may take until its socket answers.
@@ -31,6 +31,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How long one request to the API may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
+/// An argument for an agent that pins nothing.
+const EPHEMERAL: &str = "--ephemeral";
 /// How much of the log an error shows.
 const LOG_LINES: usize = 20;
 
@@ -59,13 +61,15 @@ impl LbOptions {
     }
 }
 
-/// A running `lb run`; dropping it kills it and removes its files.
+/// A running `lb run`; dropping it kills it and removes its files and its dataplane.
 #[derive(Debug)]
 pub struct Agent {
     process: Process,
     namespace: Namespace,
-    binary: PathBuf,
+    interface: String,
+    options: LbOptions,
     directory: tempfile::TempDir,
+    pins: BpfFs,
 }
 
 impl Agent {
@@ -78,24 +82,50 @@ impl Agent {
             .prefix("lb-lab-")
             .tempdir()
             .context("cannot make a directory")?;
-        let command = run_command(host.interface(), directory.path(), options)?;
-        let process = host.namespace.spawn(command)?;
-        let binary = options.binary.clone();
+        if let Some(config) = &options.config {
+            let path = config_in(directory.path());
+            fs::write(&path, config).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let pins = BpfFs::new()?;
+        let command = run_command(host.interface(), directory.path(), &pins, options)?;
         let mut agent = Self {
-            process,
+            process: host.namespace.spawn(command)?,
             namespace: host.namespace.clone(),
-            binary,
+            interface: host.interface().to_owned(),
+            options: options.clone(),
             directory,
+            pins,
         };
-        agent.wait_until_it_answers().with_context(|| {
-            format!(
-                "{} does not run on {}; its log ends:\n{}",
-                options.binary.display(),
-                host.name,
-                agent.log_end()
-            )
-        })?;
+        agent.wait_until_it_answers()?;
         Ok(agent)
+    }
+
+    /// Kills the agent with SIGKILL, unless it has ended; its dataplane stays, and so do its files.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill().map(drop)
+    }
+
+    /// Starts an agent that has ended once more, with the same files, options and pins.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn start_again(&mut self) -> Result<()> {
+        let command = run_command(&self.interface, self.directory.path(), &self.pins, &self.options)?;
+        self.process = self.namespace.spawn(command)?;
+        self.wait_until_it_answers()
+    }
+
+    /// How it is started; what is changed takes effect with [`Agent::start_again`].
+    pub const fn options(&mut self) -> &mut LbOptions {
+        &mut self.options
+    }
+
+    /// The file system that the dataplane is pinned in.
+    pub const fn pins(&self) -> &BpfFs {
+        &self.pins
     }
 
     /// The agent's socket.
@@ -118,11 +148,11 @@ impl Agent {
     /// # Errors
     /// When it cannot be started; a failure of its own is in the output's status.
     pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(&self.options.binary);
         command.args(arguments).arg("--socket").arg(self.socket());
         self.namespace
             .run(|| command.output())?
-            .with_context(|| format!("cannot run {}", self.binary.display()))
+            .with_context(|| format!("cannot run {}", self.options.binary.display()))
     }
 
     /// Runs the command line client, which must succeed, and parses what it prints as JSON.
@@ -217,12 +247,12 @@ impl Agent {
         serde_json::from_slice(response.body()).with_context(|| format!("the answer to {what} is not valid"))
     }
 
-    /// Asks the agent to end (SIGTERM) and waits for it.
+    /// Ends the agent and its dataplane, and waits for that.
     ///
     /// # Errors
-    /// When it does not end in time.
+    /// When it refuses, or does not end in time.
     pub fn stop(mut self) -> Result<ExitStatus> {
-        self.process.signal(Signal::SIGTERM)?;
+        self.cli_json(&["stop", "--detach", "--json"])?;
         self.process.wait(STOP_LIMIT)
     }
 
@@ -234,6 +264,17 @@ impl Agent {
     }
 
     fn wait_until_it_answers(&mut self) -> Result<()> {
+        self.poll_until_it_answers().with_context(|| {
+            format!(
+                "{} does not run on {}; its log ends:\n{}",
+                self.options.binary.display(),
+                self.interface,
+                self.log_end()
+            )
+        })
+    }
+
+    fn poll_until_it_answers(&mut self) -> Result<()> {
         let deadline = Instant::now() + START_LIMIT;
         loop {
             if let Some(status) = self.process.try_wait()? {
@@ -277,7 +318,7 @@ pub fn find_binary(name: &str, variable: &str) -> Result<PathBuf> {
     })
 }
 
-fn run_command(interface: &str, directory: &Path, options: &LbOptions) -> Result<Command> {
+fn run_command(interface: &str, directory: &Path, pins: &BpfFs, options: &LbOptions) -> Result<Command> {
     let mut command = Command::new(&options.binary);
     command.args(["run", "--iface", interface, "--mode", &options.mode]);
     command
@@ -285,12 +326,17 @@ fn run_command(interface: &str, directory: &Path, options: &LbOptions) -> Result
         .arg(socket_in(directory))
         .arg("--state-dir")
         .arg(directory.join("state"));
-    if let Some(config) = &options.config {
-        let path = config_in(directory);
-        fs::write(&path, config).with_context(|| format!("cannot write {}", path.display()))?;
-        command.arg("--config").arg(path);
+    if options.config.is_some() {
+        command.arg("--config").arg(config_in(directory));
     }
-    let log = fs::File::create(log_in(directory)).context("cannot create the agent's log")?;
+    if !options.arguments.iter().any(|argument| argument == EPHEMERAL) {
+        command.arg("--pin-dir").arg(pins.pin_dir());
+    }
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log_in(directory))
+        .context("cannot open the agent's log")?;
     let log_too = log.try_clone().context("cannot share the agent's log")?;
     command.args(&options.arguments).stdout(log).stderr(log_too);
     if env::var_os("RUST_LOG").is_none() {

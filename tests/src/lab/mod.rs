@@ -4,6 +4,7 @@
 //! process (or of its children, which die with it) and by nothing else.
 
 mod agent;
+mod bpf_fs;
 mod host;
 mod namespace;
 mod netlink;
@@ -13,6 +14,7 @@ mod topology;
 mod xdp;
 
 pub use agent::{Agent, LbOptions, find_binary};
+pub use bpf_fs::BpfFs;
 pub use host::Host;
 pub use namespace::Namespace;
 pub use netlink::{Netlink, NextHop, Route};

@@ -123,6 +123,16 @@ impl Netlink {
             .with_context(|| format!("cannot add the veth pair {name}, {peer}; the kernel needs CONFIG_VETH"))
     }
 
+    /// Removes the interface `name`.
+    ///
+    /// # Errors
+    /// When the interface is missing, or is one that cannot be removed.
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        let index = self.index(name).await?;
+        let removed = self.handle.link().del(index).execute().await;
+        removed.with_context(|| format!("cannot remove {name}"))
+    }
+
     /// Moves the interface `name` into another namespace and calls it `new_name` there.
     ///
     /// # Errors

@@ -3,33 +3,21 @@
 use std::{
     net::{SocketAddr, TcpStream},
     os::unix::process::ExitStatusExt,
-    process::Command,
 };
 
 use lb_tests::{
-    lab::{Agent, Forwarder, Lab, LabOptions, LbOptions, Namespace},
+    lab::{Agent, Forwarder, Lab, LabOptions, LbOptions},
     traffic::load::Load,
 };
-use lb_userspace::{
-    api::view::{AttachMode, BackendState},
-    netlink::{AttachedXdp, find_interface},
-};
+use lb_userspace::api::view::{AttachMode, BackendState};
 use nix::sys::signal::Signal;
 
 use super::support::{
     LIMIT, LbRun, NO_CHECK, PORT, Rig, SILENCE, Service, backend_addresses, lab, patient_load, requests,
-    rig::lb, server_for, shares, wait_until,
+    rig::lb, server_for, shares, wait_until, xdp_on,
 };
 
 const EMPTY: &[&str] = &["--iface", "eth0"];
-
-/// The XDP programs on an interface, as the kernel tells by netlink.
-fn xdp_on(namespace: &Namespace, interface: &str) -> Vec<AttachedXdp> {
-    let found = namespace
-        .block_on(async || find_interface(interface).await)
-        .unwrap();
-    found.unwrap().xdp
-}
 
 fn start(lab: &Lab) -> Agent {
     Agent::start(&lab.balancer, &LbOptions::new(lb(), None)).unwrap()
@@ -128,11 +116,15 @@ fn refused_interface_leaves_the_others_alone() {
 }
 
 #[test]
-fn every_end_detaches() {
+fn every_end_of_an_ephemeral_agent_detaches() {
     let lab = lab(Forwarder::L2dsr, 0);
     let balancer = &lab.balancer.namespace;
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
-        let mut agent = start(&lab);
+        let options = LbOptions {
+            arguments: vec!["--ephemeral".into()],
+            ..LbOptions::new(lb(), None)
+        };
+        let mut agent = Agent::start(&lab.balancer, &options).unwrap();
         assert_eq!(xdp_on(balancer, "eth0").len(), 1);
         let socket = agent.socket();
         agent.process().signal(signal).unwrap();
@@ -371,66 +363,6 @@ fn ipip_goes_from_one_interface_to_another() {
 #[test]
 fn nat_goes_from_one_interface_to_another_and_back() {
     two_interfaces_serve(Forwarder::Nat);
-}
-
-#[test]
-fn pins_are_there_while_the_agent_is() {
-    let lab = lab(Forwarder::L2dsr, 0);
-    let directory = tempfile::tempdir().unwrap();
-    let mut command = Command::new("unshare");
-    // A BPF file system that nobody outside sees, in a mount namespace that ends with the agent.
-    let script = r#"mount -t bpf bpf "$1" && shift && exec "$@""#;
-    command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
-    command.arg(directory.path()).arg(lb());
-    command.args(["run", "--iface", "eth0", "--pin-dir"]);
-    let pins = directory.path().join("lb");
-    command.arg(&pins);
-    let mut run = LbRun::start_command(&lab.balancer.namespace, command);
-    run.wait_until_it_serves();
-
-    let seen = format!("/proc/{}/root{}", run.process().id(), pins.display());
-    let names = || -> Vec<String> {
-        let entries = std::fs::read_dir(&seen).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    };
-    for name in [
-        "data-control",
-        "COUNTS",
-        "REASONS",
-        "SERVICES4",
-        "SERVICES6",
-        "SLOTS",
-        "TARGETS",
-        "prog-lb",
-    ] {
-        assert!(
-            names().iter().any(|found| found == name),
-            "no {name} in {:?}",
-            names()
-        );
-    }
-
-    // A directory that is on no BPF file system is named, with what to do.
-    let arguments = [
-        "--iface",
-        "lo",
-        "--mode",
-        "generic",
-        "--pin-dir",
-        directory.path().to_str().unwrap(),
-    ];
-    let refused = LbRun::start(&lab.balancer.namespace, &arguments).wait();
-    assert_eq!(refused.code, Some(1), "{}", refused.log);
-    assert!(refused.log.contains("mount -t bpf"), "{}", refused.log);
-
-    run.process().signal(Signal::SIGTERM).unwrap();
-    let ended = run.wait();
-    assert_eq!(ended.code, Some(0), "{}", ended.log);
-    assert!(!ended.log.contains("cannot remove the pin"), "{}", ended.log);
 }
 
 #[test]

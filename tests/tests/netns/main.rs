@@ -13,6 +13,7 @@ mod failure;
 mod forwarders;
 mod host_traffic;
 mod lifecycle;
+mod persistence;
 mod resolution;
 mod support;
 mod weights;

@@ -16,12 +16,13 @@ use std::{
 
 use hyper::Request;
 use lb_tests::{
-    lab::{Forwarder, Host, Lab, LabOptions},
+    lab::{Forwarder, Host, Lab, LabOptions, Namespace},
     traffic::{
         http,
         load::{Load, LoadOptions, Record},
     },
 };
+use lb_userspace::netlink::{AttachedXdp, find_interface};
 
 pub(crate) use config::{FAST_CHECK, NO_CHECK, Service};
 pub(crate) use frames::{Capture, send_to};
@@ -51,6 +52,14 @@ pub(crate) fn lab(forwarder: Forwarder, backends: usize) -> Lab {
 /// The addresses of all backends, of the family of `like`.
 pub(crate) fn backend_addresses(lab: &Lab, like: IpAddr) -> Vec<IpAddr> {
     lab.backends.iter().map(|host| host.address_like(like)).collect()
+}
+
+/// The XDP programs on an interface, as the kernel tells by netlink.
+pub(crate) fn xdp_on(namespace: &Namespace, interface: &str) -> Vec<AttachedXdp> {
+    let found = namespace
+        .block_on(async || find_interface(interface).await)
+        .unwrap();
+    found.unwrap().xdp
 }
 
 /// The name of the server that answers one request from `client`.

@@ -5,7 +5,7 @@ use std::{fs, process::Command, thread};
 use lb_tests::{lab::Namespace, process::Process};
 use tempfile::TempDir;
 
-use super::{LIMIT, rig::lb, wait_until};
+use super::{LIMIT, rig::lb};
 
 /// An `lb run`; dropping it kills it.
 #[derive(Debug)]
@@ -24,15 +24,14 @@ pub(crate) struct Ended {
 }
 
 impl LbRun {
-    /// Starts `lb run` with `arguments`, a socket and a state directory of its own unless they say otherwise.
+    /// Starts `lb run` with `arguments`, a socket and a state directory of its own and without pins unless they say
+    /// otherwise.
     pub(crate) fn start(namespace: &Namespace, arguments: &[&str]) -> Self {
         let mut command = Command::new(lb());
         command.arg("run").args(arguments);
-        Self::start_command(namespace, command)
-    }
-
-    /// Starts `command`, which becomes `lb run`.
-    pub(crate) fn start_command(namespace: &Namespace, mut command: Command) -> Self {
+        if !arguments.contains(&"--pin-dir") {
+            command.arg("--ephemeral");
+        }
         let directory = TempDir::new().unwrap();
         let log = fs::File::create(directory.path().join("lb.log")).unwrap();
         if !command.get_args().any(|argument| argument == "--socket") {
@@ -44,23 +43,9 @@ impl LbRun {
         Self { process, directory }
     }
 
-    pub(crate) const fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-
     /// Everything it has printed so far.
-    pub(crate) fn log(&self) -> String {
+    fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("lb.log")).unwrap()
-    }
-
-    /// Waits until it serves.
-    pub(crate) fn wait_until_it_serves(&mut self) {
-        wait_until("lb serves", || {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                panic!("lb ended with {status}:\n{}", self.log());
-            }
-            self.log().contains("serving on")
-        });
     }
 
     /// Waits until it ends.
