@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use nix::{
     sys::{
         prctl::set_pdeathsig,
+        resource::{Resource, getrlimit, setrlimit},
         signal::{Signal, kill},
     },
     unistd::{Pid, getpid, getppid},
@@ -126,6 +127,20 @@ impl Drop for Process {
             log::warn!("{error:#}");
         }
     }
+}
+
+/// Lets this process, and children that it starts later, have `files` files open at once.
+///
+/// # Errors
+/// When that is more than its hard limit.
+pub fn raise_file_limit(files: u64) -> Result<()> {
+    let (soft, hard) =
+        getrlimit(Resource::RLIMIT_NOFILE).context("cannot tell how many files may be open")?;
+    if soft >= files {
+        return Ok(());
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, files, hard)
+        .with_context(|| format!("cannot have {files} files open at once; the limit (ulimit -Hn) is {hard}"))
 }
 
 type SpawnRequest = (Command, mpsc::Sender<io::Result<Child>>);

@@ -3,6 +3,7 @@
 //!
 //! What must hold: every load is bounded in count, rate and time.
 
+pub mod echo;
 pub mod http;
 pub mod load;
 pub mod server;

@@ -1,4 +1,4 @@
-//! The lab's HTTP and UDP echo server, and the handle to one that runs as a process of its own.
+//! The lab's server of HTTP and echo, and the handle to one that runs as a process of its own.
 //!
 //! Every answer carries the server's name. `GET /` and `/health` answer at once, `/big?bytes=N` sends N bytes,
 //! `POST` counts what it is sent, `/stats` shows the counters.
@@ -31,10 +31,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{http, udp};
+use super::{echo, http, udp};
 use crate::{
     lab::{Namespace, find_binary},
-    process::Process,
+    process::{Process, raise_file_limit},
 };
 
 /// The longest body that `/big` sends.
@@ -42,13 +42,17 @@ const BIG_LIMIT: u64 = 64 << 20;
 const CHUNK: &[u8] = &[b'x'; 16 << 10];
 /// What the process prints when all its sockets listen.
 const READY: &str = "ready";
+/// Connections and listening sockets of one server.
+const FILES: u64 = 4096;
 const STATS_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a server has seen so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Accepted TCP connections, the one that asks included.
+    /// Accepted HTTP connections, the one that asks included.
     pub connections: u64,
+    /// Accepted TCP echo connections.
+    pub echo_connections: u64,
     /// Answered HTTP requests, the one that asks excluded.
     pub requests: u64,
     /// Bytes received in bodies of POST requests.
@@ -64,8 +68,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server that listens on every address of `listen` over TCP (HTTP) and UDP (echo), and waits until it
-    /// does.
+    /// Starts a server that listens on every address of `listen` over TCP (HTTP, or echo on [`echo::PORT`]) and UDP
+    /// (echo), and waits until it does.
     ///
     /// # Errors
     /// When the program `lb-lab-node` is missing or cannot listen.
@@ -105,7 +109,8 @@ impl Server {
     /// # Errors
     /// When it does not answer.
     pub fn stats(&self) -> Result<Stats> {
-        let target = *self.listen.first().context("the server listens nowhere")?;
+        let target = self.listen.iter().find(|address| address.port() != echo::PORT);
+        let target = *target.context("the server speaks no HTTP")?;
         let request = Request::get("/stats")
             .header("host", "lab")
             .body(http::Body::default())?;
@@ -117,6 +122,7 @@ impl Server {
 #[derive(Debug, Default)]
 struct Counters {
     connections: AtomicU64,
+    echo_connections: Arc<AtomicU64>,
     requests: AtomicU64,
     uploaded: AtomicU64,
 }
@@ -124,8 +130,9 @@ struct Counters {
 /// Serves until the process is killed: the body of `lb-lab-node serve`. Says on standard output when it is ready.
 ///
 /// # Errors
-/// When an address cannot be listened on.
+/// When an address cannot be listened on, or the process may not open enough files.
 pub async fn serve(name: &str, listen: &[SocketAddr]) -> Result<()> {
+    raise_file_limit(FILES)?;
     let name: Arc<str> = name.into();
     let counters = Arc::new(Counters::default());
     let mut tasks = JoinSet::new();
@@ -133,7 +140,12 @@ pub async fn serve(name: &str, listen: &[SocketAddr]) -> Result<()> {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on TCP {address}"))?;
-        tasks.spawn(accept(listener, Arc::clone(&name), Arc::clone(&counters)));
+        if address.port() == echo::PORT {
+            let accepted = Arc::clone(&counters.echo_connections);
+            tasks.spawn(echo::accept(listener, Arc::clone(&name), accepted));
+        } else {
+            tasks.spawn(accept(listener, Arc::clone(&name), Arc::clone(&counters)));
+        }
         let socket = udp::bind(address).await?;
         tasks.spawn(udp::echo(socket, Arc::clone(&name)));
     }
@@ -226,6 +238,7 @@ impl Counters {
     fn to_json(&self) -> String {
         let stats = Stats {
             connections: self.connections.load(Ordering::Relaxed),
+            echo_connections: self.echo_connections.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
             uploaded: self.uploaded.load(Ordering::Relaxed),
         };

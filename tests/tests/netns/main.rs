@@ -16,5 +16,6 @@ mod lifecycle;
 mod persistence;
 mod resolution;
 mod support;
+mod unbroken;
 mod weights;
 mod writers;

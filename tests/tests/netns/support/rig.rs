@@ -20,6 +20,7 @@ pub(crate) struct Rig {
     pub(crate) agent: Agent,
     pub(crate) servers: Vec<Option<Server>>,
     pub(crate) lab: Lab,
+    ports: Vec<u16>,
 }
 
 impl Rig {
@@ -43,6 +44,7 @@ impl Rig {
             servers: servers.collect(),
             agent: Agent::start(&lab.balancer, options).unwrap(),
             lab,
+            ports: ports.to_vec(),
         }
     }
 
@@ -58,7 +60,7 @@ impl Rig {
 
     /// Starts the server of a backend again.
     pub(crate) fn revive_server(&mut self, backend: usize) {
-        self.servers[backend] = Some(serve(&self.lab, &self.lab.backends[backend], &[PORT]));
+        self.servers[backend] = Some(serve(&self.lab, &self.lab.backends[backend], &self.ports));
     }
 
     /// A backend as `lb list` shows it.
