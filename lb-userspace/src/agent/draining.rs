@@ -80,8 +80,36 @@ pub(super) fn with_advice(refusal: String, services: &Services) -> String {
     match backends.filter(|backend| backend.leaves()).count() {
         0 => refusal,
         leaving => format!(
-            "{refusal}; {leaving} backends are leaving and need their room until they have drained: wait for \
+            "{refusal}; backends that are leaving ({leaving}) need their room until they have drained: wait for \
              `lb list` to show less of them, or cut them with --now"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Removal, Service};
+
+    #[test]
+    fn a_lack_of_room_names_who_is_leaving() {
+        let service: Service = serde_json::from_value(serde_json::json!({
+            "name": "web", "vips": ["192.0.2.80"], "protocol": "tcp", "port": 80, "forwarder": "ipip",
+            "backend": [{"address": "10.0.0.5"}]
+        }))
+        .expect("a service");
+        let services = Services::new(vec![service]).expect("valid");
+        assert_eq!(with_advice("no room".into(), &services), "no room");
+        let remove = Change::RemoveBackend(
+            "web".parse().expect("a name"),
+            "10.0.0.5".parse().expect("a backend"),
+            Removal::Drain,
+        );
+        let services = services.after(remove).expect("removed");
+        let advice = with_advice("no room".into(), &services);
+        assert!(
+            advice.starts_with("no room; backends that are leaving (1) need"),
+            "{advice}"
+        );
     }
 }

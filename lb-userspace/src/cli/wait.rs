@@ -133,38 +133,34 @@ async fn read(client: &Client) -> Result<DrainsView, ClientError> {
     }
 }
 
-/// Takes in what the agent says. Drains that are waited for are those that it knows of when asked first.
+/// Takes in what the agent says. Drains that are waited for are those that it knows of when it is asked first.
 fn observe(drains: &mut BTreeMap<Name, State>, view: &DrainsView, begun: Applied, waited: &Waited) {
-    let first = drains.is_empty();
-    let before = std::mem::take(drains);
-    let mut now = BTreeMap::new();
-    for ended in view
-        .ended
-        .iter()
-        .filter(|ended| ended.generation > begun.generation)
-    {
-        if waited.has(&ended.service, ended.backend, ended.zone.as_ref()) {
-            let name = (ended.service.clone(), ended.backend);
-            now.insert(name, State::Over(ended.end, ended.flows));
-        }
-    }
-    for one in &view.drains {
-        if waited.has(&one.service, one.backend, one.zone.as_ref()) {
-            now.insert((one.service.clone(), one.backend), State::UnderWay(one.drain));
-        }
-    }
-    if first {
-        *drains = now;
+    let states = states(view, begun.generation);
+    if drains.is_empty() {
+        let waited = states.filter(|((service, backend), zone, _)| waited.has(service, *backend, *zone));
+        *drains = waited.map(|(name, _, state)| (name, state)).collect();
         return;
     }
-    for (name, before) in before {
-        let state = match (before, now.get(&name)) {
-            (State::UnderWay(_), Some(now)) => *now,
-            (State::UnderWay(_), None) => State::Cancelled,
-            (over, _) => over,
-        };
-        drains.insert(name, state);
+    let now: BTreeMap<Name, State> = states.map(|(name, _, state)| (name, state)).collect();
+    for (name, state) in drains {
+        if matches!(state, State::UnderWay(_)) {
+            *state = now.get(name).copied().unwrap_or(State::Cancelled);
+        }
     }
+}
+
+/// What is known of every drain that was not over before the generation `begun`; the last word on each comes last.
+fn states(view: &DrainsView, begun: u64) -> impl Iterator<Item = (Name, Option<&Zone>, State)> {
+    let ended = view.ended.iter().filter(move |ended| ended.generation > begun);
+    let ended = ended.map(|one| {
+        let name = (one.service.clone(), one.backend);
+        (name, one.zone.as_ref(), State::Over(one.end, one.flows))
+    });
+    let under_way = view.drains.iter().map(|one| {
+        let name = (one.service.clone(), one.backend);
+        (name, one.zone.as_ref(), State::UnderWay(one.drain))
+    });
+    ended.chain(under_way)
 }
 
 fn conclude(generation: u64, drains: &BTreeMap<Name, State>, json: bool) -> Result<Output, Failure> {
@@ -347,3 +343,6 @@ fn print(text: &str) {
     // Nowhere is left to complain when standard error is closed.
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
 }
+
+#[cfg(test)]
+mod tests;

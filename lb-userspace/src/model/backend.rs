@@ -170,7 +170,11 @@ impl BackendPatch {
         } = self;
         refuse_leaving(state)?;
         backend.weight = weight.unwrap_or(backend.weight);
-        backend.enter(state.unwrap_or(backend.state));
+        // Who is leaving drains already.
+        let stays = backend.leaves() && state == Some(AdminState::Drain);
+        if let Some(state) = state.filter(|_| !stays) {
+            backend.enter(state);
+        }
         backend.deadline = deadline.or(backend.deadline);
         if let Some(zone) = zone {
             backend.zone = zone;
