@@ -23,7 +23,9 @@ use super::{
     error::{ErrorBody, ErrorText},
     packet::ExplainRequest,
     selection::SelectionRequest,
-    view::{DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView, StopRequest, StopView},
+    view::{
+        DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView, StopRequest, StopView,
+    },
 };
 use crate::{
     agent::Applied,
