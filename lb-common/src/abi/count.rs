@@ -16,6 +16,8 @@ pub struct Count {
     pub returned_packets: u64,
     /// Their bytes, from the IP header on.
     pub returned_bytes: u64,
+    /// TCP FINs and RSTs among the packets forwarded: ends of flows, though a flow may send several, or none.
+    pub closed: u64,
 }
 
-const _: () = assert!(size_of::<Count>() == 40);
+const _: () = assert!(size_of::<Count>() == 48);

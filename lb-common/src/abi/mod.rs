@@ -10,6 +10,7 @@ mod control;
 mod count;
 mod flow;
 mod meta;
+mod placement;
 mod reason;
 mod record;
 mod service;
@@ -21,6 +22,7 @@ pub use control::{Control, Features, TableIndex};
 pub use count::Count;
 pub use flow::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Tracking};
 pub use meta::Meta;
+pub use placement::Placement;
 pub use reason::{Action, Reason};
 pub use record::{CellRecord, NAME_BYTES, PLACES, Place, PoolRecord};
 pub use service::{

@@ -22,6 +22,10 @@ pub struct Trace {
     pub slot: u32,
     /// Interface to send out of; 0 for the one it came in by.
     pub egress: u32,
+    /// A [`super::Placement`]'s number.
+    pub placement: u32,
+    /// What the flow clock said.
+    pub clock: u32,
 }
 
 impl Trace {
@@ -31,4 +35,4 @@ impl Trace {
     pub const NONE: u32 = u32::MAX;
 }
 
-const _: () = assert!(size_of::<Trace>() == 24);
+const _: () = assert!(size_of::<Trace>() == 32);

@@ -11,9 +11,10 @@ mod services;
 
 use crate::{
     abi::{
-        Direction, Features, Key4, Key6, Reason, SLOTS_PER_LINE, Selector, Service, ServiceFlags,
-        ServiceLine4, ServiceLine6, SlotLine, TableIndex, Target, Trace,
+        Direction, Features, FlowKey, Key4, Key6, Reason, SLOTS_PER_LINE, Selector, Service, ServiceFlags,
+        ServiceLine4, ServiceLine6, Slot, SlotLine, TableIndex, Target, Trace,
     },
+    flows,
     net::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, TCP, UDP, is_extension_header, load16},
 };
 
@@ -52,6 +53,12 @@ pub trait Tables {
     fn follow6(&self, first: u32, key: &Key6) -> u32;
     /// A line of map `SLOTS`.
     fn slots(&self, line: u32) -> Option<&SlotLine>;
+    /// A line of map `PREVIOUS`.
+    fn previous(&self, line: u32) -> Option<&SlotLine>;
+    /// Asks the flow table: [`flows::place`], which the kernel build makes a function of its own.
+    fn place(&self, query: &flows::Query) -> flows::Placed;
+    /// Whether the packet is only explained: it must leave no trace in the tables.
+    fn explains(&self) -> bool;
     /// An entry of map `TARGETS`.
     fn target(&self, index: u32) -> Option<&Target>;
     /// The interface that the packet came in by.
@@ -114,9 +121,15 @@ pub struct Outcome {
     pub bytes: u32,
     /// TCP's flags; 0 for anything but TCP.
     pub tcp_flags: u32,
+    /// A [`crate::abi::Placement`]'s number.
+    pub placement: u32,
+    /// Keeps the record whole words; 0.
+    pub spare: u32,
 }
 
+const FIN: u32 = 0x01;
 const SYN: u32 = 0x02;
+const RST: u32 = 0x04;
 const ACK: u32 = 0x10;
 
 impl Outcome {
@@ -128,12 +141,20 @@ impl Outcome {
         target: Trace::NONE,
         bytes: 0,
         tcp_flags: 0,
+        placement: 0,
+        spare: 0,
     };
 
     /// Whether the packet opens a flow: a TCP SYN without ACK.
     #[inline(always)]
     pub const fn opens_flow(&self) -> bool {
         self.tcp_flags & (SYN | ACK) == SYN
+    }
+
+    /// Whether the packet ends a flow, or a half of it.
+    #[inline(always)]
+    pub const fn closes_flow(&self) -> bool {
+        self.tcp_flags & (FIN | RST) != 0
     }
 }
 
@@ -192,7 +213,8 @@ fn balance<F: Family, P: Packet, T: Tables>(
         return Err(Reason::TtlExpired);
     }
     let hash = flow_hash::<F>(&service, &ip, &transport, tables.seed());
-    let target = pick(tables, &service, hash, outcome)?;
+    let flow = || F::hash(ip.source, transport.ports, tables.seed());
+    let target = pick(tables, &service, hash, flow, outcome)?;
     if ip.len > target.max_len {
         // Also the answer of an unresolved target, whose line is all zero.
         return Err(if target.forward == 0 {
@@ -242,20 +264,35 @@ fn flow_hash<F: Family>(service: &Service, ip: &Ip<F::Address>, transport: &Tran
     F::hash(ip.source, ports, seed)
 }
 
-/// The backend that owns the flow's slot.
+/// The backend that the flow belongs to: its slot's owner, unless that has changed of late. `flow` hashes the flow by
+/// all of its ports.
 #[inline(always)]
 fn pick<'t, T: Tables>(
     tables: &'t T,
     service: &Service,
     hash: u64,
+    flow: impl Fn() -> u64,
     outcome: &mut Outcome,
 ) -> Result<&'t Target, Reason> {
     let slot = (hash >> 48) as u32 & u32::from(service.slot_mask);
     outcome.slot = slot;
-    let line = tables
-        .slots(service.slot_line + slot / SLOTS_PER_LINE)
-        .ok_or(Reason::NoBackend)?;
-    let owner = line.0[(slot % SLOTS_PER_LINE) as usize].owner();
+    let line = service.slot_line + slot / SLOTS_PER_LINE;
+    let at = (slot % SLOTS_PER_LINE) as usize;
+    let slot = tables.slots(line).ok_or(Reason::NoBackend)?.0[at];
+    // The flag of a slot and the flag of a service that tracks all flows are the same bit.
+    let owner = if Slot(slot.0 | service.flags.0).is_unsafe() {
+        let previous = if slot.is_unsafe() {
+            // Whoever sees the flag sees the previous owner that was written before it: x86 loads in order, and on
+            // other machines the agent waits for a grace period between the two.
+            tables.previous(line).ok_or(Reason::NoBackend)?.0[at]
+        } else {
+            slot
+        };
+        let key = FlowKey::new(hash, flow());
+        look_up(tables, service, key, [slot, previous], outcome)
+    } else {
+        slot.owner()
+    };
     let Some(owner) = owner else {
         let pass = service.flags.has(ServiceFlags::PASS_WHEN_EMPTY);
         return Err(if pass {
@@ -267,6 +304,32 @@ fn pick<'t, T: Tables>(
     let index = service.target_base + owner;
     outcome.target = index;
     tables.target(index).ok_or(Reason::Unresolved)
+}
+
+/// Asks the flow table whom the flow belongs to.
+#[inline(always)]
+fn look_up<T: Tables>(
+    tables: &T,
+    service: &Service,
+    key: FlowKey,
+    [current, previous]: [Slot; 2],
+    outcome: &mut Outcome,
+) -> Option<u32> {
+    use flows::Query;
+    let bit = |is: bool, bit: u32| if is { bit } else { 0 };
+    let owner = |slot: Slot| u32::from(slot.with_flag(false).0);
+    let query = Query {
+        key,
+        service: service.id
+            | bit(outcome.opens_flow(), Query::IS_OPENING)
+            | bit(outcome.closes_flow(), Query::IS_CLOSING)
+            | bit(service.flags.has(ServiceFlags::TRACK_ALWAYS), Query::IS_ALWAYS)
+            | bit(tables.explains(), Query::IS_EXPLAINED),
+        owners: owner(current) | owner(previous) << 16,
+    };
+    let placed = tables.place(&query);
+    outcome.placement = placed.placement();
+    Slot::owned_by(placed.owner() as u16).owner()
 }
 
 /// A packet for no service may still be a nat backend's answer: the VIP becomes its source again.

@@ -13,6 +13,18 @@ pub(super) static SEED: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static SERVICE_BITS: Global<u32> = Global::new(1);
 
+/// The flow clock is the kernel's jiffies shifted right by this; set at load.
+#[unsafe(no_mangle)]
+pub(super) static CLOCK_SHIFT: Global<u32> = Global::new(6);
+
+/// Lines of the flow table, a power of two; set at load.
+#[unsafe(no_mangle)]
+pub(super) static FLOW_LINES: Global<u32> = Global::new(2);
+
+/// New flows that one service may write down on one CPU in one unit of the flow clock; set at load.
+#[unsafe(no_mangle)]
+pub(super) static FLOW_BUDGET: Global<u32> = Global::new(1);
+
 /// Set at load by `lb run --debug-dataplane`. While it is 0 the verifier removes the code behind it.
 #[unsafe(no_mangle)]
 pub(super) static DEBUG: Global<u64> = Global::new(0);

@@ -2,7 +2,11 @@
 //!
 //! Invariant: no decision about a packet is made here. Adapters only: packet access, maps, helpers.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// For one intrinsic: compare and exchange, which the BPF target's atomic types do not offer.
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics, adt_const_params))]
+#![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "as above"))]
 
+mod flows;
 mod frame;
 mod globals;
 mod maps;

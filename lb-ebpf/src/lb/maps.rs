@@ -11,10 +11,11 @@ use lb_common::{
         CellRecord, Count, Features, Key4, Key6, Meta, PoolRecord, Reason, ServiceLine4, ServiceLine6,
         SlotLine, TableIndex, Target, Trace,
     },
+    flows::{Placed, Query},
     pipeline::{Outcome, Route, RouteQuery, Tables},
 };
 
-use super::{globals, route};
+use super::{flows, globals, route, trace};
 
 #[map]
 static SERVICES4: Array<ServiceLine4> = Array::with_max_entries(4, BPF_F_MMAPABLE);
@@ -22,6 +23,8 @@ static SERVICES4: Array<ServiceLine4> = Array::with_max_entries(4, BPF_F_MMAPABL
 static SERVICES6: Array<ServiceLine6> = Array::with_max_entries(4, BPF_F_MMAPABLE);
 #[map]
 static SLOTS: Array<SlotLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static PREVIOUS: Array<SlotLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static TARGETS: Array<Target> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -92,6 +95,21 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
+    fn previous(&self, line: u32) -> Option<&SlotLine> {
+        PREVIOUS.get(line)
+    }
+
+    #[inline(always)]
+    fn place(&self, query: &Query) -> Placed {
+        flows::ask(query)
+    }
+
+    #[inline(always)]
+    fn explains(&self) -> bool {
+        trace::of(self.context).is_some()
+    }
+
+    #[inline(always)]
     fn target(&self, index: u32) -> Option<&Target> {
         TARGETS.get(index)
     }
@@ -137,6 +155,7 @@ pub(super) fn count(reason: Reason, outcome: &Outcome) {
                 count.packets += 1;
                 count.bytes += u64::from(outcome.bytes);
                 count.flows += u64::from(outcome.opens_flow());
+                count.closed += u64::from(outcome.closes_flow());
             }
         }
         Reason::Returned => {

@@ -6,23 +6,33 @@ use lb_common::{
     pipeline::Outcome,
 };
 
-/// Fills in the trace if the packet carries one; such a packet is not to be counted.
+use super::flows;
+
+/// The trace that the packet carries, if it is to be explained.
 #[inline(always)]
-pub(super) fn fill_in(context: &XdpContext, reason: Reason, outcome: &Outcome) -> bool {
+pub(super) fn of(context: &XdpContext) -> Option<&mut Trace> {
     let start = context.metadata();
     if start + size_of::<Trace>() > context.metadata_end() {
-        return false;
+        return None;
     }
     let trace = start as *mut Trace;
     // SAFETY: the record lies inside the metadata, which is ours while the program runs; metadata is aligned to 4.
     let trace = unsafe { &mut *trace };
-    if trace.magic != Trace::MAGIC {
+    (trace.magic == Trace::MAGIC).then_some(trace)
+}
+
+/// Fills in the trace if the packet carries one; such a packet is not to be counted.
+#[inline(always)]
+pub(super) fn fill_in(context: &XdpContext, reason: Reason, outcome: &Outcome) -> bool {
+    let Some(trace) = of(context) else {
         return false;
-    }
+    };
     trace.reason = reason as u32;
     trace.service = outcome.service;
     trace.target = outcome.target;
     trace.slot = outcome.slot;
     trace.egress = outcome.egress;
+    trace.placement = outcome.placement;
+    trace.clock = flows::clock();
     true
 }

@@ -8,6 +8,7 @@ mod handle;
 mod seed;
 mod situations;
 mod stop;
+mod sweeper;
 mod tally;
 mod views;
 
@@ -70,6 +71,8 @@ pub async fn run(options: RunOptions) -> Result<()> {
     let route_changes = resolver.changes();
     let knowledge = Knowledge {
         verdicts: std::collections::HashMap::new(),
+        served: std::collections::HashSet::new(),
+        settling: None,
         hops: hops.borrow().clone(),
         sources: TunnelSources {
             v4: config.dataplane.tunnel_source_v4,
@@ -154,6 +157,7 @@ fn capacity(config: &config::Dataplane) -> Capacity {
         services: config.max_services,
         targets: config.max_targets,
         slots: config.max_slots,
+        flows: config.max_flows,
     }
 }
 

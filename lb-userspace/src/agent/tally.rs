@@ -100,6 +100,7 @@ fn add(sum: &mut Count, more: &Count) {
     sum.flows += more.flows;
     sum.returned_packets += more.returned_packets;
     sum.returned_bytes += more.returned_bytes;
+    sum.closed += more.closed;
 }
 
 /// Counters only grow; a smaller reading would mean a new map, which starts from zero.
@@ -110,6 +111,7 @@ fn minus(now: &Count, before: &Count) -> Count {
         flows: now.flows.saturating_sub(before.flows),
         returned_packets: now.returned_packets.saturating_sub(before.returned_packets),
         returned_bytes: now.returned_bytes.saturating_sub(before.returned_bytes),
+        closed: now.closed.saturating_sub(before.closed),
     }
 }
 

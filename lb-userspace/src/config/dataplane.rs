@@ -22,6 +22,8 @@ pub struct Dataplane {
     pub max_targets: u32,
     /// Most slots, over the tables of all services.
     pub max_slots: u32,
+    /// Most flows in the flow table: a power of two.
+    pub max_flows: u32,
     /// The outer source of an `ipip` packet to an IPv4 backend varies with the flow within this prefix.
     #[serde(deserialize_with = "prefix")]
     pub tunnel_source_v4: Ipv4Net,
@@ -37,6 +39,7 @@ impl Default for Dataplane {
             max_services: 4_096,
             max_targets: 16_384,
             max_slots: 8_388_608,
+            max_flows: 1 << 20,
             tunnel_source_v4: Ipv4Net::new_assert([172, 16, 0, 0].into(), 16),
             tunnel_source_v6: Ipv6Net::new_assert([0x100, 0, 0, 0, 0, 0, 0, 0].into(), 64),
         }
@@ -51,6 +54,9 @@ impl Dataplane {
     /// What `max_slots` may be: from one largest table to 512 MiB of them.
     pub const SLOTS: RangeInclusive<u32> = 65_536..=268_435_456;
 
+    /// What `max_flows` may be, each a power of two: up to 1 GiB.
+    pub const FLOWS: RangeInclusive<u32> = 1_024..=67_108_864;
+
     /// Checks every rule of this table.
     ///
     /// # Errors
@@ -61,12 +67,18 @@ impl Dataplane {
             max_services,
             max_targets,
             max_slots,
+            max_flows,
             tunnel_source_v4,
             tunnel_source_v6,
         } = self;
         within("max_services", *max_services, &Self::SERVICES)?;
         within("max_targets", *max_targets, &Self::TARGETS)?;
         within("max_slots", *max_slots, &Self::SLOTS)?;
+        within("max_flows", *max_flows, &Self::FLOWS)?;
+        if !max_flows.is_power_of_two() {
+            let fits = max_flows.next_power_of_two();
+            return Err(Invalid::new(format!("{max_flows}: expected a power of two, such as {fits}")).at(Key::Name("max_flows")));
+        }
         outer_source("tunnel_source_v4", (*tunnel_source_v4).into(), 8)?;
         outer_source("tunnel_source_v6", (*tunnel_source_v6).into(), 32)
     }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use aya::maps::{MapData, PerCpuArray};
-use lb_common::abi::{Count, Reason, map};
+use lb_common::abi::{Count, Reason, Tracking, map};
 
 use super::Dataplane;
 
@@ -14,10 +14,19 @@ struct PodCount(Count);
 // SAFETY: `Count` is bytemuck::Pod: plain integers without padding.
 unsafe impl aya::Pod for PodCount {}
 
+/// A [`Tracking`] that aya can read.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodTracking(Tracking);
+
+// SAFETY: `Tracking` is bytemuck::Pod: plain integers without padding.
+unsafe impl aya::Pod for PodTracking {}
+
 /// The counter maps.
 pub struct Counters<'a> {
     counts: PerCpuArray<&'a MapData, PodCount>,
     reasons: PerCpuArray<&'a MapData, u64>,
+    tracking: PerCpuArray<&'a MapData, PodTracking>,
 }
 
 impl<'a> Counters<'a> {
@@ -31,6 +40,7 @@ impl<'a> Counters<'a> {
         Ok(Self {
             counts: map(map::COUNTS)?.try_into()?,
             reasons: map(map::REASONS)?.try_into()?,
+            tracking: map(map::TRACKING)?.try_into()?,
         })
     }
 
@@ -47,12 +57,30 @@ impl<'a> Counters<'a> {
                 flows,
                 returned_packets,
                 returned_bytes,
+                closed,
             } = *count;
             sum.packets += packets;
             sum.bytes += bytes;
             sum.flows += flows;
             sum.returned_packets += returned_packets;
             sum.returned_bytes += returned_bytes;
+            sum.closed += closed;
+        }
+        Ok(sum)
+    }
+
+    /// What the flow table did for the pool of that number, since the dataplane was made.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn tracking(&self, number: u32) -> Result<Tracking> {
+        let mut sum = Tracking::default();
+        for PodTracking(cpu) in self.tracking.get(&number, 0)?.iter() {
+            sum.hits += cpu.hits;
+            sum.inserted += cpu.inserted;
+            sum.adopted += cpu.adopted;
+            sum.evicted += cpu.evicted;
+            sum.refused += cpu.refused;
         }
         Ok(sum)
     }

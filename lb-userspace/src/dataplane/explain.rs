@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use aya::programs::{TestRun, TestRunOptions};
 use bytemuck::Zeroable;
-use lb_common::abi::{Reason, Trace};
+use lb_common::abi::{Placement, Reason, Trace};
 
 use super::Dataplane;
 
@@ -39,6 +39,10 @@ pub struct Explained {
     pub target: Option<u32>,
     /// Slot of the service's table.
     pub slot: Option<u32>,
+    /// How the backend was found.
+    pub placement: Placement,
+    /// What the flow clock said.
+    pub clock: u32,
     /// The frame afterwards.
     pub frame: Vec<u8>,
 }
@@ -91,6 +95,8 @@ impl Dataplane {
             service: some(trace.service),
             target: some(trace.target),
             slot: some(trace.slot),
+            placement: Placement::from_number(trace.placement).context("the program did not say how")?,
+            clock: trace.clock,
             frame: frame.to_vec(),
         })
     }

@@ -75,6 +75,12 @@ impl<T: Pod> Mapped<T> {
         self.cells(index, count)
     }
 
+    /// All entries as `S`, which is `T` with atomic words.
+    pub(super) fn shared<S>(&self) -> &[S] {
+        assert!(size_of::<S>() == size_of::<T>(), "a word is a word");
+        self.cells(0, self.entries)
+    }
+
     fn cells<A>(&self, index: usize, count: usize) -> &[A] {
         assert!(
             index + count <= self.entries,

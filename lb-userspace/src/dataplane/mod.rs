@@ -8,6 +8,7 @@ mod attach;
 mod bpf;
 mod counters;
 mod explain;
+mod flow_clock;
 mod mapped;
 mod object;
 mod persist;

@@ -13,7 +13,7 @@ use aya::{Ebpf, EbpfLoader, maps::MapData, programs::Xdp};
 use aya_obj::{EbpfSectionKind, Object, generated::bpf_map_type};
 use lb_common::abi::{Meta, PROGRAM, Reason, global, map};
 
-use super::tables::PodControl;
+use super::{flow_clock, tables::PodControl};
 use crate::plan::Capacity;
 
 /// The object with the program and its maps, as the build made it.
@@ -71,15 +71,19 @@ pub(super) const fn capacity(meta: &Meta) -> Capacity {
         services: meta.services,
         targets: meta.targets,
         slots: meta.slots,
+        flows: meta.flows,
     }
 }
 
 /// Maps whose size is chosen when they are made.
-fn sizes(capacity: &Capacity) -> [(&'static str, u32); 8] {
+fn sizes(capacity: &Capacity) -> [(&'static str, u32); 11] {
     [
         (map::SERVICES4, capacity.service_lines()),
         (map::SERVICES6, capacity.service_lines()),
         (map::SLOTS, capacity.slot_lines()),
+        (map::PREVIOUS, capacity.slot_lines()),
+        (map::FLOWS, capacity.flow_lines()),
+        (map::TRACKING, capacity.numbers()),
         (map::TARGETS, capacity.target_cells()),
         (map::POOLS, capacity.numbers()),
         (map::CELLS, capacity.target_cells()),
@@ -131,10 +135,15 @@ pub(super) struct Present {
 pub(super) fn load(meta: &Meta, debug: bool, present: Option<&Present>) -> Result<Ebpf> {
     let capacity = capacity(meta);
     let (debug, service_bits) = (u64::from(debug), capacity.service_bits());
+    let flow_lines = capacity.flow_lines();
+    let flow_budget = flow_clock::budget(&capacity, meta.clock_shift)?;
     let mut loader = EbpfLoader::new();
     loader
         .override_global(global::SEED, &meta.seed, true)
         .override_global(global::SERVICE_BITS, &service_bits, true)
+        .override_global(global::CLOCK_SHIFT, &meta.clock_shift, true)
+        .override_global(global::FLOW_LINES, &flow_lines, true)
+        .override_global(global::FLOW_BUDGET, &flow_budget, true)
         .override_global(global::DEBUG, &debug, true);
     for (name, entries) in sizes(&capacity) {
         loader.map_max_entries(name, entries);
@@ -176,6 +185,7 @@ mod tests {
             services: 100,
             targets: 1000,
             slots: 65_536,
+            flows: 4096,
             ..Meta::EMPTY
         };
         let shapes = shapes(&meta).unwrap();

@@ -9,6 +9,7 @@ use aya::maps::{Array, MapData};
 use lb_common::abi::{Meta, map};
 
 use super::{
+    flow_clock,
     Dataplane, adopt, object,
     pins::{PinDir, make_directory, pin_name},
     remove::{self, Removed, remove_all, remove_directory},
@@ -52,6 +53,8 @@ impl Dataplane {
             services: capacity.services,
             targets: capacity.targets,
             slots: capacity.slots,
+            flows: capacity.flows,
+            clock_shift: flow_clock::shift()?,
             namespace: namespace()?,
             ..Meta::EMPTY
         };

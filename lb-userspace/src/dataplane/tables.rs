@@ -4,13 +4,16 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use aya::maps::{Array, MapData};
-use lb_common::abi::{
-    CellRecord, Control, Meta, PoolRecord, SLOTS_PER_LINE, ServiceLine4, ServiceLine6, Slot, SlotLine,
-    Target, map,
+use lb_common::{
+    abi::{
+        CellRecord, Control, FlowKey, FlowLine, FlowValue, Meta, PoolRecord, SLOTS_PER_LINE, ServiceLine4,
+        ServiceLine6, Slot, SlotLine, Target, map,
+    },
+    flows::SharedLine,
 };
 
 use super::{Dataplane, mapped::Mapped};
-use crate::plan::{Memory, ReadBack};
+use crate::plan::{Memory, ReadBack, insert_flow};
 
 /// The tables: mmap-able maps, and the program's control words.
 pub struct MappedTables {
@@ -19,6 +22,8 @@ pub struct MappedTables {
     services4: Mapped<ServiceLine4>,
     services6: Mapped<ServiceLine6>,
     slots: Mapped<SlotLine>,
+    previous: Mapped<SlotLine>,
+    flows: Mapped<FlowLine>,
     targets: Mapped<Target>,
     pools: Mapped<PoolRecord>,
     cells: Mapped<CellRecord>,
@@ -37,6 +42,8 @@ impl MappedTables {
             services4: mapped(dataplane, map::SERVICES4)?,
             services6: mapped(dataplane, map::SERVICES6)?,
             slots: mapped(dataplane, map::SLOTS)?,
+            previous: mapped(dataplane, map::PREVIOUS)?,
+            flows: mapped(dataplane, map::FLOWS)?,
             targets: mapped(dataplane, map::TARGETS)?,
             pools: mapped(dataplane, map::POOLS)?,
             cells: mapped(dataplane, map::CELLS)?,
@@ -73,27 +80,22 @@ impl Memory for MappedTables {
         }
     }
 
-    fn write_previous(&mut self, _: u32, _: &[Slot]) {}
-
-    fn visit_flows(
-        &mut self,
-        _: &mut dyn FnMut(
-            lb_common::abi::FlowKey,
-            lb_common::abi::FlowValue,
-        ) -> Option<lb_common::abi::FlowValue>,
-    ) {
+    fn write_previous(&mut self, line: u32, slots: &[Slot]) {
+        store_slots(&self.previous, line, slots);
     }
 
     fn write_slots(&mut self, line: u32, slots: &[Slot]) {
-        let cells = self
-            .slots
-            .halves(line as usize, slots.len() / SLOTS_PER_LINE as usize);
-        for (slot, cell) in slots.iter().zip(cells) {
-            // A line that nobody writes stays in the other CPUs' caches.
-            if cell.load(Ordering::Relaxed) != slot.0 {
-                cell.store(slot.0, Ordering::Release);
-            }
+        store_slots(&self.slots, line, slots);
+    }
+
+    fn visit_flows(&mut self, visit: &mut dyn FnMut(FlowKey, FlowValue) -> Option<FlowValue>) {
+        for line in self.flows.shared::<SharedLine>() {
+            line.visit(visit);
         }
+    }
+
+    fn insert_flow(&mut self, key: FlowKey, value: FlowValue) -> bool {
+        insert_flow(self.flows.shared(), key, value)
     }
 
     fn write_services4(&mut self, line: u32, lines: &[ServiceLine4]) {
@@ -119,6 +121,16 @@ impl Memory for MappedTables {
     }
 }
 
+/// Stores those slots of a table that differ: a line that nobody writes stays in the other CPUs' caches.
+fn store_slots(map: &Mapped<SlotLine>, line: u32, slots: &[Slot]) {
+    let cells = map.halves(line as usize, slots.len() / SLOTS_PER_LINE as usize);
+    for (slot, cell) in slots.iter().zip(cells) {
+        if cell.load(Ordering::Relaxed) != slot.0 {
+            cell.store(slot.0, Ordering::Release);
+        }
+    }
+}
+
 impl ReadBack for MappedTables {
     fn read_control(&self) -> Control {
         self.published
@@ -136,8 +148,8 @@ impl ReadBack for MappedTables {
         self.slots.load(line as usize)
     }
 
-    fn read_previous(&self, _: u32) -> SlotLine {
-        SlotLine([Slot::NONE; SLOTS_PER_LINE as usize])
+    fn read_previous(&self, line: u32) -> SlotLine {
+        self.previous.load(line as usize)
     }
 
     fn read_target(&self, index: u32) -> Target {

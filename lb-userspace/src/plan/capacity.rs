@@ -1,6 +1,6 @@
 //! Sizes of the dataplane's tables, and what is said when a wish does not fit them.
 
-use lb_common::abi::SLOTS_PER_LINE;
+use lb_common::abi::{FLOWS_PER_LINE, SLOTS_PER_LINE};
 use serde::{Deserialize, Serialize};
 
 use super::service_table::TableError;
@@ -15,6 +15,8 @@ pub struct Capacity {
     pub targets: u32,
     /// Slots of all tables together.
     pub slots: u32,
+    /// Entries of the flow table; a power of two of at least 8.
+    pub flows: u32,
 }
 
 impl Capacity {
@@ -37,6 +39,16 @@ impl Capacity {
     /// Cells of the target table: a quarter more than targets, to move pools about in.
     pub fn target_cells(&self) -> u32 {
         self.targets + self.targets / 4
+    }
+
+    /// Lines of the flow table.
+    pub fn flow_lines(&self) -> u32 {
+        self.flows / FLOWS_PER_LINE as u32
+    }
+
+    /// New flows that one service may write down a second, on all CPUs together: a sixteenth of the table.
+    pub fn flow_budget(&self) -> u32 {
+        self.flows / 16
     }
 
     /// Lines of the slot table.

@@ -113,6 +113,11 @@ impl Layout {
         (targets, self.placed.values().map(|p| p.slots.len() as u32).sum())
     }
 
+    /// Slots whose owner changed of late.
+    pub fn unsafe_slots(&self) -> u64 {
+        self.placed.values().map(|p| p.slots.unsafes.len() as u64).sum()
+    }
+
     /// What [`pools`] says, but slot tables are taken from here where they stay as they are: working them out is most
     /// of the work.
     ///
@@ -154,6 +159,23 @@ impl Layout {
         self.owners()
             .find(|(cell, _)| *cell == index)
             .map(|(_, whose)| whose)
+    }
+
+    /// Backends that packets may be sent to: they own a slot, or owned one before.
+    pub fn serving(&self) -> impl Iterator<Item = Whose> {
+        self.placed.values().flat_map(|placed| {
+            let mut serves = vec![false; placed.cells.len()];
+            let previous = placed.slots.unsafes.iter().map(|entry| placed.slots.previous[entry.slot as usize]);
+            for slot in placed.slots.current.iter().copied().chain(previous) {
+                if let Some(cell) = slot.owner().and_then(|owner| serves.get_mut(owner as usize)) {
+                    *cell = true;
+                }
+            }
+            placed.owned().filter(move |(local, _, _)| serves[*local as usize]).map(|(_, backend, _)| Whose {
+                service: placed.pool.key.service.clone(),
+                backend,
+            })
+        })
     }
 
     /// Whether a cell that belongs to somebody here does not in `next`.

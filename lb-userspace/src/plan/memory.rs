@@ -1,10 +1,13 @@
 //! Where writes go: the kernel's maps, or plain memory that the host build of the pipeline reads.
 
+use std::cell::Cell;
+
 use lb_common::{
     abi::{
         CellRecord, Control, Features, FlowKey, FlowLine, FlowValue, Key4, Key6, PoolRecord, SLOTS_PER_LINE,
-        ServiceLine4, ServiceLine6, Slot, SlotLine, TableIndex, Target, follow_chain,
+        ServiceLine4, ServiceLine6, Slot, SlotLine, TableIndex, Target, Tracking, follow_chain,
     },
+    flows::{self, Event, FlowTable, Placed, Query, SharedLine, Word},
     pipeline::{Route, RouteQuery, Tables},
 };
 
@@ -27,6 +30,8 @@ pub trait Memory {
     /// Shows every entry of the flow table that is in use; what comes back takes its place if it has not changed
     /// meanwhile.
     fn visit_flows(&mut self, visit: &mut dyn FnMut(FlowKey, FlowValue) -> Option<FlowValue>);
+    /// Puts an entry into the flow table, as the program would find it; false when there is no room.
+    fn insert_flow(&mut self, key: FlowKey, value: FlowValue) -> bool;
     /// Stores those of a table's slots that differ.
     fn write_slots(&mut self, line: u32, slots: &[Slot]);
     /// Stores lines of the IPv4 service table.
@@ -55,6 +60,15 @@ pub fn apply(writes: &[Write], memory: &mut (impl Memory + ?Sized)) {
     }
 }
 
+/// Puts an entry into a table of those lines.
+pub fn insert_flow(lines: &[SharedLine], key: FlowKey, value: FlowValue) -> bool {
+    let first = key.line(lines.len() as u32);
+    [first, first ^ 1]
+        .iter()
+        .filter_map(|line| lines.get(*line as usize))
+        .any(|line| line.put(key, value))
+}
+
 /// Tables in plain memory, for the host build of the pipeline.
 #[derive(Clone, Debug)]
 pub struct InMemory {
@@ -65,7 +79,9 @@ pub struct InMemory {
     services6: Vec<ServiceLine6>,
     slots: Vec<SlotLine>,
     pub(super) previous: Vec<SlotLine>,
-    flows: Vec<FlowLine>,
+    flows: Vec<SharedLine>,
+    tracking: Vec<Cell<Tracking>>,
+    flow_budget: u32,
     targets: Vec<Target>,
     pools: Vec<PoolRecord>,
     cells: Vec<CellRecord>,
@@ -73,6 +89,10 @@ pub struct InMemory {
     pub route: Route,
     /// The interface that packets come in by.
     pub ingress: u32,
+    /// What the flow clock says.
+    pub clock: u32,
+    /// Whether packets are explained only.
+    pub explains: bool,
 }
 
 impl InMemory {
@@ -87,12 +107,16 @@ impl InMemory {
             services6: vec![bytemuck::Zeroable::zeroed(); lines],
             slots: vec![bytemuck::Zeroable::zeroed(); capacity.slot_lines() as usize],
             previous: vec![bytemuck::Zeroable::zeroed(); capacity.slot_lines() as usize],
-            flows: vec![FlowLine::default(); 1024],
+            flows: vec![SharedLine::default(); capacity.flow_lines() as usize],
+            tracking: vec![Cell::default(); capacity.numbers() as usize],
+            flow_budget: capacity.flow_budget(),
             targets: vec![Target::default(); capacity.target_cells() as usize],
             pools: vec![bytemuck::Zeroable::zeroed(); capacity.numbers() as usize],
             cells: vec![CellRecord::default(); capacity.target_cells() as usize],
             route: Route::None,
             ingress: 1,
+            clock: 0,
+            explains: false,
         }
     }
 }
@@ -180,13 +204,13 @@ impl Memory for InMemory {
     }
 
     fn visit_flows(&mut self, visit: &mut dyn FnMut(FlowKey, FlowValue) -> Option<FlowValue>) {
-        for line in &mut self.flows {
-            for (key, value) in line.keys.iter().zip(&mut line.values) {
-                if value.is_used() {
-                    *value = visit(*key, *value).unwrap_or(*value);
-                }
-            }
+        for line in &self.flows {
+            line.visit(visit);
         }
+    }
+
+    fn insert_flow(&mut self, key: FlowKey, value: FlowValue) -> bool {
+        insert_flow(&self.flows, key, value)
     }
 
     fn write_slots(&mut self, line: u32, slots: &[Slot]) {
@@ -276,6 +300,18 @@ impl Tables for InMemory {
         self.slots.get(line as usize)
     }
 
+    fn previous(&self, line: u32) -> Option<&SlotLine> {
+        self.previous.get(line as usize)
+    }
+
+    fn place(&self, query: &Query) -> Placed {
+        flows::place(self, query)
+    }
+
+    fn explains(&self) -> bool {
+        self.explains
+    }
+
     fn target(&self, index: u32) -> Option<&Target> {
         self.targets.get(index as usize)
     }
@@ -286,5 +322,65 @@ impl Tables for InMemory {
 
     fn route(&self, _: &RouteQuery) -> Route {
         self.route
+    }
+}
+
+impl FlowTable for InMemory {
+    fn lines(&self) -> u32 {
+        self.flows.len() as u32
+    }
+
+    fn line(&self, index: u32) -> Option<&SharedLine> {
+        self.flows.get(index as usize)
+    }
+
+    fn exchange(&self, word: &Word, old: u64, new: u64) -> bool {
+        word.exchange(old, new)
+    }
+
+    fn clock(&self) -> u32 {
+        self.clock
+    }
+
+    fn count(&self, service: u32, event: Event) {
+        self.change_tracking(service, |tracking| match event {
+            Event::Hit => tracking.hits += 1,
+            Event::Inserted => tracking.inserted += 1,
+            Event::Adopted => tracking.adopted += 1,
+            Event::Evicted => tracking.evicted += 1,
+            Event::Refused => tracking.refused += 1,
+        });
+    }
+
+    fn spend(&self, service: u32, clock: u32) -> bool {
+        let mut spends = false;
+        self.change_tracking(service, |tracking| {
+            let spent = match tracking.budget >> 32 {
+                then if then == u64::from(clock) => tracking.budget & 0xffff_ffff,
+                _ => 0,
+            };
+            spends = spent < u64::from(self.flow_budget);
+            tracking.budget = u64::from(clock) << 32 | (spent + u64::from(spends));
+        });
+        spends
+    }
+}
+
+impl InMemory {
+    /// What the flow table did for the pool of that number.
+    pub fn tracking(&self, number: u32) -> Tracking {
+        self.tracking[number as usize].get()
+    }
+
+    /// The flow table.
+    pub fn flow_lines(&self) -> Vec<FlowLine> {
+        self.flows.iter().map(SharedLine::read).collect()
+    }
+
+    fn change_tracking(&self, service: u32, change: impl FnOnce(&mut Tracking)) {
+        let cell = &self.tracking[service as usize & 0xffff];
+        let mut tracking = cell.get();
+        change(&mut tracking);
+        cell.set(tracking);
     }
 }

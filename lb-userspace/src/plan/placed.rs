@@ -288,20 +288,25 @@ impl Writes {
 struct Step {
     now_at: Vec<Option<u32>>,
     flows: Vec<Flows>,
+    stay: bool,
 }
 
 impl Step {
     fn new(from: &Placed, to: &Placed) -> Self {
         let at = to.cell_of();
         let mut now_at = vec![None; from.cells.len()];
+        let mut stay = true;
         for (local, id, _) in from.owned() {
-            now_at[local as usize] = at.get(&id).copied();
+            let now = at.get(&id).copied();
+            stay &= now.is_none_or(|now| now == local);
+            now_at[local as usize] = now;
         }
         // Slots still name them only where an agent died before it had changed them all.
         for (local, owner) in &from.renamed {
             now_at[*local as usize] = now_at[*local as usize].or(now_at[*owner as usize]);
         }
         Self {
+            stay,
             now_at,
             flows: to.flows_by_cell(),
         }
@@ -311,6 +316,10 @@ impl Step {
 impl Owners for Step {
     fn now_at(&self, owner: u32) -> Option<u32> {
         self.now_at.get(owner as usize).copied().flatten()
+    }
+
+    fn stay(&self) -> bool {
+        self.stay
     }
 
     fn flows(&self, owner: u32) -> Flows {

@@ -43,6 +43,8 @@ pub(super) struct SlotTable {
 pub(super) trait Owners {
     /// The cell that a present owner has from now on; `None` if it has none.
     fn now_at(&self, owner: u32) -> Option<u32>;
+    /// Whether all of them are where they were.
+    fn stay(&self) -> bool;
     /// What becomes of the flows of the owner in that cell (as [`Owners::now_at`] gives it).
     fn flows(&self, owner: u32) -> Flows;
 }
@@ -83,55 +85,34 @@ impl SlotTable {
     /// The same slots with the owners of `wanted` (which have no flags). Where that moves a slot, its flows stay with
     /// the previous owner if `tracked`.
     pub(super) fn changed(&self, wanted: &[Slot], owners: &impl Owners, tracked: bool, now: Instant) -> Self {
-        let mut current = Vec::with_capacity(wanted.len());
-        let mut previous = Vec::with_capacity(wanted.len());
+        let mut current = self.current.to_vec();
+        let mut previous = self.previous.to_vec();
         let mut unsafes = Vec::new();
         let mut known = self.unsafes.iter().peekable();
-        let alive = |owner: Option<u32>| {
-            owner
-                .and_then(|owner| owners.now_at(owner))
-                .filter(|owner| owners.flows(*owner) != Flows::Cut)
-        };
+        let stay = owners.stay();
         for (i, next) in wanted.iter().enumerate() {
             let (slot, before) = (self.current[i], self.previous[i]);
+            if stay && slot == *next {
+                // Safe, and as it was: almost all of them, almost always.
+                continue;
+            }
             let known = known.next_if(|entry| entry.slot == i as u32);
-            let present = slot.owner().and_then(|owner| owners.now_at(owner));
-            let moves = present != next.owner();
-            let had = if slot.is_unsafe() {
-                before.owner()
-            } else {
-                slot.owner()
+            let moves = slot.owner().and_then(|owner| owners.now_at(owner)) != next.owner();
+            let had = if slot.is_unsafe() { before.owner() } else { slot.owner() };
+            let alive = had
+                .and_then(|owner| owners.now_at(owner))
+                .filter(|owner| owners.flows(*owner) != Flows::Cut);
+            let (past, is_unsafe, same_window) = match alive {
+                Some(owner) if tracked => (Slot::owned_by(owner as u16), slot.is_unsafe() || moves, !moves),
+                // Whoever has flows here is in the flow table.
+                _ => (*next, tracked && slot.is_unsafe(), !moves && self.is_over(i as u32)),
             };
-            let past = match alive(had) {
-                Some(owner) if tracked => owner,
-                // Nobody has flows here that are not in the flow table.
-                _ => {
-                    let settles = tracked && slot.is_unsafe();
-                    current.push(next.with_flag(settles));
-                    previous.push(if settles { *next } else { before });
-                    let since = match known {
-                        Some(entry) if !moves && before.owner() == slot.owner() => entry.since,
-                        _ => now,
-                    };
-                    unsafes.extend(settles.then_some(Unsafe {
-                        slot: i as u32,
-                        since,
-                    }));
-                    continue;
-                }
-            };
-            let is_unsafe = slot.is_unsafe() || moves;
-            current.push(next.with_flag(is_unsafe));
-            previous.push(if is_unsafe {
-                Slot::owned_by(past as u16)
-            } else {
-                before
-            });
-            let since = known.filter(|_| !moves).map_or(now, |entry| entry.since);
-            unsafes.extend(is_unsafe.then_some(Unsafe {
-                slot: i as u32,
-                since,
-            }));
+            current[i] = next.with_flag(is_unsafe);
+            if is_unsafe {
+                previous[i] = past;
+                let since = known.filter(|_| same_window).map_or(now, |entry| entry.since);
+                unsafes.push(Unsafe { slot: i as u32, since });
+            }
         }
         Self {
             current: current.into(),
@@ -211,6 +192,10 @@ mod tests {
     impl Owners for Dead {
         fn now_at(&self, owner: u32) -> Option<u32> {
             Some(owner)
+        }
+
+        fn stay(&self) -> bool {
+            true
         }
 
         fn flows(&self, owner: u32) -> Flows {

@@ -190,6 +190,7 @@ impl Balancer {
             services: wish.services,
             targets: wish.services * wish.backends,
             slots,
+            flows: 4096,
         };
         let dataplane = Dataplane::load(&capacity, SEED, false)?;
         let mut balancer = Self {

@@ -118,6 +118,7 @@ fn program_is_replaced_under_load_and_meets_the_same_tables() {
             services: 1,
             targets: 1,
             slots: 65_536,
+            flows: 4096,
         };
         let pins = PinDir::lock(&directory).unwrap();
         let mut dataplane = Dataplane::open(pins, &capacity, 0, false).unwrap();
@@ -212,6 +213,7 @@ fn what_is_not_of_this_version_is_refused_and_goes_on() {
                 services: u32::MAX,
                 targets: 1,
                 slots: 65_536,
+                flows: 4096,
                 ..Meta::EMPTY
             },
             "max_services".to_owned(),

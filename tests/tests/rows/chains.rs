@@ -130,6 +130,7 @@ fn every_key_of_a_crowded_table_is_found() {
         services: 16,
         targets: 16,
         slots: 4096,
+        flows: 4096,
     };
     let build = |interfaces, memory: &mut dyn Memory| {
         let sources = World::Full.tunnel_sources();
@@ -144,6 +145,7 @@ fn every_key_of_thousands_is_found() {
         services: 1024,
         targets: 16,
         slots: 1 << 17,
+        flows: 4096,
     };
     let build = |interfaces, memory: &mut dyn Memory| {
         let sources = World::Full.tunnel_sources();
@@ -159,6 +161,7 @@ fn chains_are_followed_as_far_as_the_limit() {
         services: 16,
         targets: 16,
         slots: 4096,
+        flows: 4096,
     };
     let bits = capacity.service_bits();
     let index = TableIndex {

@@ -88,6 +88,8 @@ impl Loaded {
             service,
             target,
             slot,
+            placement: _,
+            clock: _,
             frame,
         } = self.dataplane.explain(frame, self.interfaces.front)?;
         let redirected = action == XDP_REDIRECT;

@@ -53,6 +53,7 @@ impl World {
         services: 64,
         targets: 128,
         slots: 16_384,
+        flows: 4096,
     };
 
     /// Lays the world out in `memory`, by the planner.

@@ -79,6 +79,7 @@ fn cells_are_those_that_slots_can_name() {
         services: 16,
         targets: 60_000,
         slots: 1 << 18,
+        flows: 4096,
     };
     let backends = |range: std::ops::Range<u32>| {
         let backend = |i: u32| Backend::new(format!("10.1.{}.{}", i >> 8, i & 255).parse().unwrap());
@@ -128,6 +129,7 @@ fn refusals_name_their_limit() {
         services: 2,
         targets: 4,
         slots: 1024,
+        flows: 4096,
     };
     let named = |name: &str, vip: u8, backends: &[&str]| {
         service(name, &format!("10.0.0.{vip}"), "80", Forwarder::L2dsr, backends)

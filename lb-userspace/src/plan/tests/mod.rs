@@ -27,6 +27,7 @@ const CAPACITY: Capacity = Capacity {
     services: 16,
     targets: 24,
     slots: 2048,
+    flows: 4096,
 };
 const SEED: u64 = 77;
 const TIME: FlowTime = FlowTime {
@@ -232,7 +233,7 @@ fn torn(from: &Control, to: &Control) -> Vec<Control> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn packets_see_the_old_tables_or_the_new_ones(steps in vec(steps::step(), 1..20)) {

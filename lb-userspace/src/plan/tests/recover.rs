@@ -43,11 +43,17 @@ impl Run {
     /// The plan from what is found to the wish.
     fn recovery(&self, memory: &InMemory) -> Plan {
         let mut memory = memory.clone();
-        let layout = Layout::adopt(CAPACITY, SEED, &mut memory, self.now).expect("tables that an agent left");
+        let mut layout = Layout::adopt(CAPACITY, SEED, &mut memory, self.now).expect("tables that an agent left");
         let pools = layout.pools(&self.world.services, &self.world);
-        layout
-            .plan(pools, self.generation, self.now)
-            .expect("room for what had room")
+        match layout.plan(pools.clone(), self.generation, self.now) {
+            Err(_) if layout.has_retired() => {
+                layout = layout.sweep_after_wait(&mut memory, TIME, self.now).layout;
+                layout.release_all();
+                layout.plan(pools, self.generation, self.now)
+            }
+            planned => planned,
+        }
+        .expect("room for what had room")
     }
 
     /// Whether the wish comes true from what is found.

@@ -1,0 +1,46 @@
+//! How a packet's backend was found.
+
+macro_rules! placements {
+    ($($(#[doc = $doc:literal])+ $number:literal $variant:ident $name:literal;)+) => {
+        /// How a packet's backend was found; [`super::Trace::placement`] as a number. Numbers are append-only.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Placement {
+            $($(#[doc = $doc])+ $variant = $number),+
+        }
+
+        impl Placement {
+            /// The placement of that number.
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number { $($number => Some(Self::$variant),)+ _ => None }
+            }
+
+            /// Its name, the same for ever.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// A sentence about it.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii()),+ }
+            }
+        }
+    };
+}
+
+placements! {
+    /// By its slot alone: the slot is safe.
+    0 Slot "slot";
+    /// The flow table has the flow.
+    1 Known "known";
+    /// A new flow: it goes to the slot's owner and is written down.
+    2 Opened "opened";
+    /// The flow was there before its slot changed hands: it stays with the previous owner and is written down.
+    3 Adopted "adopted";
+    /// It goes to the slot's owner without being written down: nobody else has unknown flows here.
+    4 Current "current";
+    /// It stays with the slot's previous owner without being written down.
+    5 Previous "previous";
+    /// A new flow that finds no room, or too many new ones: it goes where its next packets will, to the previous owner.
+    6 Refused "refused";
+}

@@ -1,0 +1,113 @@
+//! The flow table in the kernel, and the function that asks it: the verifier checks a global function once, whoever
+//! calls it, and the packets that need none of it do not pay for it.
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    helpers::bpf_jiffies64,
+    macros::map,
+    maps::{Array, PerCpuArray},
+};
+use lb_common::{
+    abi::{FlowKey, FlowLine, Tracking},
+    flows::{Event, FlowTable, Placed, Query, SharedLine, Word, place},
+};
+
+use super::globals;
+
+#[map]
+static FLOWS: Array<FlowLine> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+#[map]
+static TRACKING: PerCpuArray<Tracking> = PerCpuArray::with_max_entries(1, 0);
+
+/// Asks the flow table.
+#[inline(always)]
+pub(super) fn ask(query: &Query) -> Placed {
+    let Query { key, service, owners } = *query;
+    Placed(lb_place(key.0, service, owners))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_place(key: u64, service: u32, owners: u32) -> u32 {
+    let key = FlowKey(key);
+    place(&Kernel, &Query { key, service, owners }).0
+}
+
+/// The flow clock.
+#[inline(always)]
+pub(super) fn clock() -> u32 {
+    // SAFETY: a helper without arguments that reads a counter of the kernel.
+    (unsafe { bpf_jiffies64() } >> globals::CLOCK_SHIFT.load()) as u32
+}
+
+struct Kernel;
+
+impl FlowTable for Kernel {
+    #[inline(always)]
+    fn lines(&self) -> u32 {
+        globals::FLOW_LINES.load()
+    }
+
+    #[inline(always)]
+    fn line(&self, index: u32) -> Option<&SharedLine> {
+        // SAFETY: a line of the map lives as long as the program; `SharedLine` has its layout, and all CPUs and the
+        // agent change it by atomic words only.
+        FLOWS.get_ptr(index).map(|line| unsafe { &*line.cast::<SharedLine>() })
+    }
+
+    #[inline(always)]
+    fn exchange(&self, word: &Word, old: u64, new: u64) -> bool {
+        #[cfg(target_arch = "bpf")]
+        {
+            use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
+            // SAFETY: an aligned word that everybody changes by atomic instructions only.
+            unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(word.as_ptr(), old, new).1 }
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        word.exchange(old, new)
+    }
+
+    #[inline(always)]
+    fn clock(&self) -> u32 {
+        clock()
+    }
+
+    #[inline(always)]
+    fn count(&self, service: u32, event: Event) {
+        if let Some(tracking) = tracking(service) {
+            match event {
+                Event::Hit => tracking.hits += 1,
+                Event::Inserted => tracking.inserted += 1,
+                Event::Adopted => tracking.adopted += 1,
+                Event::Evicted => tracking.evicted += 1,
+                Event::Refused => tracking.refused += 1,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn spend(&self, service: u32, clock: u32) -> bool {
+        let Some(tracking) = tracking(service) else {
+            return false;
+        };
+        let spent = if (tracking.budget >> 32) as u32 == clock {
+            tracking.budget as u32
+        } else {
+            0
+        };
+        if spent >= globals::FLOW_BUDGET.load() {
+            return false;
+        }
+        tracking.budget = u64::from(clock) << 32 | u64::from(spent + 1);
+        true
+    }
+}
+
+/// What this CPU has counted for a service.
+#[inline(always)]
+fn tracking<'a>(service: u32) -> Option<&'a mut Tracking> {
+    // SAFETY: a per-CPU entry, and XDP programs are not preempted by one another on a CPU.
+    TRACKING
+        .get_ptr_mut(service & 0xffff)
+        .map(|tracking| unsafe { &mut *tracking })
+}
