@@ -21,6 +21,7 @@ use super::{
     handle::{Applied, Command, RequestError},
     situations::{Move, Situations},
     stop::Ending,
+    sweeper::Sweeper,
     tally::Tally,
 };
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
     health,
     model::{Change, Removal, Services},
     netlink::{ResolverHandle, Snapshot},
-    plan::{self, Capacity, Layout, Memory, Plan, Situation, Whose, Write},
+    plan::{self, Capacity, Layout, Plan, Situation, Whose, Write},
 };
 
 /// How often the counters are read.
@@ -85,6 +86,7 @@ pub(super) struct Actor {
     /// Since when each backend stands where it stands.
     pub(super) situations: Situations,
     pub(super) drains: Drains,
+    pub(super) sweeper: Sweeper,
     egress: HashSet<u32>,
 }
 
@@ -99,6 +101,7 @@ impl Actor {
             started: (Instant::now(), SystemTime::now()),
             situations: Situations::default(),
             drains: Drains::default(),
+            sweeper: Sweeper::default(),
             egress: HashSet::new(),
         }
     }
@@ -134,10 +137,7 @@ impl Actor {
                     Ok(Applied { generation, .. }) => log::info!("reloaded: generation {generation}"),
                     Err(error) => log::error!("not reloaded, nothing changed: {error}"),
                 },
-                _ = tick.tick() => {
-                    self.sample();
-                    self.end_drains();
-                }
+                _ = tick.tick() => self.tick(),
             }
         }
     }
@@ -181,6 +181,7 @@ impl Actor {
         }
         let next = self.services.after(change)?;
         let started = Instant::now();
+        self.parts.knowledge.served = self.serving();
         let plan = self.plan(&next, self.generation + 1)?;
         self.services = next;
         self.generation += 1;
@@ -265,14 +266,12 @@ impl Actor {
     }
 
     fn plan(&mut self, services: &Services, generation: u64) -> Result<Plan, RequestError> {
-        let layout = &mut self.parts.layout;
-        let pools = layout.pools(services, &self.parts.knowledge);
-        let plan = match layout.plan(pools.clone(), generation, Instant::now()) {
-            Err(_) if layout.has_retired() => {
+        let pools = self.parts.layout.pools(services, &self.parts.knowledge);
+        let plan = match self.parts.layout.plan(pools.clone(), generation, Instant::now()) {
+            Err(_) if self.parts.layout.has_retired() => {
                 // What was given up of late may be all the room there is: wait for its last readers.
-                self.parts.tables.wait_for_packets();
-                layout.release_all();
-                layout.plan(pools, generation, Instant::now())
+                self.reclaim();
+                self.parts.layout.plan(pools, generation, Instant::now())
             }
             planned => planned,
         };
@@ -289,6 +288,9 @@ impl Actor {
         plan::apply(&writes, &mut self.parts.tables);
         self.parts.layout = layout;
         self.last_apply = started.elapsed();
+        if self.parts.layout.sweep_is_due() {
+            self.sweep();
+        }
         log::debug!(
             "{} writes in {:?}, generation {}",
             writes.len(),
@@ -313,6 +315,30 @@ impl Actor {
                 );
             }
         }
+    }
+
+    /// What is done once a second.
+    fn tick(&mut self) {
+        self.sample();
+        if self.parts.knowledge.settles(Instant::now()) {
+            self.refresh();
+        }
+        self.sweep_in_turn();
+        self.end_drains();
+    }
+
+    /// Backends whose flows stay with them as things stand.
+    fn serving(&self) -> HashSet<Whose> {
+        let each = self
+            .services
+            .iter()
+            .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)));
+        each.filter(|(service, backend)| plan::serves(&self.parts.knowledge, service, backend))
+            .map(|(service, backend)| Whose {
+                service: service.name.clone(),
+                backend: backend.id(),
+            })
+            .collect()
     }
 
     /// Reads the counters of all targets.

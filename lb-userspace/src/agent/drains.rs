@@ -153,7 +153,6 @@ impl Drains {
     }
 
     /// Takes in how many entries of the flow table each backend has; those who are not named have none.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the sweep of the flow table"))]
     pub(crate) fn observe_flows(&mut self, flows: &HashMap<Whose, u64>, now: Instant) {
         for (whose, drain) in &mut self.under_way {
             drain.flows = Some((flows.get(whose).copied().unwrap_or(0), now));

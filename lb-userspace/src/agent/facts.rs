@@ -3,13 +3,14 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
+    time::Instant,
 };
 
 use crate::{
     health,
     model::{AdminState, Backend, Service, Services},
     netlink::{Resolution, Snapshot},
-    plan::{Availability, Facts, NextHop, TunnelSources},
+    plan::{Availability, Facts, NextHop, TunnelSources, Whose},
 };
 
 /// The heartbeat of a backend of a service; `None` when it has none. Equal ones are shared: a host that fails leaves
@@ -49,6 +50,29 @@ pub(super) struct Knowledge {
     pub(super) hops: Snapshot,
     pub(super) sources: TunnelSources,
     pub(super) only_interface: Option<u32>,
+    /// Backends that served when they were last asked: under another check, or an earlier agent. They are believed in
+    /// until something else is learnt.
+    pub(super) served: HashSet<Whose>,
+    /// Until then the ways to backends are being looked up for the first time.
+    pub(super) settling: Option<Instant>,
+}
+
+impl Knowledge {
+    /// Whether the first look-ups are over as of now.
+    pub(super) fn settles(&mut self, now: Instant) -> bool {
+        let settles = self.settling.is_some_and(|until| now >= until);
+        if settles {
+            self.settling = None;
+        }
+        settles
+    }
+
+    fn served(&self, service: &Service, backend: &Backend) -> bool {
+        self.served.contains(&Whose {
+            service: service.name.clone(),
+            backend: backend.id(),
+        })
+    }
 }
 
 impl Facts for Knowledge {
@@ -57,6 +81,7 @@ impl Facts for Knowledge {
             return Availability::Up;
         };
         match self.verdicts.get(&heartbeat) {
+            None | Some(health::State::Checking) if self.served(service, backend) => Availability::Up,
             None | Some(health::State::Checking) => Availability::Checking,
             Some(health::State::Up) => Availability::Up,
             Some(health::State::Down) => Availability::Down,
@@ -72,6 +97,11 @@ impl Facts for Knowledge {
             mtu: hop.mtu,
             on_link: hop.gateway.is_none(),
         })
+    }
+
+    fn way_is_as_before(&self, service: &Service, backend: &Backend) -> bool {
+        let unknown = self.settling.is_some() || !self.hops.contains_key(&backend.address);
+        unknown && self.served(service, backend)
     }
 
     fn tunnel_sources(&self) -> &TunnelSources {

@@ -5,13 +5,13 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use lb_common::abi::{ABI_VERSION, Action, Count, Reason};
+use lb_common::abi::{ABI_VERSION, Action, Count, Reason, Tracking};
 
 use super::{actor::Actor, facts, handle::RequestError};
 use crate::{
     api::view::{
         BackendView, DataplaneOrigin, ExplainView, InterfaceView, MapView, ReasonView, ServiceStats,
-        ServiceView, ServicesView, StatsView, StatusView, Totals,
+        ServiceView, ServicesView, StatsView, StatusView, Totals, TrackingView,
     },
     dataplane::{Attached, Explained, Origin},
     model::{Backend, Forwarder, Service, Span},
@@ -181,6 +181,10 @@ impl Actor {
             targets_capacity: u64::from(capacity.targets),
             slots_used: u64::from(slots),
             slots_capacity: u64::from(capacity.slots),
+            flows_tracked: self.sweeper.live,
+            flows_capacity: u64::from(capacity.flows),
+            slots_unsafe: self.parts.layout.unsafe_slots(),
+            last_sweep_us: self.sweeper.took.as_micros() as u64,
             map_bytes: self.map_bytes(),
             last_apply_us: self.last_apply.as_micros() as u64,
             hash_seed: format!("{:#018x}", self.parts.layout.seed()),
@@ -235,6 +239,13 @@ impl Actor {
 
     pub(super) fn stats_view(&mut self) -> StatsView {
         let ServicesView { generation, services } = self.services_view();
+        let counters = self.parts.dataplane.counters();
+        let tracking = |name: &str| {
+            let service = self.services.iter().find(|service| service.name.as_str() == name)?;
+            let counters = counters.as_ref().ok()?;
+            let pools = self.pools(service);
+            Some(tracking_view(pools.filter_map(|pool| counters.tracking(pool.number()).ok())))
+        };
         let services: Vec<ServiceStats> = services
             .into_iter()
             .map(
@@ -245,6 +256,7 @@ impl Actor {
                      flows,
                      ..
                  }| ServiceStats {
+                    tracking: tracking(&name).unwrap_or_default(),
                     name,
                     packets,
                     bytes,
@@ -258,7 +270,6 @@ impl Actor {
             totals.bytes += service.bytes;
             totals.flows += service.flows;
         }
-        let counters = self.parts.dataplane.counters();
         let count = |reason: Reason| match reason {
             // Counted with their targets.
             Reason::Forwarded => totals.packets,
@@ -316,6 +327,8 @@ impl Actor {
             service,
             target,
             slot,
+            placement,
+            clock: _,
             frame: out,
         } = explained;
         let whose = target.and_then(|target| self.parts.layout.owner(target));
@@ -328,11 +341,33 @@ impl Actor {
             service: service.map(ToString::to_string),
             backend: whose.map(|whose| whose.backend.to_string()),
             slot,
+            placement: placement.name().to_owned(),
+            placement_meaning: placement.meaning().to_owned(),
             interface: attached.interface.name.clone(),
             in_hex: hex(frame),
             out_hex: (reason.action() == Action::Send).then(|| hex(&out)),
         })
     }
+}
+
+/// The sum over a service's pools.
+fn tracking_view(pools: impl Iterator<Item = Tracking>) -> TrackingView {
+    pools.fold(TrackingView::default(), |mut sum, pool| {
+        let Tracking {
+            hits,
+            inserted,
+            adopted,
+            evicted,
+            refused,
+            budget: _,
+        } = pool;
+        sum.hits += hits;
+        sum.inserted += inserted;
+        sum.adopted += adopted;
+        sum.evicted += evicted;
+        sum.refused += refused;
+        sum
+    })
 }
 
 fn interface(attached: &Attached, program_id: u32) -> InterfaceView {

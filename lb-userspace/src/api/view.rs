@@ -220,6 +220,14 @@ pub struct StatusView {
     pub slots_used: u64,
     /// Slots that the dataplane was sized for.
     pub slots_capacity: u64,
+    /// Flows that were in the flow table when it was swept last.
+    pub flows_tracked: u64,
+    /// Flows that fit there.
+    pub flows_capacity: u64,
+    /// Slots, over all services, whose owner changed of late, so that their flows are looked up.
+    pub slots_unsafe: u64,
+    /// What the last sweep of the flow table took, in microseconds.
+    pub last_sweep_us: u64,
     /// Kernel memory of each map.
     pub map_bytes: Vec<MapView>,
     /// What the last write took, in microseconds.
@@ -350,6 +358,24 @@ pub struct ServiceStats {
     pub bytes: u64,
     /// New flows (TCP SYNs) among these packets.
     pub flows: u64,
+    /// Flow table.
+    pub tracking: TrackingView,
+}
+
+/// What became of a service's packets that needed the flow table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackingView {
+    /// Packets whose flow was there.
+    pub hits: u64,
+    /// New flows that were written down.
+    pub inserted: u64,
+    /// Established flows that were written down for the backend that they had.
+    pub adopted: u64,
+    /// Entries that made room for others.
+    pub evicted: u64,
+    /// Flows that were not written down for want of room, or because too many were new; they stay with the backend
+    /// that owned their slot before.
+    pub refused: u64,
 }
 
 /// The counters of all services together.
@@ -380,6 +406,10 @@ pub struct ExplainView {
     pub backend: Option<String>,
     /// The slot that chose the backend.
     pub slot: Option<u32>,
+    /// How the backend was found: `slot`, `known`, `opened`, `adopted`, `current`, `previous` or `refused`.
+    pub placement: String,
+    /// A sentence about it.
+    pub placement_meaning: String,
     /// The interface that it would arrive on.
     pub interface: String,
     /// The frame that was asked about, in hexadecimal.

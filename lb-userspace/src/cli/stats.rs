@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::output::{Failure, Output};
 use crate::api::{
     client::Client,
-    view::{ServiceStats, StatsView, Totals},
+    view::{ServiceStats, StatsView, Totals, TrackingView},
 };
 
 pub(super) async fn execute(client: &Client, json: bool) -> Result<Output, Failure> {
@@ -37,6 +37,7 @@ fn text(view: &StatsView) -> String {
         packets,
         bytes,
         flows,
+        tracking: _,
     } in &view.services
     {
         put(*packets, *bytes, *flows, name);
@@ -47,5 +48,34 @@ fn text(view: &StatsView) -> String {
         flows,
     } = view.totals;
     put(packets, bytes, flows, "(all)");
+    text + &tracked(&view.services)
+}
+
+/// What the flow table did, by service; those that never needed it are left out.
+fn tracked(services: &[ServiceStats]) -> String {
+    let used: Vec<&ServiceStats> = services
+        .iter()
+        .filter(|service| service.tracking != TrackingView::default())
+        .collect();
+    if used.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "\n{:>16}  {:>12}  {:>12}  {:>12}  {:>12}  Flow table of\n",
+        "Hits", "Inserted", "Adopted", "Evicted", "Refused"
+    );
+    for ServiceStats { name, tracking, .. } in used {
+        let TrackingView {
+            hits,
+            inserted,
+            adopted,
+            evicted,
+            refused,
+        } = tracking;
+        let _ = writeln!(
+            text,
+            "{hits:>16}  {inserted:>12}  {adopted:>12}  {evicted:>12}  {refused:>12}  {name}"
+        );
+    }
     text
 }

@@ -70,6 +70,13 @@ fn text(view: &StatusView) -> String {
     );
     put("slots", format!("{} of {}", view.slots_used, view.slots_capacity));
     put(
+        "flow table",
+        format!(
+            "{} of {} flows, {} slots unsafe, swept in {} µs",
+            view.flows_tracked, view.flows_capacity, view.slots_unsafe, view.last_sweep_us
+        ),
+    );
+    put(
         "maps",
         format!("{:.1} MiB, layout {}", mebibytes(memory), view.abi_version),
     );

@@ -224,6 +224,10 @@ impl Actor {
             targets_capacity: 16_384,
             slots_used: 0,
             slots_capacity: 8_388_608,
+            flows_tracked: 0,
+            flows_capacity: 1 << 20,
+            slots_unsafe: 0,
+            last_sweep_us: 0,
             map_bytes: Vec::new(),
             last_apply_us: 0,
             hash_seed: "0x0000000000000001".into(),
@@ -233,6 +237,7 @@ impl Actor {
 
     fn stats(&self) -> StatsView {
         let line = |s: &Service| ServiceStats {
+            tracking: Default::default(),
             name: s.name.to_string(),
             packets: 0,
             bytes: 0,
@@ -261,6 +266,8 @@ fn explain(frame: &[u8], interface: Option<&str>) -> Result<ExplainView, Request
         meaning: "The packet is for no service.".into(),
         service: None,
         backend: None,
+        placement: "slot".to_owned(),
+        placement_meaning: "By its slot.".to_owned(),
         slot: None,
         interface: "eth0".into(),
         in_hex: packet::to_hex(frame),

@@ -1,0 +1,91 @@
+//! When the flow table is swept, and what was found there.
+//!
+//! Invariant: flows of a backend that is gone are cut as soon as the tables say so; all else can wait for its turn.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use crate::plan::{Layout, Memory, Sweep, Whose, apply};
+
+use super::actor::Actor;
+
+/// From one sweep to the next, while there is anything to look after.
+const PACE: Duration = Duration::from_secs(2);
+
+/// What the last sweep found.
+#[derive(Debug, Default)]
+pub(super) struct Sweeper {
+    /// When it began.
+    at: Option<Instant>,
+    /// How long it took.
+    pub(super) took: Duration,
+    /// Entries in the flow table.
+    pub(super) live: u64,
+    /// Entries of each backend; absent means none.
+    pub(super) flows: HashMap<Whose, u64>,
+}
+
+impl Sweeper {
+    fn is_due(&self, now: Instant) -> bool {
+        self.at.is_none_or(|at| now.saturating_duration_since(at) >= PACE)
+    }
+
+    /// Carries out what a sweep asks for, and keeps what it found.
+    fn take(&mut self, sweep: Sweep, memory: &mut impl Memory, at: Instant) -> Layout {
+        let Sweep {
+            layout,
+            writes,
+            live,
+            dropped,
+            flows,
+        } = sweep;
+        apply(&writes, memory);
+        self.at = Some(at);
+        self.took = at.elapsed();
+        self.live = live;
+        self.flows = flows;
+        log::debug!("swept the flow table in {:?}: {live} flows, {dropped} dropped", self.took);
+        layout
+    }
+}
+
+impl Actor {
+    /// Sweeps if it is time to.
+    pub(super) fn sweep_in_turn(&mut self) {
+        if self.sweeper.is_due(Instant::now()) && self.parts.layout.wants_sweep() {
+            self.sweep();
+        } else if !self.parts.layout.wants_sweep() {
+            self.sweeper.live = 0;
+            self.sweeper.flows.clear();
+            self.drains.observe_flows(&self.sweeper.flows, Instant::now());
+        }
+    }
+
+    /// Sweeps now.
+    pub(super) fn sweep(&mut self) {
+        self.sweep_by(Layout::sweep);
+    }
+
+    /// Makes all that was given up usable at once: for when there is no other room.
+    pub(super) fn reclaim(&mut self) {
+        self.parts.tables.wait_for_packets();
+        self.sweep_by(Layout::sweep_after_wait);
+        self.parts.layout.release_all();
+    }
+
+    fn sweep_by(
+        &mut self,
+        sweep: impl FnOnce(&Layout, &mut crate::dataplane::MappedTables, crate::plan::FlowTime, Instant) -> Sweep,
+    ) {
+        let time = match self.parts.dataplane.flow_time() {
+            Ok(time) => time,
+            Err(error) => return log::error!("the flow table is not swept: {error:#}"),
+        };
+        let now = Instant::now();
+        let sweep = sweep(&self.parts.layout, &mut self.parts.tables, time, now);
+        self.parts.layout = self.sweeper.take(sweep, &mut self.parts.tables, now);
+        self.drains.observe_flows(&self.sweeper.flows, now);
+    }
+}
