@@ -9,7 +9,8 @@ use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, ops::Range, time:
 use lb_common::{
     abi::{
         CellRecord, Control, Direction, Key4, Key6, MAX_CHAIN, Place, PoolRecord, SLOTS_PER_LINE, Selector,
-        Service, ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, Slot, SlotLine, TableIndex, Target,
+        Service, ServiceFlags, ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, Slot, SlotLine,
+        TableIndex, Target,
     },
     net::{TCP, UDP},
 };
@@ -19,7 +20,7 @@ use super::{
     keys::Entries,
     layout::{Layout, Retired, RetiredNumber},
     memory::Memory,
-    pool::{Pool, PoolKey},
+    pool::{Origin, Pool, PoolKey},
     recall::{self, Cells, Front, Lies},
     record,
 };
@@ -224,8 +225,13 @@ impl Layout {
             .then_some(())
     }
 
-    /// The pools as they are. A plan for these changes nothing but that all tables lead to the same cells again, after
-    /// which what they led to before can be released.
+    /// Whether this was read back and no plan was made since.
+    pub fn is_recalled(&self) -> bool {
+        self.recalled
+    }
+
+    /// The pools as they are. Where the first plan after [`Layout::adopt`] finds no room, a plan for these comes before
+    /// it: that leads all packets to one place for each pool, so that the others can be released.
     pub fn present(&self) -> Vec<Pool> {
         self.placed.values().map(|placed| placed.pool.clone()).collect()
     }
@@ -333,15 +339,15 @@ fn places(record: &PoolRecord, leads: &[Lead]) -> Option<Vec<Place>> {
     answers.iter().all(|lead| within(lead)).then_some(places)
 }
 
-/// What leads packets to that place. Keys of the two families may disagree where one table was switched and the other
-/// was not: then it has no VIP, so that it equals none that is wanted.
+/// What leads packets to that place. Where only one of the two service tables was switched, keys may disagree; the
+/// IPv4 table is the first.
 fn front(leads: &[Lead], place: &Place) -> Front {
     let mut here: Vec<&Lead> = leads
         .iter()
         .filter(|lead| lead.is_to_service() && record::is_at(place, &lead.to))
         .collect();
     here.sort_by_key(|lead| (lead.to.vip(), lead.address));
-    let how = |lead: &Lead| {
+    let how = |lead: &&Lead| {
         let protocol = if lead.selector.protocol() == TCP {
             Protocol::Tcp
         } else {
@@ -354,21 +360,15 @@ fn front(leads: &[Lead], place: &Place) -> Front {
             lead.to.flags,
         )
     };
-    let (protocol, port, flags) = here.first().map_or_else(
-        || (Protocol::Tcp, ServicePort::Any, Default::default()),
-        |lead| how(lead),
-    );
-    let agree = here.iter().all(|lead| how(lead) == (protocol, port, flags));
-    let vips = if agree {
-        here.iter().map(|lead| lead.address).collect()
-    } else {
-        Vec::new()
-    };
+    let first = here.iter().min_by_key(|lead| lead.address).map(how);
+    let (protocol, port, flags) = first.unwrap_or((Protocol::Tcp, ServicePort::Any, ServiceFlags::default()));
+    let agree = here.iter().all(|lead| Some(how(lead)) == first);
     Front {
-        vips,
+        vips: here.iter().map(|lead| lead.address).collect(),
         protocol,
         port,
         flags,
+        origin: if agree { Origin::Recalled } else { Origin::Torn },
     }
 }
 

@@ -240,12 +240,9 @@ impl Layout {
             };
             next.placed.insert(placed.pool.key.clone(), placed);
         }
-        let mut all = next.note(self);
-        all.extend(next.publish(writes, generation, now)?);
-        Ok(Plan {
-            layout: next,
-            writes: all,
-        })
+        writes.targets.extend(next.note(self));
+        let writes = next.publish(writes, generation, now)?;
+        Ok(Plan { layout: next, writes })
     }
 
     fn check_capacity(&self, pools: &[Pool]) -> Result<(), CapacityError> {

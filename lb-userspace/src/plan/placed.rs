@@ -12,7 +12,7 @@ use std::{
 use lb_common::abi::{Slot, Target};
 
 use super::{
-    pool::{Pool, PoolMember},
+    pool::{Origin, Pool, PoolMember},
     slots::{Flows, Owners, SlotTable},
     write::Write,
 };
@@ -215,7 +215,10 @@ impl Placed {
             service, vips, flags, ..
         } = &self.pool;
         let keys = |service: &Service| (service.protocol, service.port);
-        *vips == pool.vips && *flags == pool.flags && keys(service) == keys(&pool.service)
+        self.pool.origin != Origin::Torn
+            && *vips == pool.vips
+            && *flags == pool.flags
+            && keys(service) == keys(&pool.service)
     }
 
     /// The owners that the pool asks for, without flags.

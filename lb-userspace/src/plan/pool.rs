@@ -121,6 +121,18 @@ pub struct PoolMember {
     pub flows: Flows,
 }
 
+/// Where what is known of a pool comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was worked out from a wish.
+    Wish,
+    /// It was read back from tables or a snapshot, which do not say all that it means: it equals no pool that is
+    /// wanted, and its slot table is one to start from, not an answer.
+    Recalled,
+    /// The same, from tables that lead to it differently for the two families.
+    Torn,
+}
+
 /// A set of targets and the VIPs whose packets are spread over it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
@@ -139,9 +151,8 @@ pub struct Pool {
     pub members: Vec<PoolMember>,
     /// Which member owns each slot; `None` when nobody can. Shared by pools whose members agree.
     pub owners: Option<Arc<Vec<u16>>>,
-    /// Whether it was read back from tables or a checkpoint, which do not say all that it means: such a pool equals
-    /// none that is wanted, and its slot table is one to start from, not an answer.
-    pub recalled: bool,
+    /// How much of it is known.
+    pub origin: Origin,
 }
 
 impl PoolMember {
@@ -167,7 +178,7 @@ impl Pool {
 
     /// Whether both lead to the same slot table.
     fn wants_the_table_of(&self, other: &Self) -> bool {
-        !self.recalled
+        self.origin == Origin::Wish
             && self.service.scheduler == other.service.scheduler
             && self.slots == other.slots
             && self.takers().eq(other.takers())
@@ -300,7 +311,7 @@ impl Part<'_> {
             slots,
             members,
             owners: None,
-            recalled: false,
+            origin: Origin::Wish,
         }
     }
 }

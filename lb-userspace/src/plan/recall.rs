@@ -11,7 +11,7 @@ use lb_common::abi::{ServiceFlags, Slot, Target};
 use super::{
     layout::Layout,
     placed::{Cell, Placed},
-    pool::{Pool, PoolKey, PoolMember},
+    pool::{Origin, Pool, PoolKey, PoolMember},
     slots::{Flows, SlotTable, Unsafe},
 };
 use crate::model::{Affinity, BackendId, Forwarder, OnEmpty, Protocol, Service, ServicePort, Tracking};
@@ -23,6 +23,8 @@ pub(super) struct Front {
     pub(super) protocol: Protocol,
     pub(super) port: ServicePort,
     pub(super) flags: ServiceFlags,
+    /// [`Origin::Recalled`] or [`Origin::Torn`].
+    pub(super) origin: Origin,
 }
 
 /// What was written about a cell.
@@ -133,7 +135,7 @@ pub(super) fn placed(key: PoolKey, front: Front, lies: Lies, cells: Cells, slots
         slots: slots.len() as u32,
         members,
         owners: (!nobody).then(|| Arc::new(owners)),
-        recalled: true,
+        origin: front.origin,
     };
     Placed {
         pool,

@@ -1,7 +1,7 @@
 //! Keeping the records beside the tables: which service a number is, and which backend a target cell is.
 //!
-//! Invariant: a plan's records are written before its other writes, over records that nothing leads to the subject
-//! of, so that whichever write is the last one, the records explain all that packets can reach.
+//! Invariant: a record is written after its target is filled and before anything leads there, so that whichever write
+//! is the last one, the records explain all that packets can reach, and what they name is complete.
 
 use std::{
     collections::BTreeMap,
@@ -29,6 +29,27 @@ pub(super) struct Records {
     pub(super) serial: u64,
     /// By number; outdated ones too.
     pub(super) pools: BTreeMap<u32, PoolRecord>,
+}
+
+impl Records {
+    /// The number stands for nobody any more, and no flow names it.
+    pub(super) fn forget(&mut self, number: u32) -> Write {
+        self.pools.remove(&number);
+        Write::Pool {
+            number: number as u16,
+            record: PoolRecord::zeroed(),
+        }
+    }
+}
+
+/// Records of cells that nothing leads to any more, nor any flow names.
+pub(super) fn freed_cells(before: &Placed, now: &Placed) -> impl Iterator<Item = Write> {
+    let cells = before.cells.iter().zip(&now.cells).enumerate();
+    let freed = cells.filter(|(_, (before, now))| **now == Cell::Free && **before != Cell::Free);
+    freed.map(|(local, _)| Write::Cell {
+        index: now.targets.start + local as u32,
+        record: CellRecord::default(),
+    })
 }
 
 impl Layout {

@@ -17,7 +17,7 @@ use super::{
     capacity::{Capacity, CapacityError},
     layout::{Layout, Plan},
     placed::{Cell, Placed, Writes},
-    pool::PoolKey,
+    pool::{Origin, PoolKey},
     recall::{self, Cells, Found, Front, Lies},
     slots::SlotTable,
 };
@@ -125,8 +125,8 @@ impl Layout {
         }
         layout.recalled = true;
         layout.sweep_is_due = true;
-        let mut all = layout.note(&empty);
-        all.extend(writes.targets);
+        let mut all = writes.targets;
+        all.extend(layout.note(&empty));
         all.extend(writes.previous);
         all.extend(writes.slots);
         Ok(Plan { layout, writes: all })
@@ -229,6 +229,7 @@ impl PoolSnapshot {
             protocol: self.protocol,
             port: self.port,
             flags: ServiceFlags(self.flags),
+            origin: Origin::Recalled,
         }
     }
 

@@ -16,6 +16,7 @@ use super::{
     layout::{Layout, Whose},
     memory::Memory,
     placed::{COOL_DOWN, Cell, Placed, Writes},
+    record,
     slots::{Flows, Unsafe},
     write::Write,
 };
@@ -56,7 +57,9 @@ impl Layout {
                 || placed.pool.flags.has(ServiceFlags::TRACK_ALWAYS)
                 || placed.cells.iter().any(|cell| matches!(cell, Cell::Cooling(_)))
         };
-        self.sweep_is_due || !self.retired_numbers.is_empty() || self.placed.values().any(wants)
+        // What was read back is not understood before it was planned.
+        !self.recalled
+            && (self.sweep_is_due || !self.retired_numbers.is_empty() || self.placed.values().any(wants))
     }
 
     /// Whether flows are cut or named otherwise since the last sweep: until the next one they go where they went.
@@ -104,10 +107,13 @@ impl Layout {
         let mut layout = self.clone();
         let mut writes = Writes::default();
         let (mut live, mut flows) = (0, HashMap::new());
+        let mut notes = Vec::new();
         for round in rounds.into_values() {
             live += round.entries.iter().sum::<u64>();
             flows.extend(round.flows());
+            let placed = round.placed;
             if let Some(next) = round.finish(now, &mut writes) {
+                notes.extend(record::freed_cells(placed, &next));
                 layout.placed.insert(next.pool.key.clone(), Arc::new(next));
             }
         }
@@ -115,13 +121,14 @@ impl Layout {
             let free = cold(retired.at);
             if free {
                 layout.numbers.give(retired.number..retired.number + 1);
+                notes.push(layout.records.forget(retired.number));
             }
             !free
         });
         layout.sweep_is_due = false;
         Sweep {
             layout,
-            writes: writes.previous.into_iter().chain(writes.slots).collect(),
+            writes: [writes.previous, writes.slots, notes].concat(),
             live,
             dropped,
             flows,

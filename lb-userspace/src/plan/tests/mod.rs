@@ -89,6 +89,9 @@ impl Run {
             self.ledger.check(write, &self.memory, self.now);
             apply(std::slice::from_ref(write), &mut self.memory);
             assert_eq!(seen(&self.memory), before, "in the midst of {write:?}");
+            if self.crashes {
+                self.recovered(&self.memory);
+            }
         }
         self.ledger
             .settle(&reach, &reach::Reach::of(&self.memory), self.now);

@@ -9,6 +9,7 @@ impl Run {
         self.recovered(&self.memory);
         if (written as u64 + self.generation).is_multiple_of(8) {
             self.recover(&self.memory, written % 7);
+            self.settled(&self.memory);
         }
     }
 
@@ -56,8 +57,30 @@ impl Run {
         .expect("room for what had room")
     }
 
+    /// Whether the wish comes true from what is found, also where room must be made first.
+    fn settled(&self, memory: &InMemory) {
+        let mut memory = memory.clone();
+        let layout = Layout::adopt(CAPACITY, SEED, &mut memory, self.now).expect("tables that an agent left");
+        assert!(layout.is_recalled() && !layout.wants_sweep());
+        let plan = layout
+            .plan(layout.present(), self.generation, self.now)
+            .expect("nothing new");
+        apply(&plan.writes, &mut memory);
+        let mut layout = plan.layout.sweep_after_wait(&mut memory, TIME, self.now).layout;
+        layout.release_all();
+        let pools = layout.pools(&self.world.services, &self.world);
+        let plan = layout
+            .plan(pools, self.generation, self.now)
+            .expect("room for what had room");
+        apply(&plan.writes, &mut memory);
+        for sample in Sample::all() {
+            expect::check(&sample, &sample.seen(&memory), &self.world, &plan.layout);
+        }
+        self.recovered(&memory);
+    }
+
     /// Whether the wish comes true from what is found.
-    fn recovered(&self, memory: &InMemory) {
+    pub(super) fn recovered(&self, memory: &InMemory) {
         let mut memory = memory.clone();
         let plan = self.recovery(&memory);
         apply(&plan.writes, &mut memory);
