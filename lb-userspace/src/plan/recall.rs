@@ -184,6 +184,11 @@ fn service(key: &PoolKey, front: &Front, slots: usize) -> Service {
 }
 
 impl Layout {
+    /// The generation of the wish that the tables show.
+    pub fn generation(&self) -> u64 {
+        self.control.generation
+    }
+
     /// Before the first plan after tables were read back: what nothing is to lead to any more is given up by that
     /// plan, not when it was read.
     pub(super) fn begin(&mut self, now: Instant) {

@@ -88,6 +88,9 @@ impl Run {
             expect::check(&sample, &sample.seen(&memory), &self.world, &plan.layout);
         }
         expect::check_shares(&self.world, &plan.layout);
+        let adopted =
+            Layout::adopt(CAPACITY, SEED, &mut memory, self.now).expect("tables that an agent left");
+        assert_eq!(adopted.generation(), self.generation);
         let again = self.recovery(&memory);
         assert!(
             matches!(again.writes[..], [Write::Publish(_)]),
