@@ -205,6 +205,8 @@ fn the_architecture_knows_every_map() {
         map::SERVICES6,
         map::SLOTS,
         map::TARGETS,
+        map::POOLS,
+        map::CELLS,
         map::COUNTS,
         map::REASONS,
         map::ROUTES,

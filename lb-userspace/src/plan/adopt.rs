@@ -330,13 +330,13 @@ fn places(record: &PoolRecord, leads: &[Lead]) -> Option<Vec<Place>> {
         }
     }
     places.sort_by_key(|place| place.serial);
-    let within = |lead: &&Lead| {
+    let within = |lead: &Lead| {
         places
             .iter()
             .any(|place| targets(place).contains(&lead.to.target_base))
     };
-    let answers: Vec<&Lead> = leads.iter().filter(|lead| !lead.is_to_service()).collect();
-    answers.iter().all(|lead| within(lead)).then_some(places)
+    let explained = leads.iter().all(|lead| lead.is_to_service() || within(lead));
+    explained.then_some(places)
 }
 
 /// What leads packets to that place. Where only one of the two service tables was switched, keys may disagree; the

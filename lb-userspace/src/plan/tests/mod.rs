@@ -75,11 +75,11 @@ impl Run {
             Err(_) => self.world = before,
         }
         let sweep = self.layout.sweep(&mut self.memory, TIME, self.now);
-        self.take(sweep);
+        self.take(sweep, self.crashes);
     }
 
-    /// What a sweep does changes nothing for packets that open flows.
-    fn take(&mut self, sweep: Sweep) {
+    /// What a sweep does changes nothing for packets that open flows. `crashes` tells whether the agent dies meanwhile.
+    fn take(&mut self, sweep: Sweep, crashes: bool) {
         let opening = |sample: &Sample| sample.kind != Kind::ToService || sample.opens;
         let samples: Vec<Sample> = Sample::all().into_iter().filter(opening).collect();
         let seen = |memory: &InMemory| samples.iter().map(|s| s.seen(memory)).collect::<Vec<Seen>>();
@@ -89,7 +89,7 @@ impl Run {
             self.ledger.check(write, &self.memory, self.now);
             apply(std::slice::from_ref(write), &mut self.memory);
             assert_eq!(seen(&self.memory), before, "in the midst of {write:?}");
-            if self.crashes {
+            if crashes {
                 self.recovered(&self.memory);
             }
         }
@@ -106,7 +106,8 @@ impl Run {
             Err(_) if self.layout.has_retired() => {
                 self.ledger.wait();
                 let sweep = self.layout.sweep_after_wait(&mut self.memory, TIME, self.now);
-                self.take(sweep);
+                // The wish may be refused yet.
+                self.take(sweep, false);
                 self.layout.release_all();
                 self.layout.plan(pools, self.generation, self.now)
             }
@@ -138,7 +139,7 @@ impl Run {
                 }
                 if self.crashes {
                     written += 1;
-                    self.crash(written);
+                    self.crash(&part, written);
                 }
             }
         }
