@@ -16,7 +16,7 @@ proptest! {
         steps in vec(steps::step(), 1..8),
         damages in vec(damage(), 1..6),
     ) {
-        let mut run = Run { crashes: false, ..Run::new() };
+        let mut run = Run::new();
         for step in steps {
             run.step(step);
         }

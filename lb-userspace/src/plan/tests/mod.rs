@@ -59,7 +59,7 @@ impl Run {
             ledger: Ledger::default(),
             now: Instant::now(),
             generation: 0,
-            crashes: true,
+            crashes: false,
         }
     }
 

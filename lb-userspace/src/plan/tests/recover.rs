@@ -103,3 +103,15 @@ impl Run {
         );
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whichever_write_was_the_last_one_a_new_agent_gets_things_right(steps in vec(steps::step(), 1..15)) {
+        let mut run = Run { crashes: true, ..Run::new() };
+        for step in steps {
+            run.step(step);
+        }
+    }
+}

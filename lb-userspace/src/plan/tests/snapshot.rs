@@ -117,7 +117,7 @@ proptest! {
         before in vec(steps::step(), 1..15),
         after in vec(steps::step(), 0..5),
     ) {
-        let mut run = Run { crashes: false, ..Run::new() };
+        let mut run = Run::new();
         for step in before {
             run.step(step);
         }
