@@ -11,7 +11,8 @@ use std::{
 use aya::maps::{Array, Map, MapData};
 use lb_common::abi::{ABI_VERSION, Meta, map};
 use lb_tests::{
-    lab::{Agent, Forwarder, Lab, LabOptions, LbOptions},
+    fixture,
+    lab::{Agent, BpfFs, Forwarder, Lab, LabOptions, LbOptions},
     traffic::load::Load,
 };
 use lb_userspace::{
@@ -448,4 +449,89 @@ fn links_follow_the_interfaces_that_are_named_and_there() {
     assert_eq!(xdp_on(&balancer, "eth1").len(), 1);
     assert_eq!(names(&links).len(), 2);
     assert_eq!(agent.status().unwrap().interfaces[0].link_id, of_eth0);
+}
+
+/// What lb 0.1 left when it was killed: pins beside one another, and nothing that runs by them.
+const LAYOUT_1: &str = include_str!("../../fixtures/abi-1.txt");
+
+#[test]
+fn pins_of_lb_0_1_make_room() {
+    let (_lab, mut agent) = idle();
+    let pins = agent.pins().pin_dir();
+    stop_view(&agent.cli(&["stop", "--detach", "--json"]).unwrap());
+    fixture::lay_out(LAYOUT_1, &pins).unwrap();
+    assert_eq!(names(&pins).len(), 12);
+    agent.start_again().unwrap();
+    assert_eq!(agent.status().unwrap().origin, DataplaneOrigin::New);
+    assert_eq!(names(&pins), ["links", "maps", "program"]);
+    assert!(
+        agent.log_end().contains("12 pins of lb 0.1"),
+        "{}",
+        agent.log_end()
+    );
+    stop_view(&agent.cli(&["stop", "--detach", "--json"]).unwrap());
+
+    // They also go without an agent; what is of somebody else stays.
+    fixture::lay_out(LAYOUT_1, &pins).unwrap();
+    fs::rename(pins.join("TARGETS"), pins.join("theirs")).unwrap();
+    let detach = ["stop", "--detach", "--json", "--pin-dir", pins.to_str().unwrap()];
+    let view = stop_view(&agent.cli(&detach).unwrap());
+    assert!(view.removed[0].contains("11 pins of lb 0.1"), "{view:?}");
+    assert_eq!(view.left, [pins.join("theirs").to_str().unwrap()]);
+    assert_eq!(names(&pins), ["theirs"]);
+}
+
+#[test]
+fn recorded_dataplane_is_laid_out_as_it_was_and_taken_over() {
+    let (mut rig, target) = serving();
+    requests(rig.client(), target, 20);
+    rig.agent.kill().unwrap();
+    let recorded = fixture::record(&rig.agent.pins().pin_dir()).unwrap();
+    assert!(recorded.contains("map maps/SLOTS "), "{recorded}");
+
+    let copy = BpfFs::new().unwrap();
+    fixture::lay_out(&recorded, &copy.pin_dir()).unwrap();
+    assert_eq!(fixture::record(&copy.pin_dir()).unwrap(), recorded);
+    let open = || {
+        let capacity = Capacity {
+            services: 1,
+            targets: 1,
+            slots: 65_536,
+        };
+        Dataplane::open(PinDir::lock(&copy.pin_dir()).unwrap(), &capacity, 0, false)
+    };
+    let dataplane = rig.lab.balancer.namespace.run(open).unwrap().unwrap();
+    assert_eq!(dataplane.origin(), Origin::Adopted);
+    assert_eq!(fixture::record(&copy.pin_dir()).unwrap(), recorded);
+}
+
+/// A start that was interrupted at any of its steps leaves nothing that keeps the next one from starting.
+#[test]
+fn interrupted_start_is_begun_anew() {
+    let (lab, mut agent) = idle();
+    let pins = agent.pins().pin_dir();
+    agent.kill().unwrap();
+    // The last step was not reached: no links. (They end with the process that could not pin them.)
+    for link in names(&pins.join("links")) {
+        fs::remove_file(pins.join("links").join(link)).unwrap();
+    }
+    wait_until("the program is gone", || {
+        xdp_on(&lab.balancer.namespace, "eth0").is_empty()
+    });
+    fs::rename(pins.join("program"), pins.join("program-new")).unwrap();
+    agent.start_again().unwrap();
+    assert_eq!(agent.status().unwrap().origin, DataplaneOrigin::Adopted);
+    assert_eq!(names(&pins), ["links", "maps", "program"]);
+
+    // Not all maps were there.
+    stop_view(&agent.cli(&["stop", "--detach", "--json"]).unwrap());
+    agent.process().wait(LIMIT).unwrap();
+    let text = LAYOUT_1
+        .lines()
+        .filter(|line| line.starts_with("map COUNTS"))
+        .collect::<String>();
+    fixture::lay_out(&text, &pins.join("maps-new")).unwrap();
+    agent.start_again().unwrap();
+    assert_eq!(agent.status().unwrap().origin, DataplaneOrigin::New);
+    assert_eq!(names(&pins), ["links", "maps", "program"]);
 }
