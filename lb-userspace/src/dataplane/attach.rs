@@ -193,11 +193,10 @@ impl Dataplane {
     }
 
     /// Takes the program off interfaces that it is no longer to run on.
-    fn leave(&self, links: BTreeMap<u32, XdpLink>) -> Result<()> {
-        let Some(pins) = &self.pins else {
-            return Ok(());
-        };
+    fn leave(&mut self, links: BTreeMap<u32, XdpLink>) -> Result<()> {
         for (interface, link) in links {
+            self.forbid_egress(interface)?;
+            let Some(pins) = &self.pins else { continue };
             let (name, path) = (name_of(interface), pins.link(interface));
             link.detach()
                 .with_context(|| format!("cannot detach the program from {name}"))?;

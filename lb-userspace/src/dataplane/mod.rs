@@ -21,7 +21,7 @@ use std::os::fd::AsFd;
 use anyhow::{Result, anyhow};
 use aya::{
     Ebpf,
-    maps::{Array, Map, MapData},
+    maps::{Array, Map, MapData, MapError, xdp::DevMapHash},
     programs::Xdp,
 };
 use lb_common::abi::{Meta, PROGRAM, map};
@@ -123,13 +123,27 @@ impl Dataplane {
     /// # Errors
     /// When the kernel refuses it, as it does for devices without `ndo_xdp_xmit`.
     pub fn allow_egress(&mut self, interface: u32) -> Result<()> {
+        self.egress()?.insert(interface, interface, None, 0)?;
+        Ok(())
+    }
+
+    /// Forbids sending out of that interface.
+    fn forbid_egress(&mut self, interface: u32) -> Result<()> {
+        match self.egress()?.remove(interface) {
+            // It was never allowed.
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
+                Ok(())
+            }
+            result => Ok(result?),
+        }
+    }
+
+    fn egress(&mut self) -> Result<DevMapHash<&mut MapData>> {
         let egress = self
             .ebpf
             .map_mut(map::EGRESS)
             .ok_or_else(|| anyhow!("no map {}", map::EGRESS))?;
-        let mut egress: aya::maps::xdp::DevMapHash<&mut MapData> = egress.try_into()?;
-        egress.insert(interface, interface, None, 0)?;
-        Ok(())
+        Ok(egress.try_into()?)
     }
 
     /// Begins to log what the program says; only of use after [`Dataplane::load`] with `debug`.
