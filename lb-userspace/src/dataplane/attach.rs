@@ -182,10 +182,9 @@ impl Dataplane {
     pub(super) fn run_on_links(&self) -> Result<()> {
         let (id, program) = (self.program_id()?, self.program()?.fd()?);
         for link in &self.links {
-            let running = link.link.info()?.program;
-            if running != id {
+            if link.link.info()?.program != id {
                 link.link
-                    .replace(running, program.as_fd())
+                    .replace(program.as_fd())
                     .with_context(|| format!("cannot replace the program on {}", name_of(link.interface)))?;
             }
         }

@@ -1,5 +1,5 @@
-//! Links of XDP programs by bpf(2), where aya does not go: their state, their replacement with the program that is
-//! expected to run, and their end while others hold them.
+//! Links of XDP programs by bpf(2), where aya does not go: their state, another program in place, and their end while
+//! others hold them.
 //!
 //! Invariant: every call passes a structure of its own length, whose fields are those of the kernel's `bpf_attr`.
 
@@ -21,7 +21,6 @@ use bytemuck::{Pod, Zeroable};
 enum Command {
     ObjPin = 6,
     ObjGet = 7,
-    ProgGetFdById = 13,
     ObjGetInfoByFd = 15,
     LinkCreate = 28,
     LinkUpdate = 29,
@@ -32,8 +31,6 @@ enum Command {
 const ATTACH_XDP: u32 = 37;
 /// `BPF_LINK_TYPE_XDP` of `enum bpf_link_type`.
 const LINK_TYPE_XDP: u32 = 6;
-/// `BPF_F_REPLACE`: only if the old program is the one given.
-const REPLACE: u32 = 4;
 
 /// Where on an interface a program is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,24 +139,17 @@ impl XdpLink {
         })
     }
 
-    /// Runs `program` instead of the program with the id `expected`, between two packets.
+    /// Runs `program` instead of the present one, between two packets. (To have the kernel check which one that is would
+    /// take a descriptor of it, and `CAP_SYS_ADMIN`; who holds a link of ours holds the lock of its directory.)
     ///
     /// # Errors
-    /// `EPERM` when another program runs by now; nothing has changed then.
-    pub(super) fn replace(&self, expected: u32, program: BorrowedFd<'_>) -> io::Result<()> {
-        let old = call_for_fd(
-            Command::ProgGetFdById,
-            ById {
-                id: expected,
-                next: 0,
-                flags: 0,
-            },
-        )?;
+    /// When the kernel refuses; nothing has changed then.
+    pub(super) fn replace(&self, program: BorrowedFd<'_>) -> io::Result<()> {
         let mut update = LinkUpdate {
             link: number(self.0.as_fd()),
             program: number(program),
-            flags: REPLACE,
-            expected: number(old.as_fd()),
+            flags: 0,
+            expected: 0,
         };
         call(Command::LinkUpdate, &mut update).map(drop)
     }
@@ -205,14 +195,6 @@ struct LinkDetach {
 struct Object {
     path: u64,
     fd: u32,
-    flags: u32,
-}
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct ById {
-    id: u32,
-    next: u32,
     flags: u32,
 }
 
