@@ -181,19 +181,17 @@ impl Actor {
         }
         let next = self.services.after(change)?;
         let started = Instant::now();
-        self.parts.knowledge.served = self.serving();
+        // Under another check they are believed in until that says otherwise.
+        let serving = self.serving();
+        self.parts.knowledge.presumed.extend(serving);
         let plan = self.plan(&next, self.generation + 1)?;
         self.services = next;
         self.generation += 1;
         self.carry_out(plan, started);
         self.observe_situations();
         self.drains.follow(&self.services, Instant::now());
-        let heartbeats = facts::heartbeats(&self.services);
-        self.parts
-            .knowledge
-            .verdicts
-            .retain(|target, _| heartbeats.contains(target));
-        self.parts.engine.set_targets(heartbeats);
+        self.parts.knowledge.keep(&self.services);
+        self.parts.engine.set_targets(facts::heartbeats(&self.services));
         if let Err(error) = self
             .parts
             .resolver
@@ -320,9 +318,6 @@ impl Actor {
     /// What is done once a second.
     fn tick(&mut self) {
         self.sample();
-        if self.parts.knowledge.settles(Instant::now()) {
-            self.refresh();
-        }
         self.sweep_in_turn();
         self.end_drains();
     }

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
-    time::Instant,
 };
 
 use crate::{
@@ -46,32 +45,38 @@ fn each(services: &Services) -> impl Iterator<Item = (&Service, &Backend)> {
 pub(super) struct Knowledge {
     /// The last verdict on each heartbeat; absent before the first.
     pub(super) verdicts: HashMap<health::Target, health::State>,
+    /// Backends that an earlier agent gave flows to: they are taken to be up until there is a verdict.
+    pub(super) presumed: HashSet<Whose>,
     /// The next hop of each backend address.
     pub(super) hops: Snapshot,
     pub(super) sources: TunnelSources,
     pub(super) only_interface: Option<u32>,
-    /// Backends that served when they were last asked: under another check, or an earlier agent. They are believed in
-    /// until something else is learnt.
-    pub(super) served: HashSet<Whose>,
-    /// Until then the ways to backends are being looked up for the first time.
-    pub(super) settling: Option<Instant>,
 }
 
 impl Knowledge {
-    /// Whether the first look-ups are over as of now.
-    pub(super) fn settles(&mut self, now: Instant) -> bool {
-        let settles = self.settling.is_some_and(|until| now >= until);
-        if settles {
-            self.settling = None;
-        }
-        settles
+    /// Drops what is about heartbeats and backends that `services` do not have, and presumptions that were judged.
+    pub(super) fn keep(&mut self, services: &Services) {
+        let heartbeats = heartbeats(services);
+        self.verdicts
+            .retain(|heartbeat, _| heartbeats.contains(heartbeat));
+        let verdicts = &self.verdicts;
+        self.presumed.retain(|Whose { service, backend }| {
+            services.get(service).is_some_and(|service| {
+                let heartbeat = service
+                    .backend(*backend)
+                    .and_then(|backend| heartbeat(service, backend));
+                heartbeat.is_some_and(|heartbeat| !verdicts.contains_key(&heartbeat))
+            })
+        });
     }
 
-    fn served(&self, service: &Service, backend: &Backend) -> bool {
-        self.served.contains(&Whose {
-            service: service.name.clone(),
-            backend: backend.id(),
-        })
+    fn presumes(&self, service: &Service, backend: &Backend) -> bool {
+        // Almost always empty: nobody is asked to make a name to look up.
+        !self.presumed.is_empty()
+            && self.presumed.contains(&Whose {
+                service: service.name.clone(),
+                backend: backend.id(),
+            })
     }
 }
 
@@ -81,7 +86,7 @@ impl Facts for Knowledge {
             return Availability::Up;
         };
         match self.verdicts.get(&heartbeat) {
-            None | Some(health::State::Checking) if self.served(service, backend) => Availability::Up,
+            None | Some(health::State::Checking) if self.presumes(service, backend) => Availability::Up,
             None | Some(health::State::Checking) => Availability::Checking,
             Some(health::State::Up) => Availability::Up,
             Some(health::State::Down) => Availability::Down,
@@ -97,11 +102,6 @@ impl Facts for Knowledge {
             mtu: hop.mtu,
             on_link: hop.gateway.is_none(),
         })
-    }
-
-    fn way_is_as_before(&self, service: &Service, backend: &Backend) -> bool {
-        let unknown = self.settling.is_some() || !self.hops.contains_key(&backend.address);
-        unknown && self.served(service, backend)
     }
 
     fn tunnel_sources(&self) -> &TunnelSources {

@@ -9,10 +9,11 @@ mod seed;
 mod situations;
 mod stop;
 mod sweeper;
+mod takeover;
 mod tally;
 mod views;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, Result};
 use tokio::{
@@ -25,6 +26,7 @@ use actor::{Actor, Inputs, Parts};
 use facts::Knowledge;
 pub use handle::{AgentHandle, Applied, Command, RequestError};
 pub use stop::remove_dataplane;
+use takeover::Takeover;
 
 use crate::{
     api::{self, ApiSocket},
@@ -34,7 +36,7 @@ use crate::{
     health,
     model::{Change, Removal},
     netlink::{self, Interface},
-    plan::{Capacity, Layout, TunnelSources},
+    plan::{Capacity, TunnelSources},
 };
 
 /// Runs the agent until it is told to stop: SIGTERM, SIGINT and `lb stop` end it, and the dataplane goes on without it;
@@ -61,19 +63,18 @@ pub async fn run(options: RunOptions) -> Result<()> {
         .debug_dataplane
         .then(|| forward_log(&mut dataplane))
         .transpose()?;
-    let tables = dataplane.tables()?;
-    let capacity = dataplane.capacity();
-    let layout = Layout::new(capacity, dataplane.meta().seed);
+    let mut tables = dataplane.tables()?;
+    let takeover = Takeover::of(&dataplane, &mut tables)?;
 
     let (engine, verdicts) = health::Engine::spawn();
-    let (resolver, hops) = netlink::spawn_resolver()?;
+    let (resolver, mut hops) = netlink::spawn_resolver()?;
     resolver.set_gateway_interfaces(interfaces.iter().map(|i| i.index).collect::<BTreeSet<u32>>())?;
+    takeover.find_ways(&resolver, &mut hops).await?;
     let route_changes = resolver.changes();
     let knowledge = Knowledge {
-        verdicts: std::collections::HashMap::new(),
-        served: std::collections::HashSet::new(),
-        settling: None,
-        hops: hops.borrow().clone(),
+        verdicts: HashMap::new(),
+        presumed: takeover.serving,
+        hops: hops.borrow_and_update().clone(),
         sources: TunnelSources {
             v4: config.dataplane.tunnel_source_v4,
             v6: config.dataplane.tunnel_source_v6,
@@ -85,15 +86,16 @@ pub async fn run(options: RunOptions) -> Result<()> {
     };
     let mut actor = Actor::new(Parts {
         config_path: options.config.clone(),
-        capacity,
+        capacity: dataplane.capacity(),
         dataplane,
         tables,
-        layout,
+        layout: takeover.layout,
         attached: Vec::new(),
         knowledge,
         engine,
         resolver,
     });
+    actor.generation = takeover.generation;
     actor.change(Change::ReplaceAll(config.services, Removal::Drain), None)?;
     actor.parts.attached = attach_all(&mut actor.parts.dataplane, interfaces, &options)?;
 
@@ -115,8 +117,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
             told_to_stop()?,
         )
         .await;
-    actor.parts.give_neighbours_back().await;
-    let ended = ending.carry_out(actor.parts);
+    let ended = ending.carry_out(actor.parts).await;
     drop(stop_api);
     api.await.context("the API failed while it stopped")?;
     ended

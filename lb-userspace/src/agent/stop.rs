@@ -25,8 +25,8 @@ impl Ending {
     ///
     /// # Errors
     /// When it was to be detached and the kernel refused.
-    pub(super) fn carry_out(self, parts: Parts) -> Result<()> {
-        let result = let_go(parts, self.detach);
+    pub(super) async fn carry_out(self, parts: Parts) -> Result<()> {
+        let result = let_go(parts, self.detach).await;
         match &result {
             Ok(view) if view.forwarding => log::info!(
                 "stopping: the program stays on {} and packets are balanced by the last tables; `lb run` takes over \
@@ -51,12 +51,16 @@ impl Ending {
     }
 }
 
-fn let_go(parts: Parts, detach: bool) -> Result<StopView> {
+async fn let_go(parts: Parts, detach: bool) -> Result<StopView> {
+    let pin_dir = parts.dataplane.pins().map(|pins| pins.path().to_owned());
+    let forwarding = pin_dir.is_some() && !detach;
+    if !forwarding {
+        // What goes on needs them fresh.
+        parts.give_neighbours_back().await;
+    }
     let Parts {
         dataplane, attached, ..
     } = parts;
-    let pin_dir = dataplane.pins().map(|pins| pins.path().to_owned());
-    let forwarding = pin_dir.is_some() && !detach;
     let Removed { removed, left } = if forwarding {
         Removed::default()
     } else {

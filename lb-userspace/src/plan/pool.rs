@@ -74,10 +74,6 @@ pub trait Facts {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability;
     /// The way to that address, if it is known.
     fn next_hop(&self, address: IpAddr) -> Option<NextHop>;
-    /// Whether the way to it is not known yet, but was when it was last asked for: its target is good as it is.
-    fn way_is_as_before(&self, _: &Service, _: &Backend) -> bool {
-        false
-    }
     /// Outer source addresses of tunnels.
     fn tunnel_sources(&self) -> &TunnelSources;
     /// The only interface that traffic comes in by, when there is one only: what leaves by it needs no redirect.
@@ -92,16 +88,12 @@ fn way(facts: &impl Facts, service: &Service, backend: &Backend) -> Option<NextH
         .filter(|hop| hop.on_link || service.forwarder != Forwarder::L2dsr)
 }
 
-fn has_way(facts: &impl Facts, service: &Service, backend: &Backend) -> bool {
-    way(facts, service, backend).is_some() || facts.way_is_as_before(service, backend)
-}
-
 /// Where `backend` stands.
 pub fn situation(facts: &impl Facts, service: &Service, backend: &Backend) -> Situation {
     match (backend.state, facts.availability(service, backend)) {
         (AdminState::Maint, _) => Situation::Maint,
         (AdminState::Drain | AdminState::Leaving, _) => Situation::Drain,
-        (AdminState::Ready, _) if !has_way(facts, service, backend) => Situation::Unresolved,
+        (AdminState::Ready, _) if way(facts, service, backend).is_none() => Situation::Unresolved,
         (AdminState::Ready, Availability::Checking) => Situation::Checking,
         (AdminState::Ready, Availability::Down) => Situation::Down,
         (AdminState::Ready, Availability::Up) => Situation::Up,
@@ -344,7 +336,7 @@ fn member(facts: &impl Facts, service: &Service, vip: Option<IpAddr>, backend: &
 /// Whether flows that `backend` has are served by it.
 pub fn serves(facts: &impl Facts, service: &Service, backend: &Backend) -> bool {
     backend.state != AdminState::Maint
-        && has_way(facts, service, backend)
+        && way(facts, service, backend).is_some()
         && facts.availability(service, backend) == Availability::Up
 }
 

@@ -30,6 +30,8 @@ use super::support::{
 
 /// How often the program is replaced under load.
 const REPLACEMENTS: usize = 30;
+/// How often an agent is killed and started again under load.
+const STARTS: u64 = 5;
 /// Requests that must come through after each step under load.
 const REQUESTS: usize = 60;
 
@@ -93,6 +95,46 @@ fn dataplane_outlives_a_killed_agent_and_the_next_one_takes_it_over() {
         "{}",
         rig.lb(&["status"])
     );
+}
+
+/// Killed and started again under load, with heartbeats that a new agent has not made yet: the tables stay as they are.
+#[test]
+fn agent_starts_again_under_load_and_nobody_notices() {
+    let lab = Lab::new(LabOptions {
+        backends: 3,
+        ..LabOptions::new(Forwarder::L2dsr)
+    })
+    .unwrap();
+    let vip = lab.options().vips[0];
+    let slow = r#"{ type = "tcp", port = 80, interval = "60s", timeout = "3s" }"#;
+    let web = Service::new(Forwarder::L2dsr, &[vip])
+        .key("check", slow)
+        .backends(&backend_addresses(&lab, vip));
+    let mut rig = Rig::new(lab, &web);
+    let generation = rig.agent.services().unwrap().generation;
+    let before = slots_of(&rig.agent);
+    assert!(!before.is_empty());
+    let load = Load::start(&rig.client().namespace, patient_load(SocketAddr::new(vip, PORT))).unwrap();
+    for round in 1..=STARTS {
+        rig.agent.kill().unwrap();
+        rig.agent.start_again().unwrap();
+        let status = rig.agent.status().unwrap();
+        assert_eq!((status.backends_up, status.generation), (3, generation + round));
+        wait_until("the load goes on", || {
+            load.records_from(0).len() > REQUESTS * round as usize
+        });
+    }
+    assert_eq!(shares(&load.stop().unwrap()).len(), 3);
+    assert_eq!(rig.drops(), []);
+    assert_eq!(slots_of(&rig.agent), before);
+}
+
+/// The slot tables, as text.
+fn slots_of(agent: &Agent) -> Vec<String> {
+    let text = fixture::record(&agent.pins().pin_dir().join("maps")).unwrap();
+    let slots = text.lines().skip_while(|line| !line.starts_with("map SLOTS "));
+    let slots = slots.skip(1).take_while(|line| !line.starts_with("map "));
+    slots.map(str::to_owned).collect()
 }
 
 /// The words that the program reads, as they are in the kernel at this instant.
