@@ -211,6 +211,7 @@ fn the_architecture_knows_every_map() {
         map::REASONS,
         map::ROUTES,
         map::EGRESS,
+        map::META,
     ];
     for map in maps {
         assert!(row(&text, &format!("`{map}`")).is_some(), "no row for map {map}");
@@ -290,7 +291,7 @@ fn every_example_is_a_valid_command() {
                 // What needs no agent must not be carried out here; the others fail for the lack of one.
                 let runs_alone = matches!(
                     arguments.first().map(String::as_str),
-                    Some("run" | "check-config" | "completions")
+                    Some("run" | "stop" | "check-config" | "completions")
                 );
                 let expected = if runs_alone {
                     arguments.push("--help".into());

@@ -96,6 +96,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
         resolver,
     });
     actor.generation = takeover.generation;
+    actor.tally = takeover.tally;
     actor.change(Change::ReplaceAll(config.services, Removal::Drain), None)?;
     actor.parts.attached = attach_all(&mut actor.parts.dataplane, interfaces, &options)?;
 

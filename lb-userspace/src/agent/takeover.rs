@@ -12,6 +12,7 @@ use std::{
 use anyhow::Result;
 use tokio::{sync::watch, time::timeout};
 
+use super::tally::Tally;
 use crate::{
     dataplane::{Dataplane, MappedTables, Origin},
     netlink::{Resolution, ResolverHandle, Snapshot},
@@ -29,6 +30,8 @@ pub(super) struct Takeover {
     pub(super) generation: u64,
     /// Who owns slots, or owned one before and still has flows.
     pub(super) serving: HashSet<Whose>,
+    /// The counters, which go on.
+    pub(super) tally: Tally,
 }
 
 impl Takeover {
@@ -38,11 +41,15 @@ impl Takeover {
     /// When they are damaged; the message says what to do.
     pub(super) fn of(dataplane: &Dataplane, tables: &mut MappedTables) -> Result<Self> {
         let (capacity, seed) = (dataplane.capacity(), dataplane.meta().seed);
-        let layout = match dataplane.origin() {
-            Origin::New => Layout::new(capacity, seed),
-            Origin::Adopted => Layout::adopt(capacity, seed, tables, Instant::now())?,
+        let (layout, tally) = match dataplane.origin() {
+            Origin::New => (Layout::new(capacity, seed), Tally::default()),
+            Origin::Adopted => {
+                let layout = Layout::adopt(capacity, seed, tables, Instant::now())?;
+                (layout, tally(dataplane)?)
+            }
         };
         Ok(Self {
+            tally,
             generation: tables.read_control().generation,
             serving: layout.serving().collect(),
             layout,
@@ -70,4 +77,11 @@ impl Takeover {
         }
         Ok(())
     }
+}
+
+fn tally(dataplane: &Dataplane) -> Result<Tally> {
+    let counters = dataplane.counters()?;
+    let read = |cell| Ok((cell, counters.target(cell)?));
+    let readings = (0..dataplane.capacity().target_cells()).map(read);
+    Ok(Tally::after(readings.collect::<Result<Vec<_>>>()?))
 }

@@ -50,6 +50,18 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// Goes on from counters that counted for an earlier agent: what they say now is nobody's. All cells have to be
+    /// among them, as free ones are given away later.
+    pub(super) fn after(readings: impl IntoIterator<Item = (u32, Count)>) -> Self {
+        Self {
+            seen: readings
+                .into_iter()
+                .filter(|(_, count)| *count != Count::default())
+                .collect(),
+            ..Self::default()
+        }
+    }
+
     /// A backend's figures.
     pub(super) fn of(&self, whose: &Whose) -> Figures {
         self.figures.get(whose).copied().unwrap_or_default()
@@ -124,6 +136,25 @@ mod tests {
             service: "web".parse().unwrap(),
             backend: backend.parse().unwrap(),
         }
+    }
+
+    #[test]
+    fn what_was_counted_for_an_earlier_agent_is_nobodys() {
+        let a = whose("10.0.0.1");
+        let packets = |packets| Count {
+            packets,
+            ..Count::default()
+        };
+        let mut tally = Tally::after([(0, packets(1000)), (1, packets(5)), (2, packets(0))]);
+        let start = Instant::now();
+        let second = |n| start + Duration::from_secs(n);
+        tally.take([(0, a.clone(), packets(1003))], second(0));
+        tally.take(
+            [(0, a.clone(), packets(1003)), (1, a.clone(), packets(6))],
+            second(1),
+        );
+        assert_eq!(tally.of(&a).total.packets, 4);
+        assert!(tally.of(&a).rates[0] < 5.0, "{:?}", tally.of(&a));
     }
 
     #[test]
