@@ -133,7 +133,7 @@ impl PinDir {
     pub(super) fn pinned_links(&self) -> Result<Vec<(PathBuf, XdpLink)>> {
         let open = |path: PathBuf| {
             let link = XdpLink::open(&path)
-                .with_context(|| format!("cannot open {} as a link of an XDP program", path.display()))?;
+                .with_context(|| format!("{} is no link of lb: remove it with `rm`", path.display()))?;
             Ok((path, link))
         };
         entries(&self.links())?.into_iter().map(open).collect()

@@ -44,9 +44,12 @@ pub struct Removed {
 pub fn remove_all(pins: &PinDir) -> Result<Removed> {
     let mut removed = Vec::new();
     for path in entries(&pins.links())? {
-        let name = detach(&path)?;
+        let what = match XdpLink::open(&path) {
+            Ok(link) => format!("the program on {}", detach(&link)?),
+            Err(_) => path.display().to_string(),
+        };
         remove(&path)?;
-        removed.push(format!("the program on {name}"));
+        removed.push(what);
     }
     for path in [pins.program(), pins.program_to_be()] {
         if path.exists() {
@@ -105,13 +108,11 @@ pub(super) fn remove_directory(directory: &Path) -> Result<usize> {
 }
 
 /// Takes the program off an interface at once, whoever else holds the link; the interface's name.
-fn detach(path: &Path) -> Result<String> {
-    let link = XdpLink::open(path)
-        .with_context(|| format!("cannot open {} as a link of an XDP program", path.display()))?;
-    let interface = link.info()?.interface;
+fn detach(link: &XdpLink) -> Result<String> {
+    let name = name_of(link.info()?.interface);
     link.detach()
-        .with_context(|| format!("cannot detach {}", path.display()))?;
-    Ok(name_of(interface))
+        .with_context(|| format!("cannot detach the program from {name}"))?;
+    Ok(name)
 }
 
 /// An interface in words.

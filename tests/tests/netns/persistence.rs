@@ -372,6 +372,30 @@ fn second_agent_on_a_dataplane_is_refused_but_not_after_a_crash() {
     assert_eq!(agent.status().unwrap().origin, DataplaneOrigin::Adopted);
 }
 
+#[test]
+fn stray_pin_among_links_is_named_and_removed() {
+    let (lab, mut agent) = idle();
+    let pins = agent.pins().pin_dir();
+    agent.kill().unwrap();
+    let stray = pins.join("links/7");
+    Array::<_, u64>::create(1, 0).unwrap().pin(&stray).unwrap();
+    let arguments = ["--iface", "eth0", "--pin-dir", pins.to_str().unwrap()];
+    let refused = LbRun::start(&lab.balancer.namespace, &arguments).wait();
+    assert_eq!(refused.code, Some(1), "{}", refused.log);
+    assert!(
+        refused.log.contains("links/7 is no link of lb") && refused.log.contains("`rm`"),
+        "{}",
+        refused.log
+    );
+    let detach = ["stop", "--detach", "--json", "--pin-dir", pins.to_str().unwrap()];
+    let view = stop_view(&agent.cli(&detach).unwrap());
+    assert!(
+        view.removed.iter().any(|what| what.ends_with("links/7")),
+        "{view:?}"
+    );
+    assert_eq!(names(&pins), Vec::<String>::new());
+}
+
 fn stop_view(output: &std::process::Output) -> StopView {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
