@@ -113,9 +113,18 @@ impl Agent {
     /// # Errors
     /// As [`Agent::start`].
     pub fn start_again(&mut self) -> Result<()> {
+        self.begin_again()?;
+        self.wait_until_it_answers()
+    }
+
+    /// The same, without waiting until it answers.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn begin_again(&mut self) -> Result<()> {
         let command = run_command(&self.interface, self.directory.path(), &self.pins, &self.options)?;
         self.process = self.namespace.spawn(command)?;
-        self.wait_until_it_answers()
+        Ok(())
     }
 
     /// How it is started; what is changed takes effect with [`Agent::start_again`].

@@ -6,6 +6,7 @@ use std::{
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use aya::maps::{Array, Map, MapData};
@@ -30,6 +31,9 @@ use super::support::{
 
 /// How often the program is replaced under load.
 const REPLACEMENTS: usize = 30;
+/// At how many instants of its start an agent is killed, and how far they are apart; a start takes some 100 ms.
+const HALFWAY: u32 = 25;
+const HALFWAY_STEP: Duration = Duration::from_millis(6);
 /// How often an agent is killed and started again under load.
 const STARTS: u64 = 5;
 /// Requests that must come through after each step under load.
@@ -127,6 +131,42 @@ fn agent_starts_again_under_load_and_nobody_notices() {
     assert_eq!(shares(&load.stop().unwrap()).len(), 3);
     assert_eq!(rig.drops(), []);
     assert_eq!(slots_of(&rig.agent), before);
+}
+
+/// Killed at all instants of its start: what is there can be taken over, and packets go by it.
+#[test]
+fn start_that_is_killed_halfway_breaks_nothing() {
+    let (mut rig, target) = serving();
+    let before = slots_of(&rig.agent);
+    let link = program_and_link(&rig.agent.status().unwrap()).1;
+    let load = Load::start(&rig.client().namespace, patient_load(target)).unwrap();
+    rig.agent.kill().unwrap();
+    for instant in 0..HALFWAY {
+        rig.agent.begin_again().unwrap();
+        thread::sleep(HALFWAY_STEP * instant);
+        rig.agent.kill().unwrap();
+        assert_eq!(xdp_on(&rig.lab.balancer.namespace, "eth0").len(), 1);
+    }
+    rig.agent.start_again().unwrap();
+    assert_eq!(program_and_link(&rig.agent.status().unwrap()).1, link);
+    assert_eq!(slots_of(&rig.agent), before);
+    assert_eq!(names(&rig.agent.pins().pin_dir()), ["links", "maps", "program"]);
+    assert_eq!(shares(&load.stop().unwrap()).len(), 2);
+    assert_eq!(rig.drops(), []);
+}
+
+/// The same with a first start, of which nothing or something that can be taken over may be left.
+#[test]
+fn first_start_that_is_killed_halfway_can_be_begun_again() {
+    let (_lab, mut agent) = idle();
+    for instant in 0..HALFWAY {
+        stop_view(&agent.cli(&["stop", "--detach", "--json"]).unwrap());
+        agent.begin_again().unwrap();
+        thread::sleep(HALFWAY_STEP * instant);
+        agent.kill().unwrap();
+        agent.start_again().unwrap();
+        assert_eq!(names(&agent.pins().pin_dir()), ["links", "maps", "program"]);
+    }
 }
 
 /// The slot tables, as text.
