@@ -31,9 +31,9 @@ use super::support::{
 
 /// How often the program is replaced under load.
 const REPLACEMENTS: usize = 30;
-/// At how many instants of its start an agent is killed, and how far they are apart; a start takes some 100 ms.
+/// At how many instants of its start an agent is killed, and how far they are apart; a start takes some 200 ms.
 const HALFWAY: u32 = 25;
-const HALFWAY_STEP: Duration = Duration::from_millis(6);
+const HALFWAY_STEP: Duration = Duration::from_millis(12);
 /// How often an agent is killed and started again under load.
 const STARTS: u64 = 5;
 /// Requests that must come through after each step under load.
