@@ -159,6 +159,11 @@ impl Actor {
                 expected,
                 reply,
             } => drop(reply.send(self.reload(removal, expected))),
+            Command::Preview {
+                planned,
+                expected,
+                reply,
+            } => drop(reply.send(self.preview(planned, expected))),
             Command::Explain {
                 frame,
                 interface,
@@ -173,12 +178,7 @@ impl Actor {
 
     /// Makes one change, if the generation is the expected one.
     pub(super) fn change(&mut self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
-        if let Some(expected) = expected.filter(|expected| *expected != self.generation) {
-            return Err(RequestError::Conflict {
-                expected,
-                actual: self.generation,
-            });
-        }
+        self.check_generation(expected)?;
         let next = self.services.after(change)?;
         let started = Instant::now();
         // Under another check they are believed in until that says otherwise.
@@ -207,14 +207,30 @@ impl Actor {
         })
     }
 
+    pub(super) fn check_generation(&self, expected: Option<u64>) -> Result<(), RequestError> {
+        match expected.filter(|expected| *expected != self.generation) {
+            None => Ok(()),
+            Some(expected) => Err(RequestError::Conflict {
+                expected,
+                actual: self.generation,
+            }),
+        }
+    }
+
     fn reload(&mut self, removal: Removal, expected: Option<u64>) -> Result<Applied, RequestError> {
+        let change = self.file(removal)?;
+        self.change(change, expected)
+    }
+
+    /// The change that makes the wish what the configuration file says.
+    pub(super) fn file(&self, removal: Removal) -> Result<Change, RequestError> {
         let Some(path) = &self.parts.config_path else {
             return Err(RequestError::Config(
                 "there is nothing to reload: lb runs without --config".to_owned(),
             ));
         };
         let config = Config::load(path).map_err(|error| RequestError::Config(error.to_string()))?;
-        self.change(Change::ReplaceAll(config.services, removal), expected)
+        Ok(Change::ReplaceAll(config.services, removal))
     }
 
     /// A verdict on a heartbeat that has ended meanwhile says nothing about one that may begin later.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    api::plan::PlanView,
     api::view::{DrainsView, ExplainView, ServicesView, StatsView, StatusView, StopView},
     model::{Change, ChangeError, Removal},
 };
@@ -54,6 +55,15 @@ pub enum RequestError {
     Stopping,
 }
 
+/// A write that may be planned.
+#[derive(Debug)]
+pub enum Planned {
+    /// A change to the wish.
+    Change(Box<Change>),
+    /// The configuration file is read again; and what becomes of backends that it no longer has.
+    Reload(Removal),
+}
+
 /// What the agent may be asked. A dropped receiver of the answer does not undo the command.
 #[expect(
     clippy::large_enum_variant,
@@ -86,6 +96,15 @@ pub enum Command {
         expected: Option<u64>,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Applied, RequestError>>,
+    },
+    /// What would a write do?
+    Preview {
+        /// The write.
+        planned: Planned,
+        /// Refuse with [`RequestError::Conflict`] unless this is the generation in force.
+        expected: Option<u64>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<PlanView, RequestError>>,
     },
     /// What would the dataplane do with this frame?
     Explain {
@@ -171,6 +190,19 @@ impl AgentHandle {
     pub async fn reload(&self, removal: Removal, expected: Option<u64>) -> Result<Applied, RequestError> {
         self.ask(|reply| Command::Reload {
             removal,
+            expected,
+            reply,
+        })
+        .await?
+    }
+
+    /// Says what a write would do, unless the generation in force is not the `expected` one. Nothing is written.
+    ///
+    /// # Errors
+    /// Why it would not be made.
+    pub async fn preview(&self, planned: Planned, expected: Option<u64>) -> Result<PlanView, RequestError> {
+        self.ask(|reply| Command::Preview {
+            planned,
             expected,
             reply,
         })

@@ -5,6 +5,7 @@ mod draining;
 pub(crate) mod drains;
 mod facts;
 mod handle;
+pub(crate) mod preview;
 mod seed;
 mod situations;
 mod stop;
@@ -24,7 +25,7 @@ use tokio::{
 
 use actor::{Actor, Inputs, Parts};
 use facts::Knowledge;
-pub use handle::{AgentHandle, Applied, Command, RequestError};
+pub use handle::{AgentHandle, Applied, Command, Planned, RequestError};
 pub use stop::remove_dataplane;
 use takeover::Takeover;
 

@@ -22,6 +22,7 @@ use tokio::net::UnixStream;
 use super::{
     error::{ErrorBody, ErrorText},
     packet::ExplainRequest,
+    plan::{PlanView, WriteRequest},
     selection::SelectionRequest,
     view::{
         DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView, StopRequest, StopView,
@@ -134,6 +135,51 @@ impl Client {
     /// Whether anybody listens on the socket.
     pub async fn answers(&self) -> bool {
         UnixStream::connect(&self.socket).await.is_ok()
+    }
+
+    /// Makes a write, unless the generation in force is not the `expected` one.
+    ///
+    /// # Errors
+    /// Why it was not made.
+    pub async fn write(&self, write: &WriteRequest, expected: Option<u64>) -> Result<Applied, ClientError> {
+        match write {
+            WriteRequest::AddService(service) => self.add_service(service, expected).await,
+            WriteRequest::SetService { service, patch } => self.set_service(service, patch, expected).await,
+            WriteRequest::RemoveService { service } => self.remove_service(service, expected).await,
+            WriteRequest::AddBackend { service, backend } => {
+                self.add_backend(service, backend, expected).await
+            }
+            WriteRequest::SetBackend {
+                service,
+                backend,
+                patch,
+            } => self.set_backend(service, *backend, patch, expected).await,
+            WriteRequest::RemoveBackend {
+                service,
+                backend,
+                now,
+            } => {
+                self.remove_backend(service, *backend, Removal::when(*now), expected)
+                    .await
+            }
+            WriteRequest::Drain(selection) => {
+                self.ask(Method::POST, "/v1/drain", Some(selection), expected)
+                    .await
+            }
+            WriteRequest::Ready(selection) => {
+                self.ask(Method::POST, "/v1/ready", Some(selection), expected)
+                    .await
+            }
+            WriteRequest::Reload { now } => self.reload(Removal::when(*now), expected).await,
+        }
+    }
+
+    /// What a write would do, unless the generation in force is not the `expected` one. Nothing is written.
+    ///
+    /// # Errors
+    /// Why it would not be made.
+    pub async fn plan(&self, write: &WriteRequest, expected: Option<u64>) -> Result<PlanView, ClientError> {
+        self.ask(Method::POST, "/v1/plan", Some(write), expected).await
     }
 
     /// A new service.

@@ -6,6 +6,7 @@ mod body;
 pub mod client;
 mod error;
 pub mod packet;
+pub mod plan;
 mod routes;
 mod selection;
 mod server;

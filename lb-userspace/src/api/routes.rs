@@ -14,6 +14,7 @@ use super::{
     body::{Body, IfMatch},
     error::ApiError,
     packet::ExplainRequest,
+    plan::{PlanView, WriteRequest},
     selection::SelectionRequest,
     view::{
         DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView, StopRequest, StopView,
@@ -45,6 +46,7 @@ pub(super) fn router(agent: AgentHandle) -> Router {
         .route("/v1/drain", post(drain))
         .route("/v1/ready", post(ready))
         .route("/v1/reload", post(reload))
+        .route("/v1/plan", post(plan))
         .route("/v1/explain", post(explain))
         .route("/v1/stop", post(stop))
         .fallback(unknown_route)
@@ -157,15 +159,20 @@ async fn ready(
     if_match: IfMatch,
     Body(request): Body<SelectionRequest>,
 ) -> Written {
-    let (selection, deadline) = request.read()?;
-    if deadline.is_some() {
-        return Err(ApiError::invalid("`deadline` is that of a drain: leave it out"));
-    }
+    let selection = request.read_without_deadline()?;
     write(&agent, if_match, Change::Ready(selection)).await
 }
 
 async fn reload(State(agent): State<AgentHandle>, Now(removal): Now, IfMatch(expected): IfMatch) -> Written {
     Ok(Json(agent.reload(removal, expected).await?))
+}
+
+async fn plan(
+    State(agent): State<AgentHandle>,
+    IfMatch(expected): IfMatch,
+    Body(request): Body<WriteRequest>,
+) -> Result<Json<PlanView>, ApiError> {
+    Ok(Json(agent.preview(request.read()?, expected).await?))
 }
 
 async fn explain(

@@ -10,7 +10,7 @@ use crate::model::{Selection, ServiceName, Span, Whom, Zone};
 /// Which backends: all with an address, or all of a zone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SelectionRequest {
+pub struct SelectionRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     host: Option<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,6 +34,14 @@ impl SelectionRequest {
             zone,
             service: selection.service.clone(),
             deadline,
+        }
+    }
+
+    /// The selection, for what is no drain.
+    pub(super) fn read_without_deadline(self) -> Result<Selection, ApiError> {
+        match self.read()? {
+            (selection, None) => Ok(selection),
+            (_, Some(_)) => Err(ApiError::invalid("`deadline` is that of a drain: leave it out")),
         }
     }
 

@@ -9,9 +9,8 @@ use super::{
     wait::{self, Waited},
 };
 use crate::{
-    agent::Applied,
-    api::client::Client,
-    model::{AdminState, Backend, BackendId, BackendPatch, Removal, ServiceName, Zone},
+    api::{client::Client, plan::WriteRequest},
+    model::{AdminState, Backend, BackendId, BackendPatch, ServiceName, Zone},
 };
 
 #[derive(Subcommand, Debug)]
@@ -96,56 +95,86 @@ pub(super) struct Parts {
 
 impl BackendVerb {
     pub(super) async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
-        let done = match self {
+        match self {
+            Self::Drain { which, how } if how.wait => which.drain_and_wait(client, how, json).await,
+            verb => {
+                let (request, write) = verb.request();
+                applied(client.write(&request, write.if_generation).await?, json)
+            }
+        }
+    }
+
+    /// What is to be written.
+    pub(super) fn request(self) -> (WriteRequest, Write) {
+        match self {
             Self::Add { which, weight, zone } => {
                 let backend = Backend {
                     weight,
                     zone,
                     ..Backend::new(which.backend)
                 };
-                let expected = which.write.if_generation;
-                client.add_backend(&which.service, &backend, expected).await?
+                let service = which.service;
+                (WriteRequest::AddBackend { service, backend }, which.write)
             }
             Self::Remove { which, now } => {
-                let expected = which.write.if_generation;
-                let removal = Removal::when(now);
-                client
-                    .remove_backend(&which.service, which.backend, removal, expected)
-                    .await?
+                let Which {
+                    service,
+                    backend,
+                    write,
+                } = which;
+                let request = WriteRequest::RemoveBackend {
+                    service,
+                    backend,
+                    now,
+                };
+                (request, write)
             }
-            Self::Set { which, parts } => which.set(client, &parts.patch()).await?,
-            Self::Drain { which, how } => return which.drain(client, how, json).await,
-            Self::Ready(which) => which.set(client, &state(AdminState::Ready)).await?,
-            Self::Maint(which) => which.set(client, &state(AdminState::Maint)).await?,
-        };
-        applied(done, json)
+            Self::Set { which, parts } => which.set(parts.patch()),
+            Self::Drain { which, how } => which.set(how.patch()),
+            Self::Ready(which) => which.set(state(AdminState::Ready)),
+            Self::Maint(which) => which.set(state(AdminState::Maint)),
+        }
+    }
+
+    /// Whether the end of a drain is to be waited for.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self, Self::Drain { how, .. } if how.wait)
     }
 }
 
 impl Which {
-    async fn drain(self, client: &Client, how: DrainOptions, json: bool) -> Result<Output, Failure> {
-        let DrainOptions { deadline, wait } = how;
-        let patch = BackendPatch {
-            deadline,
-            ..state(AdminState::Drain)
+    fn set(self, patch: BackendPatch) -> (WriteRequest, Write) {
+        let Self {
+            service,
+            backend,
+            write,
+        } = self;
+        let request = WriteRequest::SetBackend {
+            service,
+            backend,
+            patch,
         };
-        let done = self.set(client, &patch).await?;
-        if !wait {
-            return applied(done, json);
-        }
-        let Self { service, backend, .. } = self;
+        (request, write)
+    }
+
+    async fn drain_and_wait(self, client: &Client, how: DrainOptions, json: bool) -> Result<Output, Failure> {
+        let (service, backend) = (self.service.clone(), self.backend);
+        let (request, write) = self.set(how.patch());
+        let done = client.write(&request, write.if_generation).await?;
         // The agent leaves out a port that is the service's own.
         let port = client.service(&service).await?.port.exact();
         let port = backend.port.filter(|_| backend.port != port);
         let waited = Waited::One(service, BackendId { port, ..backend });
         wait::wait(client, done, &waited, json).await
     }
+}
 
-    async fn set(&self, client: &Client, patch: &BackendPatch) -> Result<Applied, Failure> {
-        let expected = self.write.if_generation;
-        Ok(client
-            .set_backend(&self.service, self.backend, patch, expected)
-            .await?)
+impl DrainOptions {
+    fn patch(self) -> BackendPatch {
+        BackendPatch {
+            deadline: self.deadline,
+            ..state(AdminState::Drain)
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     wait::{Waited, wait},
 };
 use crate::{
-    api::client::Client,
+    api::{client::Client, plan::WriteRequest},
     model::{Selection, ServiceName, Span, Whom, Zone},
 };
 
@@ -86,9 +86,26 @@ impl DrainArgs {
         }
         wait(client, done, &Waited::Selection(selection), json).await
     }
+
+    /// What is to be written.
+    pub(super) fn request(self) -> Result<(WriteRequest, Write), Failure> {
+        let selection = self.select.selection()?;
+        Ok((WriteRequest::drain(&selection, self.how.deadline), self.write))
+    }
+
+    /// Whether the end is to be waited for.
+    pub(super) fn waits(&self) -> bool {
+        self.how.wait
+    }
 }
 
 impl ReadyArgs {
+    /// What is to be written.
+    pub(super) fn request(self) -> Result<(WriteRequest, Write), Failure> {
+        let selection = self.select.selection()?;
+        Ok((WriteRequest::ready(&selection), self.write))
+    }
+
     pub(super) async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
         let selection = self.select.selection()?;
         applied(client.ready(&selection, self.write.if_generation).await?, json)

@@ -11,6 +11,7 @@ mod drain;
 mod explain;
 mod list;
 mod output;
+mod plan;
 mod run;
 mod service;
 mod stats;
@@ -26,7 +27,11 @@ use clap_complete::Shell;
 
 pub use run::RunOptions;
 
-use crate::{agent::Applied, api::client::Client, model::Removal};
+use crate::{
+    agent::Applied,
+    api::{client::Client, plan::WriteRequest},
+    model::Removal,
+};
 use output::{Failure, Output};
 
 /// Where the agent listens unless told otherwise.
@@ -84,6 +89,9 @@ enum Verb {
     Stats,
     /// Read the configuration file again and apply what is different.
     Reload(ReloadArgs),
+    /// Show what a write would do: slots that would move, and flows that this concerns. Nothing is written.
+    #[command(subcommand)]
+    Plan(plan::PlanVerb),
     /// Check a configuration file; needs no agent and changes nothing.
     CheckConfig(check_config::CheckConfigArgs),
     /// Ask what the dataplane would do with a packet; it leaves no trace in counters and tables.
@@ -103,8 +111,24 @@ struct ReloadArgs {
     /// Cut the flows of backends that the file no longer has, instead of draining them.
     #[arg(long)]
     now: bool,
+    /// Show what it would do and change nothing; the same as `lb plan reload`.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     write: Write,
+}
+
+impl ReloadArgs {
+    async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
+        let Self { now, dry_run, write } = self;
+        if dry_run {
+            return plan::execute(client, &WriteRequest::Reload { now }, write, json).await;
+        }
+        applied(
+            client.reload(Removal::when(now), write.if_generation).await?,
+            json,
+        )
+    }
 }
 
 /// What every verb that changes something takes.
@@ -144,10 +168,8 @@ async fn execute(Cli { socket, json, verb }: Cli) -> Result<Output, Failure> {
         Verb::List(args) => args.execute(&client, json).await,
         Verb::Status => status::execute(&client, json).await,
         Verb::Stats => stats::execute(&client, json).await,
-        Verb::Reload(ReloadArgs { now, write }) => {
-            let done = client.reload(Removal::when(now), write.if_generation).await?;
-            applied(done, json)
-        }
+        Verb::Reload(args) => args.execute(&client, json).await,
+        Verb::Plan(verb) => verb.execute(&client, json).await,
         Verb::CheckConfig(args) => args.execute(json),
         Verb::Explain(args) => args.execute(&client, json).await,
         Verb::Stop(args) => args.execute(&client, json).await,

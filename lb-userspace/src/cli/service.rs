@@ -11,7 +11,7 @@ use super::{
     words::{Slots, Time, WeightedBackend, one_of},
 };
 use crate::{
-    api::client::Client,
+    api::{client::Client, plan::WriteRequest},
     model::{
         Affinity, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServiceName, ServicePatch, ServicePort,
         Services, Tracking,
@@ -137,18 +137,24 @@ pub(super) struct Times {
 
 impl ServiceVerb {
     pub(super) async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
-        let done = match self {
+        let (request, write) = self.request()?;
+        applied(client.write(&request, write.if_generation).await?, json)
+    }
+
+    /// What is to be written.
+    pub(super) fn request(self) -> Result<(WriteRequest, Write), Failure> {
+        Ok(match self {
             Self::Add(args) => {
-                let expected = args.write.if_generation;
-                client.add_service(&args.service()?, expected).await?
+                let write = args.write;
+                (WriteRequest::AddService(args.service()?), write)
             }
             Self::Set(args) => {
-                let (name, expected) = (args.name.clone(), args.write.if_generation);
-                client.set_service(&name, &args.patch()?, expected).await?
+                let (service, write) = (args.name.clone(), args.write);
+                let patch = args.patch()?;
+                (WriteRequest::SetService { service, patch }, write)
             }
-            Self::Remove { name, write } => client.remove_service(&name, write.if_generation).await?,
-        };
-        applied(done, json)
+            Self::Remove { name: service, write } => (WriteRequest::RemoveService { service }, write),
+        })
     }
 }
 

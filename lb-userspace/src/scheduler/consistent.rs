@@ -35,6 +35,24 @@ pub fn consistent(last: Option<&Last<'_>>, members: &[Member], slots: u32) -> Op
     Some(draft.owners)
 }
 
+/// The fewest slots that change hands from the last table to any in which every member has its share, rounded down or up;
+/// all where nobody has any weight or nothing is left of the last table.
+pub fn fewest_moves(last: &Last<'_>, members: &[Member], slots: u32) -> u32 {
+    let Some(draft) = Draft::of(last, members, slots) else {
+        return slots;
+    };
+    let preferred = |member: usize, floor| draft.held[member] > floor;
+    let Some(quotas) = quotas(members, slots, preferred) else {
+        return slots;
+    };
+    let kept = draft
+        .held
+        .iter()
+        .zip(&quotas)
+        .map(|(held, quota)| held.min(quota));
+    slots - kept.sum::<u32>()
+}
+
 /// A table on its way from the last one to the next.
 struct Draft {
     /// Indices into the members, or [`FREE`].

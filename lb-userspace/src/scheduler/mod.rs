@@ -13,7 +13,7 @@ mod rendezvous;
 #[cfg(test)]
 mod tests;
 
-pub use consistent::consistent;
+pub use consistent::{consistent, fewest_moves};
 pub use history::History;
 pub use maglev::maglev;
 pub use rendezvous::rendezvous;

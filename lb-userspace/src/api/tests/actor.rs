@@ -1,23 +1,25 @@
 //! An agent without a dataplane: it owns a real wish and answers the real commands from it.
 
-use std::{path::PathBuf, time::Instant};
+use std::{net::IpAddr, path::PathBuf, sync::LazyLock, time::Instant};
 
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    agent::{AgentHandle, Applied, Command, RequestError, drains::Drains},
+    agent::{AgentHandle, Applied, Command, Planned, RequestError, drains::Drains, preview::preview},
     api::{
         ApiSocket,
         client::Client,
-        packet, serve,
+        packet,
+        plan::PlanView,
+        serve,
         view::{
             BackendState, BackendView, DataplaneOrigin, ExplainView, ServiceStats, ServiceView, ServicesView,
             StatsView, StatusView, StopView, Totals,
         },
     },
-    config::Config,
+    config::{Config, Dataplane},
     model::{AdminState, Backend, Change, Removal, Service, Services, Span},
-    plan::Whose,
+    plan::{Availability, Capacity, Facts, Layout, NextHop, TunnelSources, Whose},
 };
 
 /// A served agent in a directory of its own; it ends when this is dropped.
@@ -87,6 +89,11 @@ impl Actor {
                     expected,
                     reply,
                 } => drop(reply.send(self.reload(removal, expected))),
+                Command::Preview {
+                    planned,
+                    expected,
+                    reply,
+                } => drop(reply.send(self.preview(planned, expected))),
                 Command::Explain {
                     frame,
                     interface,
@@ -102,12 +109,7 @@ impl Actor {
 
     fn change(&mut self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
         let begin = Instant::now();
-        if let Some(expected) = expected.filter(|expected| *expected != self.generation) {
-            return Err(RequestError::Conflict {
-                expected,
-                actual: self.generation,
-            });
-        }
+        self.check_generation(expected)?;
         self.services = self.services.after(change)?;
         self.generation += 1;
         self.drains.follow(&self.services, Instant::now());
@@ -115,6 +117,41 @@ impl Actor {
         Ok(Applied {
             generation: self.generation,
             apply_us,
+        })
+    }
+
+    fn check_generation(&self, expected: Option<u64>) -> Result<(), RequestError> {
+        match expected.filter(|expected| *expected != self.generation) {
+            None => Ok(()),
+            Some(expected) => Err(RequestError::Conflict {
+                expected,
+                actual: self.generation,
+            }),
+        }
+    }
+
+    /// Every backend has a hundred flows, and the tables are those of a balancer that has just been started.
+    fn preview(&self, planned: Planned, expected: Option<u64>) -> Result<PlanView, RequestError> {
+        self.check_generation(expected)?;
+        let change = match planned {
+            Planned::Change(change) => *change,
+            Planned::Reload(removal) => self.file(removal)?,
+        };
+        let next = self.services.after(change)?;
+        let capacity = Capacity {
+            services: 100,
+            targets: 2000,
+            slots: 1 << 20,
+        };
+        let empty = Layout::new(capacity, 1);
+        let pools = empty.pools(&self.services, &AllIsWell);
+        let present = empty.plan(pools, self.generation, Instant::now());
+        let layout = present.expect("room for what is there").layout;
+        let services = preview(&layout, &self.services, &next, &AllIsWell, |_| 100)
+            .map_err(|error| RequestError::Capacity(error.to_string()))?;
+        Ok(PlanView {
+            generation: self.generation,
+            services,
         })
     }
 
@@ -135,8 +172,13 @@ impl Actor {
     }
 
     fn reload(&mut self, removal: Removal, expected: Option<u64>) -> Result<Applied, RequestError> {
+        let change = self.file(removal)?;
+        self.change(change, expected)
+    }
+
+    fn file(&self, removal: Removal) -> Result<Change, RequestError> {
         let config = Config::load(&self.config).map_err(|error| RequestError::Config(error.to_string()))?;
-        self.change(Change::ReplaceAll(config.services, removal), expected)
+        Ok(Change::ReplaceAll(config.services, removal))
     }
 
     fn services(&self) -> ServicesView {
@@ -250,6 +292,41 @@ impl Actor {
             services,
             totals: Totals::default(),
         }
+    }
+}
+
+/// Every backend is up and next door.
+struct AllIsWell;
+
+impl Facts for AllIsWell {
+    fn availability(&self, _: &Service, _: &Backend) -> Availability {
+        Availability::Up
+    }
+
+    fn next_hop(&self, _: IpAddr) -> Option<NextHop> {
+        Some(NextHop {
+            interface: 2,
+            destination_mac: [2, 0, 0, 0, 0, 1],
+            source_mac: [2, 0, 0, 0, 0, 2],
+            mtu: 1500,
+            on_link: true,
+        })
+    }
+
+    fn tunnel_sources(&self) -> &TunnelSources {
+        static SOURCES: LazyLock<TunnelSources> = LazyLock::new(|| {
+            let Dataplane {
+                tunnel_source_v4: v4,
+                tunnel_source_v6: v6,
+                ..
+            } = Dataplane::default();
+            TunnelSources { v4, v6 }
+        });
+        &SOURCES
+    }
+
+    fn only_interface(&self) -> Option<u32> {
+        None
     }
 }
 

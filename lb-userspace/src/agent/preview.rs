@@ -1,0 +1,165 @@
+//! What a write would do, worked out and not done.
+//!
+//! Invariant: nothing is written, neither wish nor tables nor generation; what is said is what the same write would do
+//! to the tables at this moment.
+
+mod pair;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, btree_map::Entry},
+    net::IpAddr,
+    time::Instant,
+};
+
+use lb_common::abi::Count;
+use pair::Pair;
+
+use super::{
+    actor::Actor,
+    draining,
+    facts::{addresses, heartbeat, heartbeats},
+    handle::{Planned, RequestError},
+};
+use crate::{
+    api::plan::{PlanView, ServicePlan},
+    health,
+    model::{Backend, Service, ServiceName, Services},
+    plan::{Availability, CapacityError, Facts, Layout, NextHop, Pool, PoolKey, TunnelSources, Whose},
+};
+
+impl Actor {
+    /// What `planned` would do, if the generation is the expected one.
+    pub(super) fn preview(
+        &mut self,
+        planned: Planned,
+        expected: Option<u64>,
+    ) -> Result<PlanView, RequestError> {
+        self.check_generation(expected)?;
+        let change = match planned {
+            Planned::Change(change) => *change,
+            Planned::Reload(removal) => self.file(removal)?,
+        };
+        let next = self.services.after(change)?;
+        self.sample();
+        let live = |whose: &Whose| live(&self.tally.of(whose).total);
+        let services = preview(
+            &self.parts.layout,
+            &self.services,
+            &next,
+            &self.parts.knowledge,
+            live,
+        )
+        .map_err(|error| RequestError::Capacity(draining::with_advice(error.to_string(), &next)))?;
+        Ok(PlanView {
+            generation: self.generation,
+            services,
+        })
+    }
+}
+
+/// About how many flows a backend has, by its counters.
+fn live(total: &Count) -> u64 {
+    // The dataplane counts the flows that begin, not yet those that end.
+    total.flows
+}
+
+/// What the way from `present` to `next` would do to the tables of `layout`. `live` tells about how many flows a backend
+/// of a TCP service has.
+///
+/// # Errors
+/// When there is no room for it.
+pub(crate) fn preview(
+    layout: &Layout,
+    present: &Services,
+    next: &Services,
+    facts: &impl Facts,
+    live: impl Fn(&Whose) -> u64,
+) -> Result<Vec<ServicePlan>, CapacityError> {
+    let before = layout.pools(present, facts);
+    let after = layout.pools(next, &Hopeful::new(present, facts));
+    check_room(layout, &after)?;
+    let mut before: BTreeMap<&PoolKey, &Pool> = before.iter().map(|pool| (&pool.key, pool)).collect();
+    let mut pairs: Vec<Pair<'_>> = Vec::new();
+    for pool in &after {
+        match before.remove(&pool.key) {
+            Some(same) if same == pool => {}
+            Some(old) => pairs.push(Pair::Changed(old, pool)),
+            None => pairs.push(Pair::Added(pool)),
+        }
+    }
+    pairs.extend(before.into_values().map(Pair::Removed));
+    let mut services: BTreeMap<&ServiceName, ServicePlan> = BTreeMap::new();
+    for pair in &pairs {
+        let plan = pair.plan(&live);
+        match services.entry(pair.name()) {
+            Entry::Vacant(vacant) => drop(vacant.insert(plan)),
+            Entry::Occupied(mut other) => other.get_mut().absorb(plan),
+        }
+    }
+    Ok(services.into_values().collect())
+}
+
+fn check_room(layout: &Layout, pools: &[Pool]) -> Result<(), CapacityError> {
+    let fits = |layout: &Layout| layout.plan(pools.to_vec(), 0, Instant::now()).map(drop);
+    fits(layout).or_else(|error| {
+        if !layout.has_retired() {
+            return Err(error);
+        }
+        // As with the write itself: what was given up of late is room, too.
+        let mut rested = layout.clone();
+        rested.release_all();
+        fits(&rested)
+    })
+}
+
+/// Facts as they will be if all is well with what nobody has asked about yet.
+struct Hopeful<'a, F> {
+    facts: &'a F,
+    asked: HashSet<health::Target>,
+    looked_up: BTreeSet<IpAddr>,
+}
+
+impl<'a, F: Facts> Hopeful<'a, F> {
+    fn new(present: &Services, facts: &'a F) -> Self {
+        Self {
+            facts,
+            asked: heartbeats(present),
+            looked_up: addresses(present),
+        }
+    }
+}
+
+impl<F: Facts> Facts for Hopeful<'_, F> {
+    fn availability(&self, service: &Service, backend: &Backend) -> Availability {
+        let known = heartbeat(service, backend).is_none_or(|heartbeat| self.asked.contains(&heartbeat));
+        match self.facts.availability(service, backend) {
+            Availability::Checking if !known => Availability::Up,
+            said => said,
+        }
+    }
+
+    fn next_hop(&self, address: IpAddr) -> Option<NextHop> {
+        let unknown = !self.looked_up.contains(&address);
+        self.facts.next_hop(address).or(unknown.then_some(SOME_WAY))
+    }
+
+    fn tunnel_sources(&self) -> &TunnelSources {
+        self.facts.tunnel_sources()
+    }
+
+    fn only_interface(&self) -> Option<u32> {
+        self.facts.only_interface()
+    }
+}
+
+/// A way that no packet is sent by.
+const SOME_WAY: NextHop = NextHop {
+    interface: 0,
+    destination_mac: [0; 6],
+    source_mac: [0; 6],
+    mtu: 1500,
+    on_link: true,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! One pool before and after a write: who gains and loses slots, and what becomes of flows.
+//!
+//! What must hold: slots are compared as flows see them: in a table that grows, slot `i` belongs before to the owner of
+//! slot `i` modulo the old size.
+
+use std::collections::HashMap;
+
+use lb_common::abi::ServiceFlags;
+
+use crate::{
+    api::plan::{BackendPlan, Fate, ServiceChange, ServicePlan},
+    model::{BackendId, Protocol, ServiceName, Tracking},
+    plan::{Flows, Pool, PoolMember, Whose},
+    scheduler::{Last, Member, fewest_moves},
+};
+
+/// A pool before and after.
+pub(super) enum Pair<'a> {
+    Added(&'a Pool),
+    Changed(&'a Pool, &'a Pool),
+    Removed(&'a Pool),
+}
+
+impl<'a> Pair<'a> {
+    pub(super) fn name(&self) -> &'a ServiceName {
+        &self.any().key.service
+    }
+
+    fn any(&self) -> &'a Pool {
+        let (Self::Added(pool) | Self::Changed(_, pool) | Self::Removed(pool)) = self;
+        pool
+    }
+
+    fn before(&self) -> Option<&'a Pool> {
+        match self {
+            Self::Changed(pool, _) | Self::Removed(pool) => Some(pool),
+            Self::Added(_) => None,
+        }
+    }
+
+    fn after(&self) -> Option<&'a Pool> {
+        match self {
+            Self::Added(pool) | Self::Changed(_, pool) => Some(pool),
+            Self::Removed(_) => None,
+        }
+    }
+
+    pub(super) fn plan(&self, live: &impl Fn(&Whose) -> u64) -> ServicePlan {
+        let (before, after) = (self.before(), self.after());
+        let slots = |pool: Option<&Pool>| pool.map_or(0, |pool| pool.slots);
+        let mut shares = self.shares();
+        let fewest = match self {
+            Self::Changed(before, after) => fewest(before, after),
+            Self::Added(_) | Self::Removed(_) => 0,
+        };
+        let moved = shares.iter().map(|share| share.gained).sum::<u32>() + self.lost_to_nobody(&shares);
+        let (moved, notes) = match self {
+            Self::Changed(before, after) => (moved, notes(before, after)),
+            Self::Added(_) | Self::Removed(_) => (0, Vec::new()),
+        };
+        let backends: Vec<BackendPlan> = shares.drain(..).map(|share| self.backend(&share, live)).collect();
+        let mut plan = ServicePlan {
+            name: self.name().to_string(),
+            change: match self {
+                Self::Added(_) => ServiceChange::Added,
+                Self::Changed(..) => ServiceChange::Changed,
+                Self::Removed(_) => ServiceChange::Removed,
+            },
+            slots_before: slots(before),
+            slots: slots(after),
+            moved,
+            fewest,
+            moved_percent: 0.0,
+            fewest_percent: 0.0,
+            flows: backends.iter().map(|backend| backend.flows).sum(),
+            flows_moved: backends.iter().map(|backend| backend.flows_moved).sum(),
+            flows_cut: backends.iter().map(|backend| backend.flows_cut).sum(),
+            notes,
+            backends,
+        };
+        plan.set_percent();
+        plan
+    }
+
+    /// Slots that somebody owned and nobody will.
+    fn lost_to_nobody(&self, shares: &[Share]) -> u32 {
+        match self.after() {
+            Some(pool) if pool.owners.is_none() => shares.iter().map(|share| share.lost).sum(),
+            _ => 0,
+        }
+    }
+
+    /// Every backend's slots before and after, in a table of the later size.
+    fn shares(&self) -> Vec<Share> {
+        let (before, after) = (self.before(), self.after());
+        let members = |pool: Option<&'a Pool>| pool.map_or(&[][..], |pool| &pool.members[..]);
+        let mut shares: Vec<Share> = members(after).iter().map(Share::new).collect();
+        let mut at: HashMap<BackendId, usize> = shares.iter().map(|share| share.id).zip(0..).collect();
+        for (member, share) in members(after).iter().zip(&mut shares) {
+            share.after = Some(member.flows);
+        }
+        for member in members(before) {
+            let index = *at.entry(member.id).or_insert(shares.len());
+            if index == shares.len() {
+                shares.push(Share::new(member));
+            }
+            shares[index].before = Some(member.flows);
+        }
+        let places = |pool: Option<&Pool>| -> Vec<usize> {
+            members_of(pool).iter().map(|member| at[&member.id]).collect()
+        };
+        let (old_places, new_places) = (places(before), places(after));
+        let slots = after.or(before).map_or(0, |pool| pool.slots as usize);
+        for slot in 0..slots {
+            let old = owner(before, slot).map(|owner| old_places[owner]);
+            let new = owner(after, slot).map(|owner| new_places[owner]);
+            if let Some(old) = old {
+                shares[old].slots_before += 1;
+                shares[old].lost += u32::from(new != Some(old));
+            }
+            if let Some(new) = new {
+                shares[new].slots += 1;
+                shares[new].gained += u32::from(old != Some(new));
+            }
+        }
+        shares
+    }
+
+    fn backend(&self, share: &Share, live: &impl Fn(&Whose) -> u64) -> BackendPlan {
+        let whose = Whose {
+            service: self.name().clone(),
+            backend: share.id,
+        };
+        // Only TCP flows are counted: they say when they begin.
+        let counted = self.any().service.protocol == Protocol::Tcp;
+        let flows = counted.then(|| share.before.map_or(0, |_| live(&whose)));
+        let fate = share.fate();
+        let part = |slots: u32| f64::from(slots) / f64::from(share.slots_before.max(1));
+        let of = |part: f64| flows.map(|flows| (flows as f64 * part).round() as u64);
+        let (moved, cut) = match self {
+            _ if fate == Fate::Cut => (0.0, 1.0),
+            Self::Changed(before, after) if hashes_otherwise(before, after) => {
+                // By chance some fall into a slot of the same backend.
+                (0.0, 1.0 - f64::from(share.slots) / f64::from(after.slots.max(1)))
+            }
+            Self::Changed(_, after) if after.service.tracking == Tracking::Never => (0.0, part(share.lost)),
+            Self::Added(_) | Self::Changed(..) | Self::Removed(_) => (part(share.lost), 0.0),
+        };
+        BackendPlan {
+            address: share.id.address,
+            port: share.id.port,
+            fate,
+            slots_before: share.slots_before,
+            slots: share.slots,
+            flows,
+            flows_moved: of(moved),
+            flows_cut: of(cut),
+        }
+    }
+}
+
+/// One backend's part of a pool, before and after.
+struct Share {
+    id: BackendId,
+    before: Option<Flows>,
+    after: Option<Flows>,
+    slots_before: u32,
+    slots: u32,
+    lost: u32,
+    gained: u32,
+}
+
+impl Share {
+    fn new(member: &PoolMember) -> Self {
+        Self {
+            id: member.id,
+            before: None,
+            after: None,
+            slots_before: 0,
+            slots: 0,
+            lost: 0,
+            gained: 0,
+        }
+    }
+
+    fn fate(&self) -> Fate {
+        let serves = |flows: Option<Flows>| flows.unwrap_or(Flows::Cut);
+        match (serves(self.before), serves(self.after)) {
+            (Flows::Keep | Flows::Drain, Flows::Cut) => Fate::Cut,
+            (Flows::Keep, Flows::Drain) => Fate::Drains,
+            (Flows::Cut | Flows::Drain, Flows::Keep) => Fate::Joins,
+            (Flows::Cut, Flows::Cut | Flows::Drain)
+            | (Flows::Keep, Flows::Keep)
+            | (Flows::Drain, Flows::Drain) => Fate::Stays,
+        }
+    }
+}
+
+fn members_of(pool: Option<&Pool>) -> &[PoolMember] {
+    pool.map_or(&[], |pool| &pool.members)
+}
+
+/// Who owns the slot that flows of `slot` are in; the table may be smaller than the one that `slot` counts in.
+fn owner(pool: Option<&Pool>, slot: usize) -> Option<usize> {
+    let owners = pool?.owners.as_ref()?;
+    owners
+        .get(slot % owners.len().max(1))
+        .map(|owner| usize::from(*owner))
+}
+
+fn fewest(before: &Pool, after: &Pool) -> u32 {
+    let ids: Vec<BackendId> = before.members.iter().map(|member| member.id).collect();
+    let owners = before.owners.as_ref().map_or(&[][..], |owners| &owners[..]);
+    let last = Last { owners, ids: &ids };
+    let member = |member: &PoolMember| Member {
+        id: member.id,
+        weight: member.weight,
+    };
+    let members: Vec<Member> = after.members.iter().map(member).collect();
+    fewest_moves(&last, &members, after.slots)
+}
+
+/// Whether packets choose their slots in another way.
+fn hashes_otherwise(before: &Pool, after: &Pool) -> bool {
+    before.flags.has(ServiceFlags::CLIENT_IP) != after.flags.has(ServiceFlags::CLIENT_IP)
+}
+
+fn notes(before: &Pool, after: &Pool) -> Vec<String> {
+    let mut notes = Vec::new();
+    if hashes_otherwise(before, after) {
+        notes.push("another affinity gives nearly every flow another slot: they break".to_owned());
+    }
+    if before.service.forwarder != after.service.forwarder {
+        notes.push(format!(
+            "flows go on by {} instead of {}: backends must expect that",
+            after.service.forwarder, before.service.forwarder
+        ));
+    }
+    for vip in before.vips.iter().filter(|vip| !after.vips.contains(vip)) {
+        notes.push(format!(
+            "flows to {vip} break, as it goes; they are not counted here"
+        ));
+    }
+    notes
+}
+
+impl ServicePlan {
+    fn set_percent(&mut self) {
+        let percent = |slots: u32| 100.0 * f64::from(slots) / f64::from(self.slots.max(1));
+        (self.moved_percent, self.fewest_percent) = (percent(self.moved), percent(self.fewest));
+    }
+
+    /// Takes in the other family's part.
+    pub(super) fn absorb(&mut self, part: Self) {
+        let add = |sum: &mut Option<u64>, more: Option<u64>| *sum = sum.zip(more).map(|(a, b)| a + b);
+        self.slots_before += part.slots_before;
+        self.slots += part.slots;
+        self.moved += part.moved;
+        self.fewest += part.fewest;
+        add(&mut self.flows, part.flows);
+        add(&mut self.flows_moved, part.flows_moved);
+        add(&mut self.flows_cut, part.flows_cut);
+        self.notes.extend(part.notes);
+        self.backends.extend(part.backends);
+        if self.change != part.change {
+            self.change = ServiceChange::Changed;
+        }
+        self.set_percent();
+    }
+}

@@ -1,0 +1,197 @@
+//! What `POST /v1/plan` takes and answers: a write that is not made, and what it would do.
+//!
+//! Invariant: every write can be planned, and what it says has the shape that its own route takes.
+
+use std::{net::IpAddr, num::NonZeroU16};
+
+use serde::{Deserialize, Serialize};
+
+use super::{error::ApiError, selection::SelectionRequest};
+use crate::{
+    agent::Planned,
+    model::{
+        Backend, BackendId, BackendPatch, Change, Removal, Selection, Service, ServiceName, ServicePatch,
+        Span,
+    },
+};
+
+/// A write.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum WriteRequest {
+    /// `POST /v1/services`.
+    AddService(Service),
+    /// `PATCH /v1/services/NAME`.
+    SetService {
+        /// The service.
+        service: ServiceName,
+        /// The body of the write.
+        patch: ServicePatch,
+    },
+    /// `DELETE /v1/services/NAME`.
+    RemoveService {
+        /// The service.
+        service: ServiceName,
+    },
+    /// `POST /v1/services/NAME/backends`.
+    AddBackend {
+        /// The service.
+        service: ServiceName,
+        /// The body of the write.
+        backend: Backend,
+    },
+    /// `PATCH /v1/services/NAME/backends/BACKEND`.
+    SetBackend {
+        /// The service.
+        service: ServiceName,
+        /// Its backend.
+        backend: BackendId,
+        /// The body of the write.
+        patch: BackendPatch,
+    },
+    /// `DELETE /v1/services/NAME/backends/BACKEND`.
+    RemoveBackend {
+        /// The service.
+        service: ServiceName,
+        /// Its backend.
+        backend: BackendId,
+        /// Whether its flows are cut.
+        #[serde(default)]
+        now: bool,
+    },
+    /// `POST /v1/drain`.
+    Drain(SelectionRequest),
+    /// `POST /v1/ready`.
+    Ready(SelectionRequest),
+    /// `POST /v1/reload`.
+    Reload {
+        /// Whether flows of backends that the file no longer has are cut.
+        #[serde(default)]
+        now: bool,
+    },
+}
+
+impl WriteRequest {
+    /// A drain of several backends.
+    pub fn drain(selection: &Selection, deadline: Option<Span>) -> Self {
+        Self::Drain(SelectionRequest::new(selection, deadline))
+    }
+
+    /// Several backends become ready.
+    pub fn ready(selection: &Selection) -> Self {
+        Self::Ready(SelectionRequest::new(selection, None))
+    }
+
+    pub(super) fn read(self) -> Result<Planned, ApiError> {
+        let change = match self {
+            Self::AddService(service) => Change::AddService(service),
+            Self::SetService { service, patch } => Change::SetService(service, patch),
+            Self::RemoveService { service } => Change::RemoveService(service),
+            Self::AddBackend { service, backend } => Change::AddBackend(service, backend),
+            Self::SetBackend {
+                service,
+                backend,
+                patch,
+            } => Change::SetBackend(service, backend, patch),
+            Self::RemoveBackend {
+                service,
+                backend,
+                now,
+            } => Change::RemoveBackend(service, backend, Removal::when(now)),
+            Self::Drain(request) => {
+                let (selection, deadline) = request.read()?;
+                Change::Drain(selection, deadline)
+            }
+            Self::Ready(request) => Change::Ready(request.read_without_deadline()?),
+            Self::Reload { now } => return Ok(Planned::Reload(Removal::when(now))),
+        };
+        Ok(Planned::Change(Box::new(change)))
+    }
+}
+
+/// What a write would do. Backends that nothing is known of yet are taken to be well.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanView {
+    /// The generation that it was worked out from; a write that is tied to it does what is said here.
+    pub generation: u64,
+    /// The services that something changes for, by name.
+    pub services: Vec<ServicePlan>,
+}
+
+/// What a write would do to a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServicePlan {
+    /// Its name.
+    pub name: String,
+    /// Whether it comes, goes or changes.
+    pub change: ServiceChange,
+    /// The size of its slot table now; 0 for a new service.
+    pub slots_before: u32,
+    /// The size that the table would have; 0 for one that goes.
+    pub slots: u32,
+    /// Slots of it that would have another owner than the slots that their flows are in now.
+    pub moved: u32,
+    /// The fewest that can move if every backend is to have its share to within one slot.
+    pub fewest: u32,
+    /// `moved`, of 100 slots.
+    pub moved_percent: f64,
+    /// `fewest`, of 100 slots.
+    pub fewest_percent: f64,
+    /// About how many flows it has; absent where flows are not counted (UDP).
+    pub flows: Option<u64>,
+    /// About how many of these are in slots that move, and keep their backend.
+    pub flows_moved: Option<u64>,
+    /// About how many of these break.
+    pub flows_cut: Option<u64>,
+    /// What else there is to know, in sentences.
+    pub notes: Vec<String>,
+    /// Its backends, those that come and go included.
+    pub backends: Vec<BackendPlan>,
+}
+
+/// What happens to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceChange {
+    /// It is new.
+    Added,
+    /// It is changed.
+    Changed,
+    /// It goes.
+    Removed,
+}
+
+/// What a write would do to a backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendPlan {
+    /// The host's address.
+    pub address: IpAddr,
+    /// The port that it listens on, where that is not the service's.
+    pub port: Option<NonZeroU16>,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// Its slots now, counted in a table of the size that it would have.
+    pub slots_before: u32,
+    /// The slots that it would have.
+    pub slots: u32,
+    /// About how many flows it has; absent where flows are not counted (UDP).
+    pub flows: Option<u64>,
+    /// About how many of these are in slots that move, and stay with it nevertheless.
+    pub flows_moved: Option<u64>,
+    /// About how many of these break.
+    pub flows_cut: Option<u64>,
+}
+
+/// What becomes of a backend and its flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// As it was.
+    Stays,
+    /// It takes flows, and did not before.
+    Joins,
+    /// It takes no new flows, and serves those that it has.
+    Drains,
+    /// It served flows, and will not.
+    Cut,
+}
