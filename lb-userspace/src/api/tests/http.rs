@@ -111,6 +111,10 @@ async fn each_mistake_has_its_status_and_code() {
         ("GET", "/v1/drain", JSON, String::new(), 405, "method_not_allowed", "does not take GET"),
         ("POST", "/v1/reload?now", JSON, String::new(), 400, "bad_request", "?now=true"),
         ("POST", "/v1/reload", JSON, String::new(), 422, "config", "no such file"),
+        ("POST", "/v1/plan", JSON, "{}".into(), 400, "bad_json", "line 1"),
+        ("POST", "/v1/plan", JSON, "{\"drain\": {}}".into(), 422, "invalid", "either `host` or `zone`"),
+        ("POST", "/v1/plan", JSON, "{\"set_service\": {\"service\": \"web\", \"patch\": {\"slot\": 64}}}".into(), 400, "bad_json", "set_service"),
+        ("GET", "/v1/plan", JSON, String::new(), 405, "method_not_allowed", "does not take GET"),
         ("POST", "/v1/explain", JSON, "{}".into(), 422, "invalid", "either `frame_hex` or `flow`"),
         ("POST", "/v1/explain", JSON, "{\"frame_hex\": \"0g\"}".into(), 422, "invalid", "'g'"),
         ("POST", "/v1/explain", JSON, "{\"frame_hex\": \"00\"}".into(), 422, "invalid", "expected 14 to"),
@@ -285,6 +289,7 @@ fn any_body_gets_an_answer() {
             ("PATCH", "/v1/services/web/backends/10.1.0.1"),
             ("POST", "/v1/drain"),
             ("POST", "/v1/ready"),
+            ("POST", "/v1/plan"),
             ("POST", "/v1/explain"),
         ];
         let mut runner = proptest::test_runner::TestRunner::deterministic();
