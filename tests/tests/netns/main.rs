@@ -14,6 +14,7 @@ mod forwarders;
 mod host_traffic;
 mod lifecycle;
 mod persistence;
+mod plan;
 mod resolution;
 mod support;
 mod unbroken;

@@ -45,29 +45,26 @@ impl<'a> Pair<'a> {
         }
     }
 
+    /// What happens to the service, as far as this pool goes.
     pub(super) fn plan(&self, live: &impl Fn(&Whose) -> u64) -> ServicePlan {
-        let (before, after) = (self.before(), self.after());
         let slots = |pool: Option<&Pool>| pool.map_or(0, |pool| pool.slots);
-        let mut shares = self.shares();
-        let fewest = match self {
-            Self::Changed(before, after) => fewest(before, after),
-            Self::Added(_) | Self::Removed(_) => 0,
+        let shares = self.shares();
+        let (change, moved, fewest, notes) = match self {
+            Self::Added(_) => (ServiceChange::Added, 0, 0, Vec::new()),
+            Self::Changed(before, after) => (
+                ServiceChange::Changed,
+                moved(after, &shares),
+                fewest(before, after, &shares),
+                notes(before, after),
+            ),
+            Self::Removed(_) => (ServiceChange::Removed, 0, 0, Vec::new()),
         };
-        let moved = shares.iter().map(|share| share.gained).sum::<u32>() + self.lost_to_nobody(&shares);
-        let (moved, notes) = match self {
-            Self::Changed(before, after) => (moved, notes(before, after)),
-            Self::Added(_) | Self::Removed(_) => (0, Vec::new()),
-        };
-        let backends: Vec<BackendPlan> = shares.drain(..).map(|share| self.backend(&share, live)).collect();
+        let backends: Vec<BackendPlan> = shares.iter().map(|share| self.backend(share, live)).collect();
         let mut plan = ServicePlan {
             name: self.name().to_string(),
-            change: match self {
-                Self::Added(_) => ServiceChange::Added,
-                Self::Changed(..) => ServiceChange::Changed,
-                Self::Removed(_) => ServiceChange::Removed,
-            },
-            slots_before: slots(before),
-            slots: slots(after),
+            change,
+            slots_before: slots(self.before()),
+            slots: slots(self.after()),
             moved,
             fewest,
             moved_percent: 0.0,
@@ -82,33 +79,22 @@ impl<'a> Pair<'a> {
         plan
     }
 
-    /// Slots that somebody owned and nobody will.
-    fn lost_to_nobody(&self, shares: &[Share]) -> u32 {
-        match self.after() {
-            Some(pool) if pool.owners.is_none() => shares.iter().map(|share| share.lost).sum(),
-            _ => 0,
-        }
-    }
-
     /// Every backend's slots before and after, in a table of the later size.
     fn shares(&self) -> Vec<Share> {
         let (before, after) = (self.before(), self.after());
-        let members = |pool: Option<&'a Pool>| pool.map_or(&[][..], |pool| &pool.members[..]);
-        let mut shares: Vec<Share> = members(after).iter().map(Share::new).collect();
+        let mut shares: Vec<Share> = members(before).iter().map(Share::new).collect();
         let mut at: HashMap<BackendId, usize> = shares.iter().map(|share| share.id).zip(0..).collect();
-        for (member, share) in members(after).iter().zip(&mut shares) {
-            share.after = Some(member.flows);
+        for (member, share) in members(before).iter().zip(&mut shares) {
+            share.before = Some(member.flows);
         }
-        for member in members(before) {
+        for member in members(after) {
             let index = *at.entry(member.id).or_insert(shares.len());
             if index == shares.len() {
                 shares.push(Share::new(member));
             }
-            shares[index].before = Some(member.flows);
+            shares[index].after = Some(member.flows);
         }
-        let places = |pool: Option<&Pool>| -> Vec<usize> {
-            members_of(pool).iter().map(|member| at[&member.id]).collect()
-        };
+        let places = |pool| -> Vec<usize> { members(pool).iter().map(|member| at[&member.id]).collect() };
         let (old_places, new_places) = (places(before), places(after));
         let slots = after.or(before).map_or(0, |pool| pool.slots as usize);
         for slot in 0..slots {
@@ -196,7 +182,7 @@ impl Share {
     }
 }
 
-fn members_of(pool: Option<&Pool>) -> &[PoolMember] {
+fn members(pool: Option<&Pool>) -> &[PoolMember] {
     pool.map_or(&[], |pool| &pool.members)
 }
 
@@ -208,7 +194,19 @@ fn owner(pool: Option<&Pool>, slot: usize) -> Option<usize> {
         .map(|owner| usize::from(*owner))
 }
 
-fn fewest(before: &Pool, after: &Pool) -> u32 {
+/// Slots with another owner than before, or none.
+fn moved(after: &Pool, shares: &[Share]) -> u32 {
+    let changed = |share: &Share| match after.owners {
+        Some(_) => share.gained,
+        None => share.lost,
+    };
+    shares.iter().map(changed).sum()
+}
+
+fn fewest(before: &Pool, after: &Pool, shares: &[Share]) -> u32 {
+    if after.owners.is_none() {
+        return moved(after, shares);
+    }
     let ids: Vec<BackendId> = before.members.iter().map(|member| member.id).collect();
     let owners = before.owners.as_ref().map_or(&[][..], |owners| &owners[..]);
     let last = Last { owners, ids: &ids };

@@ -45,23 +45,30 @@ impl Facts for Seen {
     }
 }
 
-/// Each backend's fate and slots, before and after.
-fn fates(present: &Services, next: &Services) -> Vec<(String, Fate, u32, u32)> {
-    let facts = Seen(TunnelSources {
+fn seen() -> Seen {
+    Seen(TunnelSources {
         v4: "172.16.0.0/16".parse().unwrap(),
         v6: "100::/64".parse().unwrap(),
-    });
-    let capacity = Capacity {
-        services: 16,
-        targets: 100,
-        slots: 4096,
-    };
-    let empty = Layout::new(capacity, 1);
+    })
+}
+
+const CAPACITY: Capacity = Capacity {
+    services: 16,
+    targets: 100,
+    slots: 4096,
+};
+
+fn plans(present: &Services, next: &Services) -> Vec<ServicePlan> {
+    let (facts, empty) = (seen(), Layout::new(CAPACITY, 1));
     let plan = empty
         .plan(empty.pools(present, &facts), 1, Instant::now())
         .unwrap();
-    let plans = preview(&plan.layout, present, next, &facts, |_| 10).unwrap();
-    let backends = plans.into_iter().flat_map(|plan| plan.backends);
+    preview(&plan.layout, present, next, &facts, |_| 10).unwrap()
+}
+
+/// Each backend's fate and slots, before and after.
+fn fates(present: &Services, next: &Services) -> Vec<(String, Fate, u32, u32)> {
+    let backends = plans(present, next).into_iter().flat_map(|plan| plan.backends);
     backends
         .map(|b| (b.address.to_string(), b.fate, b.slots_before, b.slots))
         .collect()
@@ -114,18 +121,21 @@ fn a_backend_that_is_down_has_nothing_to_lose() {
 }
 
 #[test]
+fn slots_of_nobody_do_not_move() {
+    let present = services(&[(3, "ready"), (2, "maint")]);
+    let next = services(&[(3, "ready")]);
+    assert_eq!(
+        fates(&present, &next),
+        [row(3, Fate::Stays, 0, 0), row(2, Fate::Stays, 0, 0)]
+    );
+    let plans = plans(&present, &next);
+    assert_eq!((plans[0].moved, plans[0].fewest), (0, 0));
+}
+
+#[test]
 fn what_has_no_room_is_refused() {
     let present = services(&[(1, "ready")]);
     let all: Vec<(u8, &str)> = (1..=200).map(|host| (host, "ready")).collect();
-    let facts = Seen(TunnelSources {
-        v4: "172.16.0.0/16".parse().unwrap(),
-        v6: "100::/64".parse().unwrap(),
-    });
-    let capacity = Capacity {
-        services: 16,
-        targets: 100,
-        slots: 4096,
-    };
-    let layout = Layout::new(capacity, 1);
-    assert!(preview(&layout, &present, &services(&all), &facts, |_| 0).is_err());
+    let layout = Layout::new(CAPACITY, 1);
+    assert!(preview(&layout, &present, &services(&all), &seen(), |_| 0).is_err());
 }
