@@ -9,4 +9,5 @@ pub mod fixture;
 pub mod lab;
 pub mod packets;
 pub mod process;
+pub mod sim;
 pub mod traffic;
