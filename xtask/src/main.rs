@@ -13,6 +13,7 @@ mod machine;
 mod privilege;
 mod run;
 mod setup;
+mod sim;
 mod test;
 
 use std::ffi::OsString;
@@ -57,6 +58,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Simulate a million flows while backends come and go, and count those that break
+    Sim {
+        /// What follows `lb-sim`, such as --quick, --json, --seed 7; see `cargo xtask sim -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Run every check and test: formatting, clippy, host tests, tests in the kernel and in network namespaces
     Test {
         /// Run only the tests whose name contains this, and neither formatting nor clippy
@@ -91,6 +98,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run { arguments } => run::run(&workspace, &arguments)?,
         Command::Demo { arguments } => demo::demo(&workspace, &arguments)?,
         Command::Bench { arguments } => bench::bench(&workspace, &arguments)?,
+        Command::Sim { arguments } => sim::sim(&workspace, &arguments)?,
         Command::Test { filter } => return test::test(&workspace, filter.as_deref()),
         Command::TryMachine => {}
     }

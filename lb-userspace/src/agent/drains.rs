@@ -18,7 +18,7 @@ use crate::{
 
 /// Every drain, and how the last ones ended.
 #[derive(Debug, Default)]
-pub(crate) struct Drains {
+pub struct Drains {
     under_way: HashMap<Whose, Drain>,
     ended: VecDeque<EndedView>,
     /// From before this agent, until the wish has been seen.
@@ -74,13 +74,13 @@ pub(crate) struct DrainState {
 
 /// A drain that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Over {
+pub struct Over {
     /// The backend.
-    pub(crate) whose: Whose,
+    pub whose: Whose,
     /// Why.
-    pub(crate) end: DrainEnd,
+    pub end: DrainEnd,
     /// Its flows when they were counted last.
-    pub(crate) flows: Option<u64>,
+    pub flows: Option<u64>,
 }
 
 impl Drains {
@@ -116,7 +116,7 @@ impl Drains {
     }
 
     /// Begins and gives up drains as `services` wish. One that goes on keeps its start, though its terms may be others.
-    pub(crate) fn follow(&mut self, services: &Services, now: Instant) {
+    pub fn follow(&mut self, services: &Services, now: Instant) {
         let restored = std::mem::take(&mut self.restored);
         let mut before = std::mem::take(&mut self.under_way);
         for (service, backend) in draining(services) {
@@ -143,7 +143,7 @@ impl Drains {
     }
 
     /// Takes in what each backend has been sent and has answered in all.
-    pub(crate) fn observe_packets(&mut self, packets: impl Fn(&Whose) -> u64, now: Instant) {
+    pub fn observe_packets(&mut self, packets: impl Fn(&Whose) -> u64, now: Instant) {
         for (whose, drain) in &mut self.under_way {
             let packets = packets(whose);
             if drain.packets.replace(packets).is_some_and(|seen| seen != packets) {
@@ -153,14 +153,14 @@ impl Drains {
     }
 
     /// Takes in how many entries of the flow table each backend has; those who are not named have none.
-    pub(crate) fn observe_flows(&mut self, flows: &HashMap<Whose, u64>, now: Instant) {
+    pub fn observe_flows(&mut self, flows: &HashMap<Whose, u64>, now: Instant) {
         for (whose, drain) in &mut self.under_way {
             drain.flows = Some((flows.get(whose).copied().unwrap_or(0), now));
         }
     }
 
     /// The drains that are over.
-    pub(crate) fn over(&self, is_down: impl Fn(&Whose) -> bool, now: Instant) -> Vec<Over> {
+    pub fn over(&self, is_down: impl Fn(&Whose) -> bool, now: Instant) -> Vec<Over> {
         let over = |(whose, drain): (&Whose, &Drain)| {
             Some(Over {
                 whose: whose.clone(),

@@ -2,7 +2,7 @@
 
 mod actor;
 mod draining;
-pub(crate) mod drains;
+pub mod drains;
 mod facts;
 mod handle;
 pub(crate) mod preview;

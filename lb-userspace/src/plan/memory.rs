@@ -173,6 +173,13 @@ impl InMemory {
     }
 }
 
+impl InMemory {
+    /// A line of map `PREVIOUS`.
+    pub fn previous(&self, line: u32) -> Option<&SlotLine> {
+        self.previous.get(line as usize)
+    }
+}
+
 impl Memory for InMemory {
     fn wait_for_packets(&mut self) {}
 

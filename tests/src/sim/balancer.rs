@@ -82,10 +82,10 @@ pub(super) struct Balancer {
     pub(super) services: Services,
     pub(super) known: Known,
     pub(super) memory: InMemory,
-    /// Entries of each backend, as the last sweep has counted them.
-    pub(super) flows: HashMap<Whose, u64>,
-    /// When that was.
-    pub(super) swept: u64,
+    /// Entries of each backend, where a sweep has counted them since [`Balancer::take_flows`].
+    flows: Option<HashMap<Whose, u64>>,
+    /// When the last sweep was.
+    swept: u64,
     /// The most entries that the flow table has held since [`Balancer::take_peak`].
     peak: u64,
     layout: Layout,
@@ -107,7 +107,7 @@ impl Balancer {
                 },
             },
             memory: InMemory::new(&CAPACITY, seed),
-            flows: HashMap::new(),
+            flows: None,
             swept: 0,
             peak: 0,
             layout: Layout::new(CAPACITY, seed),
@@ -128,7 +128,8 @@ impl Balancer {
         self.tick = tick;
     }
 
-    fn now(&self) -> Instant {
+    /// That time, as the planner is told it.
+    pub(super) fn now(&self) -> Instant {
         self.start + Duration::from_millis(self.tick * TICK_MILLIS)
     }
 
@@ -204,8 +205,7 @@ impl Balancer {
         if self.layout.wants_sweep() && since >= PACE {
             self.sweep_by(Layout::sweep);
         } else if !self.layout.wants_sweep() {
-            self.flows.clear();
-            self.swept = self.tick;
+            self.flows = Some(HashMap::new());
         }
     }
 
@@ -214,10 +214,15 @@ impl Balancer {
         let sweep = sweep(&self.layout, &mut self.memory, time, now);
         plan::apply(&sweep.writes, &mut self.memory);
         self.layout = sweep.layout;
-        self.flows = sweep.flows;
+        self.flows = Some(sweep.flows);
         self.swept = self.tick;
         // Before the sweep there were the most: between sweeps entries are added only.
         self.peak = self.peak.max(sweep.live + sweep.dropped);
+    }
+
+    /// Entries of each backend, if a sweep has counted them since the last call.
+    pub(super) fn take_flows(&mut self) -> Option<HashMap<Whose, u64>> {
+        self.flows.take()
     }
 
     /// The most entries that the flow table has held since the last call.

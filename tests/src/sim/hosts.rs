@@ -3,7 +3,10 @@
 //! What must hold: nothing here is asked of the planner or read from the tables. A host's life in a service ends when its
 //! heartbeat fails, when it is put into maintenance, and when it is removed at once or at the deadline of its drain.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use lb_userspace::model::BackendId;
 
@@ -75,6 +78,7 @@ pub(super) struct Lives {
     lives: Vec<(Host, bool)>,
     /// The last life of each host in each service.
     last: Vec<Life>,
+    living: HashSet<(u8, Host)>,
 }
 
 impl Lives {
@@ -82,6 +86,7 @@ impl Lives {
         Self {
             lives: Vec::new(),
             last: vec![Life::NONE; services * usize::from(Host::MOST)],
+            living: HashSet::new(),
         }
     }
 
@@ -99,8 +104,23 @@ impl Lives {
         *last
     }
 
+    /// These are the hosts that live from now on. Of the others those `in_peace` are gone without their flows having been
+    /// cut: all are said to have ended by themselves.
+    pub(super) fn follow(&mut self, living: HashSet<(u8, Host)>, in_peace: &[(u8, Host)]) {
+        let before = std::mem::replace(&mut self.living, living);
+        for gone in before
+            .difference(&self.living.clone())
+            .filter(|gone| !in_peace.contains(gone))
+        {
+            self.end(gone.0, gone.1);
+        }
+        for (service, host) in self.living.clone() {
+            self.begin(service, host);
+        }
+    }
+
     /// The host may serve again.
-    pub(super) fn begin(&mut self, service: u8, host: Host) {
+    fn begin(&mut self, service: u8, host: Host) {
         let last = &mut self.last[Self::index(service, host)];
         if self.lives.get(last.0 as usize).is_some_and(|(_, lives)| !lives) {
             *last = Life::NONE;
@@ -108,7 +128,7 @@ impl Lives {
     }
 
     /// The host is cut off: its flows are over. Those that reach it yet belong to the life that has ended.
-    pub(super) fn end(&mut self, service: u8, host: Host) {
+    fn end(&mut self, service: u8, host: Host) {
         let Life(life) = self.of(service, host);
         self.lives[life as usize].1 = false;
     }

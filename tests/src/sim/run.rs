@@ -1,0 +1,432 @@
+//! One run: clients send, operators change, the agent sweeps, and every packet is checked.
+//!
+//! What must hold: a flow's owner is whoever got its first packet, and nothing but that packet tells.
+
+use std::{collections::HashSet, net::IpAddr, time::Duration};
+
+use anyhow::Result;
+use lb_common::{
+    abi::Reason,
+    net::{TCP, UDP},
+    pipeline::{Outcome, process},
+};
+use lb_userspace::{
+    agent::drains::Drains,
+    api::view::DrainEnd,
+    model::{AdminState, Backend, Change, Protocol, ServiceName},
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use super::{
+    balancer::Balancer,
+    frame::{Frame, Template},
+    hosts::{Host, Life, Lives},
+    operator::{Kind, Mix, Operator},
+    rivals::{Choice, Front},
+    services::Plot,
+    tally::Tally,
+    wheel::{TICK_MILLIS, Wheel},
+    workload::{End, Flow, Pauses, Stage, exponential},
+};
+
+/// What is run.
+#[derive(Clone, Copy)]
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    pub(super) plots: &'static [Plot],
+    pub(super) mix: Mix,
+    pub(super) seed: u64,
+    pub(super) flows: u64,
+    pub(super) changes: u64,
+    /// From one change to the next, on average.
+    pub(super) pace: Duration,
+}
+
+impl Scenario {
+    /// Name of the run with one change a minute.
+    pub(super) const ORDINARY: &str = "ordinary";
+}
+
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+const FIN_ACK: u8 = 0x11;
+const RST: u8 = 0x04;
+/// Ticks of a second, about.
+const SECOND: u64 = 1000 / TICK_MILLIS;
+/// Before the first change, flows gather.
+const WARM_UP: u64 = 300 * SECOND;
+/// After the last change and the last new flow, flows go on so long.
+const COOL_DOWN: u64 = 300 * SECOND;
+/// Packets between two writes of a change.
+const BETWEEN_WRITES: usize = 4;
+
+/// A service as its clients know it.
+struct Face {
+    name: ServiceName,
+    protocol: Protocol,
+    vips: [IpAddr; 2],
+    templates: [Template; 2],
+    fronts: [Front; 2],
+    pauses: Pauses,
+    /// Packets that each host has got.
+    packets: Vec<u64>,
+}
+
+/// A run under way.
+pub(super) struct Run {
+    scenario: Scenario,
+    balancer: Balancer,
+    operator: Operator,
+    drains: Drains,
+    lives: Lives,
+    faces: Vec<Face>,
+    /// One entry of a service's number for each part of the flows that it gets.
+    parts: Vec<u8>,
+    wheel: Wheel,
+    frame: Frame,
+    flows: Vec<Flow>,
+    free: Vec<u32>,
+    sockets: u32,
+    live: u64,
+    tally: Tally,
+    rng: StdRng,
+    tick: u64,
+    next_change: u64,
+    arrivals: f64,
+}
+
+impl Run {
+    pub(super) fn new(scenario: Scenario) -> Result<Self> {
+        let mut rng = StdRng::seed_from_u64(scenario.seed);
+        let numbered = || (0..).zip(scenario.plots);
+        let services: Vec<_> = numbered()
+            .map(|(n, plot)| plot.service(n))
+            .collect::<Result<_>>()?;
+        let names: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
+        let protocols: Vec<Protocol> = services.iter().map(|service| service.protocol).collect();
+        let balancer = Balancer::new(services, rng.random())?;
+        let mut faces = Vec::new();
+        for ((number, name), protocol) in (0..).zip(&names).zip(protocols) {
+            let vips = Plot::vips(number);
+            let [v4, v6] = vips.map(|vip| Template::new(vip, Plot::PORT, protocol));
+            faces.push(Face {
+                name: name.clone(),
+                protocol,
+                vips,
+                templates: [v4?, v6?],
+                fronts: Default::default(),
+                pauses: Pauses::new(protocol),
+                packets: vec![0; usize::from(Host::MOST)],
+            });
+        }
+        let parts = numbered().flat_map(|(n, plot)| std::iter::repeat_n(n, plot.part as usize));
+        let operator_rng = StdRng::seed_from_u64(rng.random());
+        let mut run = Self {
+            operator: Operator::new(names, &balancer.services, scenario.mix, operator_rng),
+            balancer,
+            drains: Drains::default(),
+            lives: Lives::new(scenario.plots.len()),
+            faces,
+            parts: parts.collect(),
+            wheel: Wheel::new(),
+            frame: Frame::new(),
+            flows: Vec::new(),
+            free: Vec::new(),
+            sockets: 0,
+            live: 0,
+            tally: Tally::default(),
+            rng,
+            tick: 0,
+            next_change: WARM_UP,
+            arrivals: 0.0,
+            scenario,
+        };
+        run.after_change(&[]);
+        run.find_fronts();
+        Ok(run)
+    }
+
+    /// Runs to the end; `progress` is called now and then with what has been counted so far.
+    ///
+    /// # Errors
+    /// When the planner refuses to follow what is known.
+    pub(super) fn run(mut self, mut progress: impl FnMut(&Tally)) -> Result<Tally> {
+        let mut due = Vec::new();
+        let mut end = None;
+        loop {
+            self.tick += 1;
+            self.balancer.at(self.tick);
+            self.wheel.advance(&mut due);
+            self.change()?;
+            if self.tick.is_multiple_of(SECOND) {
+                self.each_second();
+            }
+            self.arrive();
+            for (i, flow) in due.iter().enumerate() {
+                if i % BETWEEN_WRITES == 0 && self.balancer.write() {
+                    self.find_fronts();
+                }
+                self.packet(*flow);
+            }
+            if self.balancer.is_writing() {
+                self.balancer.finish_writing();
+                self.find_fronts();
+            }
+            if self.tick.is_multiple_of(SECOND * 256) {
+                progress(&self.tally);
+            }
+            let is_done = self.is_changed() && self.tally.flows >= self.scenario.flows;
+            if is_done && *end.get_or_insert(self.tick + COOL_DOWN) <= self.tick {
+                return Ok(self.tally);
+            }
+        }
+    }
+
+    fn is_changed(&self) -> bool {
+        self.tally.all_changes() >= self.scenario.changes
+    }
+
+    fn change(&mut self) -> Result<()> {
+        if self.is_changed() {
+            return Ok(());
+        }
+        let mut made = self.operator.follow_up(&mut self.balancer, self.tick)?;
+        if made.is_none() && self.tick >= self.next_change {
+            made = self.operator.change(&mut self.balancer, self.tick)?;
+        }
+        let Some(kind) = made else { return Ok(()) };
+        *self.tally.changes.entry(kind).or_default() += 1;
+        let pace = self.scenario.pace.as_millis() as f64 / TICK_MILLIS as f64;
+        // Half of it is sure, so that changes come neither in step nor in heaps.
+        self.next_change = self.tick + (pace / 2.0 + exponential(&mut self.rng, pace / 2.0)) as u64;
+        self.after_change(&[]);
+        Ok(())
+    }
+
+    /// The wish or what is known has changed: who lives now? Those `in_peace` are gone with no flows left.
+    fn after_change(&mut self, in_peace: &[(u8, Host)]) {
+        let mut living = HashSet::new();
+        for (number, face) in (0..).zip(&self.faces) {
+            let Some(service) = self.balancer.services.get(&face.name) else {
+                continue;
+            };
+            let lives = |backend: &&Backend| {
+                backend.state != AdminState::Maint && self.balancer.known.is_up(&face.name, backend.id())
+            };
+            let hosts = service.backends.iter().filter(lives);
+            living.extend(hosts.map(|backend| (number, Host::of_backend(backend.id()))));
+        }
+        self.lives.follow(living, in_peace);
+        self.drains.follow(&self.balancer.services, self.balancer.now());
+    }
+
+    fn find_fronts(&mut self) {
+        for face in &mut self.faces {
+            let protocol = match face.protocol {
+                Protocol::Tcp => TCP,
+                Protocol::Udp => UDP,
+            };
+            face.fronts = face
+                .vips
+                .map(|vip| Front::find(&self.balancer.memory, vip, Plot::PORT, protocol));
+        }
+    }
+
+    /// What the agent does once a second.
+    fn each_second(&mut self) {
+        self.balancer.sweep_in_turn();
+        self.find_fronts();
+        let peak = self.balancer.take_peak();
+        if self.tick > WARM_UP && self.live > 0 {
+            let share = peak as f64 / self.live as f64;
+            self.tally.peak_share = self.tally.peak_share.max(share);
+        }
+        self.end_drains();
+    }
+
+    fn end_drains(&mut self) {
+        let now = self.balancer.now();
+        let number = |name: &ServiceName| self.faces.iter().position(|face| face.name == *name);
+        let packets = |whose: &lb_userspace::plan::Whose| {
+            let host = Host::of_backend(whose.backend);
+            number(&whose.service).map_or(0, |n| self.faces[n].packets[usize::from(host.0)])
+        };
+        self.drains.observe_packets(packets, now);
+        if let Some(flows) = self.balancer.take_flows() {
+            self.drains.observe_flows(&flows, now);
+        }
+        let known = &self.balancer.known;
+        let over = self
+            .drains
+            .over(|whose| !known.is_up(&whose.service, whose.backend), now);
+        if over.is_empty() {
+            return;
+        }
+        let in_peace: Vec<(u8, Host)> = over
+            .iter()
+            .filter(|over| matches!(over.end, DrainEnd::NoFlows | DrainEnd::Silent))
+            .filter_map(|over| {
+                Some((
+                    number(&over.whose.service)? as u8,
+                    Host::of_backend(over.whose.backend),
+                ))
+            })
+            .collect();
+        let names = over
+            .into_iter()
+            .map(|over| (over.whose.service, over.whose.backend));
+        if self.balancer.change(Change::EndDrains(names.collect())) {
+            *self.tally.changes.entry(Kind::DrainsOver).or_default() += 1;
+            self.after_change(&in_peace);
+        }
+    }
+
+    /// New flows come at an even rate, and never end before the changes do.
+    fn arrive(&mut self) {
+        let changes = self.scenario.changes as f64 * self.scenario.pace.as_millis() as f64;
+        let ticks = changes / TICK_MILLIS as f64 + WARM_UP as f64;
+        self.arrivals += self.scenario.flows as f64 / ticks;
+        while self.arrivals >= 1.0 {
+            self.arrivals -= 1.0;
+            self.sockets += 1;
+            self.begin(self.sockets);
+        }
+    }
+
+    fn begin(&mut self, socket: u32) {
+        let service = self.parts[self.rng.random_range(0..self.parts.len())];
+        let flow = Flow::new(
+            socket,
+            service,
+            self.faces[usize::from(service)].protocol,
+            &mut self.rng,
+        );
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.flows[id as usize] = flow;
+                id
+            }
+            None => {
+                self.flows.push(flow);
+                self.flows.len() as u32 - 1
+            }
+        };
+        self.wheel.schedule(id, self.rng.random_range(1..SECOND as u32));
+    }
+
+    /// A flow sends its next packet.
+    fn packet(&mut self, id: u32) {
+        let mut flow = self.flows[id as usize];
+        let is_last = flow.stage == Stage::Open && flow.left == 0;
+        let opens = flow.stage == Stage::New;
+        let tcp_flags = match flow.end {
+            _ if opens => SYN,
+            End::Fin if is_last => FIN_ACK,
+            End::Reset if is_last => RST,
+            _ => ACK,
+        };
+        let sent = self.send(&flow, opens, tcp_flags);
+        let next = match flow.stage {
+            Stage::New => self.open(&mut flow, sent),
+            _ if self.lives.host(flow.owner).is_none() => {
+                self.tally.cut += 1;
+                None
+            }
+            _ => self.go_on(&mut flow, sent, is_last),
+        };
+        self.flows[id as usize] = flow;
+        match next {
+            Some(pause) => self.wheel.schedule(id, pause),
+            None => {
+                self.live -= u64::from(flow.owner != Life::NONE);
+                self.free.push(id);
+            }
+        }
+    }
+
+    /// Takes a packet through the balancer: whom it was sent to, and whom the rivals would have sent it to.
+    fn send(&mut self, flow: &Flow, opens: bool, tcp_flags: u8) -> (Host, Choice) {
+        let face = &mut self.faces[usize::from(flow.service)];
+        let family = usize::from(flow.v6);
+        self.frame.load(&face.templates[family], flow.socket, tcp_flags);
+        let mut outcome = Outcome::UNDECIDED;
+        let reason = process(&mut self.frame, &self.balancer.memory, &mut outcome);
+        self.tally.packets += 1;
+        let host = if reason == Reason::Forwarded {
+            self.frame.host()
+        } else {
+            Host::NOBODY
+        };
+        face.packets[usize::from(host.0)] += 1;
+        let opens = opens && face.protocol == Protocol::Tcp;
+        let choice = face.fronts[family].choose(&self.balancer.memory, outcome.slot, opens);
+        (host, choice)
+    }
+
+    /// A flow's first packet: whoever got it has the flow.
+    fn open(&mut self, flow: &mut Flow, (host, choice): (Host, Choice)) -> Option<u32> {
+        if host == Host::NOBODY {
+            self.tally.without_backend += 1;
+            return Some(self.rng.random_range(SECOND as u32..3 * SECOND as u32));
+        }
+        self.tally.flows += 1;
+        self.live += 1;
+        self.tally.most_live = self.tally.most_live.max(self.live);
+        let mut life = |host| self.lives.of(flow.service, host);
+        flow.owner = life(host);
+        flow.stateless = life(choice.stateless);
+        flow.syn_rule = life(choice.syn_rule);
+        flow.stage = Stage::Open;
+        self.check_taker(flow.service, host);
+        Some(self.rng.random_range(1..4))
+    }
+
+    /// Who drains gets no new flows, from the last write of the change on. (UDP flows do not show that they are new.)
+    fn check_taker(&mut self, service: u8, host: Host) {
+        let face = &self.faces[usize::from(service)];
+        if face.protocol == Protocol::Udp || self.balancer.is_writing() {
+            return;
+        }
+        let service = self.balancer.services.get(&face.name);
+        let backend = service.and_then(|service| service.backend(host.backend()));
+        let takes = backend.is_some_and(|backend| backend.state == AdminState::Ready && backend.weight > 0);
+        self.tally.strays += u64::from(!takes);
+    }
+
+    /// A later packet: did it reach the owner? When the next one follows, if any does.
+    fn go_on(&mut self, flow: &mut Flow, (host, choice): (Host, Choice), is_last: bool) -> Option<u32> {
+        let is_lost = |life: Life, host: Host| self.lives.host(life).is_some_and(|owner| owner != host);
+        if is_lost(flow.owner, host) {
+            let counter = if flow.outside {
+                &mut self.tally.silent_breaks
+            } else {
+                &mut self.tally.breaks
+            };
+            *counter += 1;
+            return None;
+        }
+        if is_lost(flow.stateless, choice.stateless) {
+            flow.stateless = Life::NONE;
+            self.tally.stateless_breaks += u64::from(!flow.outside);
+        }
+        if is_lost(flow.syn_rule, choice.syn_rule) {
+            flow.syn_rule = Life::NONE;
+            self.tally.syn_rule_breaks += u64::from(!flow.outside);
+        }
+        if is_last && flow.end == End::Fin {
+            flow.stage = Stage::Closing;
+            return Some(1);
+        }
+        if is_last || flow.stage == Stage::Closing {
+            return None;
+        }
+        flow.left -= 1;
+        let pauses = &self.faces[usize::from(flow.service)].pauses;
+        let pause = pauses.draw(flow.habit, &mut self.rng);
+        if pauses.is_outside(pause) && !flow.outside {
+            flow.outside = true;
+            self.tally.silent += 1;
+        }
+        Some(pause)
+    }
+}

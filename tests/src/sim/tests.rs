@@ -1,0 +1,34 @@
+//! Short runs.
+
+use std::time::Duration;
+
+use super::{
+    operator,
+    run::{Run, Scenario},
+    services,
+};
+
+#[test]
+fn no_flow_breaks_under_overlapping_changes() {
+    let scenario = Scenario {
+        name: "short",
+        plots: services::MANY,
+        mix: operator::ALL,
+        seed: 4,
+        flows: 30_000,
+        changes: 200,
+        pace: Duration::from_secs(3),
+    };
+    let tally = Run::new(scenario).unwrap().run(|_| {}).unwrap();
+    assert_eq!(tally.breaks, 0, "{tally:?}");
+    assert_eq!(tally.strays, 0, "{tally:?}");
+    assert!(
+        tally.flows >= scenario.flows && tally.all_changes() >= scenario.changes,
+        "{tally:?}"
+    );
+    // The same changes break flows where nothing is done about it, or the test would prove nothing.
+    assert!(
+        tally.stateless_breaks > 1000 && tally.syn_rule_breaks > 100,
+        "{tally:?}"
+    );
+}
