@@ -8,7 +8,6 @@ use std::{
     thread,
 };
 
-use hyper::{Request, StatusCode, body::Bytes};
 use lb_tests::{
     lab::{Forwarder, Lab, NextHop, Route},
     traffic::load::{Load, LoadOptions},
@@ -143,21 +142,6 @@ fn outdated_writers_are_told() {
     );
 }
 
-/// Sends a write to the API; it must succeed.
-fn write(rig: &Rig, method: &str, path: &str, body: Option<Value>) {
-    let mut request = Request::builder().method(method).uri(path);
-    if body.is_some() {
-        request = request.header("content-type", "application/json");
-    }
-    let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-    let answer = rig.agent.send(request.body(body.into()).unwrap()).unwrap();
-    let text = String::from_utf8_lossy(answer.body());
-    assert!(
-        matches!(answer.status(), StatusCode::OK | StatusCode::CREATED),
-        "{method} {path}: {text}"
-    );
-}
-
 /// A thousand backends come, change and go: half of them in a service of their own, where all are up and every step
 /// makes new tables; half in the service that carries the traffic, without weight or in maint.
 ///
@@ -201,7 +185,7 @@ fn a_thousand_backends_come_and_go_unnoticed() {
             _ => {}
         }
         let path = format!("/v1/services/{}/backends", service(number));
-        write(&rig, "POST", &path, Some(body));
+        rig.write("POST", &path, Some(&body));
     }
     expect_thousand(&rig, &stable, |backend| backend.weight <= 1);
     for number in 0..BACKENDS {
@@ -210,14 +194,14 @@ fn a_thousand_backends_come_and_go_unnoticed() {
             "web" => json!({ "weight": 0, "state": "drain" }),
             _ => json!({ "weight": 2 + number % 3 }),
         };
-        write(&rig, "PATCH", &path, Some(change));
+        rig.write("PATCH", &path, Some(&change));
     }
     expect_thousand(&rig, &stable, |backend| {
         backend.weight == 0 || backend.weight >= 2
     });
     for number in 0..BACKENDS {
         let path = format!("/v1/services/{}/backends/{}", service(number), routed(number));
-        write(&rig, "DELETE", &path, None);
+        rig.write("DELETE", &path, None);
     }
     let records = load.stop().unwrap();
     assert_eq!(rig.drops(), [], "each packet found a backend at any time");

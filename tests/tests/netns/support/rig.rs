@@ -2,14 +2,16 @@
 
 use std::{fs, net::IpAddr, path::PathBuf, thread};
 
+use hyper::{Request, StatusCode, body::Bytes};
 use lb_tests::{
     lab::{Agent, Host, Lab, LbOptions, find_binary},
-    traffic::server::Server,
+    traffic::{http, server::Server},
 };
 use lb_userspace::api::{
     packet::{ExplainRequest, Flow, FlowProtocol},
     view::{BackendState, BackendView, ExplainView},
 };
+use serde_json::Value;
 
 use super::{PORT, wait_until};
 
@@ -111,6 +113,16 @@ impl Rig {
         errors
     }
 
+    /// Sends a write to the API; it must succeed.
+    pub(crate) fn write(&self, method: &str, path: &str, body: Option<&Value>) {
+        let answer = self.agent.send(write_request(method, path, body)).unwrap();
+        let text = String::from_utf8_lossy(answer.body());
+        assert!(
+            matches!(answer.status(), StatusCode::OK | StatusCode::CREATED),
+            "{method} {path}: {text}"
+        );
+    }
+
     /// What the dataplane would do with a further packet of a TCP connection of the first client.
     pub(crate) fn explain_tcp(&self, client_port: u16, vip: IpAddr) -> ExplainView {
         let flow = Flow {
@@ -166,6 +178,16 @@ impl Drop for Rig {
 /// The binary under test.
 pub(crate) fn lb() -> PathBuf {
     find_binary("lb", "LB_BIN").unwrap()
+}
+
+/// A write to the API.
+pub(crate) fn write_request(method: &str, path: &str, body: Option<&Value>) -> Request<http::Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    if body.is_some() {
+        request = request.header("content-type", "application/json");
+    }
+    let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+    request.body(body.into()).unwrap()
 }
 
 fn serve(lab: &Lab, host: &Host, ports: &[u16]) -> Server {
