@@ -1,14 +1,16 @@
 //! The XDP programs that the lab of network namespaces needs around the balancer.
 //!
 //! Nothing here is part of the product: `pass` makes a veth end accept frames that its peer sends with `XDP_TX`,
-//! `decap` stands in for the tunnel device of an `ipip` backend, which not every kernel has. A packet that `decap`
-//! does not understand reaches the host untouched.
+//! `decap` stands in for the tunnel device of an `ipip` backend, which not every kernel has, and `count` takes the
+//! place of a backend that only has to say how many packets it got. A packet that `decap` does not understand, or
+//! that `count` has no business with, reaches the host untouched.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_ABORTED, XDP_PASS},
+    bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS},
     helpers::bpf_xdp_adjust_head,
-    macros::xdp,
+    macros::{map, xdp},
+    maps::PerCpuArray,
     programs::XdpContext,
 };
 
@@ -19,10 +21,15 @@ const IPV6_LEN: usize = 40;
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 
+const PROTOCOL_TCP: u8 = 6;
 /// IPv4 in an IP header (RFC 2003).
 const PROTOCOL_IPIP: u8 = 4;
 /// IPv6 in an IP header (RFC 2473, RFC 4213).
 const PROTOCOL_IPV6: u8 = 41;
+
+/// Packets that `count` took, per CPU.
+#[map]
+static RECEIVED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Lets every packet through.
 #[xdp]
@@ -43,6 +50,26 @@ fn decap(ctx: XdpContext) -> u32 {
         Some(tunnel) => strip(&ctx, &tunnel).map_or(XDP_ABORTED, |()| XDP_PASS),
         None => XDP_PASS,
     }
+}
+
+/// Counts TCP packets over plain IPv4, and drops them.
+#[xdp]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the macro hands the context over by value"
+)]
+fn count(ctx: XdpContext) -> u32 {
+    let Some(headers) = load::<{ ETHERNET_LEN + IPV4_LEN }>(&ctx, 0) else {
+        return XDP_PASS;
+    };
+    if [headers[12], headers[13]] != ETHERTYPE_IPV4 || headers[ETHERNET_LEN + 9] != PROTOCOL_TCP {
+        return XDP_PASS;
+    }
+    if let Some(received) = RECEIVED.get_ptr_mut(0) {
+        // SAFETY: a per-CPU entry, and XDP programs are not preempted by one another on a CPU.
+        unsafe { *received += 1 };
+    }
+    XDP_DROP
 }
 
 /// What has to change to strip an outer header.

@@ -14,6 +14,7 @@ mod options;
 mod plot;
 mod process;
 mod report;
+mod stream;
 mod subject;
 mod wire;
 mod wish;
@@ -25,6 +26,7 @@ use anyhow::Result;
 
 pub use budget::Budget;
 pub use options::Options;
+pub use stream::Stream;
 
 use measure::Rounds;
 use report::Report;

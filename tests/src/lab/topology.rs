@@ -173,6 +173,27 @@ impl Lab {
         self.programs.attach(LabProgram::Pass, namespace, interface)
     }
 
+    /// Lets all backends count TCP packets over IPv4 and drop them, instead of serving. Not for `ipip`, whose backends
+    /// have another program there.
+    ///
+    /// # Errors
+    /// As [`Lab::attach_pass`].
+    pub fn count_at_backends(&mut self) -> Result<()> {
+        let mut backends = self.backends.iter();
+        backends.try_for_each(|backend| {
+            self.programs
+                .attach(LabProgram::Count, &backend.namespace, INTERFACE)
+        })
+    }
+
+    /// How many packets the backends have counted, together.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn counted(&self) -> Result<u64> {
+        self.programs.counted()
+    }
+
     fn set_up_balancer(&mut self) -> Result<()> {
         let (namespace, mac) = (self.balancer.namespace.clone(), self.balancer.mac);
         let (port, mtu) = (self.balancer.port.clone(), self.options.mtu.balancer);

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use aya::{
     Ebpf, include_bytes_aligned,
+    maps::PerCpuArray,
     programs::{Xdp, XdpMode},
 };
 
@@ -15,15 +16,18 @@ pub(super) enum LabProgram {
     Pass,
     /// Strips an outer IPv4 or IPv6 header: the tunnel device of an `ipip` backend.
     Decap,
+    /// Counts TCP packets over IPv4, and drops them.
+    Count,
 }
 
 impl LabProgram {
-    const ALL: [Self; 2] = [Self::Pass, Self::Decap];
+    const ALL: [Self; 3] = [Self::Pass, Self::Decap, Self::Count];
 
     const fn symbol(self) -> &'static str {
         match self {
             Self::Pass => "pass",
             Self::Decap => "decap",
+            Self::Count => "count",
         }
     }
 }
@@ -49,6 +53,19 @@ impl LabPrograms {
                 .with_context(|| format!("the kernel refuses the XDP program {name}; run this as root"))?;
         }
         Ok(Self { ebpf })
+    }
+
+    /// How many packets [`LabProgram::Count`] has taken, on all interfaces together.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(super) fn counted(&self) -> Result<u64> {
+        let map = self
+            .ebpf
+            .map("RECEIVED")
+            .context("the lab's BPF object has no map RECEIVED")?;
+        let received: PerCpuArray<_, u64> = map.try_into()?;
+        Ok(received.get(&0, 0)?.iter().sum())
     }
 
     /// Attaches `program` to `interface` of `namespace` in native mode.

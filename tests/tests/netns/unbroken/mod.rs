@@ -5,6 +5,7 @@
 
 mod changes;
 mod failures;
+mod replacement;
 mod steady;
 
 use std::{

@@ -1,0 +1,64 @@
+//! Frames that the kernel makes and sends out of an interface, toward whatever is attached at its other end.
+//!
+//! The kernel reports success for frames that nobody takes: they are to be counted where they arrive. What must hold:
+//! a frame is sent as it was described, although its memory may come back rewritten.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use aya::Ebpf;
+
+use super::{
+    frame::{Frame, Payload},
+    wrapper::{Flows, OBJECT, Wrapper, xdp},
+};
+use crate::lab::Namespace;
+
+/// A source of TCP segments of established connections.
+#[derive(Debug)]
+pub struct Stream {
+    namespace: Namespace,
+    wrapper: Wrapper,
+    /// Holds the program that the wrapper calls, which sends the frame.
+    _sender: Ebpf,
+}
+
+impl Stream {
+    /// Segments of 2 to the power of `flow_bits` flows from `client` and clients beside it to `service`, to be sent
+    /// out of `interface`.
+    ///
+    /// # Errors
+    /// When the kernel refuses the programs, or there is no such interface.
+    pub fn new(
+        namespace: &Namespace,
+        interface: &str,
+        client: SocketAddr,
+        service: SocketAddr,
+        flow_bits: u32,
+    ) -> Result<Self> {
+        let frame = Frame::new(Payload::Tcp, client, service)?;
+        let index = namespace.netlink(async |netlink| netlink.index(interface).await)?;
+        let flows = Flows {
+            bits: flow_bits,
+            ..Flows::default()
+        };
+        let mut sender =
+            Ebpf::load(OBJECT).context("cannot load the bench's BPF object; run this as root")?;
+        let program = xdp(&mut sender, "empty")?;
+        program.load()?;
+        let wrapper = Wrapper::load(&frame, flows, program.fd()?, index)?;
+        Ok(Self {
+            namespace: namespace.clone(),
+            wrapper,
+            _sender: sender,
+        })
+    }
+
+    /// Sends `count` frames at once; queues on their way must have room for them.
+    ///
+    /// # Errors
+    /// When the kernel refuses to.
+    pub fn send(&self, count: u32) -> Result<()> {
+        self.namespace.run(|| self.wrapper.run_live(count))?
+    }
+}
