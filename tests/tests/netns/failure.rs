@@ -73,7 +73,7 @@ fn owners(rig: &Rig, held: &HeldConnections, target: SocketAddr) -> Vec<String> 
         .map(|host| (host.address_like(target.ip()).to_string(), host.name.as_str()))
         .collect();
     let owner = |port| {
-        let explained = rig.explain_tcp(port, target.ip());
+        let explained = rig.explain_tcp(port, target);
         names[&explained.backend.unwrap()].to_owned()
     };
     held.ports().into_iter().map(owner).collect()

@@ -1,6 +1,11 @@
 //! A lab with a server on every backend and `lb` on the balancer.
 
-use std::{fs, net::IpAddr, path::PathBuf, thread};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    thread,
+};
 
 use hyper::{Request, StatusCode, body::Bytes};
 use lb_tests::{
@@ -123,14 +128,14 @@ impl Rig {
         );
     }
 
-    /// What the dataplane would do with a further packet of a TCP connection of the first client.
-    pub(crate) fn explain_tcp(&self, client_port: u16, vip: IpAddr) -> ExplainView {
+    /// What the dataplane would do with a further packet of a TCP connection of the first client to `target`.
+    pub(crate) fn explain_tcp(&self, client_port: u16, target: SocketAddr) -> ExplainView {
         let flow = Flow {
             protocol: FlowProtocol::Tcp,
-            client: self.client().address_like(vip),
+            client: self.client().address_like(target.ip()),
             client_port,
-            vip,
-            vip_port: Some(PORT),
+            vip: target.ip(),
+            vip_port: Some(target.port()),
             flags: "A".parse().unwrap(),
             size: None,
         };

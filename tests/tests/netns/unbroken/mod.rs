@@ -5,6 +5,7 @@
 
 mod changes;
 mod failures;
+mod kills;
 mod replacement;
 mod steady;
 
