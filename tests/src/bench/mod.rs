@@ -26,7 +26,7 @@ use anyhow::Result;
 
 pub use budget::Budget;
 pub use options::Options;
-pub use stream::Stream;
+pub use stream::{Segments, Stream};
 
 use measure::Rounds;
 use report::Report;

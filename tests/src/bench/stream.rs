@@ -14,7 +14,29 @@ use super::{
 };
 use crate::lab::Namespace;
 
-/// A source of TCP segments of established connections.
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Segments {
+    /// Segments of 2 to this power of established connections, in turns.
+    Established {
+        /// At most 24.
+        bits: u32,
+    },
+    /// Segments that open connections, no two of them the same.
+    Opening,
+}
+
+impl Segments {
+    fn described(self) -> (Payload, Flows) {
+        let none = Flows::default();
+        match self {
+            Self::Established { bits } => (Payload::Tcp, Flows { bits, ..none }),
+            Self::Opening => (Payload::Syn, Flows { fresh: true, ..none }),
+        }
+    }
+}
+
+/// A source of TCP segments.
 #[derive(Debug)]
 pub struct Stream {
     namespace: Namespace,
@@ -24,8 +46,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Segments of 2 to the power of `flow_bits` flows from `client` and clients beside it to `service`, to be sent
-    /// out of `interface`.
+    /// Segments from `client` and clients beside it to `service`, to be sent out of `interface`.
     ///
     /// # Errors
     /// When the kernel refuses the programs, or there is no such interface.
@@ -34,14 +55,11 @@ impl Stream {
         interface: &str,
         client: SocketAddr,
         service: SocketAddr,
-        flow_bits: u32,
+        segments: Segments,
     ) -> Result<Self> {
-        let frame = Frame::new(Payload::Tcp, client, service)?;
+        let (payload, flows) = segments.described();
+        let frame = Frame::new(payload, client, service)?;
         let index = namespace.netlink(async |netlink| netlink.index(interface).await)?;
-        let flows = Flows {
-            bits: flow_bits,
-            ..Flows::default()
-        };
         let mut sender =
             Ebpf::load(OBJECT).context("cannot load the bench's BPF object; run this as root")?;
         let program = xdp(&mut sender, "empty")?;

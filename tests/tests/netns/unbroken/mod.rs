@@ -4,7 +4,9 @@
 //! port; its check asks the HTTP port, so that what arrives at the echo port is the clients' alone.
 
 mod changes;
+mod drain;
 mod failures;
+mod flood;
 mod kills;
 mod replacement;
 mod steady;

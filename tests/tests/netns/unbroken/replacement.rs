@@ -11,7 +11,7 @@ use std::{
 };
 
 use lb_tests::{
-    bench::Stream,
+    bench::{Segments, Stream},
     lab::{Forwarder, Lab},
 };
 use lb_userspace::{
@@ -32,12 +32,12 @@ const CONTROL: Duration = Duration::from_secs(3);
 /// on their way (a veth's holds 256) overflows of itself. The run without a replacement proves it.
 const BURST: u32 = 4096;
 /// 1,024 flows.
-const FLOW_BITS: u32 = 10;
+const FLOWS: Segments = Segments::Established { bits: 10 };
 
 /// Sends bursts, each when the last has arrived, until told to stop or until a frame is missing.
 fn run_frames(lab: &Lab, target: SocketAddr, stop: &AtomicBool) -> Sum {
     let client = SocketAddr::new(lab.clients[0].ipv4, 1024);
-    let stream = Stream::new(&lab.wire, &lab.balancer.port, client, target, FLOW_BITS).unwrap();
+    let stream = Stream::new(&lab.wire, &lab.balancer.port, client, target, FLOWS).unwrap();
     let mut sum = Sum::default();
     let before = lab.counted().unwrap();
     while sum.sent == sum.arrived && !stop.load(Ordering::Relaxed) {
