@@ -15,10 +15,9 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 
 use super::{
-    Stage,
+    Plan, Stage,
     failures::{Failure, account},
 };
-use crate::support::FAST_CHECK;
 
 const HELD: u32 = 2000;
 /// Places of connections that live for some echoes only: about 200 new connections a second.
@@ -239,10 +238,11 @@ impl Fleet {
 }
 
 fn connections_survive_changes(forwarder: Forwarder, v6: bool) {
-    let stage = Stage::with_spare(forwarder, v6, IN_SERVICE, SPARE, |service| {
-        service
-            .key("check", FAST_CHECK)
-            .text("window", &format!("{}s", WINDOW.as_secs()))
+    let stage = Stage::new(Plan {
+        v6,
+        spare: SPARE,
+        keys: vec![("window", format!("\"{}s\"", WINDOW.as_secs()))],
+        ..Plan::new(forwarder, IN_SERVICE)
     });
     let held = stage.hold(HELD);
     let short = stage.echo(EchoOptions {

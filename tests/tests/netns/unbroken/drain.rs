@@ -11,7 +11,7 @@ use lb_tests::{
 };
 use lb_userspace::api::view::BackendState;
 
-use super::{Stage, failures::account, wait_until};
+use super::{Plan, Stage, failures::account, wait_until};
 
 const HELD: u32 = 400;
 const SHORT: u32 = 100;
@@ -22,9 +22,10 @@ const DRAINED: usize = 1;
 
 #[test]
 fn drained_backends_keep_their_connections() {
-    let idle = format!("{}s", IDLE.as_secs());
-    let stage = Stage::new(Forwarder::Ipip, false, 4, |service| {
-        service.text("window", &idle).text("idle", &idle)
+    let idle = format!("\"{}s\"", IDLE.as_secs());
+    let stage = Stage::new(Plan {
+        keys: vec![("window", idle.clone()), ("idle", idle)],
+        ..Plan::new(Forwarder::Ipip, 4)
     });
     let (address, name) = (stage.addresses[DRAINED], &stage.rig.lab.backends[DRAINED].name);
     let held = stage.hold(HELD);

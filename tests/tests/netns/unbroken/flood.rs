@@ -15,7 +15,7 @@ use lb_tests::{
 };
 use serde_json::json;
 
-use super::{Stage, failures::account};
+use super::{Plan, Stage, failures::account};
 
 const BACKENDS: usize = 6;
 const HELD: u32 = 500;
@@ -85,8 +85,11 @@ fn change(stage: &Stage) {
     }
 }
 
-fn flood_during_changes(strength: Strength) {
-    let stage = Stage::new(Forwarder::L2dsr, false, BACKENDS, |service| service);
+fn flood_during_changes(strength: Strength, dataplane: &'static str) {
+    let stage = Stage::new(Plan {
+        dataplane,
+        ..Plan::new(Forwarder::L2dsr, BACKENDS)
+    });
     let held = stage.hold(HELD);
     let short = stage.echo(EchoOptions {
         life: Some(SHORT_LIFE),
@@ -124,11 +127,11 @@ fn flood_during_changes(strength: Strength) {
 
 #[test]
 fn a_syn_flood_during_a_change() {
-    flood_during_changes(Strength::PerConnection(10));
+    flood_during_changes(Strength::PerConnection(10), "");
 }
 
-/// So many that the service's budget of new entries is used up all the time.
+/// So many, for a flow table so small, that the service's budget of new entries is used up all the time.
 #[test]
 fn a_syn_flood_beyond_the_budget() {
-    flood_during_changes(Strength::Fixed(4096));
+    flood_during_changes(Strength::Fixed(1024), "[dataplane]\nmax_flows = 65536");
 }

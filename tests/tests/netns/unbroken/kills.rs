@@ -15,7 +15,7 @@ use nix::{
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 
-use super::{Stage, failures::account, wait_until};
+use super::{Plan, Stage, failures::account, wait_until};
 use crate::support::rig::write_request;
 
 const KILLS: usize = 100;
@@ -197,7 +197,7 @@ fn expect_kept(stage: &Stage, connections: &[Connection], random: &mut StdRng) {
 
 #[test]
 fn the_agent_may_die_at_any_time() {
-    let mut stage = Stage::new(Forwarder::L2dsr, false, BACKENDS, |service| service);
+    let mut stage = Stage::new(Plan::new(Forwarder::L2dsr, BACKENDS));
     let held = stage.hold(HELD);
     let short = stage.echo(EchoOptions {
         life: Some(SHORT_LIFE),

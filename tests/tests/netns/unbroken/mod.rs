@@ -37,27 +37,57 @@ struct Stage {
     _turn: MutexGuard<'static, ()>,
 }
 
-impl Stage {
-    /// `v6` chooses the VIP and the backends' addresses; `keys` may change the service, which has no backends yet.
-    fn new(forwarder: Forwarder, v6: bool, backends: usize, keys: impl FnOnce(Service) -> Service) -> Self {
-        Self::with_spare(forwarder, v6, backends, 0, keys)
-    }
+/// What a [`Stage`] is made of.
+struct Plan {
+    forwarder: Forwarder,
+    /// Whether the VIP and the backends' addresses are of IPv6.
+    v6: bool,
+    /// How many hosts are in the service.
+    backends: usize,
+    /// Further hosts that serve, too, but are not in the service yet.
+    spare: usize,
+    /// Keys of the service with their values, written as TOML.
+    keys: Vec<(&'static str, String)>,
+    /// The configuration file's part about the dataplane.
+    dataplane: &'static str,
+}
 
-    /// The same with further hosts that serve, too, but are not in the service yet.
-    fn with_spare(
-        forwarder: Forwarder,
-        v6: bool,
-        in_service: usize,
-        spare: usize,
-        keys: impl FnOnce(Service) -> Service,
-    ) -> Self {
+impl Plan {
+    fn new(forwarder: Forwarder, backends: usize) -> Self {
+        Self {
+            forwarder,
+            v6: false,
+            backends,
+            spare: 0,
+            keys: Vec::new(),
+            dataplane: "",
+        }
+    }
+}
+
+impl Stage {
+    fn new(plan: Plan) -> Self {
+        let Plan {
+            forwarder,
+            v6,
+            backends,
+            spare,
+            keys,
+            dataplane,
+        } = plan;
         // A test that failed leaves nothing behind.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let lab = lab(forwarder, in_service + spare);
+        let lab = lab(forwarder, backends + spare);
         let vip = lab.options().vips[usize::from(v6)];
         let addresses = backend_addresses(&lab, vip);
-        let service = keys(Service::new(forwarder, &[vip]).key("port", echo::PORT));
-        let config = service.clone().backends(&addresses[..in_service]);
+        let service = Service::new(forwarder, &[vip]).key("port", echo::PORT);
+        let service = keys
+            .into_iter()
+            .fold(service, |service, (key, value)| service.key(key, value));
+        let config = format!(
+            "{dataplane}\n{}",
+            service.clone().backends(&addresses[..backends])
+        );
         let rig = Rig::on_ports(lab, &config, &[PORT, echo::PORT]);
         rig.wait_until_all_up();
         Self {

@@ -20,7 +20,7 @@ use lb_userspace::{
     plan::Capacity,
 };
 
-use super::Stage;
+use super::{Plan, Stage};
 use crate::support::{LIMIT, NO_CHECK, xdp_on};
 
 /// By agents that start anew, and by further replacements in one process.
@@ -101,8 +101,9 @@ fn replace(pins: &Path) {
 
 #[test]
 fn programs_are_replaced_without_a_lost_packet() {
-    let mut stage = Stage::new(Forwarder::L2dsr, false, 2, |service| {
-        service.key("check", NO_CHECK)
+    let mut stage = Stage::new(Plan {
+        keys: vec![("check", NO_CHECK.to_owned())],
+        ..Plan::new(Forwarder::L2dsr, 2)
     });
     let (target, rig) = (stage.target, &mut stage.rig);
     rig.lab.count_at_backends().unwrap();

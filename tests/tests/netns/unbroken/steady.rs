@@ -10,14 +10,14 @@ use lb_tests::lab::Forwarder;
 use lb_userspace::api::view::BackendState;
 
 use super::{
-    Stage, by_server,
+    Plan, Stage, by_server,
     failures::{Failure, account},
     wait_until,
 };
 
 #[test]
 fn connections_live_while_nothing_happens() {
-    let stage = Stage::new(Forwarder::Ipip, false, 4, |service| service);
+    let stage = Stage::new(Plan::new(Forwarder::Ipip, 4));
     let echoes = stage.hold(2000);
     let before = echoes.connections();
     thread::sleep(Duration::from_secs(3));
@@ -32,7 +32,10 @@ fn connections_live_while_nothing_happens() {
 
 #[test]
 fn connections_of_a_failed_backend_are_seen_to_break() {
-    let mut stage = Stage::new(Forwarder::L2dsr, true, 4, |service| service);
+    let mut stage = Stage::new(Plan {
+        v6: true,
+        ..Plan::new(Forwarder::L2dsr, 4)
+    });
     let echoes = stage.hold(200);
     let killed = Instant::now();
     stage.rig.kill_server(1);
