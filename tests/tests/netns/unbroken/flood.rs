@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    panic,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -15,7 +14,7 @@ use lb_tests::{
 };
 use serde_json::json;
 
-use super::{Plan, Stage, failures::account};
+use super::{Plan, Stage, during, failures::account};
 
 const BACKENDS: usize = 6;
 const HELD: u32 = 500;
@@ -96,16 +95,8 @@ fn flood_during_changes(strength: Strength, dataplane: &'static str) {
         interval: INTERVAL,
         ..EchoOptions::new(stage.target, SHORT)
     });
-    let stop = AtomicBool::new(false);
-    let sent = thread::scope(|scope| {
-        let flood = scope.spawn(|| flood(&stage.rig.lab, stage.target, &short, strength, &stop));
-        // The flood ends, whatever becomes of the changes.
-        let done = panic::catch_unwind(panic::AssertUnwindSafe(|| change(&stage)));
-        stop.store(true, Ordering::Relaxed);
-        let sent = flood.join().unwrap();
-        done.unwrap_or_else(|panic| panic::resume_unwind(panic));
-        sent
-    });
+    let flood = |stop: &AtomicBool| flood(&stage.rig.lab, stage.target, &short, strength, stop);
+    let (sent, ()) = during(flood, || change(&stage));
     let (held, short) = (held.stop().unwrap(), short.stop().unwrap());
     let failed: Vec<_> = short
         .iter()

@@ -14,7 +14,12 @@ mod steady;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    panic,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
 use lb_tests::{
@@ -112,6 +117,20 @@ impl Stage {
     fn echo(&self, options: EchoOptions) -> Echoes {
         Echoes::start(&self.rig.client().namespace, options).unwrap()
     }
+}
+
+/// Runs `background` in a thread of its own while `work` lasts; what both returned. `background` is told to stop in any
+/// case.
+fn during<T: Send, U>(background: impl FnOnce(&AtomicBool) -> T + Send, work: impl FnOnce() -> U) -> (T, U) {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let running = scope.spawn(|| background(&stop));
+        let done = panic::catch_unwind(panic::AssertUnwindSafe(work));
+        stop.store(true, Ordering::Relaxed);
+        let result = running.join();
+        let done = done.unwrap_or_else(|panic| panic::resume_unwind(panic));
+        (result.unwrap_or_else(|panic| panic::resume_unwind(panic)), done)
+    })
 }
 
 /// How many connections have had answers from each server.

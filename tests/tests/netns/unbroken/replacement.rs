@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
-    panic,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -20,7 +19,7 @@ use lb_userspace::{
     plan::Capacity,
 };
 
-use super::{Plan, Stage};
+use super::{Plan, Stage, during};
 use crate::support::{LIMIT, NO_CHECK, xdp_on};
 
 /// By agents that start anew, and by further replacements in one process.
@@ -60,16 +59,7 @@ struct Sum {
 
 /// Runs `work` while frames run; all of them must arrive.
 fn lose_nothing(what: &str, lab: &Lab, target: SocketAddr, work: impl FnOnce()) {
-    let stop = AtomicBool::new(false);
-    let Sum { sent, arrived } = thread::scope(|scope| {
-        let frames = scope.spawn(|| run_frames(lab, target, &stop));
-        // The frames end, whatever becomes of the work.
-        let done = panic::catch_unwind(panic::AssertUnwindSafe(work));
-        stop.store(true, Ordering::Relaxed);
-        let sum = frames.join().unwrap();
-        done.unwrap_or_else(|panic| panic::resume_unwind(panic));
-        sum
-    });
+    let (Sum { sent, arrived }, ()) = during(|stop| run_frames(lab, target, stop), work);
     println!("{what}: {sent} frames sent, {arrived} arrived");
     assert_eq!(sent, arrived, "{what}");
     assert!(sent >= 10 * u64::from(BURST), "{what}: only {sent} frames");
