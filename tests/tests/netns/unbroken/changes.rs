@@ -33,6 +33,8 @@ const CHANGES_A_ROW: usize = 40;
 
 const IN_SERVICE: usize = 8;
 const SPARE: usize = 2;
+/// So often it is counted how many flows are in the flow table.
+const CHANGES_A_LOOK: usize = 10;
 /// So many backends take new flows at any time.
 const LEAST_SERVING: usize = 4;
 /// So often the server of a backend is killed, at most.
@@ -249,9 +251,14 @@ fn connections_survive_changes(forwarder: Forwarder, v6: bool) {
         life: Some(SHORT_LIFE),
         ..EchoOptions::new(stage.target, SHORT)
     });
+    let flows = stage.flow_table();
+    let mut most = 0;
     let mut fleet = Fleet::new(stage);
     for step in 0..CHANGES {
         fleet.change(step);
+        if step % CHANGES_A_LOOK == 0 {
+            most = most.max(flows.in_use());
+        }
         let pause = if step % CHANGES_A_ROW == CHANGES_A_ROW - 1 {
             2 * WINDOW
         } else {
@@ -265,6 +272,12 @@ fn connections_survive_changes(forwarder: Forwarder, v6: bool) {
     let held = account(&held, &fleet.failures);
     let short = account(&short, &fleet.failures);
     println!("{:?}\nheld: {held}\nshort-lived: {short}", fleet.done);
+    println!(
+        "flow table: {most} entries at the most, {} at the end, for {} connections at a time; {:?}",
+        flows.in_use(),
+        HELD + SHORT,
+        flows.counters()
+    );
     assert_eq!(
         fleet.stage.rig.drops(),
         [],

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use lb_common::abi::Tracking;
 use lb_tests::{
     bench::{Segments, Stream},
     lab::{Forwarder, Lab},
@@ -84,7 +85,7 @@ fn change(stage: &Stage) {
     }
 }
 
-fn flood_during_changes(strength: Strength, dataplane: &'static str) {
+fn flood_during_changes(strength: Strength, dataplane: &'static str) -> Tracking {
     let stage = Stage::new(Plan {
         dataplane,
         ..Plan::new(Forwarder::L2dsr, BACKENDS)
@@ -102,8 +103,9 @@ fn flood_during_changes(strength: Strength, dataplane: &'static str) {
         .iter()
         .filter_map(|connection| connection.broken())
         .collect();
+    let counters = stage.flow_table().counters();
     println!(
-        "{sent} SYNs of a flood; {} of {} new connections failed; {}",
+        "{sent} SYNs of a flood; {} of {} new connections failed; {}; {counters:?}",
         failed.len(),
         short.len(),
         account(&held, &[])
@@ -114,15 +116,19 @@ fn flood_during_changes(strength: Strength, dataplane: &'static str) {
         "{:?}",
         failed.iter().map(|(_, how)| how).take(20).collect::<Vec<_>>()
     );
+    assert!(counters.inserted > 1000, "{counters:?}");
+    counters
 }
 
 #[test]
 fn a_syn_flood_during_a_change() {
-    flood_during_changes(Strength::PerConnection(10), "");
+    let counters = flood_during_changes(Strength::PerConnection(10), "");
+    assert_eq!(counters.refused, 0, "the budget is for more than that");
 }
 
 /// So many, for a flow table so small, that the service's budget of new entries is used up all the time.
 #[test]
 fn a_syn_flood_beyond_the_budget() {
-    flood_during_changes(Strength::Fixed(1024), "[dataplane]\nmax_flows = 65536");
+    let counters = flood_during_changes(Strength::Fixed(1024), "[dataplane]\nmax_flows = 65536");
+    assert!(counters.refused > 1000, "{counters:?}");
 }

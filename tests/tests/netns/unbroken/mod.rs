@@ -7,6 +7,7 @@ mod changes;
 mod drain;
 mod failures;
 mod flood;
+mod flows;
 mod kills;
 mod replacement;
 mod steady;
@@ -26,6 +27,8 @@ use lb_tests::{
     lab::Forwarder,
     traffic::echo::{self, Connection, EchoOptions, Echoes},
 };
+
+use flows::FlowTable;
 
 use super::support::{PORT, Rig, Service, backend_addresses, lab, wait_until};
 
@@ -112,6 +115,11 @@ impl Stage {
             connections.iter().filter(|connection| connection.lives()).count() == count as usize
         });
         echoes
+    }
+
+    /// The dataplane's flow table.
+    fn flow_table(&self) -> FlowTable {
+        FlowTable::of(&self.rig.agent.pins().pin_dir())
     }
 
     fn echo(&self, options: EchoOptions) -> Echoes {
