@@ -200,7 +200,8 @@ fn a_thousand_backends_come_and_go_unnoticed() {
         backend.weight == 0 || backend.weight >= 2
     });
     for number in 0..BACKENDS {
-        let path = format!("/v1/services/{}/backends/{}", service(number), routed(number));
+        let backend = routed(number);
+        let path = format!("/v1/services/{}/backends/{backend}?now=true", service(number));
         rig.write("DELETE", &path, None);
     }
     let records = load.stop().unwrap();
