@@ -75,6 +75,7 @@ pub fn lay_out(text: &str, directory: &Path) -> Result<()> {
                     services: 1,
                     targets: 1,
                     slots: 65_536,
+                    flows: 4096,
                 };
                 let mut dataplane = Dataplane::load(&capacity, 0, false)?;
                 pin(directory, name, |path| Ok(dataplane.program_mut()?.pin(path)?))?;

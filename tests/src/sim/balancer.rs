@@ -27,6 +27,7 @@ const CAPACITY: Capacity = Capacity {
     services: 16,
     targets: 2048,
     slots: 1 << 18,
+    flows: 1 << 20,
 };
 
 /// What is known of the hosts: all are one hop away.
@@ -126,6 +127,7 @@ impl Balancer {
     /// The time is `tick` now.
     pub(super) fn at(&mut self, tick: u64) {
         self.tick = tick;
+        self.memory.clock = self.flow_time().now;
     }
 
     /// That time, as the planner is told it.

@@ -202,6 +202,7 @@ fn program_is_replaced_under_load_and_meets_the_same_tables() {
             targets: 1,
             slots: 65_536,
             flows: 4096,
+            flows: 4096,
         };
         let pins = PinDir::lock(&directory).unwrap();
         let mut dataplane = Dataplane::open(pins, &capacity, 0, false).unwrap();
@@ -603,6 +604,7 @@ fn recorded_dataplane_is_laid_out_as_it_was_and_taken_over() {
             services: 1,
             targets: 1,
             slots: 65_536,
+            flows: 4096,
         };
         Dataplane::open(PinDir::lock(&copy.pin_dir()).unwrap(), &capacity, 0, false)
     };

@@ -63,7 +63,7 @@ fn planned_removal_changes_nothing_and_comes_true() {
         let ports = held.ports();
         ports
             .iter()
-            .map(|port| rig.explain_tcp(*port, target.ip()).backend)
+            .map(|port| rig.explain_tcp(*port, target).backend)
             .collect()
     };
     let owners_before = owners(&rig);

@@ -56,6 +56,7 @@ const CAPACITY: Capacity = Capacity {
     services: 16,
     targets: 100,
     slots: 4096,
+    flows: 4096,
 };
 
 fn plans(present: &Services, next: &Services) -> Vec<ServicePlan> {

@@ -142,6 +142,7 @@ impl Actor {
             services: 100,
             targets: 2000,
             slots: 1 << 20,
+            flows: 4096,
         };
         let empty = Layout::new(capacity, 1);
         let pools = empty.pools(&self.services, &AllIsWell);

@@ -72,6 +72,7 @@ fn replace(pins: &Path) {
         services: 1,
         targets: 1,
         slots: 65_536,
+        flows: 4096,
     };
     let mut dataplane = Dataplane::open(PinDir::lock(pins).unwrap(), &capacity, 0, false).unwrap();
     assert_eq!(dataplane.origin(), Origin::Adopted);
