@@ -71,6 +71,8 @@ pub trait FlowTable {
     /// Puts `new` into a word of a line if it holds `old`, as one step: whether it did. (Rust has no such operation for
     /// the BPF target, though the instruction exists.)
     fn exchange(&self, word: &Word, old: u64, new: u64) -> bool;
+    /// [`insert`], which the kernel build makes a function of its own.
+    fn insert(&self, key: FlowKey, value: FlowValue, clock: u32) -> bool;
     /// The flow clock.
     fn clock(&self) -> u32;
     /// Notes what became of a packet of that service.
@@ -153,7 +155,7 @@ impl Placed {
 /// An entry's time is renewed when it is this old, about a second, so that a busy flow does not keep writing.
 const RENEW: u32 = 4;
 /// An established flow that has been silent for this long, about five minutes, may make room for another.
-const IDLE: u32 = 1200;
+const IDLE: u64 = 1200;
 /// Attempts at an entry that others are after, too.
 const ATTEMPTS: usize = 2;
 
@@ -252,7 +254,7 @@ fn unknown<T: FlowTable>(table: &T, query: &Query) -> Placed {
     }
     let clock = table.clock();
     let value = FlowValue::new(owner, FlowState::Embryonic, query.service, clock);
-    if (!opens || table.spend(query.service, clock)) && insert(table, query, value, clock) {
+    if (!opens || table.spend(query.service, clock)) && table.insert(query.key, value, clock) {
         let event = if opens { Event::Inserted } else { Event::Adopted };
         table.count(query.service, event);
         return Placed::new(owner, written);
@@ -264,32 +266,38 @@ fn unknown<T: FlowTable>(table: &T, query: &Query) -> Placed {
 
 /// Writes a flow down in the best of its eight places; false if none can be had.
 #[inline(always)]
-fn insert<T: FlowTable>(table: &T, query: &Query, value: FlowValue, clock: u32) -> bool {
-    let first = query.key.line(table.lines());
+pub fn insert<T: FlowTable>(table: &T, key: FlowKey, value: FlowValue, clock: u32) -> bool {
+    let first = key.line(table.lines());
     for _ in 0..ATTEMPTS {
+        // The best rank, and the place that has it in the lowest three bits. A number, not a reference: the verifier
+        // would follow each of the eight on its own.
         let mut best = 0;
-        let mut chosen: Option<(&SharedLine, usize, u64)> = None;
-        for line in [first, first ^ 1] {
-            let Some(line) = table.line(line) else { continue };
+        for half in 0..2 {
+            let Some(line) = table.line(first ^ half) else { continue };
             for i in 0..FLOWS_PER_LINE {
-                let old = line.values[i].load();
-                let rank = rank(FlowValue(old), clock);
-                if rank > best {
-                    best = rank;
-                    chosen = Some((line, i, old));
+                let rank = rank(FlowValue(line.values[i].load()), clock);
+                let ranked = (rank << 3) | u64::from(half) << 2 | i as u64;
+                if rank != 0 && ranked > best {
+                    best = ranked;
                 }
             }
         }
-        let Some((line, i, old)) = chosen else { return false };
-        // The mask tells the verifier what the loop knows.
-        let i = i & (FLOWS_PER_LINE - 1);
-        if !table.exchange(&line.values[i], old, FlowValue::CLAIMED.0) {
+        if best == 0 {
+            return false;
+        }
+        let Some(line) = table.line(first ^ (best as u32 >> 2 & 1)) else {
+            return false;
+        };
+        let i = best as usize & (FLOWS_PER_LINE - 1);
+        let old = FlowValue(line.values[i].load());
+        // It may have become somebody's since it was ranked.
+        if rank(old, clock) == 0 || !table.exchange(&line.values[i], old.0, FlowValue::CLAIMED.0) {
             continue;
         }
-        if old != FlowValue::FREE.0 {
-            table.count(query.service, Event::Evicted);
+        if old != FlowValue::FREE {
+            table.count(value.service(), Event::Evicted);
         }
-        line.keys[i].store(query.key.0);
+        line.keys[i].store(key.0);
         line.values[i].store(value.0);
         return true;
     }
@@ -298,10 +306,10 @@ fn insert<T: FlowTable>(table: &T, query: &Query, value: FlowValue, clock: u32) 
 
 /// How gladly an entry is taken for another flow; 0 for not at all.
 #[inline(always)]
-fn rank(value: FlowValue, clock: u32) -> u32 {
-    const FREE: u32 = u32::MAX;
-    const HALF_OPEN: u32 = 1 << 24;
-    let age = value.age(clock);
+fn rank(value: FlowValue, clock: u32) -> u64 {
+    const FREE: u64 = 1 << 26;
+    const HALF_OPEN: u64 = 1 << 25;
+    let age = u64::from(value.age(clock));
     match value.state() {
         None if value.0 == FlowValue::FREE.0 => FREE,
         None => 0,

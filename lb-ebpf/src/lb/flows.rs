@@ -8,8 +8,8 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
 };
 use lb_common::{
-    abi::{FlowKey, FlowLine, Tracking},
-    flows::{Event, FlowTable, Placed, Query, SharedLine, Word, place},
+    abi::{FlowKey, FlowLine, FlowValue, Tracking},
+    flows::{Event, FlowTable, Placed, Query, SharedLine, Word, insert, place},
 };
 
 use super::globals;
@@ -31,6 +31,12 @@ pub(super) fn ask(query: &Query) -> Placed {
 extern "C" fn lb_place(key: u64, service: u32, owners: u32) -> u32 {
     let key = FlowKey(key);
     place(&Kernel, &Query { key, service, owners }).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_insert(key: u64, value: u64, clock: u32) -> u32 {
+    u32::from(insert(&Kernel, FlowKey(key), FlowValue(value), clock))
 }
 
 /// The flow clock.
@@ -65,6 +71,11 @@ impl FlowTable for Kernel {
         }
         #[cfg(not(target_arch = "bpf"))]
         word.exchange(old, new)
+    }
+
+    #[inline(always)]
+    fn insert(&self, key: FlowKey, value: FlowValue, clock: u32) -> bool {
+        lb_insert(key.0, value.0, clock) != 0
     }
 
     #[inline(always)]

@@ -345,6 +345,10 @@ impl FlowTable for InMemory {
         word.exchange(old, new)
     }
 
+    fn insert(&self, key: FlowKey, value: FlowValue, clock: u32) -> bool {
+        flows::insert(self, key, value, clock)
+    }
+
     fn clock(&self) -> u32 {
         self.clock
     }
