@@ -10,6 +10,7 @@ use aya::maps::{Array, Map, MapData};
 use lb_common::abi::{ABI_VERSION, Meta, map};
 
 use super::{
+    flow_clock,
     object::{Present, Shape, shapes},
     pins::{PinDir, pin_name},
     tables::{PodControl, PodMeta},
@@ -61,11 +62,18 @@ fn meta(maps: &Path, namespace: u64) -> Result<Meta> {
         max_services: meta.services,
         max_targets: meta.targets,
         max_slots: meta.slots,
+        max_flows: meta.flows,
         ..config::Dataplane::default()
     };
     sizes
         .validate()
         .map_err(|invalid| anyhow!("map {} says {invalid}", map::META))?;
+    let shift = flow_clock::shift()?;
+    ensure!(
+        meta.clock_shift == shift,
+        "its flow clock is jiffies >> {}, that of this lb jiffies >> {shift}",
+        meta.clock_shift
+    );
     ensure!(
         meta.namespace == namespace,
         "it belongs to another network namespace (net:[{}], this is net:[{namespace}]): give this lb another --pin-dir",
