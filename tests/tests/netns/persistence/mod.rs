@@ -1,0 +1,63 @@
+//! The dataplane's life beyond the agent: killed, taken over, replaced, refused, stopped, detached.
+
+mod pins;
+mod refused;
+mod stop;
+mod takeover;
+
+use std::{fs, net::SocketAddr, path::Path};
+
+use lb_tests::{
+    fixture,
+    lab::{Agent, Forwarder, Lab, LbOptions},
+};
+use lb_userspace::api::view::{StatusView, StopView};
+
+use super::support::{NO_CHECK, PORT, Rig, Service, backend_addresses, lab, rig::lb};
+
+fn serving() -> (Rig, SocketAddr) {
+    let lab = lab(Forwarder::L2dsr, 2);
+    let vip = lab.options().vips[0];
+    let web = Service::new(Forwarder::L2dsr, &[vip])
+        .key("check", NO_CHECK)
+        .backends(&backend_addresses(&lab, vip));
+    (Rig::new(lab, &web), SocketAddr::new(vip, PORT))
+}
+
+fn idle() -> (Lab, Agent) {
+    let lab = lab(Forwarder::L2dsr, 0);
+    let agent = Agent::start(&lab.balancer, &LbOptions::new(lb(), None)).unwrap();
+    (lab, agent)
+}
+
+/// Program and link of the only interface.
+fn program_and_link(status: &StatusView) -> (u32, u32) {
+    let [interface] = status.interfaces.as_slice() else {
+        panic!("{:?}", status.interfaces)
+    };
+    (interface.program_id, interface.link_id)
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The slot tables, as text.
+fn slots_of(agent: &Agent) -> Vec<String> {
+    let text = fixture::record(&agent.pins().pin_dir().join("maps")).unwrap();
+    let slots = text.lines().skip_while(|line| !line.starts_with("map SLOTS "));
+    let slots = slots.skip(1).take_while(|line| !line.starts_with("map "));
+    slots.map(str::to_owned).collect()
+}
+
+/// What `lb stop --json` says.
+fn stop_view(output: &std::process::Output) -> StopView {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
