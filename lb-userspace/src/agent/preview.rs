@@ -57,10 +57,9 @@ impl Actor {
     }
 }
 
-/// About how many flows a backend has, by its counters.
+/// About how many flows a backend has, by its counters: SYNs and FINs may be sent again, and a flow may end without any.
 fn live(total: &Count) -> u64 {
-    // The dataplane counts the flows that begin, not yet those that end.
-    total.flows
+    total.flows.saturating_sub(total.closed)
 }
 
 /// What the way from `present` to `next` would do to the tables of `layout`. `live` tells about how many flows a backend
