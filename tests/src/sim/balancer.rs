@@ -23,12 +23,6 @@ use super::{hosts::Host, wheel::TICK_MILLIS};
 const PACE: Duration = Duration::from_secs(2);
 /// What a unit of the flow clock is worth.
 const FLOW_UNIT: Duration = Duration::from_millis(256);
-const CAPACITY: Capacity = Capacity {
-    services: 16,
-    targets: 2048,
-    slots: 1 << 18,
-    flows: 1 << 20,
-};
 
 /// What is known of the hosts: all are one hop away.
 #[derive(Clone)]
@@ -97,7 +91,14 @@ pub(super) struct Balancer {
 }
 
 impl Balancer {
-    pub(super) fn new(services: Vec<Service>, seed: u64) -> Result<Self> {
+    /// With room for so many `flows` in the flow table.
+    pub(super) fn new(services: Vec<Service>, flows: u32, seed: u64) -> Result<Self> {
+        let capacity = Capacity {
+            services: 16,
+            targets: 2048,
+            slots: 1 << 18,
+            flows,
+        };
         let mut balancer = Self {
             services: Services::default(),
             known: Known {
@@ -107,11 +108,11 @@ impl Balancer {
                     v6: "fd00:64::/96".parse()?,
                 },
             },
-            memory: InMemory::new(&CAPACITY, seed),
+            memory: InMemory::new(&capacity, seed),
             flows: None,
             swept: 0,
             peak: 0,
-            layout: Layout::new(CAPACITY, seed),
+            layout: Layout::new(capacity, seed),
             generation: 0,
             pending: VecDeque::new(),
             start: Instant::now(),

@@ -46,6 +46,7 @@ impl Options {
             seed: self.seed,
             flows: self.flows,
             changes: self.changes,
+            entries: 1 << 20,
             pace: Duration::from_secs(3),
         };
         let ordinary = Scenario {
@@ -55,6 +56,7 @@ impl Options {
             seed: self.seed,
             flows,
             changes,
+            entries: 1 << 20,
             pace: Duration::from_secs(60),
         };
         seeds

@@ -38,6 +38,8 @@ pub(super) struct Scenario {
     pub(super) seed: u64,
     pub(super) flows: u64,
     pub(super) changes: u64,
+    /// Entries of the flow table.
+    pub(super) entries: u32,
     /// From one change to the next, on average.
     pub(super) pace: Duration,
 }
@@ -104,7 +106,7 @@ impl Run {
             .collect::<Result<_>>()?;
         let names: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
         let protocols: Vec<Protocol> = services.iter().map(|service| service.protocol).collect();
-        let balancer = Balancer::new(services, rng.random())?;
+        let balancer = Balancer::new(services, scenario.entries, rng.random())?;
         let mut faces = Vec::new();
         for ((number, name), protocol) in (0..).zip(&names).zip(protocols) {
             let vips = Plot::vips(number);
@@ -396,6 +398,14 @@ impl Run {
     /// A later packet: did it reach the owner? When the next one follows, if any does.
     fn go_on(&mut self, flow: &mut Flow, (host, choice): (Host, Choice), is_last: bool) -> Option<u32> {
         let is_lost = |life: Life, host: Host| self.lives.host(life).is_some_and(|owner| owner != host);
+        if is_lost(flow.stateless, choice.stateless) {
+            flow.stateless = Life::NONE;
+            self.tally.stateless_breaks += u64::from(!flow.outside);
+        }
+        if is_lost(flow.syn_rule, choice.syn_rule) {
+            flow.syn_rule = Life::NONE;
+            self.tally.syn_rule_breaks += u64::from(!flow.outside);
+        }
         if is_lost(flow.owner, host) {
             let counter = if flow.outside {
                 &mut self.tally.silent_breaks
@@ -404,14 +414,6 @@ impl Run {
             };
             *counter += 1;
             return None;
-        }
-        if is_lost(flow.stateless, choice.stateless) {
-            flow.stateless = Life::NONE;
-            self.tally.stateless_breaks += u64::from(!flow.outside);
-        }
-        if is_lost(flow.syn_rule, choice.syn_rule) {
-            flow.syn_rule = Life::NONE;
-            self.tally.syn_rule_breaks += u64::from(!flow.outside);
         }
         if is_last && flow.end == End::Fin {
             flow.stage = Stage::Closing;
