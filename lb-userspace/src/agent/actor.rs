@@ -19,13 +19,15 @@ use super::{
     drains::Drains,
     facts::{self, Knowledge},
     handle::{Applied, Command, RequestError},
+    persist::Persist,
     situations::{Move, Situations},
     stop::Ending,
     sweeper::Sweeper,
     tally::Tally,
 };
 use crate::{
-    config::Config,
+    api::checkpoint::RestoredView,
+    config::{Config, ConfigFile},
     dataplane::{Attached, Dataplane, MappedTables},
     health,
     model::{Change, Removal, Services},
@@ -50,6 +52,7 @@ pub(super) struct Parts {
     pub(super) knowledge: Knowledge,
     pub(super) engine: health::Engine,
     pub(super) resolver: ResolverHandle,
+    pub(super) persist: Persist,
 }
 
 impl Parts {
@@ -153,12 +156,30 @@ impl Actor {
                 change,
                 expected,
                 reply,
-            } => drop(reply.send(self.change(change, expected))),
+            } => {
+                let made = self.change(change, expected);
+                self.answer(made, Applied::with_saved, reply);
+            }
             Command::Reload {
                 removal,
                 expected,
                 reply,
-            } => drop(reply.send(self.reload(removal, expected))),
+            } => {
+                let made = self.reload(removal, expected);
+                self.answer(made, Applied::with_saved, reply);
+            }
+            Command::SaveCheckpoint(reply) => self.save_on_request(reply),
+            Command::Checkpoints(reply) => self.list_checkpoints(reply),
+            Command::LoadCheckpoint { number, reply } => self.load_checkpoint(number, reply),
+            Command::Restore {
+                number,
+                checkpoint,
+                expected,
+                reply,
+            } => {
+                let made = self.restore(number, *checkpoint, expected);
+                self.answer(made, RestoredView::with_saved, reply);
+            }
             Command::Preview {
                 planned,
                 expected,
@@ -187,6 +208,7 @@ impl Actor {
         let plan = self.plan(&next, self.generation + 1)?;
         self.services = next;
         self.generation += 1;
+        self.parts.persist.note_change();
         self.carry_out(plan, started);
         self.observe_situations();
         self.drains.follow(&self.services, Instant::now());
@@ -204,6 +226,7 @@ impl Actor {
         Ok(Applied {
             generation: self.generation,
             apply_us: self.last_apply.as_micros() as u64,
+            saved: false,
         })
     }
 
@@ -218,19 +241,27 @@ impl Actor {
     }
 
     fn reload(&mut self, removal: Removal, expected: Option<u64>) -> Result<Applied, RequestError> {
-        let change = self.file(removal)?;
-        self.change(change, expected)
+        let (path, file) = self.read_file()?;
+        let change = Change::ReplaceAll(file.config.services.clone(), removal);
+        let applied = self.change(change, expected)?;
+        self.parts.persist.note_file(&path, &file);
+        Ok(applied)
     }
 
     /// The change that makes the wish what the configuration file says.
     pub(super) fn file(&self, removal: Removal) -> Result<Change, RequestError> {
-        let Some(path) = &self.parts.config_path else {
+        let (_, file) = self.read_file()?;
+        Ok(Change::ReplaceAll(file.config.services, removal))
+    }
+
+    fn read_file(&self) -> Result<(PathBuf, ConfigFile), RequestError> {
+        let Some(path) = self.parts.config_path.clone() else {
             return Err(RequestError::Config(
                 "there is nothing to reload: lb runs without --config".to_owned(),
             ));
         };
-        let config = Config::load(path).map_err(|error| RequestError::Config(error.to_string()))?;
-        Ok(Change::ReplaceAll(config.services, removal))
+        let file = Config::load_file(&path).map_err(|error| RequestError::Config(error.to_string()))?;
+        Ok((path, file))
     }
 
     /// A verdict on a heartbeat that has ended meanwhile says nothing about one that may begin later.
@@ -238,6 +269,7 @@ impl Actor {
         let health::Verdict { target, state, .. } = verdict;
         if self.parts.engine.status(&target).is_some() {
             self.parts.knowledge.verdicts.insert(target, state);
+            self.parts.persist.note_change();
         }
     }
 
@@ -336,6 +368,7 @@ impl Actor {
         self.sample();
         self.sweep_in_turn();
         self.end_drains();
+        self.save_in_turn();
     }
 
     /// Backends whose flows stay with them as things stand.

@@ -63,13 +63,13 @@ impl Terms {
 /// A drain as it outlives the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct DrainState {
+pub struct DrainState {
     /// The service.
-    pub(crate) service: ServiceName,
+    pub service: ServiceName,
     /// Its backend that drains.
-    pub(crate) backend: BackendId,
+    pub backend: BackendId,
     /// When the drain began.
-    pub(crate) since: SystemTime,
+    pub since: SystemTime,
 }
 
 /// A drain that is over.
@@ -88,7 +88,6 @@ impl Drains {
     const REMEMBERED: usize = 4096;
 
     /// The drains that [`Drains::states`] told, which go on; until the wish is followed they wait.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for checkpoints"))]
     pub(crate) fn restored(states: Vec<DrainState>, now: SystemTime) -> Self {
         let age = |since| now.duration_since(since).unwrap_or_default();
         let restored = states.into_iter().map(
@@ -105,7 +104,6 @@ impl Drains {
     }
 
     /// The drains under way, for a later agent.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for checkpoints"))]
     pub(crate) fn states(&self, now: Instant, wall: SystemTime) -> Vec<DrainState> {
         let state = |(whose, drain): (&Whose, &Drain)| DrainState {
             service: whose.service.clone(),

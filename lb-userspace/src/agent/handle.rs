@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    api::plan::PlanView,
-    api::view::{DrainsView, ExplainView, ServicesView, StatsView, StatusView, StopView},
+    api::{
+        checkpoint::{CheckpointsView, RestoredView, SavedView},
+        plan::PlanView,
+        view::{DrainsView, ExplainView, ServicesView, StatsView, StatusView, StopView},
+    },
+    checkpoint::Checkpoint,
     model::{Change, ChangeError, Removal},
 };
 
@@ -19,6 +23,16 @@ pub struct Applied {
     pub generation: u64,
     /// Time from the command to the last map written, in microseconds.
     pub apply_us: u64,
+    /// Whether it is on disk; else it is in force all the same, but would not outlive a restart.
+    #[serde(default)]
+    pub saved: bool,
+}
+
+impl Applied {
+    /// The same, where it is known whether it is on disk.
+    pub(super) fn with_saved(self, saved: bool) -> Self {
+        Self { saved, ..self }
+    }
 }
 
 /// Why the agent did not do what it was asked; nothing has changed then.
@@ -50,6 +64,12 @@ pub enum RequestError {
     /// The request itself makes no sense to the agent, such as an interface it does not serve.
     #[error("{0}")]
     Refused(String),
+    /// There is no checkpoint of that number.
+    #[error("there is no checkpoint {0}: `lb checkpoint list` shows them")]
+    NoCheckpoint(u64),
+    /// The disk refused.
+    #[error("{0}")]
+    NotSaved(String),
     /// The agent is on its way out.
     #[error("the agent is stopping")]
     Stopping,
@@ -105,6 +125,28 @@ pub enum Command {
         expected: Option<u64>,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<PlanView, RequestError>>,
+    },
+    /// Write a checkpoint now.
+    SaveCheckpoint(oneshot::Sender<Result<SavedView, RequestError>>),
+    /// All checkpoints.
+    Checkpoints(oneshot::Sender<Result<CheckpointsView, RequestError>>),
+    /// Read one checkpoint.
+    LoadCheckpoint {
+        /// Which.
+        number: u64,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Box<Checkpoint>, RequestError>>,
+    },
+    /// Make the wish what a checkpoint says.
+    Restore {
+        /// Which that is.
+        number: u64,
+        /// What it says.
+        checkpoint: Box<Checkpoint>,
+        /// Refuse with [`RequestError::Conflict`] unless this is the generation in force.
+        expected: Option<u64>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<RestoredView, RequestError>>,
     },
     /// What would the dataplane do with this frame?
     Explain {
@@ -203,6 +245,39 @@ impl AgentHandle {
     pub async fn preview(&self, planned: Planned, expected: Option<u64>) -> Result<PlanView, RequestError> {
         self.ask(|reply| Command::Preview {
             planned,
+            expected,
+            reply,
+        })
+        .await?
+    }
+
+    /// Writes a checkpoint; it is on disk when the answer comes.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub async fn save_checkpoint(&self) -> Result<SavedView, RequestError> {
+        self.ask(Command::SaveCheckpoint).await?
+    }
+
+    /// All checkpoints.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    pub async fn checkpoints(&self) -> Result<CheckpointsView, RequestError> {
+        self.ask(Command::Checkpoints).await?
+    }
+
+    /// Makes the wish what a checkpoint says, unless the generation in force is not the `expected` one.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub async fn restore(&self, number: u64, expected: Option<u64>) -> Result<RestoredView, RequestError> {
+        let checkpoint = self
+            .ask(|reply| Command::LoadCheckpoint { number, reply })
+            .await??;
+        self.ask(|reply| Command::Restore {
+            number,
+            checkpoint,
             expected,
             reply,
         })

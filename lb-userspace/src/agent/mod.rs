@@ -5,6 +5,7 @@ mod draining;
 pub mod drains;
 mod facts;
 mod handle;
+mod persist;
 pub(crate) mod preview;
 mod seed;
 mod situations;
@@ -25,6 +26,8 @@ use tokio::{
 
 use actor::{Actor, Inputs, Parts};
 use facts::Knowledge;
+use persist::Persist;
+pub use drains::DrainState;
 pub use handle::{AgentHandle, Applied, Command, Planned, RequestError};
 pub use stop::remove_dataplane;
 use takeover::Takeover;
@@ -35,7 +38,6 @@ use crate::{
     config::{self, Config},
     dataplane::{Attached, Dataplane, Origin, PinDir},
     health,
-    model::{Change, Removal},
     netlink::{self, Interface},
     plan::{Capacity, TunnelSources},
 };
@@ -46,17 +48,20 @@ use crate::{
 /// # Errors
 /// Why it could not start.
 pub async fn run(options: RunOptions) -> Result<()> {
-    let config = match &options.config {
-        Some(path) => Config::load(path)?,
-        None => Config::default(),
+    let file = match &options.config {
+        Some(path) => Some((path.clone(), Config::load_file(path)?)),
+        None => None,
     };
+    let config = file
+        .as_ref()
+        .map_or_else(Config::default, |(_, file)| file.config.clone());
     let socket = ApiSocket::bind(&options.socket)?;
     let interfaces = interfaces(&options.interfaces).await?;
+    let (persist, kept) = Persist::open(&options.state_dir, &config.checkpoint)?;
     let seed = seed::seed(
-        options
-            .hash_seed
-            .or(config.dataplane.hash_seed)
-            .map(|seed| seed.0),
+        options.hash_seed.or(config.dataplane.hash_seed),
+        kept.as_ref()
+            .map(|(_, checkpoint)| checkpoint.state.hash_seed),
         &options.state_dir,
     )?;
     let mut dataplane = open_dataplane(&options, &capacity(&config.dataplane), seed)?;
@@ -95,10 +100,11 @@ pub async fn run(options: RunOptions) -> Result<()> {
         knowledge,
         engine,
         resolver,
+        persist,
     });
     actor.generation = takeover.generation;
     actor.tally = takeover.tally;
-    actor.change(Change::ReplaceAll(config.services, Removal::Drain), None)?;
+    actor.begin(kept, file)?;
     actor.parts.attached = attach_all(&mut actor.parts.dataplane, interfaces, &options)?;
 
     let (handle, commands) = AgentHandle::channel();
@@ -119,6 +125,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
             told_to_stop()?,
         )
         .await;
+    actor.save_at_the_end().await;
     let ended = ending.carry_out(actor.parts).await;
     drop(stop_api);
     api.await.context("the API failed while it stopped")?;

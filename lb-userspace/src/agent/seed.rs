@@ -1,21 +1,22 @@
-//! The flow hash's seed: random at the first start, then kept, so that a restart places flows as before.
+//! The flow hash's seed: random at the first start, then kept in the checkpoints, so that a restart places flows as
+//! before.
 
-use std::{
-    fs::{self, File},
-    io::{ErrorKind, Write},
-    path::Path,
-};
+use std::{fs, io::ErrorKind, path::Path};
 
 use anyhow::{Context, Result};
 
+use crate::config::HashSeed;
+
+/// Where versions without checkpoints kept it.
 const FILE: &str = "hash-seed";
 
-/// The seed that the operator set, or the one kept in the state directory, or a new one, which is kept from now on.
+/// The seed that the operator set, or the newest checkpoint's, or the one that a version without checkpoints kept in
+/// the state directory, or a new one. The next checkpoint keeps it.
 ///
 /// # Errors
-/// When the state directory cannot be used, or the file in it holds no seed.
-pub(super) fn seed(wanted: Option<u64>, state: &Path) -> Result<u64> {
-    if let Some(seed) = wanted {
+/// When the file cannot be read or holds no seed.
+pub(super) fn seed(wanted: Option<HashSeed>, kept: Option<HashSeed>, state: &Path) -> Result<u64> {
+    if let Some(HashSeed(seed)) = wanted.or(kept) {
         return Ok(seed);
     }
     let path = state.join(FILE);
@@ -29,30 +30,9 @@ pub(super) fn seed(wanted: Option<u64>, state: &Path) -> Result<u64> {
                 )
             })
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let seed = rand::random();
-            keep(&path, state, seed).with_context(|| {
-                format!(
-                    "cannot keep the hash seed in {}: choose another --state-dir",
-                    path.display()
-                )
-            })?;
-            Ok(seed)
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(rand::random()),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
-}
-
-/// Writes the file beside its place and moves it there, so that it is never found half written.
-fn keep(path: &Path, state: &Path, seed: u64) -> Result<()> {
-    fs::create_dir_all(state)?;
-    let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
-    writeln!(file, "{seed:#018x}")?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    File::open(state)?.sync_all()?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -60,13 +40,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_is_made_once_and_kept() {
+    fn the_operator_comes_first_then_the_checkpoint_then_the_old_file() {
         let state = tempfile::tempdir().unwrap();
-        let first = seed(None, state.path()).unwrap();
-        assert_eq!(seed(None, state.path()).unwrap(), first);
-        assert_eq!(seed(Some(7), state.path()).unwrap(), 7);
+        let (seven, eight) = (Some(HashSeed(7)), Some(HashSeed(8)));
+        assert_ne!(
+            seed(None, None, state.path()).unwrap(),
+            seed(None, None, state.path()).unwrap()
+        );
+        fs::write(state.path().join(FILE), "0x0000000000000009\n").unwrap();
+        assert_eq!(seed(None, None, state.path()).unwrap(), 9);
+        assert_eq!(seed(None, eight, state.path()).unwrap(), 8);
+        assert_eq!(seed(seven, eight, state.path()).unwrap(), 7);
         fs::write(state.path().join(FILE), "what?").unwrap();
-        let error = format!("{:#}", seed(None, state.path()).unwrap_err());
+        assert_eq!(seed(None, eight, state.path()).unwrap(), 8);
+        let error = format!("{:#}", seed(None, None, state.path()).unwrap_err());
         assert!(error.contains("remove it"), "{error}");
     }
 }

@@ -188,6 +188,8 @@ impl Actor {
             map_bytes: self.map_bytes(),
             last_apply_us: self.last_apply.as_micros() as u64,
             hash_seed: format!("{:#018x}", self.parts.layout.seed()),
+            checkpoint: self.parts.persist.view(),
+            drift: self.parts.persist.drifts(&self.services),
             warnings: self.warnings(),
         }
     }
@@ -212,6 +214,7 @@ impl Actor {
             .iter()
             .flat_map(|a| a.warnings.clone())
             .collect();
+        warnings.extend(self.parts.persist.warnings());
         let nat = |v6: bool| {
             let nats = self.services.iter().filter(|s| s.forwarder == Forwarder::Nat);
             nats.flat_map(|s| &s.vips).any(|vip| vip.is_ipv6() == v6)

@@ -20,6 +20,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
 use super::{
+    checkpoint::{CheckpointsView, RestoredView, SavedView},
     error::{ErrorBody, ErrorText},
     packet::ExplainRequest,
     plan::{PlanView, WriteRequest},
@@ -180,6 +181,31 @@ impl Client {
     /// Why it would not be made.
     pub async fn plan(&self, write: &WriteRequest, expected: Option<u64>) -> Result<PlanView, ClientError> {
         self.ask(Method::POST, "/v1/plan", Some(write), expected).await
+    }
+
+    /// All checkpoints.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn checkpoints(&self) -> Result<CheckpointsView, ClientError> {
+        self.read("/v1/checkpoints").await
+    }
+
+    /// A checkpoint more.
+    ///
+    /// # Errors
+    /// Why it was not written.
+    pub async fn save_checkpoint(&self) -> Result<SavedView, ClientError> {
+        self.ask(Method::POST, "/v1/checkpoints", NO_BODY, None).await
+    }
+
+    /// Makes the wish what a checkpoint says, unless the generation in force is not the `expected` one.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub async fn restore(&self, number: u64, expected: Option<u64>) -> Result<RestoredView, ClientError> {
+        let path = format!("/v1/checkpoints/{number}/restore");
+        self.ask(Method::POST, &path, NO_BODY, expected).await
     }
 
     /// A new service.

@@ -77,6 +77,8 @@ impl From<RequestError> for ApiError {
             RequestError::Config(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "config", message),
             RequestError::Capacity(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "capacity", message),
             RequestError::Refused(_) => Self::invalid(message),
+            RequestError::NoCheckpoint(_) => Self::not_found(message),
+            RequestError::NotSaved(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "not_saved", message),
             RequestError::Dataplane(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "dataplane", message),
             RequestError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", message),
         }

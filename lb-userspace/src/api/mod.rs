@@ -3,6 +3,7 @@
 //! Invariant: every HTTP request is answered with JSON and a fitting status, and nothing a client sends ends the agent.
 
 mod body;
+pub mod checkpoint;
 pub mod client;
 mod error;
 pub mod packet;

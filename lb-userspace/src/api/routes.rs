@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::{
     body::{Body, IfMatch},
+    checkpoint::{CheckpointsView, RestoredView, SavedView},
     error::ApiError,
     packet::ExplainRequest,
     plan::{PlanView, WriteRequest},
@@ -47,6 +48,8 @@ pub(super) fn router(agent: AgentHandle) -> Router {
         .route("/v1/ready", post(ready))
         .route("/v1/reload", post(reload))
         .route("/v1/plan", post(plan))
+        .route("/v1/checkpoints", get(checkpoints).post(save_checkpoint))
+        .route("/v1/checkpoints/{number}/restore", post(restore))
         .route("/v1/explain", post(explain))
         .route("/v1/stop", post(stop))
         .fallback(unknown_route)
@@ -173,6 +176,23 @@ async fn plan(
     Body(request): Body<WriteRequest>,
 ) -> Result<Json<PlanView>, ApiError> {
     Ok(Json(agent.preview(request.read()?, expected).await?))
+}
+
+async fn checkpoints(State(agent): State<AgentHandle>) -> Result<Json<CheckpointsView>, ApiError> {
+    Ok(Json(agent.checkpoints().await?))
+}
+
+async fn save_checkpoint(State(agent): State<AgentHandle>) -> Result<Json<SavedView>, ApiError> {
+    Ok(Json(agent.save_checkpoint().await?))
+}
+
+async fn restore(
+    State(agent): State<AgentHandle>,
+    number: Result<Path<u64>, PathRejection>,
+    IfMatch(expected): IfMatch,
+) -> Result<Json<RestoredView>, ApiError> {
+    let Path(number) = number.map_err(bad_path)?;
+    Ok(Json(agent.restore(number, expected).await?))
 }
 
 async fn explain(

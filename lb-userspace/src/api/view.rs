@@ -6,6 +6,7 @@ use std::{fmt, net::IpAddr, num::NonZeroU16, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::SavingView;
 pub use crate::plan::Situation as BackendState;
 use crate::{
     health::Check,
@@ -234,6 +235,12 @@ pub struct StatusView {
     pub last_apply_us: u64,
     /// The seed of the flow hash, as `0x` and 16 hexadecimal digits.
     pub hash_seed: String,
+    /// How saving checkpoints goes.
+    #[serde(default)]
+    pub checkpoint: SavingView,
+    /// Whether the services are others than the configuration file had when it was last read.
+    #[serde(default)]
+    pub drift: bool,
     /// What the operator should know, in sentences.
     pub warnings: Vec<String>,
 }

@@ -5,9 +5,10 @@
 //! | 0–7 | magic |
 //! | 8–11 | version of this format |
 //! | 12–15 | `ABI_VERSION` of the tables that the flows come from |
-//! | 16–23 | bytes of the state, n |
-//! | 24–31 | bytes of the flows, m; 0: there are none |
-//! | 32–63 | SHA-256 of bytes 0–31 and all that follows the header |
+//! | 16–23 | generation of the wish |
+//! | 24–31 | bytes of the state, n |
+//! | 32–39 | bytes of the flows, m; 0: there are none |
+//! | 40–71 | SHA-256 of bytes 0–39 and all that follows the header |
 //! | n bytes | [`State`] as MessagePack with named fields |
 //! | m bytes | the flow clock, then key and value of each flow |
 //!
@@ -91,6 +92,7 @@ pub(super) struct Header {
     magic: [u8; 8],
     version: [u8; 4],
     abi_version: [u8; 4],
+    generation: [u8; 8],
     state: [u8; 8],
     flows: [u8; 8],
     checksum: [u8; 32],
@@ -106,7 +108,7 @@ struct Flow {
 
 /// Bytes in front of the payload.
 pub(super) const HEADER: usize = size_of::<Header>();
-const _: () = assert!(HEADER == 64);
+const _: () = assert!(HEADER == 72);
 
 impl Header {
     /// The header of a file of `length` bytes that begins with `bytes`.
@@ -138,6 +140,11 @@ impl Header {
         self.flows != [0; 8]
     }
 
+    /// The generation of the wish.
+    pub(super) fn generation(&self) -> u64 {
+        u64::from_le_bytes(self.generation)
+    }
+
     fn length(&self) -> u64 {
         (HEADER as u64)
             .saturating_add(u64::from_le_bytes(self.state))
@@ -150,12 +157,21 @@ impl Header {
             magic,
             version,
             abi_version,
+            generation,
             state,
             flows,
             checksum: _,
         } = self;
         let mut hasher = Sha256::new();
-        for part in [&magic[..], version, abi_version, state, flows, payload] {
+        for part in [
+            &magic[..],
+            version,
+            abi_version,
+            generation,
+            state,
+            flows,
+            payload,
+        ] {
             hasher.update(part);
         }
         hasher.finalize().into()
@@ -174,7 +190,11 @@ pub fn encode(state: &State, flows: Option<&Flows>) -> Result<Vec<u8>, Unusable>
     state
         .serialize(&mut serializer)
         .map_err(|error| Unusable::Content(error.to_string()))?;
-    let state = bytes.len() - HEADER;
+    let sealed = Sealed {
+        abi_version: ABI_VERSION,
+        generation: state.generation,
+        state: bytes.len() - HEADER,
+    };
     if let Some(Flows { clock, entries }) = flows {
         bytes.reserve_exact(CLOCK + size_of::<Flow>() * entries.len());
         bytes.extend(u64::from(*clock).to_le_bytes());
@@ -186,24 +206,34 @@ pub fn encode(state: &State, flows: Option<&Flows>) -> Result<Vec<u8>, Unusable>
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Unusable::TooLarge(bytes.len() as u64));
     }
-    seal(&mut bytes, state, ABI_VERSION);
+    sealed.seal(&mut bytes);
     Ok(bytes)
 }
 
-/// Fills in the header in front of a payload whose first `state` bytes are the state; its flows are from tables of that
-/// version.
-pub(super) fn seal(bytes: &mut [u8], state: usize, abi_version: u32) {
-    let (head, payload) = bytes.split_at_mut(HEADER);
-    let mut header = Header {
-        magic: MAGIC,
-        version: VERSION.to_le_bytes(),
-        abi_version: abi_version.to_le_bytes(),
-        state: (state as u64).to_le_bytes(),
-        flows: ((payload.len() - state) as u64).to_le_bytes(),
-        checksum: [0; 32],
-    };
-    header.checksum = header.sum(payload);
-    head.copy_from_slice(bytemuck::bytes_of(&header));
+/// What a header says about the payload, beside its checksum.
+pub(super) struct Sealed {
+    pub(super) abi_version: u32,
+    pub(super) generation: u64,
+    /// How many bytes of the payload are the state.
+    pub(super) state: usize,
+}
+
+impl Sealed {
+    /// Fills in the header in front of a payload.
+    pub(super) fn seal(&self, bytes: &mut [u8]) {
+        let (head, payload) = bytes.split_at_mut(HEADER);
+        let mut header = Header {
+            magic: MAGIC,
+            version: VERSION.to_le_bytes(),
+            abi_version: self.abi_version.to_le_bytes(),
+            generation: self.generation.to_le_bytes(),
+            state: (self.state as u64).to_le_bytes(),
+            flows: ((payload.len() - self.state) as u64).to_le_bytes(),
+            checksum: [0; 32],
+        };
+        header.checksum = header.sum(payload);
+        head.copy_from_slice(bytemuck::bytes_of(&header));
+    }
 }
 
 /// What `bytes`, a whole file, hold.
@@ -219,8 +249,9 @@ pub fn decode(bytes: &[u8]) -> Result<Checkpoint, Unusable> {
     // The header accounts for all of the payload, so the state's part is no longer than that.
     let (state, flows) = payload.split_at(u64::from_le_bytes(header.state) as usize);
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(state).with_human_readable();
-    let state = serde_path_to_error::deserialize(&mut deserializer)
+    let state: State = serde_path_to_error::deserialize(&mut deserializer)
         .map_err(|error| Unusable::Content(format!("{}: {}", error.path(), error.inner())))?;
+    state.check().map_err(Unusable::Content)?;
     let known = header.has_flows() && u32::from_le_bytes(header.abi_version) == ABI_VERSION;
     Ok(Checkpoint {
         state,

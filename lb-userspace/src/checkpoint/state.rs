@@ -9,6 +9,7 @@ use lb_common::abi::{FlowKey, FlowValue};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::{
+    agent::DrainState,
     config::{Digest, HashSeed},
     model::{BackendId, Service, ServiceName, Services},
     plan::Capacity,
@@ -36,6 +37,32 @@ pub struct State {
     /// What was believed of backends with a heartbeat; those that nothing was known of are absent.
     #[serde(default)]
     pub health: Vec<Standing>,
+    /// Since when backends drain.
+    #[serde(default)]
+    pub drains: Vec<DrainState>,
+}
+
+impl State {
+    /// Checks what must hold between its parts; that the wish is good was found when it was read.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let health = self
+            .health
+            .iter()
+            .map(|standing| (&standing.service, standing.backend));
+        let drains = self.drains.iter().map(|drain| (&drain.service, drain.backend));
+        for (service, backend) in health.chain(drains) {
+            let known = self
+                .services
+                .get(service)
+                .and_then(|service| service.backend(backend));
+            if known.is_none() {
+                return Err(format!(
+                    "there is no backend {backend} of a service {service}, but it is named"
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Tells whether a configuration file is the one that was read.

@@ -4,8 +4,8 @@
 //! synchronised). What cannot be used is renamed, not removed; what goes, goes only after a newer file is on disk.
 
 use std::{
-    collections::BTreeMap,
-    fs::{self, DirBuilder, File, OpenOptions},
+    collections::{BTreeMap, HashSet},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -20,6 +20,8 @@ use super::{
 const DIRECTORY: &str = "checkpoints";
 /// Where a file is written before it gets its name; there is one writer.
 const BESIDE: &str = "next.tmp";
+/// Held by the agent whose directory it is.
+const LOCK: &str = "lock";
 const SUFFIX: &str = ".checkpoint";
 const BAD: &str = ".bad";
 const DIGITS: usize = 10;
@@ -91,10 +93,20 @@ pub struct Listed {
 pub struct Store {
     directory: PathBuf,
     keep: usize,
-    /// The files that are not set aside, and whether they have flows.
-    files: BTreeMap<u64, bool>,
+    /// The files that are not set aside.
+    files: BTreeMap<u64, About>,
     /// The highest number ever seen, set aside or not.
     last: u64,
+    /// Keeps others out; released by the system when the process is gone, however that ends.
+    _lock: File,
+}
+
+/// What is known of a file without reading all of it.
+#[derive(Clone, Copy, Debug)]
+struct About {
+    /// The generation of its wish; absent where that cannot be read.
+    generation: Option<u64>,
+    has_flows: bool,
 }
 
 /// The directory of checkpoints below a state directory.
@@ -106,7 +118,7 @@ impl Store {
     /// Opens the directory below `state_dir`, or makes it; keeps the last `keep` checkpoints.
     ///
     /// # Errors
-    /// When it can neither be read nor made.
+    /// When it can neither be read nor made, or another process has it.
     pub fn open(state_dir: &Path, keep: usize) -> io::Result<Self> {
         fs::create_dir_all(state_dir)?;
         let directory = directory(state_dir);
@@ -114,6 +126,7 @@ impl Store {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
+        let lock = lock(&directory)?;
         // What a crash left beside was never a checkpoint.
         if let Err(error) = fs::remove_file(directory.join(BESIDE))
             && error.kind() != io::ErrorKind::NotFound
@@ -122,24 +135,28 @@ impl Store {
         }
         let found = names(&directory)?;
         let last = found.iter().map(|name| name.number).max().unwrap_or(0);
-        let has_flows = |name: &Name| {
-            let header = format::read_header(&directory.join(name.file()));
-            header.is_ok_and(|header| header.has_flows())
+        let about = |name: &Name| {
+            let header = format::read_header(&directory.join(name.file())).ok();
+            About {
+                generation: header.map(|header| header.generation()),
+                has_flows: header.is_some_and(|header| header.has_flows()),
+            }
         };
         let files = found
             .iter()
             .filter(|name| !name.aside)
-            .map(|name| (name.number, has_flows(name)))
+            .map(|name| (name.number, about(name)))
             .collect();
         Ok(Self {
             directory,
             keep,
             files,
             last,
+            _lock: lock,
         })
     }
 
-    /// Writes the next checkpoint; it is on disk when this returns. Then those beyond the number to keep go.
+    /// Writes the next checkpoint; it is on disk when this returns. Then those that are not worth keeping go.
     ///
     /// # Errors
     /// Why it could not; nothing has changed then.
@@ -159,7 +176,11 @@ impl Store {
             }
         })?;
         self.last = name.number;
-        self.files.insert(name.number, flows.is_some());
+        let about = About {
+            generation: Some(state.generation),
+            has_flows: flows.is_some(),
+        };
+        self.files.insert(name.number, about);
         self.prune();
         Ok(Written {
             number: name.number,
@@ -175,12 +196,12 @@ impl Store {
 
     /// The newest good checkpoint that has flows. They are written less often than the state.
     pub fn newest_with_flows(&mut self) -> (Option<(u64, Checkpoint)>, Vec<SetAside>) {
-        self.newest_of(|has_flows| has_flows)
+        self.newest_of(|about| about.has_flows)
     }
 
-    fn newest_of(&mut self, wanted: impl Fn(bool) -> bool) -> (Option<(u64, Checkpoint)>, Vec<SetAside>) {
+    fn newest_of(&mut self, wanted: impl Fn(&About) -> bool) -> (Option<(u64, Checkpoint)>, Vec<SetAside>) {
         let mut aside = Vec::new();
-        let candidates = self.files.iter().rev().filter(|(_, flows)| wanted(**flows));
+        let candidates = self.files.iter().rev().filter(|(_, about)| wanted(about));
         let candidates: Vec<u64> = candidates.map(|(number, _)| *number).collect();
         for number in candidates {
             match format::read(&self.path(number)) {
@@ -216,15 +237,24 @@ impl Store {
         }
     }
 
-    /// Removes the oldest beyond the number to keep, but not the last that has flows.
+    /// Removes what is neither among the last two, nor the last with flows, nor the last of its generation; then the
+    /// oldest beyond the number to keep. So a heartbeat that comes and goes does not push out earlier wishes.
     fn prune(&mut self) {
-        let last_flows = self.files.iter().rev().find(|(_, flows)| **flows);
-        let last_flows = last_flows.map(|(number, _)| *number);
-        let old = self.files.keys().rev().skip(self.keep);
-        let old: Vec<u64> = old
-            .copied()
-            .filter(|number| Some(*number) != last_flows)
-            .collect();
+        let newest_first = || self.files.iter().rev();
+        let last_flows = newest_first()
+            .find(|(_, about)| about.has_flows)
+            .map(|(number, _)| *number);
+        let mut seen = HashSet::new();
+        let mut kept = 0;
+        let mut old = Vec::new();
+        for (place, (number, about)) in newest_first().enumerate() {
+            let of_value = seen.insert(about.generation) || place < 2;
+            if of_value && kept < self.keep {
+                kept += 1;
+            } else if Some(*number) != last_flows {
+                old.push(*number);
+            }
+        }
         for number in old {
             let path = self.path(number);
             match fs::remove_file(&path) {
@@ -250,6 +280,21 @@ impl Store {
                 log::warn!("{} cannot be removed: {error}", path.display());
             }
         }
+    }
+}
+
+/// Makes this process the only one that writes to the directory.
+fn lock(directory: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(directory.join(LOCK))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(io::Error::other("another agent keeps its checkpoints there")),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -6,6 +6,7 @@
 mod backend;
 mod check;
 mod check_config;
+mod checkpoint;
 mod decode;
 mod drain;
 mod explain;
@@ -94,6 +95,9 @@ enum Verb {
     Plan(plan::PlanVerb),
     /// Check a configuration file; needs no agent and changes nothing.
     CheckConfig(check_config::CheckConfigArgs),
+    /// List, save, restore and verify checkpoints: what the agent goes on from after a restart.
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointVerb),
     /// Ask what the dataplane would do with a packet; it leaves no trace in counters and tables.
     Explain(explain::ExplainArgs),
     /// End the agent; the dataplane goes on without it unless told otherwise.
@@ -171,6 +175,7 @@ async fn execute(Cli { socket, json, verb }: Cli) -> Result<Output, Failure> {
         Verb::Reload(args) => args.execute(&client, json).await,
         Verb::Plan(verb) => verb.execute(&client, json).await,
         Verb::CheckConfig(args) => args.execute(json),
+        Verb::Checkpoint(verb) => verb.execute(&client, json).await,
         Verb::Explain(args) => args.execute(&client, json).await,
         Verb::Stop(args) => args.execute(&client, json).await,
         Verb::Completions { shell } => {
@@ -183,9 +188,25 @@ async fn execute(Cli { socket, json, verb }: Cli) -> Result<Output, Failure> {
 
 /// The answer to a write.
 fn applied(applied: Applied, json: bool) -> Result<Output, Failure> {
-    let Applied { generation, apply_us } = applied;
-    let text = || format!("done: generation {generation}, applied in {apply_us} µs");
+    let Applied {
+        generation,
+        apply_us,
+        saved,
+    } = applied;
+    let text = || {
+        let unsaved = unless_saved(saved);
+        format!("done: generation {generation}, applied in {apply_us} µs{unsaved}")
+    };
     Output::either(json, &applied, text)
+}
+
+/// What to add about a change that is in force, but not on disk.
+fn unless_saved(saved: bool) -> &'static str {
+    if saved {
+        ""
+    } else {
+        "; not saved on disk, a restart would lose it: `lb status` says why"
+    }
 }
 
 #[cfg(test)]

@@ -13,8 +13,12 @@ use crate::{
     dataplane::{self, Mode},
 };
 
+/// Where checkpoints are kept unless told otherwise.
+pub(super) const STATE_DIR: &str = "/var/lib/lb";
+
 const EXAMPLES: &str = "\
-Without --config the agent starts empty and is filled with `lb service add`. Changes made so last until it ends.
+Without --config the agent starts empty and is filled with `lb service add`. Changes made at run time are kept in
+checkpoints and outlive a restart, until a --config file that has changed since replaces them.
 SIGHUP reads the configuration again; SIGTERM ends the agent, and packets are balanced on without it: see `lb stop`.
 RUST_LOG sets what is logged (RUST_LOG=debug).
 
@@ -45,8 +49,8 @@ pub struct RunOptions {
     /// Where to listen; comes from the option of all verbs.
     #[arg(skip)]
     pub socket: PathBuf,
-    /// Where the agent keeps the hash seed.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/lb")]
+    /// Where the agent keeps its checkpoints, from which it goes on after a restart.
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     pub state_dir: PathBuf,
     /// Where the dataplane is pinned, on a BPF file system: it goes on without the agent, and the next one takes over.
     #[arg(long, value_name = "DIR", default_value = dataplane::PIN_DIR)]

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use super::output::{Failure, Output};
+use super::{
+    checkpoint,
+    output::{Failure, Output},
+};
 use crate::api::{
     client::Client,
     view::{DataplaneOrigin, StatusView},
@@ -29,7 +32,12 @@ fn text(view: &StatusView) -> String {
         "agent",
         format!("lb {}, process {}, up {uptime}", view.version, view.pid),
     );
-    put("configuration", config);
+    let drift = if view.drift {
+        "; the running services are others: `lb reload` would make them the file's"
+    } else {
+        ""
+    };
+    put("configuration", config + drift);
     put(
         "generation",
         format!("{}, applied in {} µs", view.generation, view.last_apply_us),
@@ -81,6 +89,18 @@ fn text(view: &StatusView) -> String {
         format!("{:.1} MiB, layout {}", mebibytes(memory), view.abi_version),
     );
     put("hash seed", view.hash_seed.clone());
+    if let Some(last) = &view.checkpoint.last {
+        put(
+            "checkpoint",
+            format!(
+                "{}, generation {}, {}, saved {}",
+                last.number,
+                last.generation,
+                checkpoint::size(last.bytes),
+                checkpoint::time(last.written)
+            ),
+        );
+    }
     for warning in &view.warnings {
         put("warning", warning.clone());
     }

@@ -84,7 +84,7 @@ impl Dataplane {
     }
 }
 
-fn within(key: &'static str, value: u32, range: &RangeInclusive<u32>) -> Result<(), Invalid> {
+pub(super) fn within(key: &'static str, value: u32, range: &RangeInclusive<u32>) -> Result<(), Invalid> {
     if range.contains(&value) {
         return Ok(());
     }

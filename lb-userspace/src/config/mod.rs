@@ -3,6 +3,7 @@
 //! Invariant: a [`Config`] is valid as a whole. A file with any error yields no `Config`, only a [`ConfigError`] that
 //! names the line and the key, so that a bad file changes nothing.
 
+mod checkpoint;
 mod dataplane;
 mod digest;
 mod error;
@@ -19,6 +20,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, Deserializer};
 
+pub use checkpoint::Checkpoint;
 pub use dataplane::{Dataplane, HashSeed};
 pub use digest::Digest;
 pub use error::ConfigError;
@@ -34,6 +36,17 @@ pub struct Config {
     pub services: Services,
     /// How the dataplane is sized.
     pub dataplane: Dataplane,
+    /// How checkpoints are made and kept.
+    pub checkpoint: Checkpoint,
+}
+
+/// A configuration file: what it says, and which one it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// What it says.
+    pub config: Config,
+    /// Of its content.
+    pub digest: Digest,
 }
 
 /// The file's own shape.
@@ -42,6 +55,8 @@ pub struct Config {
 struct Root {
     #[serde(default)]
     dataplane: Dataplane,
+    #[serde(default)]
+    checkpoint: Checkpoint,
     #[serde(default, rename = "service")]
     services: Vec<Service>,
 }
@@ -55,8 +70,19 @@ impl Config {
     /// # Errors
     /// Why it cannot be read, or its first mistake with line and key.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Ok(Self::load_file(path)?.config)
+    }
+
+    /// Reads the file at `path`, and takes its digest.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_file(path: &Path) -> Result<ConfigFile, ConfigError> {
         let text = read(path).map_err(|message| ConfigError::file(path, message))?;
-        Self::parse(&text, path)
+        Ok(ConfigFile {
+            config: Self::parse(&text, path)?,
+            digest: Digest::of(text.as_bytes()),
+        })
     }
 
     /// The configuration that `text` spells out; `path` only names it in errors.
@@ -74,8 +100,14 @@ impl Config {
         Self::checked(root).map_err(|invalid| ConfigError::from_rule(path, &document, &invalid))
     }
 
-    fn checked(Root { dataplane, services }: Root) -> Result<Self, Invalid> {
+    fn checked(root: Root) -> Result<Self, Invalid> {
+        let Root {
+            dataplane,
+            checkpoint,
+            services,
+        } = root;
         dataplane.validate().map_err(|e| e.at(Key::Name("dataplane")))?;
+        checkpoint.validate().map_err(|e| e.at(Key::Name("checkpoint")))?;
         for (i, service) in services.iter().enumerate() {
             let here = |e: Invalid| e.at(Key::Index(i)).at(Key::Name("service"));
             service.check_wished().map_err(here)?;
@@ -83,6 +115,7 @@ impl Config {
         let config = Self {
             services: Services::new(services)?,
             dataplane,
+            checkpoint,
         };
         config.check_capacity()?;
         Ok(config)
@@ -125,6 +158,7 @@ impl Config {
             .collect();
         toml::to_string(&Root {
             dataplane: self.dataplane.clone(),
+            checkpoint: self.checkpoint.clone(),
             services,
         })
     }

@@ -85,6 +85,18 @@ fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
             "expected a whole number from 0",
         ),
         (
+            "[checkpoint]\nkeep = 1".into(),
+            2,
+            "checkpoint.keep",
+            "expected a whole number from 2 to 1000",
+        ),
+        (
+            "[checkpoint]\nevery = \"100ms\"".into(),
+            2,
+            "checkpoint.every",
+            "expected a time from one second",
+        ),
+        (
             "[dataplane]\nhash_seed = -1".into(),
             2,
             "dataplane.hash_seed",
@@ -381,8 +393,9 @@ fn known_keys(table: &str) -> Vec<String> {
     keys
 }
 
-const TABLES: [&str; 4] = [
+const TABLES: [&str; 5] = [
     "[dataplane]",
+    "[checkpoint]",
     "[[service]]",
     "[[service.backend]]",
     "[service.check]",
@@ -449,7 +462,8 @@ fn example_and_reference_name_every_key() {
 proptest! {
     #[test]
     fn survives_the_round_trip(services in arbitrary::services(), dataplane in dataplane()) {
-        let config = Config { services, dataplane };
+        let checkpoint = Checkpoint { keep: 2, every: "90s".parse().unwrap() };
+        let config = Config { services, dataplane, checkpoint };
         let text = config.to_toml().expect("every value has a form in TOML");
         prop_assert_eq!(Config::parse(&text, Path::new("lb.toml")), Ok(config));
     }

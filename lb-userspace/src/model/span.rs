@@ -14,6 +14,8 @@ pub struct Span(Duration);
 impl Span {
     /// The shortest.
     pub const MIN: Duration = Duration::from_secs(1);
+    /// One minute.
+    pub const MINUTE: Self = Self(Duration::from_secs(60));
     /// The longest.
     pub const MAX: Duration = Duration::from_secs(24 * 3600);
 

@@ -8,6 +8,7 @@ use crate::{
     agent::{AgentHandle, Applied, Command, Planned, RequestError, drains::Drains, preview::preview},
     api::{
         ApiSocket,
+        checkpoint::SavingView,
         client::Client,
         packet,
         plan::PlanView,
@@ -94,6 +95,12 @@ impl Actor {
                     expected,
                     reply,
                 } => drop(reply.send(self.preview(planned, expected))),
+                Command::SaveCheckpoint(reply) => drop(reply.send(Err(no_checkpoints()))),
+                Command::Checkpoints(reply) => drop(reply.send(Err(no_checkpoints()))),
+                Command::LoadCheckpoint { number, reply } => {
+                    drop(reply.send(Err(RequestError::NoCheckpoint(number))));
+                }
+                Command::Restore { reply, .. } => drop(reply.send(Err(no_checkpoints()))),
                 Command::Explain {
                     frame,
                     interface,
@@ -117,6 +124,7 @@ impl Actor {
         Ok(Applied {
             generation: self.generation,
             apply_us,
+            saved: true,
         })
     }
 
@@ -274,6 +282,8 @@ impl Actor {
             map_bytes: Vec::new(),
             last_apply_us: 0,
             hash_seed: "0x0000000000000001".into(),
+            checkpoint: SavingView::default(),
+            drift: false,
             warnings: vec!["this agent has no dataplane".into()],
         }
     }
@@ -329,6 +339,10 @@ impl Facts for AllIsWell {
     fn only_interface(&self) -> Option<u32> {
         None
     }
+}
+
+fn no_checkpoints() -> RequestError {
+    RequestError::NotSaved("this agent has no state directory".into())
 }
 
 fn explain(frame: &[u8], interface: Option<&str>) -> Result<ExplainView, RequestError> {

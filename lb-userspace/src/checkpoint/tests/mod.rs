@@ -44,6 +44,7 @@ pub(super) fn state(services: Services) -> State {
                 up: true,
             })
             .collect(),
+        drains: Vec::new(),
         services,
     }
 }
@@ -58,6 +59,16 @@ pub(super) fn flows(count: u32) -> Flows {
         clock: 12_345,
         entries: (0..count).map(entry).collect(),
     }
+}
+
+fn seal(bytes: &mut [u8], state: usize, abi_version: u32) {
+    let generation = 7;
+    format::Sealed {
+        abi_version,
+        generation,
+        state,
+    }
+    .seal(bytes);
 }
 
 fn any_state() -> impl Strategy<Value = State> {
@@ -92,7 +103,7 @@ proptest! {
         let state = state.index(payload.len() + 1);
         let mut bytes = vec![0; format::HEADER];
         bytes.extend(payload);
-        format::seal(&mut bytes, state, ABI_VERSION);
+        seal(&mut bytes, state, ABI_VERSION);
         prop_assert!(matches!(decode(&bytes), Err(Unusable::Content(_))));
     }
 
@@ -102,10 +113,10 @@ proptest! {
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
     ) {
-        let (mut bytes, state) = (bytes.clone(), u64::from_le_bytes(bytes[16..24].try_into().unwrap()) as usize);
+        let (mut bytes, state) = (bytes.clone(), u64::from_le_bytes(bytes[24..32].try_into().unwrap()) as usize);
         let at = format::HEADER + at.index(bytes.len() - format::HEADER);
         bytes[at] = byte;
-        format::seal(&mut bytes, state, ABI_VERSION);
+        seal(&mut bytes, state, ABI_VERSION);
         match decode(&bytes) {
             // What is taken can be written again.
             Ok(Checkpoint { state, flows }) => drop(encode(&state, flows.as_ref()).unwrap()),
@@ -143,7 +154,7 @@ fn each_kind_of_damage_has_its_words() {
     for (bytes, word) in [
         (Vec::new(), "empty"),
         (b"[[service]]".to_vec(), "no checkpoint"),
-        (good[..40].to_vec(), "40 bytes instead of 64"),
+        (good[..40].to_vec(), "40 bytes instead of 72"),
         (good[..good.len() - 1].to_vec(), "cut off"),
         (changed(8, 9), "format 9"),
         (changed(good.len() - 1, 0xc1), "checksum"),
@@ -156,9 +167,23 @@ fn each_kind_of_damage_has_its_words() {
 #[test]
 fn flows_of_another_layout_are_left_out() {
     let mut bytes = encode(&state(Services::default()), Some(&flows(3))).unwrap();
-    let length = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) as usize;
+    let length = u64::from_le_bytes(bytes[24..32].try_into().unwrap()) as usize;
     assert_eq!(decode(&bytes).unwrap().flows, Some(flows(3)));
-    format::seal(&mut bytes, length, ABI_VERSION + 1);
+    seal(&mut bytes, length, ABI_VERSION + 1);
     let Checkpoint { state: read, flows } = decode(&bytes).unwrap();
     assert_eq!((read, flows), (state(Services::default()), None));
+}
+
+#[test]
+fn health_of_nobody_is_refused() {
+    let lonely = State {
+        health: vec![Standing {
+            service: "web".parse().unwrap(),
+            backend: "10.0.0.5".parse().unwrap(),
+            up: true,
+        }],
+        ..state(Services::default())
+    };
+    let error = decode(&encode(&lonely, None).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("no backend 10.0.0.5"), "{error}");
 }

@@ -47,10 +47,17 @@ fn newest(store: &mut Store) -> (Option<u64>, Vec<SetAside>) {
     (found.map(|(_, checkpoint)| checkpoint.state.generation), aside)
 }
 
+/// The generation of the newest checkpoint on disk, whoever is writing.
+fn newest_on_disk(state_dir: &TempDir) -> u64 {
+    let listed = list(state_dir.path()).unwrap();
+    listed[0].content.as_ref().unwrap().state.generation
+}
+
 fn files(state_dir: &TempDir) -> Vec<String> {
     let entries = fs::read_dir(state_dir.path().join("checkpoints")).unwrap();
     let mut names: Vec<String> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "lock")
         .collect();
     names.sort();
     names
@@ -73,6 +80,7 @@ fn the_last_ones_are_kept_and_the_newest_is_found_again() {
     let mode = fs::metadata(file(&directory, 5)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
+    drop(first);
     let mut second = store(&directory);
     assert_eq!(newest(&mut second), (Some(5), vec![]));
     write(&mut second, [6]);
@@ -110,7 +118,18 @@ fn what_cannot_be_used_is_set_aside_and_the_one_before_is_found() {
     assert!(listed[0].aside && listed[0].content.is_err());
     assert!(matches!(load(directory.path(), 3), Err(Unusable::Length { .. })));
     assert_eq!(again.write(&state(4), None).unwrap().number, 4);
+    drop(again);
     assert_eq!(newest(&mut store(&directory)), (Some(4), vec![]));
+}
+
+#[test]
+fn a_directory_has_one_writer() {
+    let directory = TempDir::new().unwrap();
+    let first = store(&directory);
+    let error = Store::open(directory.path(), KEEP).unwrap_err().to_string();
+    assert!(error.contains("another agent"), "{error}");
+    drop(first);
+    store(&directory);
 }
 
 #[test]
@@ -149,6 +168,7 @@ fn the_last_flows_outlive_many_states() {
     first.write(&state(1), Some(&super::flows(9))).unwrap();
     first.write(&state(2), Some(&super::flows(10))).unwrap();
     write(&mut first, 3..=20);
+    drop(first);
     let mut again = store(&directory);
     let (found, _) = again.newest_with_flows();
     let (number, Checkpoint { flows, .. }) = found.unwrap();
@@ -198,7 +218,7 @@ async fn a_failure_is_told_and_passes() {
     fs::rename(directory.path().join("away"), &here).unwrap();
     writer.save(state(3), None).await.unwrap().unwrap();
     assert_eq!(writer.condition().failing, None);
-    assert_eq!(newest(&mut store(&directory)), (Some(3), vec![]));
+    assert_eq!(newest_on_disk(&directory), 3);
 }
 
 #[tokio::test]
@@ -217,7 +237,20 @@ async fn a_burst_of_states_ends_with_the_last_one() {
             "{generation} waited for {written:?}"
         );
     }
-    assert_eq!(newest(&mut store(&directory)), (Some(500), vec![]));
-    let (found, _) = store(&directory).newest_with_flows();
-    assert_eq!(found.unwrap().1.state.generation, 1);
+    assert_eq!(newest_on_disk(&directory), 500);
+    let first = load(directory.path(), 1).unwrap();
+    assert_eq!((first.state.generation, first.flows), (1, Some(super::flows(5))));
+}
+
+#[test]
+fn states_of_one_generation_do_not_push_out_earlier_ones() {
+    let directory = TempDir::new().unwrap();
+    let mut store = store(&directory);
+    write(&mut store, [1, 2, 2, 3, 3, 3, 3, 3]);
+    let listed = list(directory.path()).unwrap();
+    let kept: Vec<(u64, u64)> = listed
+        .iter()
+        .map(|listed| (listed.number, listed.content.as_ref().unwrap().state.generation))
+        .collect();
+    assert_eq!(kept, [(8, 3), (7, 3), (3, 2)]);
 }

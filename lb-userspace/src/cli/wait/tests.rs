@@ -24,6 +24,7 @@ fn seen(views: &[(Vec<Value>, Vec<Value>)]) -> BTreeMap<Name, State> {
     let begun = Applied {
         generation: 7,
         apply_us: 1,
+        saved: true,
     };
     let mut drains = BTreeMap::new();
     for (drains_now, ended) in views {

@@ -1,0 +1,432 @@
+//! What the agent writes down to go on from, and how a new one goes on from it.
+//!
+//! Invariant: who asked for a change is answered when it is on disk, or with the word that it is not; nothing else
+//! waits for the disk, and nothing that is served depends on it.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result};
+use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
+
+use super::{
+    actor::Actor,
+    drains::Drains,
+    facts,
+    handle::{Applied, RequestError},
+};
+use crate::{
+    api::checkpoint::{CheckpointsView, RestoredView, SavedView, SavingView, SetAsideView},
+    checkpoint::{
+        self, Checkpoint, Condition, ConfigMark, Outcome, SetAside, Standing, State, Store, Unusable, Writer,
+    },
+    config::{self, ConfigFile, HashSeed},
+    health,
+    model::{Change, Removal, Service, Services},
+};
+
+/// How long an answer waits for the disk. What was asked for is done before, and stays done.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long after a failure it is tried again, unless there is something new.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The agent's checkpoints.
+pub(super) struct Persist {
+    state_dir: PathBuf,
+    writer: Writer,
+    every: Duration,
+    /// When something was last handed to the writer, and when that was because it was time to.
+    last: (Instant, Instant),
+    /// Whether there is something that the writer has not been given.
+    unsaved: bool,
+    /// The configuration file when it was last read.
+    file: Option<(ConfigMark, Services)>,
+    /// Files that could not be used when the agent started.
+    set_aside: Vec<SetAside>,
+}
+
+impl Persist {
+    /// Opens the checkpoints in `state_dir`; the newest good one comes with its number.
+    ///
+    /// # Errors
+    /// When the directory cannot be used.
+    pub(super) fn open(
+        state_dir: &Path,
+        config: &config::Checkpoint,
+    ) -> Result<(Self, Option<(u64, Checkpoint)>)> {
+        let refused = || {
+            format!(
+                "cannot keep checkpoints in {}: choose another --state-dir",
+                state_dir.display()
+            )
+        };
+        let mut store = Store::open(state_dir, config.keep as usize).with_context(refused)?;
+        let (newest, set_aside) = store.newest();
+        for SetAside { path, reason } in &set_aside {
+            log::warn!("a checkpoint cannot be used: {}: {reason}", path.display());
+        }
+        let now = Instant::now();
+        let persist = Self {
+            state_dir: state_dir.to_owned(),
+            writer: Writer::spawn(store).with_context(refused)?,
+            every: config.every.get(),
+            last: (now, now),
+            unsaved: false,
+            file: None,
+            set_aside,
+        };
+        Ok((persist, newest))
+    }
+
+    /// There is something new; it is handed to the writer within a second.
+    pub(super) fn note_change(&mut self) {
+        self.unsaved = true;
+    }
+
+    /// The configuration file was read, and what it says is in force.
+    pub(super) fn note_file(&mut self, path: &Path, file: &ConfigFile) {
+        let mark = ConfigMark {
+            path: path.to_owned(),
+            sha256: file.digest.clone(),
+        };
+        self.file = Some((mark, file.config.services.clone()));
+        self.unsaved = true;
+    }
+
+    /// Whether `services` are others than the configuration file had when it was last read; backends that are on their
+    /// way out do not count.
+    pub(super) fn drifts(&self, services: &Services) -> bool {
+        let wished = |services: &Services| -> Vec<Service> {
+            let mut wished: Vec<Service> = services.iter().map(|s| Service::clone(s)).collect();
+            for service in &mut wished {
+                service.backends.retain(|backend| !backend.leaves());
+            }
+            wished
+        };
+        self.file
+            .as_ref()
+            .is_some_and(|(_, file)| file != services && wished(file) != wished(services))
+    }
+
+    /// How saving goes, for `lb status`.
+    pub(super) fn view(&self) -> SavingView {
+        let Condition { last, failing } = self.writer.condition();
+        let (failing_since, failing_reason) = failing.unzip();
+        let set_aside = |SetAside { path, reason }: &SetAside| SetAsideView {
+            file: path.clone(),
+            reason: reason.clone(),
+        };
+        SavingView {
+            last: last.map(|(written, at)| SavedView {
+                number: written.number,
+                generation: written.generation,
+                bytes: written.bytes,
+                written: seconds(at),
+            }),
+            failing_since: failing_since.map(seconds),
+            failing_reason,
+            set_aside: self.set_aside.iter().map(set_aside).collect(),
+        }
+    }
+
+    /// What the operator should know about it, in sentences.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let set_aside = self.set_aside.iter();
+        let mut warnings: Vec<String> = set_aside
+            .map(|SetAside { path, reason }| {
+                format!(
+                    "a checkpoint could not be used at the start: {}: {reason}",
+                    path.display()
+                )
+            })
+            .collect();
+        if let Some((since, why)) = self.writer.condition().failing {
+            let since = humantime::format_rfc3339_seconds(since);
+            warnings.push(format!(
+                "no checkpoint could be saved since {since}, changes since then would not outlive a restart: {why}"
+            ));
+        }
+        warnings
+    }
+
+    fn hand_over(&mut self, state: State) -> oneshot::Receiver<Outcome> {
+        self.last.0 = Instant::now();
+        self.unsaved = false;
+        self.writer.save(state, None)
+    }
+
+    /// Whether the writer has something to do, though nobody waits for it.
+    fn is_due(&self) -> bool {
+        let (any, in_turn) = self.last;
+        let failed = || self.writer.condition().failing.is_some();
+        self.unsaved || in_turn.elapsed() >= self.every || any.elapsed() >= RETRY && failed()
+    }
+}
+
+impl Actor {
+    /// Goes on from a checkpoint, or else begins with what the configuration file says. A file that has changed since
+    /// the checkpoint is applied on top, like a reload.
+    ///
+    /// # Errors
+    /// When neither can be put in force.
+    pub(super) fn begin(
+        &mut self,
+        kept: Option<(u64, Checkpoint)>,
+        file: Option<(PathBuf, ConfigFile)>,
+    ) -> Result<()> {
+        let known = kept
+            .as_ref()
+            .and_then(|(_, checkpoint)| checkpoint.state.config.clone());
+        let resumed = kept.map(|(number, Checkpoint { state, .. })| self.resume(number, state));
+        match (&resumed, &file) {
+            (Some(Err(error)), Some(_)) => log::error!("{error:#}: beginning with the configuration file"),
+            (Some(Err(_)), None) => return resumed.unwrap_or(Ok(())),
+            _ => {}
+        }
+        let Some((path, file)) = file else {
+            return Ok(());
+        };
+        let unchanged = known.is_some_and(|mark| mark.sha256 == file.digest);
+        match resumed {
+            Some(Ok(())) if unchanged => {}
+            resumed => {
+                let services = file.config.services.clone();
+                self.change(Change::ReplaceAll(services, Removal::Drain), None)?;
+                if matches!(resumed, Some(Ok(()))) {
+                    log::info!(
+                        "{} has changed since the checkpoint: reloaded, generation {}",
+                        path.display(),
+                        self.generation
+                    );
+                }
+            }
+        }
+        self.parts.persist.note_file(&path, &file);
+        Ok(())
+    }
+
+    fn resume(&mut self, number: u64, state: State) -> Result<()> {
+        let State {
+            generation,
+            services,
+            health,
+            drains,
+            ..
+        } = state;
+        for Standing { service, backend, up } in health {
+            let Some(service) = services.get(&service) else {
+                continue;
+            };
+            let heartbeat = service
+                .backend(backend)
+                .and_then(|backend| facts::heartbeat(service, backend));
+            let believed = if up {
+                health::State::Up
+            } else {
+                health::State::Down
+            };
+            self.parts
+                .knowledge
+                .verdicts
+                .extend(heartbeat.map(|heartbeat| (heartbeat, believed)));
+        }
+        // The same wish has the same generation; tables that are ahead had changes that nobody could save.
+        if self.generation <= generation {
+            self.generation = generation.saturating_sub(1);
+        }
+        self.drains = Drains::restored(drains, SystemTime::now());
+        self.change(Change::ReplaceAll(services, Removal::Now), None)
+            .with_context(|| format!("checkpoint {number} cannot be gone on from"))?;
+        log::info!(
+            "going on from checkpoint {number}, generation {}",
+            self.generation
+        );
+        Ok(())
+    }
+
+    /// All that a checkpoint holds now.
+    fn state(&self) -> State {
+        let mut health = Vec::new();
+        for service in self.services.iter() {
+            for backend in &service.backends {
+                let heartbeat = facts::heartbeat(service, backend);
+                let verdict = heartbeat.and_then(|heartbeat| self.parts.knowledge.verdicts.get(&heartbeat));
+                let up = match verdict {
+                    None | Some(health::State::Checking) => continue,
+                    Some(health::State::Up) => true,
+                    Some(health::State::Down) => false,
+                };
+                health.push(Standing {
+                    service: service.name.clone(),
+                    backend: backend.id(),
+                    up,
+                });
+            }
+        }
+        let file = self.parts.persist.file.as_ref();
+        State {
+            lb_version: env!("CARGO_PKG_VERSION").to_owned(),
+            written: SystemTime::now(),
+            generation: self.generation,
+            hash_seed: HashSeed(self.parts.layout.seed()),
+            capacity: self.parts.capacity,
+            config: file.map(|(mark, _)| mark.clone()),
+            services: self.services.clone(),
+            health,
+            drains: self.drains.states(Instant::now(), SystemTime::now()),
+        }
+    }
+
+    /// Has a checkpoint written; the receiver is told when it is on disk.
+    pub(super) fn save(&mut self) -> oneshot::Receiver<Outcome> {
+        let state = self.state();
+        self.parts.persist.hand_over(state)
+    }
+
+    /// Has a checkpoint written if it is time to.
+    pub(super) fn save_in_turn(&mut self) {
+        if self.parts.persist.is_due() {
+            drop(self.save());
+            self.parts.persist.last.1 = Instant::now();
+        }
+    }
+
+    /// Has the last checkpoint written, and waits for it.
+    pub(super) async fn save_at_the_end(&mut self) {
+        if !is_on_disk(self.save()).await {
+            log::error!(
+                "the last checkpoint was not saved: {}",
+                self.parts.persist.warnings().join("; ")
+            );
+        }
+    }
+
+    /// Answers what was asked for as soon as it is on disk, or it is clear that it will not be.
+    pub(super) fn answer<T: Send + 'static>(
+        &mut self,
+        made: Result<T, RequestError>,
+        saved: impl FnOnce(T, bool) -> T + Send + 'static,
+        reply: oneshot::Sender<Result<T, RequestError>>,
+    ) {
+        // A caller that no longer waits for its answer is no error.
+        match made {
+            Err(error) => drop(reply.send(Err(error))),
+            Ok(done) => {
+                let told = self.save();
+                tokio::spawn(async move {
+                    let on_disk = is_on_disk(told).await;
+                    drop(reply.send(Ok(saved(done, on_disk))));
+                });
+            }
+        }
+    }
+
+    /// Answers with the checkpoint that is written now.
+    pub(super) fn save_on_request(&mut self, reply: oneshot::Sender<Result<SavedView, RequestError>>) {
+        let told = self.save();
+        tokio::spawn(async move {
+            let outcome = timeout(PATIENCE, told).await;
+            let answer = match outcome {
+                Ok(Ok(Ok(written))) => Ok(SavedView {
+                    number: written.number,
+                    generation: written.generation,
+                    bytes: written.bytes,
+                    written: seconds(SystemTime::now()),
+                }),
+                Ok(Ok(Err(why))) => Err(RequestError::NotSaved(why)),
+                Ok(Err(_)) => Err(RequestError::Stopping),
+                Err(_) => Err(RequestError::NotSaved(format!(
+                    "it is not on disk after {} s: `lb status` shows when it is",
+                    PATIENCE.as_secs()
+                ))),
+            };
+            drop(reply.send(answer));
+        });
+    }
+
+    /// Answers with all checkpoints; they are read beside the agent's other work.
+    pub(super) fn list_checkpoints(&self, reply: oneshot::Sender<Result<CheckpointsView, RequestError>>) {
+        let state_dir = self.parts.persist.state_dir.clone();
+        spawn_blocking(move || {
+            let listed = checkpoint::list(&state_dir).map_err(|error| {
+                RequestError::NotSaved(format!(
+                    "{}: {error}",
+                    checkpoint::directory(&state_dir).display()
+                ))
+            });
+            drop(reply.send(listed.map(|listed| CheckpointsView::new(&state_dir, &listed))));
+        });
+    }
+
+    /// Answers with a checkpoint, read beside the agent's other work.
+    pub(super) fn load_checkpoint(
+        &self,
+        number: u64,
+        reply: oneshot::Sender<Result<Box<Checkpoint>, RequestError>>,
+    ) {
+        let state_dir = self.parts.persist.state_dir.clone();
+        spawn_blocking(move || {
+            let loaded = checkpoint::load(&state_dir, number).map_err(|unusable| match unusable {
+                Unusable::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    RequestError::NoCheckpoint(number)
+                }
+                unusable => RequestError::Refused(format!("checkpoint {number} cannot be used: {unusable}")),
+            });
+            drop(reply.send(loaded.map(Box::new)));
+        });
+    }
+
+    /// Puts the wish of a checkpoint in force, as a change like any other.
+    pub(super) fn restore(
+        &mut self,
+        number: u64,
+        checkpoint: Checkpoint,
+        expected: Option<u64>,
+    ) -> Result<RestoredView, RequestError> {
+        let Checkpoint { state, flows } = checkpoint;
+        let mut left_out = Vec::new();
+        let HashSeed(seed) = state.hash_seed;
+        if seed != self.parts.layout.seed() {
+            left_out.push(format!(
+                "its hash seed {}: the program that runs has another one",
+                state.hash_seed
+            ));
+        }
+        if state.capacity != self.parts.capacity {
+            left_out.push("its table sizes: they take effect at a start, from the configuration".to_owned());
+        }
+        if let Some(flows) = flows {
+            left_out.push(format!(
+                "its {} flows: those that run now are newer",
+                flows.entries.len()
+            ));
+        }
+        left_out.push("what it says about heartbeats: they are known better now".to_owned());
+        let applied = self.change(Change::ReplaceAll(state.services, Removal::Drain), expected)?;
+        let Applied {
+            generation,
+            apply_us,
+            saved,
+        } = applied;
+        log::info!("restored checkpoint {number}: generation {generation}");
+        Ok(RestoredView {
+            number,
+            generation,
+            apply_us,
+            saved,
+            left_out,
+        })
+    }
+}
+
+async fn is_on_disk(told: oneshot::Receiver<Outcome>) -> bool {
+    matches!(timeout(PATIENCE, told).await, Ok(Ok(Ok(_))))
+}
+
+/// Seconds since 1970.
+fn seconds(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}
