@@ -276,6 +276,7 @@ impl Actor {
             services: self.services.clone(),
             health,
             drains: self.drains.states(Instant::now(), SystemTime::now()),
+            tables: self.parts.layout.snapshot(),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     agent::DrainState,
     config::{Digest, HashSeed},
     model::{BackendId, Service, ServiceName, Services},
-    plan::Capacity,
+    plan::{Capacity, Snapshot},
 };
 
 /// All but the flow table: small, and written with every change.
@@ -40,6 +40,9 @@ pub struct State {
     /// Since when backends drain.
     #[serde(default)]
     pub drains: Vec<DrainState>,
+    /// The tables by name: which backend owned which slots.
+    #[serde(default)]
+    pub tables: Snapshot,
 }
 
 impl State {

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use lb_userspace::{
     api::client::Client,
-    config::{self, Config},
+    config::Config,
     model::{BackendPatch, Services},
 };
 
@@ -46,7 +46,7 @@ pub(super) fn run(options: &Options, lb: &Path) -> Result<Vec<Row>> {
     let services = wish.services()?;
     let config = Config {
         services: services.clone(),
-        dataplane: config::Dataplane::default(),
+        ..Config::default()
     };
     let lb = LbOptions::new(lb.to_owned(), Some(config.to_toml()?));
 

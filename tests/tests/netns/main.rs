@@ -8,6 +8,7 @@
 )]
 
 mod drain;
+mod checkpoints;
 mod explain;
 mod failure;
 mod forwarders;

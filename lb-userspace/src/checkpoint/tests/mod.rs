@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     config::{Digest, HashSeed},
     model::{Services, arbitrary},
-    plan::Capacity,
+    plan::{Capacity, Snapshot},
 };
 
 /// A state with these services, all of whose backends were up.
@@ -45,6 +45,7 @@ pub(super) fn state(services: Services) -> State {
             })
             .collect(),
         drains: Vec::new(),
+        tables: Snapshot::default(),
         services,
     }
 }

@@ -195,7 +195,8 @@ pub(crate) fn write_request(method: &str, path: &str, body: Option<&Value>) -> R
     request.body(body.into()).unwrap()
 }
 
-fn serve(lab: &Lab, host: &Host, ports: &[u16]) -> Server {
+/// Starts a server on these ports of all addresses of a backend.
+pub(crate) fn serve(lab: &Lab, host: &Host, ports: &[u16]) -> Server {
     let listen: Vec<_> = ports
         .iter()
         .flat_map(|&port| lab.listen_addresses(host, port))

@@ -1,0 +1,386 @@
+//! What outlives the agent: changes made at run time, over crashes, damage and a full disk.
+
+use std::{
+    fs,
+    io::Write,
+    net::SocketAddr,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use lb_tests::lab::{Forwarder, Lab, LbOptions};
+use lb_userspace::api::view::{BackendState, StatusView};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::support::{NO_CHECK, PORT, Rig, Service, backend_addresses, lab, requests, rig::lb, wait_until};
+
+/// A service `web` with the first `count` backends of the lab.
+fn web(lab: &Lab, count: usize) -> Service {
+    let vip = lab.options().vips[0];
+    let backends = backend_addresses(lab, vip);
+    Service::new(Forwarder::L2dsr, &[vip])
+        .key("check", NO_CHECK)
+        .backends(&backends[..count])
+}
+
+/// A running agent, two of whose three backends are declared; and the address of the third as text.
+fn rig_of_two() -> (Rig, String) {
+    let lab = lab(Forwarder::L2dsr, 3);
+    let third = backend_addresses(&lab, lab.options().vips[0])[2].to_string();
+    let config = web(&lab, 2);
+    (Rig::new(lab, &config), third)
+}
+
+fn kill_and_start_again(rig: &mut Rig) {
+    rig.agent.kill().unwrap();
+    rig.agent.start_again().unwrap();
+}
+
+/// Addresses and weights of the backends of `web`.
+fn weights(rig: &Rig) -> Vec<(String, u16)> {
+    let view = rig.agent.services().unwrap();
+    let backends = view.services[0].backends.iter();
+    backends
+        .filter(|backend| backend.state != BackendState::Drain)
+        .map(|backend| (backend.address.to_string(), backend.weight))
+        .collect()
+}
+
+fn directory(rig: &Rig) -> PathBuf {
+    rig.agent
+        .config_file()
+        .with_file_name("state")
+        .join("checkpoints")
+}
+
+/// The checkpoints that are there, the newest first.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = entries
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "checkpoint")
+        })
+        .collect();
+    files.sort_by(|a, b| b.cmp(a));
+    files
+}
+
+fn verify(rig: &Rig) -> Output {
+    let state = rig.agent.config_file().with_file_name("state");
+    let arguments = ["checkpoint", "verify", "all", "--state-dir"];
+    let mut command = Command::new(lb());
+    command.args(arguments).arg(state).output().unwrap()
+}
+
+#[test]
+fn what_was_changed_at_run_time_outlives_a_kill() {
+    let (mut rig, third) = rig_of_two();
+    rig.lb(&["backend", "add", "web", &third, "--weight", "3"]);
+    rig.lb(&[
+        "service",
+        "add",
+        "more",
+        "--vip",
+        "192.0.2.99",
+        "--protocol",
+        "udp",
+        "--port",
+        "53",
+        "--forwarder",
+        "ipip",
+    ]);
+    let before = rig.agent.status().unwrap();
+    let wished = weights(&rig);
+    assert!(before.drift, "the file has neither");
+
+    kill_and_start_again(&mut rig);
+    let after = rig.agent.status().unwrap();
+    assert_eq!(
+        (after.generation, &after.hash_seed, after.services, after.drift),
+        (before.generation, &before.hash_seed, 2, true)
+    );
+    assert_eq!(weights(&rig), wished);
+    rig.wait_until_all_up();
+    let target = SocketAddr::new(rig.lab.options().vips[0], PORT);
+    assert_eq!(requests(rig.client(), target, 100).len(), 3);
+
+    // A reload makes it the file's again, and that outlives a kill as well.
+    rig.lb(&["reload", "--now"]);
+    kill_and_start_again(&mut rig);
+    let status = rig.agent.status().unwrap();
+    assert_eq!((status.services, status.drift), (1, false));
+    assert_eq!(weights(&rig).len(), 2);
+}
+
+#[test]
+fn a_changed_file_wins_at_the_next_start() {
+    let (mut rig, third) = rig_of_two();
+    rig.lb(&["backend", "add", "web", &third]);
+    let generation = rig.agent.status().unwrap().generation;
+    rig.agent.kill().unwrap();
+    rig.write_config(&web(&rig.lab, 1));
+    rig.agent.start_again().unwrap();
+    let status = rig.agent.status().unwrap();
+    assert_eq!((status.generation, status.drift), (generation + 1, false));
+    assert_eq!(weights(&rig).len(), 1);
+    let log = rig.agent.log_end();
+    assert!(log.contains("has changed since"), "{log}");
+}
+
+#[test]
+fn an_agent_without_a_file_goes_on_from_the_checkpoint() {
+    let options = LbOptions::new(lb(), None);
+    let mut rig = Rig::with(lab(Forwarder::L2dsr, 0), &options, &[]);
+    rig.lb(&[
+        "service",
+        "add",
+        "dns",
+        "--vip",
+        "192.0.2.53",
+        "--protocol",
+        "udp",
+        "--port",
+        "53",
+        "--forwarder",
+        "ipip",
+    ]);
+    kill_and_start_again(&mut rig);
+    let view = rig.agent.services().unwrap();
+    assert_eq!(view.services[0].name, "dns");
+    assert!(!rig.agent.status().unwrap().drift);
+}
+
+#[test]
+fn of_a_damaged_newest_file_the_one_before_is_used() {
+    let (mut rig, third) = rig_of_two();
+    rig.lb(&["backend", "set", "web", &backend(&rig, 0), "--weight", "5"]);
+    let wished = weights(&rig);
+    rig.lb(&["backend", "add", "web", &third]);
+    rig.agent.kill().unwrap();
+
+    // All that was written since the backend was added is torn, and one is of a version that never was.
+    let files = files(&directory(&rig));
+    let mut since = files.iter().filter(|path| of_last_generation(path, &files[0]));
+    let torn = since.next().unwrap();
+    fs::File::options()
+        .write(true)
+        .open(torn)
+        .unwrap()
+        .set_len(200)
+        .unwrap();
+    for other in since {
+        fs::File::options()
+            .write(true)
+            .open(other)
+            .unwrap()
+            .write_all_at(&[0; 4], 8)
+            .unwrap();
+    }
+    let verified = verify(&rig);
+    assert_eq!(verified.status.code(), Some(1));
+    let said = String::from_utf8(verified.stdout).unwrap();
+    assert!(said.contains("cut off"), "{said}");
+
+    rig.agent.start_again().unwrap();
+    assert_eq!(
+        weights(&rig),
+        wished,
+        "the change before the last is there, the last is not"
+    );
+    let StatusView {
+        checkpoint, warnings, ..
+    } = rig.agent.status().unwrap();
+    let aside = checkpoint.set_aside.first().unwrap();
+    assert!(
+        aside.reason.contains("cut off") && aside.file.exists(),
+        "{aside:?}"
+    );
+    assert!(!torn.exists());
+    assert!(
+        warnings.iter().any(|warning| warning.contains("cut off")),
+        "{warnings:?}"
+    );
+    assert_eq!(verify(&rig).status.code(), Some(0), "what is set aside is known");
+    rig.lb(&["backend", "add", "web", &third]);
+}
+
+/// The address of a backend of `web`.
+fn backend(rig: &Rig, index: usize) -> String {
+    backend_addresses(&rig.lab, rig.lab.options().vips[0])[index].to_string()
+}
+
+/// Whether two files have the same generation; see the format.
+fn of_last_generation(path: &Path, newest: &Path) -> bool {
+    let generation = |path: &Path| fs::read(path).unwrap()[16..24].to_vec();
+    generation(path) == generation(newest)
+}
+
+#[test]
+fn a_file_of_another_version_is_set_aside() {
+    let (mut rig, third) = rig_of_two();
+    rig.lb(&["backend", "add", "web", &third]);
+    rig.agent.kill().unwrap();
+    for file in files(&directory(&rig)) {
+        fs::File::options()
+            .write(true)
+            .open(file)
+            .unwrap()
+            .write_all_at(&[0; 4], 8)
+            .unwrap();
+    }
+    rig.agent.start_again().unwrap();
+    assert_eq!(weights(&rig).len(), 2, "nothing is left but the file");
+    let status = rig.agent.status().unwrap();
+    let reasons: Vec<&str> = status
+        .checkpoint
+        .set_aside
+        .iter()
+        .map(|aside| aside.reason.as_str())
+        .collect();
+    assert!(
+        !reasons.is_empty() && reasons.iter().all(|reason| reason.contains("format 0")),
+        "{reasons:?}"
+    );
+}
+
+#[test]
+fn a_checkpoint_is_restored_like_any_change() {
+    let (rig, third) = rig_of_two();
+    let saved: Value = serde_json::from_str(&rig.lb(&["checkpoint", "save", "--json"])).unwrap();
+    let number = saved["number"].to_string();
+    let wished = weights(&rig);
+    rig.lb(&["backend", "add", "web", &third]);
+    let generation = rig.agent.status().unwrap().generation;
+
+    rig.lb_refuses(4, &["checkpoint", "restore", &number, "--if-generation", "1"]);
+    rig.lb_refuses(1, &["checkpoint", "restore", "4711"]);
+    assert_eq!(weights(&rig).len(), 3);
+    let current = generation.to_string();
+    let said = rig.lb(&["checkpoint", "restore", &number, "--if-generation", &current]);
+    assert!(
+        said.contains("restored") && said.contains("not restored"),
+        "{said}"
+    );
+    assert_eq!(weights(&rig), wished);
+    assert_eq!(rig.agent.status().unwrap().generation, generation + 1);
+
+    let listed: Value = serde_json::from_str(&rig.lb(&["checkpoint", "list", "--json"])).unwrap();
+    let newest = &listed["checkpoints"][0];
+    assert_eq!(newest["content"]["generation"], generation + 1);
+    assert_eq!(newest["error"], Value::Null);
+    let text = rig.lb(&["checkpoint", "list"]);
+    assert!(text.contains("generation") && text.contains("good"), "{text}");
+}
+
+/// Writes until there is no room left.
+fn fill(path: &Path) {
+    let mut file = fs::File::create(path).unwrap();
+    while file.write_all(&[0; 1024]).is_ok() {}
+}
+
+#[test]
+fn a_full_disk_is_told_and_survived() {
+    let lab = lab(Forwarder::L2dsr, 2);
+    let vip = lab.options().vips[0];
+    let third = "192.0.2.77";
+    let directory = TempDir::new().unwrap();
+    let config = directory.path().join("lb.toml");
+    fs::write(&config, web(&lab, 2).to_string()).unwrap();
+    let serving: Vec<_> = lab
+        .backends
+        .iter()
+        .map(|host| super::support::rig::serve(&lab, host, &[PORT]))
+        .collect();
+
+    let socket = directory.path().join("lb.sock");
+    let state = directory.path().join("state");
+    fs::create_dir(&state).unwrap();
+    // A small disk that nobody outside sees, in a mount namespace that ends with the agent.
+    let mut command = Command::new("unshare");
+    let script = r#"mount -t tmpfs -o size=256k tmpfs "$1" && shift && exec "$@""#;
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+    command
+        .arg(&state)
+        .arg(lb())
+        .args(["run", "--iface", "eth0", "--ephemeral", "--config"]);
+    command
+        .arg(&config)
+        .arg("--socket")
+        .arg(&socket)
+        .arg("--state-dir")
+        .arg(&state);
+    let log = fs::File::create(directory.path().join("lb.log")).unwrap();
+    command.stdout(log.try_clone().unwrap()).stderr(log);
+    let run = lab.balancer.namespace.spawn(command).unwrap();
+    wait_until("lb serves", || socket.exists());
+    let disk = PathBuf::from(format!("/proc/{}/root{}", run.id(), state.display()));
+    let ask = |arguments: &[&str]| -> String {
+        let output = Command::new(lb())
+            .args(arguments)
+            .arg("--socket")
+            .arg(&socket)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "lb {}: {errors}", arguments.join(" "));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let status = || -> StatusView { serde_json::from_str(&ask(&["status", "--json"])).unwrap() };
+    wait_until("both backends are up", || status().backends_up == 2);
+    ask(&["checkpoint", "save"]);
+
+    let filler = disk.join("filler");
+    fill(&filler);
+    let kept: Vec<_> = files(&disk.join("checkpoints"))
+        .into_iter()
+        .map(|path| (fs::read(&path).unwrap(), path))
+        .collect();
+
+    let said = ask(&["backend", "add", "web", third]);
+    assert!(said.contains("not saved"), "{said}");
+    let StatusView {
+        checkpoint, warnings, ..
+    } = status();
+    let reason = checkpoint.failing_reason.unwrap();
+    assert!(
+        reason.contains("No space left") && reason.contains("make room"),
+        "{reason}"
+    );
+    assert!(checkpoint.failing_since.is_some());
+    assert!(
+        warnings.iter().any(|warning| warning.contains("No space left")),
+        "{warnings:?}"
+    );
+    assert!(
+        !Command::new(lb())
+            .args(["checkpoint", "save", "--socket"])
+            .arg(&socket)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+    for (content, path) in &kept {
+        assert_eq!(
+            &fs::read(path).unwrap(),
+            content,
+            "{} is as it was",
+            path.display()
+        );
+    }
+    ask(&["backend", "remove", "web", third, "--now"]);
+    assert_eq!(requests(&lab.clients[0], SocketAddr::new(vip, PORT), 60).len(), 2);
+
+    fs::remove_file(&filler).unwrap();
+    wait_until("it is saved again", || {
+        status().checkpoint.failing_since.is_none()
+    });
+    let generation = status().generation;
+    assert_eq!(status().checkpoint.last.unwrap().generation, generation);
+    drop((serving, run));
+}
