@@ -3,7 +3,10 @@
 //! Invariant: the names in it are those of the wish, so that it can be understood without the tables it was made of.
 //! Fields are added with a default, never renamed or retyped: files of earlier versions stay readable.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{
+    path::PathBuf,
+    time::{Instant, SystemTime},
+};
 
 use lb_common::abi::{FlowKey, FlowValue};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
@@ -12,7 +15,7 @@ use crate::{
     agent::DrainState,
     config::{Digest, HashSeed},
     model::{BackendId, Service, ServiceName, Services},
-    plan::{Capacity, Snapshot},
+    plan::{Capacity, Layout, RestoreError, Snapshot},
 };
 
 /// All but the flow table: small, and written with every change.
@@ -65,6 +68,17 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+impl State {
+    /// Checks that the tables can be made again. A state whose tables cannot still has a wish to go on from.
+    ///
+    /// # Errors
+    /// What contradicts itself, or does not fit.
+    pub fn check_tables(&self) -> Result<(), RestoreError> {
+        let HashSeed(seed) = self.hash_seed;
+        Layout::restore(self.capacity, seed, &self.tables, Instant::now()).map(drop)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
         checkpoint::{CheckpointView, CheckpointsView, ContentView, RestoredView, SavedView},
         client::Client,
     },
-    checkpoint,
+    checkpoint::{self, Checkpoint, Unusable},
 };
 
 #[derive(Subcommand, Debug)]
@@ -169,12 +169,16 @@ fn state(one: &CheckpointView) -> String {
 }
 
 fn verify_all(state_dir: &Path, json: bool) -> Result<Output, Failure> {
-    let listed = checkpoint::list(state_dir).map_err(|error| {
+    let mut listed = checkpoint::list(state_dir).map_err(|error| {
         Failure::Refused(format!(
             "{}: {error}: name the agent's state directory with --state-dir",
             checkpoint::directory(state_dir).display()
         ))
     })?;
+    for one in &mut listed {
+        let read = std::mem::replace(&mut one.content, Err(Unusable::Empty));
+        one.content = with_good_tables(read);
+    }
     let view = CheckpointsView::new(state_dir, &listed);
     let none_good = view.checkpoints.iter().all(|one| one.error.is_some());
     let some_bad = view
@@ -198,7 +202,7 @@ struct Verified {
 }
 
 fn verify_one(file: PathBuf, json: bool) -> Result<Output, Failure> {
-    let read = checkpoint::read(&file);
+    let read = with_good_tables(checkpoint::read(&file));
     let verified = Verified {
         valid: read.is_ok(),
         error: read.as_ref().err().map(ToString::to_string),
@@ -223,6 +227,15 @@ fn verify_one(file: PathBuf, json: bool) -> Result<Output, Failure> {
         Ok(output)
     } else {
         Err(bad(output))
+    }
+}
+
+/// The same, if its tables could be made again.
+fn with_good_tables(read: Result<Checkpoint, Unusable>) -> Result<Checkpoint, Unusable> {
+    let read = read?;
+    match read.state.check_tables() {
+        Ok(()) => Ok(read),
+        Err(error) => Err(Unusable::Content(error.to_string())),
     }
 }
 
