@@ -20,11 +20,13 @@ use super::{
 use crate::{
     api::checkpoint::{CheckpointsView, RestoredView, SavedView, SavingView, SetAsideView},
     checkpoint::{
-        self, Checkpoint, Condition, ConfigMark, Outcome, SetAside, Standing, State, Store, Unusable, Writer,
+        self, Checkpoint, Condition, ConfigMark, Flows, Outcome, SetAside, Standing, State, Store, Unusable,
+        Writer,
     },
     config::{self, ConfigFile, HashSeed},
     health,
     model::{Change, Removal, Service, Services},
+    plan::Memory,
 };
 
 /// How long an answer waits for the disk. What was asked for is done before, and stays done.
@@ -151,17 +153,16 @@ impl Persist {
         warnings
     }
 
-    fn hand_over(&mut self, state: State) -> oneshot::Receiver<Outcome> {
+    fn hand_over(&mut self, state: State, flows: Option<Flows>) -> oneshot::Receiver<Outcome> {
         self.last.0 = Instant::now();
         self.unsaved = false;
-        self.writer.save(state, None)
+        self.writer.save(state, flows)
     }
 
     /// Whether the writer has something to do, though nobody waits for it.
     fn is_due(&self) -> bool {
-        let (any, in_turn) = self.last;
         let failed = || self.writer.condition().failing.is_some();
-        self.unsaved || in_turn.elapsed() >= self.every || any.elapsed() >= RETRY && failed()
+        self.unsaved || self.last.0.elapsed() >= RETRY && failed()
     }
 }
 
@@ -283,20 +284,45 @@ impl Actor {
     /// Has a checkpoint written; the receiver is told when it is on disk.
     pub(super) fn save(&mut self) -> oneshot::Receiver<Outcome> {
         let state = self.state();
-        self.parts.persist.hand_over(state)
+        self.parts.persist.hand_over(state, None)
+    }
+
+    /// The same with the flow table, which is larger and changes all the time.
+    fn save_with_flows(&mut self) -> oneshot::Receiver<Outcome> {
+        let (state, flows) = (self.state(), self.flows());
+        self.parts.persist.last.1 = Instant::now();
+        self.parts.persist.hand_over(state, flows)
+    }
+
+    fn flows(&mut self) -> Option<Flows> {
+        let clock = match self.parts.dataplane.flow_time() {
+            Ok(time) => time.now,
+            Err(error) => {
+                log::error!("the flows are not saved: {error:#}");
+                return None;
+            }
+        };
+        let mut entries = Vec::new();
+        self.parts.tables.visit_flows(&mut |key, value| {
+            entries.push((key, value));
+            None
+        });
+        Some(Flows { clock, entries })
     }
 
     /// Has a checkpoint written if it is time to.
     pub(super) fn save_in_turn(&mut self) {
-        if self.parts.persist.is_due() {
+        let persist = &self.parts.persist;
+        if persist.last.1.elapsed() >= persist.every {
+            drop(self.save_with_flows());
+        } else if persist.is_due() {
             drop(self.save());
-            self.parts.persist.last.1 = Instant::now();
         }
     }
 
     /// Has the last checkpoint written, and waits for it.
     pub(super) async fn save_at_the_end(&mut self) {
-        if !is_on_disk(self.save()).await {
+        if !is_on_disk(self.save_with_flows()).await {
             log::error!(
                 "the last checkpoint was not saved: {}",
                 self.parts.persist.warnings().join("; ")
@@ -326,7 +352,7 @@ impl Actor {
 
     /// Answers with the checkpoint that is written now.
     pub(super) fn save_on_request(&mut self, reply: oneshot::Sender<Result<SavedView, RequestError>>) {
-        let told = self.save();
+        let told = self.save_with_flows();
         tokio::spawn(async move {
             let outcome = timeout(PATIENCE, told).await;
             let answer = match outcome {
