@@ -52,6 +52,8 @@ impl Run {
         let mut memory = InMemory::new(&CAPACITY, SEED);
         let layout = Layout::new(CAPACITY, SEED);
         memory.route = frames::ROUTE;
+        // Samples are looks at the tables, and leave no flows there.
+        memory.explains = true;
         Self {
             world: World::default(),
             layout,

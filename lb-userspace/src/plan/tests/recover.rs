@@ -48,7 +48,8 @@ impl Run {
     /// The plan from what is found to the wish.
     fn recovery(&self, memory: &InMemory) -> Plan {
         let mut memory = memory.clone();
-        let mut layout = Layout::adopt(CAPACITY, SEED, &mut memory, self.now).expect("tables that an agent left");
+        let mut layout =
+            Layout::adopt(CAPACITY, SEED, &mut memory, self.now).expect("tables that an agent left");
         let pools = layout.pools(&self.world.services, &self.world);
         match layout.plan(pools.clone(), self.generation, self.now) {
             Err(_) if layout.has_retired() => {

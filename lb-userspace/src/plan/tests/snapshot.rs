@@ -70,6 +70,7 @@ impl Run {
 
         let mut memory = InMemory::new(&CAPACITY, SEED);
         memory.route = frames::ROUTE;
+        memory.explains = true;
         let restored = Layout::restore(CAPACITY, SEED, &snapshot, self.now).expect("room for what had room");
         apply(&restored.writes, &mut memory);
         let flows_now: Vec<_> = snapshot

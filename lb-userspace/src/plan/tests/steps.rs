@@ -129,8 +129,12 @@ impl World {
 
     /// Whether packets to `vip` may go to `backend` of `service`.
     pub(super) fn takes(&self, service: &Service, vip: IpAddr, backend: &Backend) -> bool {
-        backend.state == AdminState::Ready
-            && backend.weight > 0
+        backend.state == AdminState::Ready && backend.weight > 0 && self.keeps(service, vip, backend)
+    }
+
+    /// Whether packets of flows that `backend` has may go on to it.
+    pub(super) fn keeps(&self, service: &Service, vip: IpAddr, backend: &Backend) -> bool {
+        backend.state != AdminState::Maint
             && !self.down.contains(&backend.address)
             && self.next_hop(backend.address).is_some()
             && (service.forwarder != Forwarder::Nat || vip.is_ipv4() == backend.address.is_ipv4())
