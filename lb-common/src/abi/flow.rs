@@ -146,10 +146,12 @@ impl FlowValue {
         (self.0 >> 41) as u32
     }
 
-    /// Units of the flow clock since it was last seen.
+    /// Units of the flow clock since it was last seen. It may have been seen after `clock` was read: then it is new, not
+    /// as old as can be.
     #[inline(always)]
     pub const fn age(self, clock: u32) -> u32 {
-        clock.wrapping_sub(self.clock()) & Self::CLOCK_MASK
+        let age = clock.wrapping_sub(self.clock()) & Self::CLOCK_MASK;
+        if age > Self::CLOCK_MASK / 2 { 0 } else { age }
     }
 }
 
@@ -222,6 +224,13 @@ mod tests {
         let value = FlowValue::new(1, FlowState::Established, 1, FlowValue::CLOCK_MASK - 1);
         assert_eq!(value.age(FlowValue::CLOCK_MASK), 1);
         assert_eq!(value.age(3), 5);
+    }
+
+    #[test]
+    fn a_flow_that_was_seen_after_the_clock_was_read_is_new() {
+        let value = FlowValue::new(1, FlowState::Established, 1, 100);
+        assert_eq!(value.age(99), 0);
+        assert_eq!(FlowValue::new(1, FlowState::Established, 1, 0).age(FlowValue::CLOCK_MASK), 0);
     }
 
     #[test]
