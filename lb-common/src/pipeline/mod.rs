@@ -111,7 +111,7 @@ pub enum Route {
 pub struct Outcome {
     /// Interface to send out of, if it is sent; 0 for the one that it came in by.
     pub egress: u32,
-    /// The service's number or [`Trace::NONE`].
+    /// [`Service::id`] or [`Trace::NONE`]; see [`Outcome::service_number`].
     pub service: u32,
     /// Slot within the service's table or [`Trace::NONE`].
     pub slot: u32,
@@ -120,17 +120,15 @@ pub struct Outcome {
     /// Length of the IP packet as it came in.
     pub bytes: u32,
     /// TCP's flags; 0 for anything but TCP.
-    pub tcp_flags: u32,
+    pub tcp_flags: u16,
     /// A [`crate::abi::Placement`]'s number.
-    pub placement: u32,
-    /// Keeps the record whole words; 0.
-    pub spare: u32,
+    pub placement: u16,
 }
 
-const FIN: u32 = 0x01;
-const SYN: u32 = 0x02;
-const RST: u32 = 0x04;
-const ACK: u32 = 0x10;
+const FIN: u16 = 0x01;
+const SYN: u16 = 0x02;
+const RST: u16 = 0x04;
+const ACK: u16 = 0x10;
 
 impl Outcome {
     /// Before anything is decided.
@@ -142,8 +140,23 @@ impl Outcome {
         bytes: 0,
         tcp_flags: 0,
         placement: 0,
-        spare: 0,
     };
+
+    /// The number of the service, or [`Trace::NONE`].
+    #[inline(always)]
+    pub const fn service_number(&self) -> u32 {
+        if self.service == Trace::NONE {
+            Trace::NONE
+        } else {
+            self.service & 0xffff
+        }
+    }
+
+    /// Whether the packet opens or closes a flow, or does something odd: most do not.
+    #[inline(always)]
+    pub const fn concerns_flow(&self) -> bool {
+        self.tcp_flags & (SYN | FIN | RST) != 0
+    }
 
     /// Whether the packet opens a flow: a TCP SYN without ACK.
     #[inline(always)]
@@ -196,7 +209,7 @@ fn balance<F: Family, P: Packet, T: Tables>(
         Err(oddity) => return without_ports::<F, P, T>(packet, tables, &ip, oddity),
     };
     outcome.bytes = u32::from(ip.len);
-    outcome.tcp_flags = u32::from(transport.flags);
+    outcome.tcp_flags = u16::from(transport.flags);
 
     let lookup = Lookup::<F, T>::new(tables);
     let to_service = Direction::ToService;
@@ -208,7 +221,7 @@ fn balance<F: Family, P: Packet, T: Tables>(
     ) else {
         return give_back::<F, P, T>(packet, tables, &lookup, &ip, &transport, outcome);
     };
-    outcome.service = service.number();
+    outcome.service = service.id;
     if ip.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
@@ -328,7 +341,7 @@ fn look_up<T: Tables>(
         owners: owner(current) | owner(previous) << 16,
     };
     let placed = tables.place(&query);
-    outcome.placement = placed.placement();
+    outcome.placement = placed.placement() as u16;
     Slot::owned_by(placed.owner() as u16).owner()
 }
 
@@ -373,7 +386,7 @@ fn give_back<F: Family, P: Packet, T: Tables>(
         Route::TooBig => return Err(Reason::TooBig),
         Route::None => return Err(Reason::NoWayBack),
     };
-    outcome.service = service.number();
+    outcome.service = service.id;
     outcome.target = service.target_base;
     if ip.ttl <= 1 {
         return Err(Reason::TtlExpired);

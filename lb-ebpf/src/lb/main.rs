@@ -40,7 +40,7 @@ fn lb(context: XdpContext) -> u32 {
             &context,
             "reason {} service {} slot {} target {} bytes {}",
             reason as u16,
-            outcome.service,
+            outcome.service_number(),
             outcome.slot,
             outcome.target,
             outcome.bytes

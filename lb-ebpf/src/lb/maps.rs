@@ -154,8 +154,10 @@ pub(super) fn count(reason: Reason, outcome: &Outcome) {
                 let count = unsafe { &mut *count };
                 count.packets += 1;
                 count.bytes += u64::from(outcome.bytes);
-                count.flows += u64::from(outcome.opens_flow());
-                count.closed += u64::from(outcome.closes_flow());
+                if outcome.concerns_flow() {
+                    count.flows += u64::from(outcome.opens_flow());
+                    count.closed += u64::from(outcome.closes_flow());
+                }
             }
         }
         Reason::Returned => {

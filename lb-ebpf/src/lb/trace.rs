@@ -28,11 +28,11 @@ pub(super) fn fill_in(context: &XdpContext, reason: Reason, outcome: &Outcome) -
         return false;
     };
     trace.reason = reason as u32;
-    trace.service = outcome.service;
+    trace.service = outcome.service_number();
     trace.target = outcome.target;
     trace.slot = outcome.slot;
     trace.egress = outcome.egress;
-    trace.placement = outcome.placement;
+    trace.placement = outcome.placement.into();
     trace.clock = flows::clock();
     true
 }

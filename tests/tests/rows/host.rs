@@ -62,7 +62,7 @@ impl Host {
         Verdict {
             reason,
             redirected: outcome.egress != 0,
-            service: some(outcome.service),
+            service: some(outcome.service_number()),
             slot: some(outcome.slot),
             target: some(outcome.target),
             frame: buffer.frame().to_vec(),

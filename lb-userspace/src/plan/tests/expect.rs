@@ -67,7 +67,7 @@ fn check_to_service(sample: &Sample, seen: &Seen, world: &World, layout: &Layout
         return;
     };
     assert_eq!(
-        layout.service(seen.outcome.service),
+        layout.service(seen.outcome.service_number()),
         Some(&service.name),
         "{sample:?}"
     );
