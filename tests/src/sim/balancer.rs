@@ -83,6 +83,7 @@ pub(super) struct Balancer {
     swept: u64,
     /// The most entries that the flow table has held since [`Balancer::take_peak`].
     peak: u64,
+    capacity: Capacity,
     layout: Layout,
     generation: u64,
     pending: VecDeque<Write>,
@@ -112,6 +113,7 @@ impl Balancer {
             flows: None,
             swept: 0,
             peak: 0,
+            capacity,
             layout: Layout::new(capacity, seed),
             generation: 0,
             pending: VecDeque::new(),
@@ -221,6 +223,12 @@ impl Balancer {
         self.swept = self.tick;
         // Before the sweep there were the most: between sweeps entries are added only.
         self.peak = self.peak.max(sweep.live + sweep.dropped);
+    }
+
+    /// Flows that found no room in the flow table so far.
+    pub(super) fn refused(&self) -> u64 {
+        let numbers = 0..self.capacity.numbers();
+        numbers.map(|number| self.memory.tracking(number).refused).sum()
     }
 
     /// Entries of each backend, if a sweep has counted them since the last call.

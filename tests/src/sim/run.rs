@@ -179,6 +179,7 @@ impl Run {
             }
             let is_done = self.is_changed() && self.tally.flows >= self.scenario.flows;
             if is_done && *end.get_or_insert(self.tick + COOL_DOWN) <= self.tick {
+                self.tally.refused = self.balancer.refused();
                 return Ok(self.tally);
             }
         }

@@ -22,6 +22,8 @@ pub(super) struct Tally {
     pub(super) without_backend: u64,
     /// New TCP flows that reached a backend which had been told to take none.
     pub(super) strays: u64,
+    /// Flows that found no room in the flow table.
+    pub(super) refused: u64,
     /// Flows that the slot tables alone would have broken.
     pub(super) stateless_breaks: u64,
     /// Flows that a rule without memory would have broken: SYNs to the current owner, all else to the previous one.

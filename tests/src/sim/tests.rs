@@ -17,7 +17,7 @@ fn no_flow_breaks_under_overlapping_changes() {
         seed: 4,
         flows: 30_000,
         changes: 200,
-        entries: 1 << 14,
+        entries: 1 << 16,
         pace: Duration::from_secs(3),
     };
     let tally = Run::new(scenario).unwrap().run(|_| {}).unwrap();
