@@ -45,11 +45,25 @@ pub(super) enum Kind {
     Forwarder,
 }
 
-/// How often each kind is chosen, against the others.
-pub(super) type Mix = &'static [(Kind, u32)];
+/// What changes are made of.
+#[derive(Clone, Copy)]
+pub(super) struct Mix {
+    /// How often each kind is chosen, against the others.
+    kinds: &'static [(Kind, u32)],
+    /// Weights of new backends.
+    new_weights: &'static [u16],
+    /// Weights that backends are given later.
+    weights: &'static [u16],
+}
 
-/// All kinds. (Drains end and heartbeats return by themselves.)
-pub(super) const ALL: Mix = &[
+/// All kinds, with weights that differ much. (Drains end and heartbeats return by themselves.)
+pub(super) const ALL: Mix = Mix {
+    kinds: ALL_KINDS,
+    new_weights: &[1, 1, 1, 2, 4],
+    weights: &[0, 1, 1, 1, 2, 3, 5],
+};
+
+const ALL_KINDS: &[(Kind, u32)] = &[
     (Kind::Add, 16),
     (Kind::Remove, 8),
     (Kind::RemoveNow, 4),
@@ -71,8 +85,14 @@ pub(super) const ALL: Mix = &[
     (Kind::Forwarder, 1),
 ];
 
-/// What an ordinary day brings.
-pub(super) const ORDINARY: Mix = &[
+/// What an ordinary day brings, at a service whose backends weigh 10: each change is about one of them.
+pub(super) const ORDINARY: Mix = Mix {
+    kinds: ORDINARY_KINDS,
+    new_weights: &[10],
+    weights: &[5, 8, 10, 12, 15, 20],
+};
+
+const ORDINARY_KINDS: &[(Kind, u32)] = &[
     (Kind::Add, 2),
     (Kind::Remove, 1),
     (Kind::RemoveNow, 1),
@@ -167,7 +187,11 @@ impl Operator {
     /// When the planner refuses to follow what is known.
     pub(super) fn change(&mut self, balancer: &mut Balancer, tick: u64) -> Result<Option<Kind>> {
         for _ in 0..32 {
-            let Ok((kind, _)) = self.mix.choose_weighted(&mut self.rng, |(_, weight)| *weight) else {
+            let Ok((kind, _)) = self
+                .mix
+                .kinds
+                .choose_weighted(&mut self.rng, |(_, weight)| *weight)
+            else {
                 return Ok(None);
             };
             let number = self.rng.random_range(0..self.names.len());
@@ -295,10 +319,11 @@ impl Turn<'_> {
                 hosts.insert(host);
             }
         }
+        let weights = self.operator.mix.new_weights;
         let mut service = self.service.clone();
         for host in &hosts {
             let mut backend = Backend::new(host.backend());
-            backend.weight = *[1, 1, 1, 2, 4].choose(&mut self.operator.rng).unwrap_or(&1);
+            backend.weight = *weights.choose(&mut self.operator.rng).unwrap_or(&1);
             service.backends.push(backend);
             let name = self.name();
             self.balancer.known.set(&name, *host, Availability::Checking);
@@ -393,8 +418,9 @@ impl Turn<'_> {
     }
 
     fn weigh(&mut self) -> bool {
+        let weights = self.operator.mix.weights;
         let backend = self.service.backends.choose(&mut self.operator.rng);
-        let weight = *[0, 1, 1, 1, 2, 3, 5].choose(&mut self.operator.rng).unwrap_or(&1);
+        let weight = *weights.choose(&mut self.operator.rng).unwrap_or(&1);
         let Some(backend) = backend.filter(|backend| backend.weight != weight) else {
             return false;
         };

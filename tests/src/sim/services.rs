@@ -24,6 +24,7 @@ pub(super) struct Plot {
     tracking: Tracking,
     /// Its hosts are those from the first number on.
     hosts: std::ops::Range<u16>,
+    weight: u16,
     /// Its part of all flows.
     pub(super) part: u32,
 }
@@ -36,6 +37,7 @@ const PLAIN: Plot = Plot {
     affinity: Affinity::Flow,
     tracking: Tracking::Changes,
     hosts: 1..41,
+    weight: 1,
     part: 30,
 };
 
@@ -94,6 +96,7 @@ pub(super) const MANY: &[Plot] = &[
 /// One service with a hundred backends.
 pub(super) const ONE: &[Plot] = &[Plot {
     hosts: 1..101,
+    weight: 10,
     part: 1,
     ..PLAIN
 }];
@@ -112,6 +115,10 @@ impl Plot {
     /// The service as an operator would declare it.
     pub(super) fn service(&self, number: u8) -> Result<Service> {
         let port = NonZeroU16::new(Self::PORT).map_or(ServicePort::Any, ServicePort::Exact);
+        let backend = |host| Backend {
+            weight: self.weight,
+            ..Backend::new(Host(host).backend())
+        };
         Ok(Service {
             name: self.name.parse()?,
             vips: Self::vips(number).to_vec(),
@@ -130,11 +137,7 @@ impl Plot {
                 kind: Kind::None,
                 ..Check::default()
             }),
-            backends: self
-                .hosts
-                .clone()
-                .map(|n| Backend::new(Host(n).backend()))
-                .collect(),
+            backends: self.hosts.clone().map(backend).collect(),
         })
     }
 }
