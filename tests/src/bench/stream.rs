@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
+use nix::sched::sched_getcpu;
 
 use super::{
+    cpu,
     frame::{Frame, Payload},
     wrapper::{Flows, OBJECT, Wrapper, xdp},
 };
@@ -43,6 +45,7 @@ pub struct Stream {
     wrapper: Wrapper,
     /// Holds the program that the wrapper calls, which sends the frame.
     _sender: Ebpf,
+    cpu: u32,
 }
 
 impl Stream {
@@ -69,14 +72,19 @@ impl Stream {
             namespace: namespace.clone(),
             wrapper,
             _sender: sender,
+            cpu: u32::try_from(sched_getcpu().context("cannot tell which CPU this is")?)?,
         })
     }
 
-    /// Sends `count` frames at once; queues on their way must have room for them.
+    /// Sends `count` frames, all from one CPU: there the kernel carries each batch of 64 as far as it goes before it
+    /// makes the next, so that queues on the way do not fill up. From another CPU the next batch would not wait.
     ///
     /// # Errors
     /// When the kernel refuses to.
     pub fn send(&self, count: u32) -> Result<()> {
-        self.namespace.run(|| self.wrapper.run_live(count))?
+        self.namespace.run(|| {
+            cpu::pin(self.cpu)?;
+            self.wrapper.run_live(count)
+        })?
     }
 }

@@ -27,8 +27,8 @@ const RESTARTS: usize = 10;
 const REPLACEMENTS: usize = 490;
 /// How long frames run without a replacement.
 const CONTROL: Duration = Duration::from_secs(3);
-/// The kernel makes 64 frames at a time and carries them as far as they go before it makes the next, so that no queue
-/// on their way (a veth's holds 256) overflows of itself. The run without a replacement proves it.
+/// More than a veth's queue holds (256), but not at the same time: see [`Stream::send`]. The run without a replacement
+/// proves it.
 const BURST: u32 = 4096;
 /// 1,024 flows.
 const FLOWS: Segments = Segments::Established { bits: 10 };
