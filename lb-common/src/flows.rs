@@ -71,7 +71,9 @@ pub trait FlowTable {
     /// Puts `new` into a word of a line if it holds `old`, as one step: whether it did. (Rust has no such operation for
     /// the BPF target, though the instruction exists.)
     fn exchange(&self, word: &Word, old: u64, new: u64) -> bool;
-    /// [`insert`], which the kernel build makes a function of its own.
+    /// [`find`], which the kernel build makes a function of its own.
+    fn find(&self, key: FlowKey, service: u32) -> u32;
+    /// [`insert`], likewise.
     fn insert(&self, key: FlowKey, value: FlowValue, clock: u32) -> bool;
     /// The flow clock.
     fn clock(&self) -> u32;
@@ -156,13 +158,11 @@ impl Placed {
 const RENEW: u32 = 4;
 /// An established flow that has been silent for this long, about five minutes, may make room for another.
 const IDLE: u64 = 1200;
-/// Attempts at an entry that others are after, too.
-const ATTEMPTS: usize = 2;
 
 /// Finds the packet's backend, and writes down what later packets will ask for.
 #[inline(always)]
 pub fn place<T: FlowTable>(table: &T, query: &Query) -> Placed {
-    match find(table, query) {
+    match entry(table, query) {
         Some(entry) => known(table, query, &entry),
         None => unknown(table, query),
     }
@@ -175,22 +175,38 @@ struct Entry<'t> {
 }
 
 #[inline(always)]
-fn find<'t, T: FlowTable>(table: &'t T, query: &Query) -> Option<Entry<'t>> {
+fn entry<'t, T: FlowTable>(table: &'t T, query: &Query) -> Option<Entry<'t>> {
+    let found = table.find(query.key, query.service);
+    if found == NOWHERE {
+        return None;
+    }
     let first = query.key.line(table.lines());
-    for line in [first, first ^ 1] {
-        let Some(line) = table.line(line) else { continue };
+    let line = table.line(first ^ (found >> 2 & 1))?;
+    let i = found as usize & (FLOWS_PER_LINE - 1);
+    let place = &line.values[i];
+    let value = FlowValue(place.load());
+    (value.is_of(query.service) && line.keys[i].load() == query.key.0).then_some(Entry { place, value })
+}
+
+/// No place.
+const NOWHERE: u32 = u32::MAX;
+
+/// In which of its eight places the flow is: which of the two lines, then the entry in the lowest two bits;
+/// `u32::MAX` if it is in none. Who asks for the place reads what it says anew.
+#[inline(always)]
+pub fn find<T: FlowTable>(table: &T, key: FlowKey, service: u32) -> u32 {
+    let first = key.line(table.lines());
+    for half in 0..2 {
+        let Some(line) = table.line(first ^ half) else {
+            return NOWHERE;
+        };
         for i in 0..FLOWS_PER_LINE {
-            if line.keys[i].load() != query.key.0 {
-                continue;
-            }
-            let value = FlowValue(line.values[i].load());
-            if value.is_of(query.service) && line.keys[i].load() == query.key.0 {
-                let place = &line.values[i];
-                return Some(Entry { place, value });
+            if line.keys[i].load() == key.0 && FlowValue(line.values[i].load()).is_of(service) {
+                return half << 2 | i as u32;
             }
         }
     }
-    None
+    NOWHERE
 }
 
 #[inline(always)]
@@ -264,44 +280,40 @@ fn unknown<T: FlowTable>(table: &T, query: &Query) -> Placed {
     Placed::new(before, unwritten)
 }
 
-/// Writes a flow down in the best of its eight places; false if none can be had.
+/// Writes a flow down in the best of its eight places; false if none can be had, or somebody else takes it first.
 #[inline(always)]
 pub fn insert<T: FlowTable>(table: &T, key: FlowKey, value: FlowValue, clock: u32) -> bool {
     let first = key.line(table.lines());
-    for _ in 0..ATTEMPTS {
-        // The best rank, and the place that has it in the lowest three bits. A number, not a reference: the verifier
-        // would follow each of the eight on its own.
-        let mut best = 0;
-        for half in 0..2 {
-            let Some(line) = table.line(first ^ half) else { continue };
-            for i in 0..FLOWS_PER_LINE {
-                let rank = rank(FlowValue(line.values[i].load()), clock);
-                let ranked = (rank << 3) | u64::from(half) << 2 | i as u64;
-                if rank != 0 && ranked > best {
-                    best = ranked;
-                }
-            }
-        }
-        if best == 0 {
-            return false;
-        }
-        let Some(line) = table.line(first ^ (best as u32 >> 2 & 1)) else {
+    // The best rank, and the place that has it in the lowest three bits. A number, not a reference: the verifier would
+    // follow each of the eight on its own.
+    let mut best = 0;
+    for half in 0..2 {
+        let Some(line) = table.line(first ^ half) else {
             return false;
         };
-        let i = best as usize & (FLOWS_PER_LINE - 1);
-        let old = FlowValue(line.values[i].load());
-        // It may have become somebody's since it was ranked.
-        if rank(old, clock) == 0 || !table.exchange(&line.values[i], old.0, FlowValue::CLAIMED.0) {
-            continue;
+        for i in 0..FLOWS_PER_LINE {
+            let rank = rank(FlowValue(line.values[i].load()), clock);
+            let ranked = rank << 3 | u64::from(half) << 2 | i as u64;
+            if rank != 0 && ranked > best {
+                best = ranked;
+            }
         }
-        if old != FlowValue::FREE {
-            table.count(value.service(), Event::Evicted);
-        }
-        line.keys[i].store(key.0);
-        line.values[i].store(value.0);
-        return true;
     }
-    false
+    let Some(line) = table.line(first ^ (best as u32 >> 2 & 1)) else {
+        return false;
+    };
+    let place = &line.values[best as usize & (FLOWS_PER_LINE - 1)];
+    let old = FlowValue(place.load());
+    // Nothing was found, or it has become somebody's meanwhile.
+    if rank(old, clock) == 0 || !table.exchange(place, old.0, FlowValue::CLAIMED.0) {
+        return false;
+    }
+    if old != FlowValue::FREE {
+        table.count(value.service(), Event::Evicted);
+    }
+    line.keys[best as usize & (FLOWS_PER_LINE - 1)].store(key.0);
+    place.store(value.0);
+    true
 }
 
 /// How gladly an entry is taken for another flow; 0 for not at all.
@@ -311,7 +323,7 @@ fn rank(value: FlowValue, clock: u32) -> u64 {
     const HALF_OPEN: u64 = 1 << 25;
     let age = u64::from(value.age(clock));
     match value.state() {
-        None if value.0 == FlowValue::FREE.0 => FREE,
+        None if value.0 == FlowValue::FREE.0 => FREE + age,
         None => 0,
         Some(FlowState::Closing | FlowState::Embryonic) => HALF_OPEN + age,
         Some(FlowState::Established) if age > IDLE => age,

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{FlowKey, FlowLine, FlowValue, Tracking},
-    flows::{Event, FlowTable, Placed, Query, SharedLine, Word, insert, place},
+    flows::{Event, FlowTable, Placed, Query, SharedLine, Word, find, insert, place},
 };
 
 use super::globals;
@@ -31,6 +31,12 @@ pub(super) fn ask(query: &Query) -> Placed {
 extern "C" fn lb_place(key: u64, service: u32, owners: u32) -> u32 {
     let key = FlowKey(key);
     place(&Kernel, &Query { key, service, owners }).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_find(key: u64, service: u32) -> u32 {
+    find(&Kernel, FlowKey(key), service)
 }
 
 #[unsafe(no_mangle)]
@@ -71,6 +77,11 @@ impl FlowTable for Kernel {
         }
         #[cfg(not(target_arch = "bpf"))]
         word.exchange(old, new)
+    }
+
+    #[inline(always)]
+    fn find(&self, key: FlowKey, service: u32) -> u32 {
+        lb_find(key.0, service)
     }
 
     #[inline(always)]

@@ -345,6 +345,10 @@ impl FlowTable for InMemory {
         word.exchange(old, new)
     }
 
+    fn find(&self, key: FlowKey, service: u32) -> u32 {
+        flows::find(self, key, service)
+    }
+
     fn insert(&self, key: FlowKey, value: FlowValue, clock: u32) -> bool {
         flows::insert(self, key, value, clock)
     }
