@@ -76,6 +76,7 @@ pub(super) fn all(options: &Options) -> Result<Vec<Case>> {
     let ends = Ends::new(options);
     let mut cases = references(&ends)?;
     cases.extend(established(&ends)?);
+    cases.extend(tracked(&ends)?);
     cases.extend(other_traffic(&ends)?);
     cases.extend(other_forwarders(&ends)?);
     cases.extend(not_balanced(&ends)?);
@@ -131,6 +132,20 @@ fn established(ends: &Ends) -> Result<Vec<Case>> {
         six("tcp6-ipip-64k").over(flows(16)),
         six("tcp6-ipip-256k").over(flows(18)),
         six("tcp6-ipip-1m").over(MILLION),
+    ])
+}
+
+/// TCP connections that are open, in slots that have just changed hands.
+fn tracked(ends: &Ends) -> Result<Vec<Case>> {
+    let case = |name, vip| {
+        let frame = ends.frame(Payload::Tcp, vip)?;
+        anyhow::Ok(Case::new(name, Program::Balancer(Wish::moved(vip)), frame))
+    };
+    Ok(vec![
+        case("unsafe-hit", ends.vip4)?,
+        case("unsafe-hit-64k", ends.vip4)?.over(flows(16)),
+        case("unsafe-hit6", ends.vip6)?,
+        case("unsafe-hit6-64k", ends.vip6)?.over(flows(16)),
     ])
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Result;
-use lb_common::abi::Reason;
+use lb_common::abi::{FlowValue, Reason, Slot, SlotLine, Tracking};
 use lb_userspace::{
     config,
     dataplane::{Dataplane, MappedTables},
@@ -18,7 +18,9 @@ use lb_userspace::{
     model::{
         Affinity, Backend, BackendId, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Services,
     },
-    plan::{self, Availability, Capacity, Facts, Layout, NextHop, Plan, TunnelSources},
+    plan::{
+        self, Availability, Capacity, Facts, Layout, Memory as _, NextHop, Plan, ReadBack as _, TunnelSources,
+    },
 };
 
 use super::frame::OWN_MAC;
@@ -30,6 +32,8 @@ pub(super) const BACKENDS4: u32 = 0x0a80_0001;
 const BACKENDS6: u128 = 0xfd00_0000_0000_0000_0000_0000_0000_0001;
 /// The way to the backends takes a whole Ethernet frame of the longest header.
 const MTU: u32 = 9000;
+/// Entries of the flow table: the agent's default.
+const FLOWS: u32 = 1 << 20;
 /// Seed of the flow hash: the same in every run.
 const SEED: u64 = 0x6c62_2d62_656e_6368;
 
@@ -47,6 +51,8 @@ pub(super) struct Wish {
     /// Whether all services have the same backends.
     pub(super) shared: bool,
     pub(super) backend_port: Option<u16>,
+    /// Whether all slots have just changed hands, so that every flow is looked up.
+    pub(super) moved: bool,
 }
 
 impl Wish {
@@ -61,6 +67,15 @@ impl Wish {
             backends: 100,
             shared: false,
             backend_port: None,
+            moved: false,
+        }
+    }
+
+    /// The same, and all of its slots have just changed hands.
+    pub(super) fn moved(front: SocketAddr) -> Self {
+        Self {
+            moved: true,
+            ..Self::one(front)
         }
     }
 
@@ -178,6 +193,7 @@ pub(super) struct Balancer {
     capacity: Capacity,
     services: Services,
     facts: Neighbours,
+    moved: bool,
 }
 
 impl Balancer {
@@ -190,7 +206,7 @@ impl Balancer {
             services: wish.services,
             targets: wish.services * wish.backends,
             slots,
-            flows: 4096,
+            flows: FLOWS,
         };
         let dataplane = Dataplane::load(&capacity, SEED, false)?;
         let mut balancer = Self {
@@ -200,9 +216,48 @@ impl Balancer {
             capacity,
             services,
             facts,
+            moved: wish.moved,
         };
         balancer.bring_in_line()?;
+        if wish.moved {
+            balancer.move_all_slots(wish.backends);
+        }
         Ok(balancer)
+    }
+
+    /// Makes every slot unsafe, with the next backend as its previous owner. Only for wishes of one service.
+    fn move_all_slots(&mut self, backends: u32) {
+        let before = |slot: &Slot| {
+            let owner = slot.owner().unwrap_or_default();
+            Slot::owned_by(((owner + 1) % backends) as u16)
+        };
+        for line in 0..self.capacity.slot_lines() {
+            let SlotLine(current) = self.tables.read_slots(line);
+            self.tables.write_previous(line, &current.each_ref().map(before));
+            self.tables
+                .write_slots(line, &current.map(|slot| slot.with_flag(true)));
+        }
+    }
+
+    /// Empties the flow table. How many entries it had.
+    pub(super) fn forget_flows(&mut self) -> u64 {
+        let mut forgotten = 0;
+        self.tables.visit_flows(&mut |_, _| {
+            forgotten += 1;
+            Some(FlowValue::FREE)
+        });
+        forgotten
+    }
+
+    /// Packets whose flow was found in the flow table, or written down there.
+    fn tracked(&self) -> Result<u64> {
+        let Tracking {
+            hits,
+            inserted,
+            adopted,
+            ..
+        } = self.dataplane.counters()?.tracking(0)?;
+        Ok(hits + inserted + adopted)
     }
 
     /// Learns that the first backend is down, or up again, and does what the agent does then. How long that took.
@@ -231,6 +286,7 @@ impl Balancer {
                 .sum()
         };
         match reason {
+            Reason::Forwarded if self.moved => self.tracked(),
             Reason::Forwarded => per_target(|count| count.packets),
             Reason::Returned => per_target(|count| count.returned_packets),
             other => counters.reason(other),
