@@ -83,6 +83,8 @@ pub(super) struct Balancer {
     swept: u64,
     /// The most entries that the flow table has held since [`Balancer::take_peak`].
     peak: u64,
+    /// Entries that the last sweep has left.
+    entries: u64,
     capacity: Capacity,
     layout: Layout,
     generation: u64,
@@ -113,6 +115,7 @@ impl Balancer {
             flows: None,
             swept: 0,
             peak: 0,
+            entries: 0,
             capacity,
             layout: Layout::new(capacity, seed),
             generation: 0,
@@ -211,6 +214,7 @@ impl Balancer {
             self.sweep_by(Layout::sweep);
         } else if !self.layout.wants_sweep() {
             self.flows = Some(HashMap::new());
+            self.entries = 0;
         }
     }
 
@@ -223,6 +227,7 @@ impl Balancer {
         self.swept = self.tick;
         // Before the sweep there were the most: between sweeps entries are added only.
         self.peak = self.peak.max(sweep.live + sweep.dropped);
+        self.entries = sweep.live;
     }
 
     /// Flows that found no room in the flow table so far.
@@ -238,6 +243,6 @@ impl Balancer {
 
     /// The most entries that the flow table has held since the last call.
     pub(super) fn take_peak(&mut self) -> u64 {
-        std::mem::take(&mut self.peak)
+        std::mem::replace(&mut self.peak, self.entries)
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct Mix {
     new_weights: &'static [u16],
     /// Weights that backends are given later.
     weights: &'static [u16],
+    /// Deadlines of drains, in seconds.
+    deadlines: (u64, u64),
 }
 
 /// All kinds, with weights that differ much. (Drains end and heartbeats return by themselves.)
@@ -61,6 +63,7 @@ pub(super) const ALL: Mix = Mix {
     kinds: ALL_KINDS,
     new_weights: &[1, 1, 1, 2, 4],
     weights: &[0, 1, 1, 1, 2, 3, 5],
+    deadlines: (30, 900),
 };
 
 const ALL_KINDS: &[(Kind, u32)] = &[
@@ -90,16 +93,17 @@ pub(super) const ORDINARY: Mix = Mix {
     kinds: ORDINARY_KINDS,
     new_weights: &[10],
     weights: &[5, 8, 10, 12, 15, 20],
+    deadlines: (60, 300),
 };
 
 const ORDINARY_KINDS: &[(Kind, u32)] = &[
-    (Kind::Add, 2),
+    (Kind::Add, 1),
     (Kind::Remove, 1),
     (Kind::RemoveNow, 1),
-    (Kind::Drain, 2),
-    (Kind::Ready, 2),
-    (Kind::Weight, 2),
-    (Kind::Failure, 2),
+    (Kind::Drain, 1),
+    (Kind::Ready, 1),
+    (Kind::Weight, 1),
+    (Kind::Failure, 1),
 ];
 
 /// What follows a change later.
@@ -357,7 +361,8 @@ impl Turn<'_> {
     }
 
     fn deadline(&mut self) -> Span {
-        Span::nearest(Duration::from_secs(self.operator.rng.random_range(60..900)))
+        let (least, most) = self.operator.mix.deadlines;
+        Span::nearest(Duration::from_secs(self.operator.rng.random_range(least..=most)))
     }
 
     fn set_state(&mut self, state: AdminState) -> bool {

@@ -48,7 +48,7 @@ impl Sums {
 /// The table.
 pub(super) fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:<12} {:>5} {:>9} {:>10} {:>8} {:>8} {:>7} {:>9} {:>9} {:>7} {:>8} {:>8} {:>7} {:>7} {:>6}\n",
+        "{:<12} {:>5} {:>9} {:>10} {:>8} {:>8} {:>7} {:>9} {:>9} {:>7} {:>7} {:>8} {:>9} {:>6} {:>7} {:>6}\n",
         "run",
         "seed",
         "flows",
@@ -58,7 +58,8 @@ pub(super) fn table(rows: &[Row]) -> String {
         "breaks",
         "stateless",
         "syn rule",
-        "share",
+        "mean",
+        "peak",
         "cut",
         "silent",
         "strays",
@@ -74,7 +75,7 @@ pub(super) fn table(rows: &[Row]) -> String {
         let silent = format!("{}/{}", tally.silent_breaks, tally.silent);
         let _ = writeln!(
             text,
-            "{:<12} {:>5} {:>9} {:>10} {:>8} {:>8} {:>7} {:>9} {:>9} {:>6.2}% {:>8} {:>8} {:>7} {:>7} {:>6.1}",
+            "{:<12} {:>5} {:>9} {:>10} {:>8} {:>8} {:>7} {:>9} {:>9} {:>6.2}% {:>6.2}% {:>8} {:>9} {:>6} {:>7} {:>6.1}",
             scenario.name,
             scenario.seed,
             tally.flows,
@@ -84,6 +85,7 @@ pub(super) fn table(rows: &[Row]) -> String {
             tally.breaks,
             tally.stateless_breaks,
             tally.syn_rule_breaks,
+            tally.mean_share() * 100.0,
             tally.peak_share * 100.0,
             tally.cut,
             silent,
@@ -113,7 +115,7 @@ pub(super) fn table(rows: &[Row]) -> String {
 const LEGEND: &str = "\
 most: flows alive at a time. breaks: flows of which a packet met another backend than their own, though that lived and\n\
 they were never silent for longer than a window. stateless: the same by the slot tables alone; syn rule: SYNs to the\n\
-current owner, all else to the previous one. share: most entries in the flow table, of the flows alive. cut: flows\n\
+current owner, all else to the previous one. mean, peak: entries in the flow table, of the flows alive. cut: flows\n\
 whose backend failed or was cut off. silent: broken of those that were silent for longer than a window. strays: new\n\
 TCP flows at backends that take none. refused: flows that found no room in the flow table. s: seconds that it took.\n";
 

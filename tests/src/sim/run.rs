@@ -243,6 +243,10 @@ impl Run {
         if self.tick > WARM_UP && self.live > 0 {
             let share = peak as f64 / self.live as f64;
             self.tally.peak_share = self.tally.peak_share.max(share);
+            if !self.is_changed() {
+                self.tally.shares.0 += share;
+                self.tally.shares.1 += 1;
+            }
         }
         self.end_drains();
     }

@@ -9,7 +9,9 @@ use std::{
 use anyhow::Result;
 use lb_userspace::{
     health::{Check, Kind},
-    model::{Affinity, Backend, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Tracking},
+    model::{
+        Affinity, Backend, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Span, Tracking,
+    },
 };
 
 use super::hosts::Host;
@@ -132,7 +134,7 @@ impl Plot {
             tracking: self.tracking,
             window: None,
             idle: None,
-            drain_deadline: None,
+            drain_deadline: Some(Span::nearest(Duration::from_secs(300))),
             check: Some(Check {
                 kind: Kind::None,
                 ..Check::default()

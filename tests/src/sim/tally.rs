@@ -30,11 +30,19 @@ pub(super) struct Tally {
     pub(super) syn_rule_breaks: u64,
     /// The most entries in the flow table at any time, for each flow that was alive then.
     pub(super) peak_share: f64,
+    /// The same each second until the last change, all added, and how many seconds these were.
+    pub(super) shares: (f64, u32),
     /// The most flows alive at a time.
     pub(super) most_live: u64,
 }
 
 impl Tally {
+    /// The mean share of the flow table, for each flow that was alive.
+    pub(super) fn mean_share(&self) -> f64 {
+        let (sum, seconds) = self.shares;
+        sum / f64::from(seconds.max(1))
+    }
+
     /// Changes of all kinds.
     pub(super) fn all_changes(&self) -> u64 {
         self.changes.values().sum()
