@@ -56,6 +56,8 @@ pub(super) struct Mix {
     weights: &'static [u16],
     /// Deadlines of drains, in seconds.
     deadlines: (u64, u64),
+    /// Whether new backends take flows only after a heartbeat.
+    heartbeats_first: bool,
 }
 
 /// All kinds, with weights that differ much. (Drains end and heartbeats return by themselves.)
@@ -64,6 +66,7 @@ pub(super) const ALL: Mix = Mix {
     new_weights: &[1, 1, 1, 2, 4],
     weights: &[0, 1, 1, 1, 2, 3, 5],
     deadlines: (30, 900),
+    heartbeats_first: true,
 };
 
 const ALL_KINDS: &[(Kind, u32)] = &[
@@ -94,6 +97,7 @@ pub(super) const ORDINARY: Mix = Mix {
     new_weights: &[10],
     weights: &[5, 8, 10, 12, 15, 20],
     deadlines: (60, 300),
+    heartbeats_first: false,
 };
 
 const ORDINARY_KINDS: &[(Kind, u32)] = &[
@@ -233,16 +237,28 @@ fn is_declared(balancer: &Balancer, service: &ServiceName, host: Host) -> bool {
         .is_some_and(|service| service.backend(host.backend()).is_some())
 }
 
+/// A host that drains, is in maintenance or leaves takes flows again.
 fn ready(balancer: &mut Balancer, service: &ServiceName, host: Host) -> bool {
+    let declared = balancer.services.get(service);
+    let Some(backend) = declared.and_then(|service| service.backend(host.backend())) else {
+        return false;
+    };
     let patch = BackendPatch {
         state: Some(AdminState::Ready),
         ..BackendPatch::default()
     };
-    let is_out = balancer.services.get(service).is_some_and(|service| {
-        let backend = service.backend(host.backend());
-        backend.is_some_and(|backend| matches!(backend.state, AdminState::Drain | AdminState::Maint))
-    });
-    is_out && balancer.change(Change::SetBackend(service.clone(), host.backend(), patch))
+    let change = match backend.state {
+        AdminState::Ready => return false,
+        AdminState::Drain | AdminState::Maint => Change::SetBackend(service.clone(), backend.id(), patch),
+        AdminState::Leaving => Change::AddBackend(
+            service.clone(),
+            Backend {
+                weight: backend.weight,
+                ..Backend::new(backend.id())
+            },
+        ),
+    };
+    balancer.change(change)
 }
 
 /// One attempt at a change of one service.
@@ -329,29 +345,36 @@ impl Turn<'_> {
             let mut backend = Backend::new(host.backend());
             backend.weight = *weights.choose(&mut self.operator.rng).unwrap_or(&1);
             service.backends.push(backend);
-            let name = self.name();
-            self.balancer.known.set(&name, *host, Availability::Checking);
-        }
-        let others = self.balancer.services.iter();
-        let others = others
-            .filter(|other| other.name != self.service.name)
-            .map(|other| (**other).clone());
-        let all: Vec<Service> = others.chain([service]).collect();
-        let all = Services::new(all).map(|all| Change::ReplaceAll(all, Removal::Now));
-        let made = !hosts.is_empty() && all.is_ok_and(|change| self.balancer.change(change));
-        let hosts = Vec::from_iter(hosts);
-        if made {
-            let at = self.soon(1..4);
-            self.operator
-                .later(at, &self.service.name, hosts, What::Heartbeat(true));
-        } else {
-            for host in hosts {
-                self.balancer
-                    .known
-                    .set(&self.service.name, host, Availability::Up);
+            if self.operator.mix.heartbeats_first {
+                self.verdict(*host, Availability::Checking);
             }
         }
+        let made = !hosts.is_empty() && self.reload(service);
+        let hosts = Vec::from_iter(hosts);
+        if made && self.operator.mix.heartbeats_first {
+            let at = self.soon(1..4);
+            let name = self.name();
+            self.operator.later(at, &name, hosts, What::Heartbeat(true));
+        } else if !made {
+            hosts
+                .into_iter()
+                .for_each(|host| self.verdict(host, Availability::Up));
+        }
         made
+    }
+
+    fn verdict(&mut self, host: Host, verdict: Availability) {
+        self.balancer.known.set(&self.service.name, host, verdict);
+    }
+
+    /// The service becomes this one, as a reload makes it.
+    fn reload(&mut self, service: Service) -> bool {
+        let others = self.balancer.services.iter();
+        let others = others.filter(|other| other.name != service.name);
+        let mut all: Vec<Service> = others.map(|other| (**other).clone()).collect();
+        all.push(service);
+        let change = Services::new(all).map(|all| Change::ReplaceAll(all, Removal::Now));
+        change.is_ok_and(|change| self.balancer.change(change))
     }
 
     fn remove(&mut self, removal: Removal) -> bool {
@@ -398,13 +421,7 @@ impl Turn<'_> {
                 backend.state = AdminState::Drain;
             }
         }
-        let others = self.balancer.services.iter();
-        let others = others
-            .filter(|other| other.name != self.service.name)
-            .map(|other| (**other).clone());
-        let all: Vec<Service> = others.chain([service]).collect();
-        let Ok(all) = Services::new(all) else { return false };
-        let made = self.balancer.change(Change::ReplaceAll(all, Removal::Now));
+        let made = self.reload(service);
         if made {
             let at = self.soon(5..60);
             self.operator.later(at, &self.service.name, hosts, What::Ready);
@@ -413,11 +430,8 @@ impl Turn<'_> {
     }
 
     fn ready(&mut self) -> bool {
-        let out = [
-            self.hosts(&[AdminState::Drain, AdminState::Maint], true),
-            self.hosts(&[AdminState::Drain, AdminState::Maint], false),
-        ]
-        .concat();
+        let out = [AdminState::Drain, AdminState::Maint, AdminState::Leaving];
+        let out = [self.hosts(&out, true), self.hosts(&out, false)].concat();
         let host = out.choose(&mut self.operator.rng).copied();
         host.is_some_and(|host| ready(self.balancer, &self.service.name, host))
     }

@@ -34,7 +34,7 @@ impl Options {
     /// Flows and changes of an ordinary day, with --quick and without.
     const ORDINARY: [(u64, u64); 2] = [(300_000, 30), (1_000_000, 60)];
 
-    /// What is to be run. A line's name says which share of the flow table counts: see [`super::report`].
+    /// What is to be run.
     pub(super) fn scenarios(&self) -> Vec<Scenario> {
         let seeds = self.seeds.unwrap_or(if self.quick { 1 } else { 3 });
         let seeds = (0..seeds).map(|i| self.seed.wrapping_add(i));
@@ -48,6 +48,7 @@ impl Options {
             changes: self.changes,
             entries: 1 << 20,
             pace: Duration::from_secs(3),
+            overlaps: true,
         };
         let ordinary = Scenario {
             name: Scenario::ORDINARY,
@@ -58,6 +59,7 @@ impl Options {
             changes,
             entries: 1 << 20,
             pace: Duration::from_secs(60),
+            overlaps: false,
         };
         seeds
             .flat_map(|seed| [overlapping, ordinary].map(|scenario| Scenario { seed, ..scenario }))

@@ -42,6 +42,8 @@ pub(super) struct Scenario {
     pub(super) entries: u32,
     /// From one change to the next, on average.
     pub(super) pace: Duration,
+    /// Whether changes come in heaps, and what follows from one does not wait for its turn.
+    pub(super) overlaps: bool,
 }
 
 impl Scenario {
@@ -193,15 +195,23 @@ impl Run {
         if self.is_changed() {
             return Ok(());
         }
-        let mut made = self.operator.follow_up(&mut self.balancer, self.tick)?;
-        if made.is_none() && self.tick >= self.next_change {
+        let is_turn = self.tick >= self.next_change;
+        let mut made = None;
+        if is_turn || self.scenario.overlaps {
+            made = self.operator.follow_up(&mut self.balancer, self.tick)?;
+        }
+        if made.is_none() && is_turn {
             made = self.operator.change(&mut self.balancer, self.tick)?;
         }
         let Some(kind) = made else { return Ok(()) };
         *self.tally.changes.entry(kind).or_default() += 1;
         let pace = self.scenario.pace.as_millis() as f64 / TICK_MILLIS as f64;
-        // Half of it is sure, so that changes come neither in step nor in heaps.
-        self.next_change = self.tick + (pace / 2.0 + exponential(&mut self.rng, pace / 2.0)) as u64;
+        let pause = if self.scenario.overlaps {
+            exponential(&mut self.rng, pace)
+        } else {
+            pace
+        };
+        self.next_change = self.tick + pause as u64;
         self.after_change(&[]);
         Ok(())
     }

@@ -19,6 +19,7 @@ fn no_flow_breaks_under_overlapping_changes() {
         changes: 200,
         entries: 1 << 16,
         pace: Duration::from_secs(3),
+        overlaps: true,
     };
     let tally = Run::new(scenario).unwrap().run(|_| {}).unwrap();
     assert_eq!(tally.breaks, 0, "{tally:?}");
