@@ -224,7 +224,7 @@ fn the_agent_may_die_at_any_time() {
             );
         }
         assert!(
-            (survived.generation..=survived.generation + 1).contains(&view.generation),
+            (survived.generation..=survived.generation + 2).contains(&view.generation),
             "after kill {round} generation {}, {} was acknowledged",
             view.generation,
             survived.generation
