@@ -9,7 +9,10 @@ use core::sync::atomic::AtomicU64;
 #[cfg(not(target_arch = "bpf"))]
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
-use crate::abi::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Placement};
+use crate::{
+    abi::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Placement, Slot},
+    net::tcp,
+};
 
 /// A [`FlowLine`] that several CPUs read and write.
 #[derive(Debug, Default)]
@@ -68,6 +71,8 @@ pub trait FlowTable {
     fn lines(&self) -> u32;
     /// A line.
     fn line(&self, index: u32) -> Option<&SharedLine>;
+    /// The entry of `PREVIOUS` for the slot of that number.
+    fn previous_owner(&self, slot: u32) -> Option<Slot>;
     /// Puts `new` into a word of a line if it holds `old`, as one step: whether it did. (Rust has no such operation for
     /// the BPF target, though the instruction exists.)
     fn exchange(&self, word: &Word, old: u64, new: u64) -> bool;
@@ -98,39 +103,58 @@ pub enum Event {
     Refused,
 }
 
-/// A packet in an unsafe slot, or of a service that tracks all flows. Two words, so that a BPF function can take it.
+/// A packet in an unsafe slot, or of a service that tracks all flows. Few words, so that a BPF function can take it.
 #[derive(Clone, Copy, Debug)]
 pub struct Query {
     /// The flow.
     pub key: FlowKey,
-    /// [`crate::abi::Service::id`] and the `IS_*` bits.
+    /// [`crate::abi::Service::id`].
     pub service: u32,
-    /// The slot's current owner in the low half, its previous one in the high half; [`Query::NOBODY`] for none.
-    pub owners: u32,
+    /// The slot as it was read in the low half, TCP's flags above it, and the `IS_*` bits.
+    pub packet: u32,
+    /// Where the slot lies in `SLOTS`, and the previous owner in `PREVIOUS`.
+    pub place: u32,
 }
 
 impl Query {
     /// No owner.
     pub const NOBODY: u32 = 0x7fff;
-    /// The packet opens a flow.
-    pub const IS_OPENING: u32 = 1 << 24;
-    /// It ends one.
-    pub const IS_CLOSING: u32 = 1 << 25;
     /// The service tracks all flows.
-    pub const IS_ALWAYS: u32 = 1 << 26;
+    pub const IS_ALWAYS: u32 = 1 << 24;
     /// It is only asked what would become of the packet: nothing may change.
-    pub const IS_EXPLAINED: u32 = 1 << 27;
+    pub const IS_EXPLAINED: u32 = 1 << 25;
+
+    /// [`Query::packet`] of a packet with those flags in that slot.
+    #[inline(always)]
+    pub const fn packet(slot: Slot, tcp_flags: u8) -> u32 {
+        slot.0 as u32 | (tcp_flags as u32) << 16
+    }
 
     const fn is(&self, bit: u32) -> bool {
-        self.service & bit != 0
+        self.packet & bit != 0
+    }
+
+    const fn opens(&self) -> bool {
+        tcp::opens_flow((self.packet >> 16) as u8)
+    }
+
+    const fn closes(&self) -> bool {
+        tcp::closes_flow((self.packet >> 16) as u8)
     }
 
     const fn current(&self) -> u32 {
-        self.owners & 0x7fff
+        self.packet & 0x7fff
     }
 
-    const fn previous(&self) -> u32 {
-        self.owners >> 16 & 0x7fff
+    /// The previous owner; the current one where the slot is safe, or where nobody was before.
+    fn before<T: FlowTable>(&self, table: &T) -> u32 {
+        if !Slot(self.packet as u16).is_unsafe() {
+            return self.current();
+        }
+        // Whoever sees the flag sees the previous owner that was written before it: x86 loads in order, and on other
+        // machines the agent waits for a grace period between the two.
+        let previous = table.previous_owner(self.place).and_then(Slot::owner);
+        previous.unwrap_or(self.current())
     }
 }
 
@@ -214,11 +238,15 @@ fn known<T: FlowTable>(table: &T, query: &Query, entry: &Entry<'_>) -> Placed {
     let value = entry.value;
     let clock = table.clock();
     let closing = value.state() == Some(FlowState::Closing);
-    if closing && query.is(Query::IS_OPENING) {
+    if closing && query.opens() {
         // The same address and ports again, for another connection.
         let owner = query.current();
         if owner != Query::NOBODY && !query.is(Query::IS_EXPLAINED) {
-            replace(table, entry, FlowValue::new(owner, FlowState::Embryonic, query.service, clock));
+            replace(
+                table,
+                entry,
+                FlowValue::new(owner, FlowState::Embryonic, query.service, clock),
+            );
             table.count(query.service, Event::Inserted);
         }
         return Placed::new(owner, Placement::Opened);
@@ -227,16 +255,20 @@ fn known<T: FlowTable>(table: &T, query: &Query, entry: &Entry<'_>) -> Placed {
         return Placed::new(value.owner(), Placement::Known);
     }
     let embryonic = value.state() == Some(FlowState::Embryonic);
-    let moves_on = query.is(Query::IS_CLOSING) && !closing || embryonic && !query.is(Query::IS_OPENING);
+    let moves_on = query.closes() && !closing || embryonic && !query.opens();
     if moves_on || value.age(clock) >= RENEW {
-        let state = if query.is(Query::IS_CLOSING) || closing {
+        let state = if query.closes() || closing {
             FlowState::Closing
-        } else if query.is(Query::IS_OPENING) && embryonic {
+        } else if query.opens() && embryonic {
             FlowState::Embryonic
         } else {
             FlowState::Established
         };
-        replace(table, entry, FlowValue::new(value.owner(), state, query.service, clock));
+        replace(
+            table,
+            entry,
+            FlowValue::new(value.owner(), state, query.service, clock),
+        );
     }
     table.count(query.service, Event::Hit);
     Placed::new(value.owner(), Placement::Known)
@@ -250,10 +282,9 @@ fn replace<T: FlowTable>(table: &T, entry: &Entry<'_>, next: FlowValue) {
 
 #[inline(always)]
 fn unknown<T: FlowTable>(table: &T, query: &Query) -> Placed {
-    let (current, previous) = (query.current(), query.previous());
-    let opens = query.is(Query::IS_OPENING);
     // Without an owner before, nobody has flows here; without one now, new ones have nowhere to go.
-    let before = if previous == Query::NOBODY { current } else { previous };
+    let (current, before) = (query.current(), query.before(table));
+    let opens = query.opens();
     let owner = if opens { current } else { before };
     let (written, unwritten) = if opens {
         (Placement::Opened, Placement::Refused)
@@ -261,8 +292,12 @@ fn unknown<T: FlowTable>(table: &T, query: &Query) -> Placed {
         (Placement::Adopted, Placement::Previous)
     };
     let says_nothing_new = current == before && !query.is(Query::IS_ALWAYS);
-    if says_nothing_new || owner == Query::NOBODY || !opens && query.is(Query::IS_CLOSING) {
-        let placement = if owner == current { Placement::Current } else { unwritten };
+    if says_nothing_new || owner == Query::NOBODY || !opens && query.closes() {
+        let placement = if owner == current {
+            Placement::Current
+        } else {
+            unwritten
+        };
         return Placed::new(owner, placement);
     }
     if query.is(Query::IS_EXPLAINED) {

@@ -1,6 +1,7 @@
 //! Bytes on the wire: wide loads and stores, checksums, and the numbers that RFCs fix.
 
 pub mod checksum;
+pub mod tcp;
 mod wide;
 
 use network_types::{eth::EtherType, ip::IpProto};

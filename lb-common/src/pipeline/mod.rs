@@ -14,8 +14,8 @@ use crate::{
         Direction, Features, FlowKey, Key4, Key6, Reason, SLOTS_PER_LINE, Selector, Service, ServiceFlags,
         ServiceLine4, ServiceLine6, Slot, SlotLine, TableIndex, Target, Trace,
     },
-    flows,
-    net::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, TCP, UDP, is_extension_header, load16},
+    flows::{Placed, Query},
+    net::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, TCP, UDP, is_extension_header, load16, tcp},
 };
 
 use family::{Family, V4, V6};
@@ -53,10 +53,8 @@ pub trait Tables {
     fn follow6(&self, first: u32, key: &Key6) -> u32;
     /// A line of map `SLOTS`.
     fn slots(&self, line: u32) -> Option<&SlotLine>;
-    /// A line of map `PREVIOUS`.
-    fn previous(&self, line: u32) -> Option<&SlotLine>;
     /// Asks the flow table: [`flows::place`], which the kernel build makes a function of its own.
-    fn place(&self, query: &flows::Query) -> flows::Placed;
+    fn place(&self, query: &Query) -> Placed;
     /// Whether the packet is only explained: it must leave no trace in the tables.
     fn explains(&self) -> bool;
     /// An entry of map `TARGETS`.
@@ -125,11 +123,6 @@ pub struct Outcome {
     pub placement: u16,
 }
 
-const FIN: u16 = 0x01;
-const SYN: u16 = 0x02;
-const RST: u16 = 0x04;
-const ACK: u16 = 0x10;
-
 impl Outcome {
     /// Before anything is decided.
     pub const UNDECIDED: Self = Self {
@@ -155,19 +148,19 @@ impl Outcome {
     /// Whether the packet opens or closes a flow, or does something odd: most do not.
     #[inline(always)]
     pub const fn concerns_flow(&self) -> bool {
-        self.tcp_flags & (SYN | FIN | RST) != 0
+        tcp::concerns_flow(self.tcp_flags as u8)
     }
 
     /// Whether the packet opens a flow: a TCP SYN without ACK.
     #[inline(always)]
     pub const fn opens_flow(&self) -> bool {
-        self.tcp_flags & (SYN | ACK) == SYN
+        tcp::opens_flow(self.tcp_flags as u8)
     }
 
     /// Whether the packet ends a flow, or a half of it.
     #[inline(always)]
     pub const fn closes_flow(&self) -> bool {
-        self.tcp_flags & (FIN | RST) != 0
+        tcp::closes_flow(self.tcp_flags as u8)
     }
 }
 
@@ -289,20 +282,17 @@ fn pick<'t, T: Tables>(
 ) -> Result<&'t Target, Reason> {
     let slot = (hash >> 48) as u32 & u32::from(service.slot_mask);
     outcome.slot = slot;
-    let line = service.slot_line + slot / SLOTS_PER_LINE;
-    let at = (slot % SLOTS_PER_LINE) as usize;
-    let slot = tables.slots(line).ok_or(Reason::NoBackend)?.0[at];
+    let place = service.slot_line * SLOTS_PER_LINE + slot;
+    let line = tables.slots(place / SLOTS_PER_LINE).ok_or(Reason::NoBackend)?;
+    let slot = line.0[(place % SLOTS_PER_LINE) as usize];
     // The flag of a slot and the flag of a service that tracks all flows are the same bit.
     let owner = if Slot(slot.0 | service.flags.0).is_unsafe() {
-        let previous = if slot.is_unsafe() {
-            // Whoever sees the flag sees the previous owner that was written before it: x86 loads in order, and on
-            // other machines the agent waits for a grace period between the two.
-            tables.previous(line).ok_or(Reason::NoBackend)?.0[at]
+        let flow = if service.flags.has(ServiceFlags::CLIENT_IP) {
+            flow()
         } else {
-            slot
+            hash
         };
-        let key = FlowKey::new(hash, flow());
-        look_up(tables, service, key, [slot, previous], outcome)
+        look_up(tables, service, FlowKey::new(hash, flow), slot, place, outcome)
     } else {
         slot.owner()
     };
@@ -319,28 +309,29 @@ fn pick<'t, T: Tables>(
     tables.target(index).ok_or(Reason::Unresolved)
 }
 
-/// Asks the flow table whom the flow belongs to.
+/// Asks the flow table whom the flow belongs to. `place` is where `slot` lies in `SLOTS`.
 #[inline(always)]
 fn look_up<T: Tables>(
     tables: &T,
     service: &Service,
     key: FlowKey,
-    [current, previous]: [Slot; 2],
+    slot: Slot,
+    place: u32,
     outcome: &mut Outcome,
 ) -> Option<u32> {
-    use flows::Query;
-    let bit = |is: bool, bit: u32| if is { bit } else { 0 };
-    let owner = |slot: Slot| u32::from(slot.with_flag(false).0);
-    let query = Query {
+    let mut packet = Query::packet(slot, outcome.tcp_flags as u8);
+    if service.flags.has(ServiceFlags::TRACK_ALWAYS) {
+        packet |= Query::IS_ALWAYS;
+    }
+    if tables.explains() {
+        packet |= Query::IS_EXPLAINED;
+    }
+    let placed = tables.place(&Query {
         key,
-        service: service.id
-            | bit(outcome.opens_flow(), Query::IS_OPENING)
-            | bit(outcome.closes_flow(), Query::IS_CLOSING)
-            | bit(service.flags.has(ServiceFlags::TRACK_ALWAYS), Query::IS_ALWAYS)
-            | bit(tables.explains(), Query::IS_EXPLAINED),
-        owners: owner(current) | owner(previous) << 16,
-    };
-    let placed = tables.place(&query);
+        service: service.id,
+        packet,
+        place,
+    });
     outcome.placement = placed.placement() as u16;
     Slot::owned_by(placed.owner() as u16).owner()
 }

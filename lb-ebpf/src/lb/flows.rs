@@ -8,12 +8,14 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
 };
 use lb_common::{
-    abi::{FlowKey, FlowLine, FlowValue, Tracking},
+    abi::{FlowKey, FlowLine, FlowValue, SLOTS_PER_LINE, Slot, SlotLine, Tracking},
     flows::{Event, FlowTable, Placed, Query, SharedLine, Word, find, insert, place},
 };
 
 use super::globals;
 
+#[map]
+static PREVIOUS: Array<SlotLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static FLOWS: Array<FlowLine> = Array::with_max_entries(2, BPF_F_MMAPABLE);
 #[map]
@@ -22,15 +24,25 @@ static TRACKING: PerCpuArray<Tracking> = PerCpuArray::with_max_entries(1, 0);
 /// Asks the flow table.
 #[inline(always)]
 pub(super) fn ask(query: &Query) -> Placed {
-    let Query { key, service, owners } = *query;
-    Placed(lb_place(key.0, service, owners))
+    let Query {
+        key,
+        service,
+        packet,
+        place,
+    } = *query;
+    Placed(lb_place(key.0, service, packet, place))
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lb_place(key: u64, service: u32, owners: u32) -> u32 {
-    let key = FlowKey(key);
-    place(&Kernel, &Query { key, service, owners }).0
+extern "C" fn lb_place(key: u64, service: u32, packet: u32, slot: u32) -> u32 {
+    let query = Query {
+        key: FlowKey(key),
+        service,
+        packet,
+        place: slot,
+    };
+    place(&Kernel, &query).0
 }
 
 #[unsafe(no_mangle)]
@@ -64,7 +76,15 @@ impl FlowTable for Kernel {
     fn line(&self, index: u32) -> Option<&SharedLine> {
         // SAFETY: a line of the map lives as long as the program; `SharedLine` has its layout, and all CPUs and the
         // agent change it by atomic words only.
-        FLOWS.get_ptr(index).map(|line| unsafe { &*line.cast::<SharedLine>() })
+        FLOWS
+            .get_ptr(index)
+            .map(|line| unsafe { &*line.cast::<SharedLine>() })
+    }
+
+    #[inline(always)]
+    fn previous_owner(&self, slot: u32) -> Option<Slot> {
+        let line = PREVIOUS.get(slot / SLOTS_PER_LINE)?;
+        Some(line.0[(slot % SLOTS_PER_LINE) as usize])
     }
 
     #[inline(always)]

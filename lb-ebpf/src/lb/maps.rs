@@ -24,8 +24,6 @@ static SERVICES6: Array<ServiceLine6> = Array::with_max_entries(4, BPF_F_MMAPABL
 #[map]
 static SLOTS: Array<SlotLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static PREVIOUS: Array<SlotLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
 static TARGETS: Array<Target> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static POOLS: Array<PoolRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -92,11 +90,6 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn slots(&self, line: u32) -> Option<&SlotLine> {
         SLOTS.get(line)
-    }
-
-    #[inline(always)]
-    fn previous(&self, line: u32) -> Option<&SlotLine> {
-        PREVIOUS.get(line)
     }
 
     #[inline(always)]

@@ -307,10 +307,6 @@ impl Tables for InMemory {
         self.slots.get(line as usize)
     }
 
-    fn previous(&self, line: u32) -> Option<&SlotLine> {
-        self.previous.get(line as usize)
-    }
-
     fn place(&self, query: &Query) -> Placed {
         flows::place(self, query)
     }
@@ -339,6 +335,11 @@ impl FlowTable for InMemory {
 
     fn line(&self, index: u32) -> Option<&SharedLine> {
         self.flows.get(index as usize)
+    }
+
+    fn previous_owner(&self, slot: u32) -> Option<Slot> {
+        let line = self.previous.get((slot / SLOTS_PER_LINE) as usize)?;
+        Some(line.0[(slot % SLOTS_PER_LINE) as usize])
     }
 
     fn exchange(&self, word: &Word, old: u64, new: u64) -> bool {

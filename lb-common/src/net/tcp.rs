@@ -1,0 +1,24 @@
+//! TCP's flags, as far as they say where a flow begins and ends.
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// Whether a packet opens or closes a flow, or does something odd: most do not.
+#[inline(always)]
+pub const fn concerns_flow(flags: u8) -> bool {
+    flags & (SYN | FIN | RST) != 0
+}
+
+/// Whether a packet opens a flow: a SYN without ACK.
+#[inline(always)]
+pub const fn opens_flow(flags: u8) -> bool {
+    flags & (SYN | ACK) == SYN
+}
+
+/// Whether a packet closes a flow, or a half of it: a FIN or RST.
+#[inline(always)]
+pub const fn closes_flow(flags: u8) -> bool {
+    flags & (FIN | RST) != 0
+}
