@@ -3,7 +3,8 @@
 //! Invariant: nobody reads an owner that belongs to another flow. Who changes an entry claims its value by
 //! compare-exchange, stores the key, then the value; who reads one reads the key again after the value. (Where loads
 //! pass one another, a reader may still take the new owner of an entry that is being taken from its flow at that very
-//! moment: a flow that is about to be forgotten anyway.)
+//! moment: a flow that is about to be forgotten anyway.) An entry would have to change hands twice between these reads
+//! to deceive a reader, and one that was just written is not given away: see [`GRACE`].
 
 use core::sync::atomic::AtomicU64;
 #[cfg(not(target_arch = "bpf"))]
@@ -76,10 +77,12 @@ pub trait FlowTable {
     /// Puts `new` into a word of a line if it holds `old`, as one step: whether it did. (Rust has no such operation for
     /// the BPF target, though the instruction exists.)
     fn exchange(&self, word: &Word, old: u64, new: u64) -> bool;
-    /// [`find`], which the kernel build makes a function of its own.
-    fn find(&self, key: FlowKey, service: u32) -> u32;
+    /// [`known`], which the kernel build makes a function of its own.
+    fn known(&self, query: &Query, value: FlowValue, entry: u32) -> Placed;
     /// [`insert`], likewise.
     fn insert(&self, key: FlowKey, value: FlowValue, clock: u32) -> bool;
+    /// [`better`], likewise.
+    fn better(&self, best: u32, place: u32, value: FlowValue, clock: u32) -> u32;
     /// The flow clock.
     fn clock(&self) -> u32;
     /// Notes what became of a packet of that service.
@@ -134,12 +137,16 @@ impl Query {
         self.packet & bit != 0
     }
 
+    const fn tcp_flags(&self) -> u8 {
+        (self.packet >> 16) as u8
+    }
+
     const fn opens(&self) -> bool {
-        tcp::opens_flow((self.packet >> 16) as u8)
+        tcp::opens_flow(self.tcp_flags())
     }
 
     const fn closes(&self) -> bool {
-        tcp::closes_flow((self.packet >> 16) as u8)
+        tcp::closes_flow(self.tcp_flags())
     }
 
     const fn current(&self) -> u32 {
@@ -179,105 +186,96 @@ impl Placed {
 }
 
 /// An entry's time is renewed when it is this old, about a second, so that a busy flow does not keep writing.
-const RENEW: u32 = 4;
+pub const RENEW: u32 = 4;
+/// An embryonic or closing flow is left in peace for this long after its last packet, about a second: handshakes and
+/// goodbyes are done by then. A newcomer without a place does no harm, it goes where unknown flows go.
+pub const GRACE: u32 = 4;
 /// An established flow that has been silent for this long, about five minutes, may make room for another.
-const IDLE: u64 = 1200;
+pub const IDLE: u32 = 1200;
 
 /// Finds the packet's backend, and writes down what later packets will ask for.
 #[inline(always)]
 pub fn place<T: FlowTable>(table: &T, query: &Query) -> Placed {
-    match entry(table, query) {
-        Some(entry) => known(table, query, &entry),
-        None => unknown(table, query),
+    let Some((value, entry)) = find(table, query) else {
+        return unknown(table, query);
+    };
+    let goes_on = value.state() == Some(FlowState::Established) && !tcp::concerns_flow(query.tcp_flags());
+    if !goes_on || value.age(table.clock()) >= RENEW {
+        return table.known(query, value, entry);
     }
+    hit(table, query, value)
 }
 
-/// An entry, as it was read.
-struct Entry<'t> {
-    place: &'t Word,
-    value: FlowValue,
-}
-
+/// What the flow's entry says, and in which of its eight places that is: which of the two lines, then the entry in the
+/// lowest two bits. A number, not a reference: the verifier would follow each of the eight on its own.
 #[inline(always)]
-fn entry<'t, T: FlowTable>(table: &'t T, query: &Query) -> Option<Entry<'t>> {
-    let found = table.find(query.key, query.service);
-    if found == NOWHERE {
-        return None;
-    }
+fn find<T: FlowTable>(table: &T, query: &Query) -> Option<(FlowValue, u32)> {
     let first = query.key.line(table.lines());
-    let line = table.line(first ^ (found >> 2 & 1))?;
-    let i = found as usize & (FLOWS_PER_LINE - 1);
-    let place = &line.values[i];
-    let value = FlowValue(place.load());
-    (value.is_of(query.service) && line.keys[i].load() == query.key.0).then_some(Entry { place, value })
-}
-
-/// No place.
-const NOWHERE: u32 = u32::MAX;
-
-/// In which of its eight places the flow is: which of the two lines, then the entry in the lowest two bits;
-/// `u32::MAX` if it is in none. Who asks for the place reads what it says anew.
-#[inline(always)]
-pub fn find<T: FlowTable>(table: &T, key: FlowKey, service: u32) -> u32 {
-    let first = key.line(table.lines());
     for half in 0..2 {
-        let Some(line) = table.line(first ^ half) else {
-            return NOWHERE;
-        };
+        let line = table.line(first ^ half)?;
         for i in 0..FLOWS_PER_LINE {
-            if line.keys[i].load() == key.0 && FlowValue(line.values[i].load()).is_of(service) {
-                return half << 2 | i as u32;
+            if line.keys[i].load() != query.key.0 {
+                continue;
+            }
+            let value = FlowValue(line.values[i].load());
+            if value.is_of(query.service) && line.keys[i].load() == query.key.0 {
+                return Some((value, half << 2 | i as u32));
             }
         }
     }
-    NOWHERE
+    None
 }
 
+/// A packet of a flow with an entry that says `value`, and something to change there.
 #[inline(always)]
-fn known<T: FlowTable>(table: &T, query: &Query, entry: &Entry<'_>) -> Placed {
-    let value = entry.value;
+pub fn known<T: FlowTable>(table: &T, query: &Query, value: FlowValue, entry: u32) -> Placed {
     let clock = table.clock();
     let closing = value.state() == Some(FlowState::Closing);
     if closing && query.opens() {
         // The same address and ports again, for another connection.
         let owner = query.current();
         if owner != Query::NOBODY && !query.is(Query::IS_EXPLAINED) {
-            replace(
-                table,
-                entry,
-                FlowValue::new(owner, FlowState::Embryonic, query.service, clock),
-            );
+            let next = FlowValue::new(owner, FlowState::Embryonic, query.service, clock);
+            replace(table, query, entry, value, next);
             table.count(query.service, Event::Inserted);
         }
         return Placed::new(owner, Placement::Opened);
     }
-    if query.is(Query::IS_EXPLAINED) {
-        return Placed::new(value.owner(), Placement::Known);
-    }
     let embryonic = value.state() == Some(FlowState::Embryonic);
-    let moves_on = query.closes() && !closing || embryonic && !query.opens();
-    if moves_on || value.age(clock) >= RENEW {
-        let state = if query.closes() || closing {
-            FlowState::Closing
-        } else if query.opens() && embryonic {
-            FlowState::Embryonic
-        } else {
-            FlowState::Established
-        };
-        replace(
-            table,
-            entry,
-            FlowValue::new(value.owner(), state, query.service, clock),
-        );
+    let state = if query.closes() || closing {
+        FlowState::Closing
+    } else if query.opens() && embryonic {
+        FlowState::Embryonic
+    } else {
+        FlowState::Established
+    };
+    let is_news = value.state() != Some(state) || value.age(clock) >= RENEW;
+    if is_news && !query.is(Query::IS_EXPLAINED) {
+        let next = FlowValue::new(value.owner(), state, query.service, clock);
+        replace(table, query, entry, value, next);
     }
-    table.count(query.service, Event::Hit);
+    hit(table, query, value)
+}
+
+#[inline(always)]
+fn hit<T: FlowTable>(table: &T, query: &Query, value: FlowValue) -> Placed {
+    if !query.is(Query::IS_EXPLAINED) {
+        table.count(query.service, Event::Hit);
+    }
     Placed::new(value.owner(), Placement::Known)
 }
 
 /// Only if nobody else has changed it: then theirs is as good.
 #[inline(always)]
-fn replace<T: FlowTable>(table: &T, entry: &Entry<'_>, next: FlowValue) {
-    let _ = table.exchange(entry.place, entry.value.0, next.0);
+fn replace<T: FlowTable>(table: &T, query: &Query, entry: u32, value: FlowValue, next: FlowValue) {
+    let first = query.key.line(table.lines());
+    if let Some(line) = table.line(first ^ (entry >> 2 & 1)) {
+        let _ = table.exchange(
+            &line.values[entry as usize & (FLOWS_PER_LINE - 1)],
+            value.0,
+            next.0,
+        );
+    }
 }
 
 #[inline(always)]
@@ -315,54 +313,94 @@ fn unknown<T: FlowTable>(table: &T, query: &Query) -> Placed {
     Placed::new(before, unwritten)
 }
 
-/// Writes a flow down in the best of its eight places; false if none can be had, or somebody else takes it first.
+/// Writes a flow down in one of its eight places: a free one, or else the one that is missed least. False if none
+/// can be had.
 #[inline(always)]
 pub fn insert<T: FlowTable>(table: &T, key: FlowKey, value: FlowValue, clock: u32) -> bool {
     let first = key.line(table.lines());
-    // The best rank, and the place that has it in the lowest three bits. A number, not a reference: the verifier would
-    // follow each of the eight on its own.
-    let mut best = 0;
     for half in 0..2 {
         let Some(line) = table.line(first ^ half) else {
-            return false;
+            continue;
         };
         for i in 0..FLOWS_PER_LINE {
-            let rank = rank(FlowValue(line.values[i].load()), clock);
-            let ranked = rank << 3 | u64::from(half) << 2 | i as u64;
-            if rank != 0 && ranked > best {
-                best = ranked;
+            if line.values[i].load() == FlowValue::FREE.0 && take(table, line, i, FlowValue::FREE, key, value)
+            {
+                return true;
             }
         }
     }
-    let Some(line) = table.line(first ^ (best as u32 >> 2 & 1)) else {
+    evict(table, first, key, value, clock)
+}
+
+/// Gives the entry that is missed least to another flow. Where another CPU is after the same one, the flow is not
+/// written down: its next packet may be.
+#[inline(always)]
+fn evict<T: FlowTable>(table: &T, first: u32, key: FlowKey, value: FlowValue, clock: u32) -> bool {
+    // A number, not a reference: the verifier would follow each of the eight on its own.
+    let mut best = 0;
+    for half in 0..2 {
+        let Some(line) = table.line(first ^ half) else {
+            continue;
+        };
+        for i in 0..FLOWS_PER_LINE {
+            best = table.better(
+                best,
+                half << 2 | i as u32,
+                FlowValue(line.values[i].load()),
+                clock,
+            );
+        }
+    }
+    let Some(line) = table.line(first ^ (best >> 2 & 1)) else {
         return false;
     };
-    let place = &line.values[best as usize & (FLOWS_PER_LINE - 1)];
-    let old = FlowValue(place.load());
-    // Nothing was found, or it has become somebody's meanwhile.
-    if rank(old, clock) == 0 || !table.exchange(place, old.0, FlowValue::CLAIMED.0) {
+    let i = best as usize & (FLOWS_PER_LINE - 1);
+    let old = FlowValue(line.values[i].load());
+    // It may have become somebody's since it was ranked.
+    if table.better(0, 0, old, clock) == 0 || !take(table, line, i, old, key, value) {
         return false;
     }
-    if old != FlowValue::FREE {
-        table.count(value.service(), Event::Evicted);
-    }
-    line.keys[best as usize & (FLOWS_PER_LINE - 1)].store(key.0);
-    place.store(value.0);
+    table.count(value.service(), Event::Evicted);
     true
 }
 
-/// How gladly an entry is taken for another flow; 0 for not at all.
+/// Gives an entry to another flow; false if it has changed.
 #[inline(always)]
-fn rank(value: FlowValue, clock: u32) -> u64 {
-    const FREE: u64 = 1 << 26;
-    const HALF_OPEN: u64 = 1 << 25;
-    let age = u64::from(value.age(clock));
+fn take<T: FlowTable>(
+    table: &T,
+    line: &SharedLine,
+    i: usize,
+    old: FlowValue,
+    key: FlowKey,
+    value: FlowValue,
+) -> bool {
+    if !table.exchange(&line.values[i], old.0, FlowValue::CLAIMED.0) {
+        return false;
+    }
+    line.keys[i].store(key.0);
+    line.values[i].store(value.0);
+    true
+}
+
+/// The greater of `best` and what this makes of the entry at `place`: its [`rank`] above the place's three bits.
+#[inline(always)]
+pub fn better(best: u32, place: u32, value: FlowValue, clock: u32) -> u32 {
+    match rank(value, clock) {
+        0 => best,
+        rank => best.max(rank << 3 | place),
+    }
+}
+
+/// How little an entry is missed; 0 if it is needed. Flows that have hardly begun or are over come first, the longest
+/// silent first, then flows that have been silent for very long.
+#[inline(always)]
+fn rank(value: FlowValue, clock: u32) -> u32 {
+    const HALF_OPEN: u32 = 1 << 25;
+    let age = value.age(clock);
     match value.state() {
-        None if value.0 == FlowValue::FREE.0 => FREE + age,
-        None => 0,
-        Some(FlowState::Closing | FlowState::Embryonic) => HALF_OPEN + age,
-        Some(FlowState::Established) if age > IDLE => age,
-        Some(FlowState::Established) => 0,
+        Some(FlowState::Closing | FlowState::Embryonic) if age >= GRACE => HALF_OPEN + age,
+        Some(FlowState::Established) if age >= IDLE => age,
+        _ => 0,
     }
 }
 

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{FlowKey, FlowLine, FlowValue, SLOTS_PER_LINE, Slot, SlotLine, Tracking},
-    flows::{Event, FlowTable, Placed, Query, SharedLine, Word, find, insert, place},
+    flows::{Event, FlowTable, Placed, Query, SharedLine, Word, better, insert, known, place},
 };
 
 use super::globals;
@@ -47,8 +47,21 @@ extern "C" fn lb_place(key: u64, service: u32, packet: u32, slot: u32) -> u32 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lb_find(key: u64, service: u32) -> u32 {
-    find(&Kernel, FlowKey(key), service)
+extern "C" fn lb_known(key: u64, service: u32, packet: u32, value: u64, entry: u32) -> u32 {
+    // A flow that is known asks for no previous owner.
+    let query = Query {
+        key: FlowKey(key),
+        service,
+        packet,
+        place: 0,
+    };
+    known(&Kernel, &query, FlowValue(value), entry).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_better(best: u32, place: u32, value: u64, clock: u32) -> u32 {
+    better(best, place, FlowValue(value), clock)
 }
 
 #[unsafe(no_mangle)]
@@ -100,8 +113,16 @@ impl FlowTable for Kernel {
     }
 
     #[inline(always)]
-    fn find(&self, key: FlowKey, service: u32) -> u32 {
-        lb_find(key.0, service)
+    fn known(&self, query: &Query, value: FlowValue, entry: u32) -> Placed {
+        let Query {
+            key, service, packet, ..
+        } = *query;
+        Placed(lb_known(key.0, service, packet, value.0, entry))
+    }
+
+    #[inline(always)]
+    fn better(&self, best: u32, place: u32, value: FlowValue, clock: u32) -> u32 {
+        lb_better(best, place, value.0, clock)
     }
 
     #[inline(always)]

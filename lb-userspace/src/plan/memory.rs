@@ -346,8 +346,12 @@ impl FlowTable for InMemory {
         word.exchange(old, new)
     }
 
-    fn find(&self, key: FlowKey, service: u32) -> u32 {
-        flows::find(self, key, service)
+    fn known(&self, query: &Query, value: FlowValue, entry: u32) -> Placed {
+        flows::known(self, query, value, entry)
+    }
+
+    fn better(&self, best: u32, place: u32, value: FlowValue, clock: u32) -> u32 {
+        flows::better(best, place, value, clock)
     }
 
     fn insert(&self, key: FlowKey, value: FlowValue, clock: u32) -> bool {
