@@ -312,19 +312,21 @@ impl Actor {
     }
 
     fn plan(&mut self, services: &Services, generation: u64) -> Result<Plan, RequestError> {
-        let pools = self.parts.layout.pools(services, &self.parts.knowledge);
-        let plan = match self.parts.layout.plan(pools.clone(), generation, Instant::now()) {
-            Err(_) if self.parts.layout.has_retired() => {
+        let plan_from = |layout: &Layout, facts: &Knowledge| {
+            layout.plan(layout.pools(services, facts), generation, Instant::now())
+        };
+        let plan = match plan_from(&self.parts.layout, &self.parts.knowledge) {
+            Err(_) if self.parts.layout.has_retired() || self.parts.layout.is_recalled() => {
                 // What was given up of late may be all the room there is: wait for its last readers.
                 self.reclaim();
-                self.parts.layout.plan(pools, generation, Instant::now())
+                plan_from(&self.parts.layout, &self.parts.knowledge)
             }
             planned => planned,
         };
         plan.map_err(|error| RequestError::Capacity(draining::with_advice(error.to_string(), services)))
     }
 
-    fn carry_out(&mut self, plan: Plan, started: Instant) {
+    pub(super) fn carry_out(&mut self, plan: Plan, started: Instant) {
         let Plan { layout, writes } = plan;
         if self.parts.layout.gives_up_cells(&layout) {
             // What cells have counted belongs to their owners until now.

@@ -26,7 +26,7 @@ use tokio::{
 
 use actor::{Actor, Inputs, Parts};
 use facts::Knowledge;
-use persist::Persist;
+use persist::Found;
 pub use drains::DrainState;
 pub use handle::{AgentHandle, Applied, Command, Planned, RequestError};
 pub use stop::remove_dataplane;
@@ -57,11 +57,10 @@ pub async fn run(options: RunOptions) -> Result<()> {
         .map_or_else(Config::default, |(_, file)| file.config.clone());
     let socket = ApiSocket::bind(&options.socket)?;
     let interfaces = interfaces(&options.interfaces).await?;
-    let (persist, kept) = Persist::open(&options.state_dir, &config.checkpoint)?;
+    let mut found = Found::in_directory(&options.state_dir, &config.checkpoint)?;
     let seed = seed::seed(
         options.hash_seed.or(config.dataplane.hash_seed),
-        kept.as_ref()
-            .map(|(_, checkpoint)| checkpoint.state.hash_seed),
+        found.state().map(|state| state.hash_seed),
         &options.state_dir,
     )?;
     let mut dataplane = open_dataplane(&options, &capacity(&config.dataplane), seed)?;
@@ -70,7 +69,8 @@ pub async fn run(options: RunOptions) -> Result<()> {
         .then(|| forward_log(&mut dataplane))
         .transpose()?;
     let mut tables = dataplane.tables()?;
-    let takeover = Takeover::of(&dataplane, &mut tables)?;
+    let takeover = Takeover::of(&dataplane, &mut tables, &mut found)?;
+    let (persist, kept) = found.go_on(&options.state_dir, &config.checkpoint)?;
 
     let (engine, verdicts) = health::Engine::spawn();
     let (resolver, mut hops) = netlink::spawn_resolver()?;

@@ -26,7 +26,7 @@ use crate::{
     config::{self, ConfigFile, HashSeed},
     health,
     model::{Change, Removal, Service, Services},
-    plan::Memory,
+    plan::{Memory, Snapshot},
 };
 
 /// How long an answer waits for the disk. What was asked for is done before, and stays done.
@@ -49,39 +49,88 @@ pub(super) struct Persist {
     set_aside: Vec<SetAside>,
 }
 
-impl Persist {
-    /// Opens the checkpoints in `state_dir`; the newest good one comes with its number.
+/// The checkpoints that the agents before have left.
+pub(super) struct Found {
+    store: Store,
+    newest: Option<(u64, Checkpoint)>,
+    /// Files that cannot be used.
+    set_aside: Vec<SetAside>,
+}
+
+impl Found {
+    /// Looks for the newest good checkpoint in `state_dir`.
     ///
     /// # Errors
     /// When the directory cannot be used.
-    pub(super) fn open(
+    pub(super) fn in_directory(state_dir: &Path, config: &config::Checkpoint) -> Result<Self> {
+        let mut store = Store::open(state_dir, config.keep as usize).with_context(|| refused(state_dir))?;
+        let (newest, set_aside) = store.newest();
+        for aside in &set_aside {
+            warn_of(aside);
+        }
+        Ok(Self {
+            store,
+            newest,
+            set_aside,
+        })
+    }
+
+    /// The state to go on from.
+    pub(super) fn state(&self) -> Option<&State> {
+        self.newest.as_ref().map(|(_, checkpoint)| &checkpoint.state)
+    }
+
+    /// The newest flows on disk, and the tables that they belonged to: flows are written less often than states.
+    pub(super) fn take_flows(&mut self) -> Option<(Flows, Snapshot)> {
+        if let Some((_, Checkpoint { state, flows })) = &mut self.newest
+            && let Some(flows) = flows.take()
+        {
+            return Some((flows, state.tables.clone()));
+        }
+        let (older, set_aside) = self.store.newest_with_flows();
+        for aside in set_aside {
+            warn_of(&aside);
+            self.set_aside.push(aside);
+        }
+        let (_, Checkpoint { state, flows }) = older?;
+        Some((flows?, state.tables))
+    }
+
+    /// Goes on writing where these were written; the newest comes with its number.
+    ///
+    /// # Errors
+    /// When there can be no thread that writes.
+    pub(super) fn go_on(
+        self,
         state_dir: &Path,
         config: &config::Checkpoint,
-    ) -> Result<(Self, Option<(u64, Checkpoint)>)> {
-        let refused = || {
-            format!(
-                "cannot keep checkpoints in {}: choose another --state-dir",
-                state_dir.display()
-            )
-        };
-        let mut store = Store::open(state_dir, config.keep as usize).with_context(refused)?;
-        let (newest, set_aside) = store.newest();
-        for SetAside { path, reason } in &set_aside {
-            log::warn!("a checkpoint cannot be used: {}: {reason}", path.display());
-        }
+    ) -> Result<(Persist, Option<(u64, Checkpoint)>)> {
         let now = Instant::now();
-        let persist = Self {
+        let persist = Persist {
             state_dir: state_dir.to_owned(),
-            writer: Writer::spawn(store).with_context(refused)?,
+            writer: Writer::spawn(self.store).with_context(|| refused(state_dir))?,
             every: config.every.get(),
             last: (now, now),
             unsaved: false,
             file: None,
-            set_aside,
+            set_aside: self.set_aside,
         };
-        Ok((persist, newest))
+        Ok((persist, self.newest))
     }
+}
 
+fn refused(state_dir: &Path) -> String {
+    format!(
+        "cannot keep checkpoints in {}: choose another --state-dir",
+        state_dir.display()
+    )
+}
+
+fn warn_of(SetAside { path, reason }: &SetAside) {
+    log::warn!("a checkpoint cannot be used: {}: {reason}", path.display());
+}
+
+impl Persist {
     /// There is something new; it is handed to the writer within a second.
     pub(super) fn note_change(&mut self) {
         self.unsaved = true;
@@ -430,6 +479,7 @@ impl Actor {
                 flows.entries.len()
             ));
         }
+        left_out.push("its slot tables: those in use lead every flow to its backend".to_owned());
         left_out.push("what it says about heartbeats: they are known better now".to_owned());
         let applied = self.change(Change::ReplaceAll(state.services, Removal::Drain), expected)?;
         let Applied {

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::plan::{Layout, Memory, Sweep, Whose, apply};
+use crate::{
+    dataplane::Origin,
+    plan::{Layout, Memory, Sweep, Whose, apply},
+};
 
 use super::actor::Actor;
 
@@ -70,9 +73,36 @@ impl Actor {
 
     /// Makes all that was given up usable at once: for when there is no other room.
     pub(super) fn reclaim(&mut self) {
+        if self.parts.layout.is_recalled() && !self.settle() {
+            return;
+        }
         self.parts.tables.wait_for_packets();
         self.sweep_by(Layout::sweep_after_wait);
         self.parts.layout.release_all();
+    }
+
+    /// Brings tables that were read back, and never planned, to where what nothing leads to can be released; whether that
+    /// was possible.
+    fn settle(&mut self) -> bool {
+        let pools = if self.parts.dataplane.origin() == Origin::New {
+            log::error!(
+                "there is no room for what is wanted beside the tables of the checkpoint: they are not restored, \
+                 connections that were open may break; raise `max_slots` and `max_targets` and restart"
+            );
+            Vec::new()
+        } else {
+            self.parts.layout.present()
+        };
+        match self.parts.layout.plan(pools, self.generation, Instant::now()) {
+            Ok(plan) => {
+                self.carry_out(plan, Instant::now());
+                true
+            }
+            Err(error) => {
+                log::error!("the tables stay as they are: {error}");
+                false
+            }
+        }
     }
 
     fn sweep_by(

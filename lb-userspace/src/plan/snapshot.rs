@@ -157,8 +157,8 @@ impl Layout {
 
 impl Snapshot {
     /// Flows that the dataplane knew when the snapshot was made, with the flow clock at that time, as they are to be
-    /// now: under the numbers that `layout` (see [`Layout::restore`]) gives them, silent for as long as they were then.
-    /// Flows that nothing is remembered of are left out.
+    /// now: under the numbers that `layout` gives them, silent for as long as they were then. `layout` may be made
+    /// ([`Layout::restore`]) of a later snapshot. Flows of which nothing is there any more are left out.
     pub fn flows<'a>(
         &'a self,
         layout: &'a Layout,
@@ -168,21 +168,55 @@ impl Snapshot {
     ) -> impl Iterator<Item = (FlowKey, FlowValue)> + 'a {
         let same_slots = self.seed == layout.seed();
         let pools = self.pools.iter().filter(move |_| same_slots);
-        let numbers: HashMap<u32, (u16, &PoolSnapshot)> = pools
+        let names: HashMap<u32, Names> = pools
             .filter_map(|pool| {
-                let number = layout.placed.get(&pool.key())?.number;
-                Some((u32::from(pool.number), (number as u16, pool)))
+                let placed = layout.placed.get(&pool.key())?;
+                Some((u32::from(pool.number), Names::new(pool, placed)))
             })
             .collect();
         flows.into_iter().filter_map(move |(key, value)| {
-            let (number, pool) = numbers.get(&value.service())?;
+            let names = names.get(&value.service())?;
             // The past that a window or an idle time can ask for; what is older is over.
             let age = value.age(then).min(FlowValue::CLOCK_MASK / 2);
-            pool.cells.get(value.owner() as usize)?;
-            let id = Service::id_of(*number, value.vip() as u8);
-            let moved = FlowValue::new(value.owner(), value.state()?, id, now.wrapping_sub(age));
-            Some((key, moved))
+            let owner = *names.owners.get(value.owner() as usize)?;
+            let vip = *names.vips.get(value.vip() as usize)?;
+            let id = Service::id_of(names.number, vip?);
+            Some((
+                key,
+                FlowValue::new(owner?, value.state()?, id, now.wrapping_sub(age)),
+            ))
         })
+    }
+}
+
+/// What the numbers in a pool's flows have become.
+struct Names {
+    number: u16,
+    /// By the cell that it was, the cell that its owner has.
+    owners: Vec<Option<u32>>,
+    vips: Vec<Option<u8>>,
+}
+
+impl Names {
+    fn new(pool: &PoolSnapshot, placed: &Placed) -> Self {
+        let at = placed.cell_of();
+        let owner = |cell: &CellSnapshot| match cell {
+            CellSnapshot::Of(id) | CellSnapshot::Renamed(id) => at.get(id).copied(),
+            CellSnapshot::Free | CellSnapshot::Gone => None,
+        };
+        let vip = |vip: &IpAddr| {
+            placed
+                .pool
+                .vips
+                .iter()
+                .position(|now| now == vip)
+                .map(|at| at as u8)
+        };
+        Self {
+            number: placed.number as u16,
+            owners: pool.cells.iter().map(owner).collect(),
+            vips: pool.vips.iter().map(vip).collect(),
+        }
     }
 }
 
