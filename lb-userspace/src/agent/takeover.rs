@@ -30,7 +30,7 @@ pub(super) struct Takeover {
     pub(super) layout: Layout,
     /// The generation that is in force.
     pub(super) generation: u64,
-    /// Who owns slots, or owned one before and still has flows.
+    /// Whom packets may be sent to.
     pub(super) serving: HashSet<Whose>,
     /// The counters, which go on.
     pub(super) tally: Tally,
@@ -59,7 +59,7 @@ impl Takeover {
         Ok(Self {
             tally,
             generation: tables.read_control().generation,
-            serving: layout.serving().collect(),
+            serving: layout.serving(tables),
             layout,
         })
     }

@@ -161,23 +161,6 @@ impl Layout {
             .map(|(_, whose)| whose)
     }
 
-    /// Backends that packets may be sent to: they own a slot, or owned one before.
-    pub fn serving(&self) -> impl Iterator<Item = Whose> {
-        self.placed.values().flat_map(|placed| {
-            let mut serves = vec![false; placed.cells.len()];
-            let previous = placed.slots.unsafes.iter().map(|entry| placed.slots.previous[entry.slot as usize]);
-            for slot in placed.slots.current.iter().copied().chain(previous) {
-                if let Some(cell) = slot.owner().and_then(|owner| serves.get_mut(owner as usize)) {
-                    *cell = true;
-                }
-            }
-            placed.owned().filter(move |(local, _, _)| serves[*local as usize]).map(|(_, backend, _)| Whose {
-                service: placed.pool.key.service.clone(),
-                backend,
-            })
-        })
-    }
-
     /// Whether a cell that belongs to somebody here does not in `next`.
     pub fn gives_up_cells(&self, next: &Self) -> bool {
         let keeps = |old: &Arc<Placed>| {

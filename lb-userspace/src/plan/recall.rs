@@ -4,12 +4,19 @@
 //! cells, who owns its slots, what leads to it. That is enough for a plan to start from. Invariant: such a pool
 //! changes only by a plan, which brings it to the wish like any other.
 
-use std::{collections::HashMap, net::IpAddr, ops::Range, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    ops::Range,
+    sync::Arc,
+    time::Instant,
+};
 
 use lb_common::abi::{ServiceFlags, Slot, Target};
 
 use super::{
-    layout::Layout,
+    layout::{Layout, Whose},
+    memory::Memory,
     placed::{Cell, Placed},
     pool::{Origin, Pool, PoolKey, PoolMember},
     slots::{Flows, SlotTable, Unsafe},
@@ -187,6 +194,41 @@ impl Layout {
     /// The generation of the wish that the tables show.
     pub fn generation(&self) -> u64 {
         self.control.generation
+    }
+
+    /// Backends that packets may be sent to: they own a slot, or owned one before, or own a flow that is written down.
+    /// (One that drains may have nothing but such flows.)
+    pub fn serving(&self, memory: &mut (impl Memory + ?Sized)) -> HashSet<Whose> {
+        let mut serving = HashSet::new();
+        let mut by_number = HashMap::new();
+        for placed in self.placed.values() {
+            let SlotTable {
+                current,
+                previous,
+                unsafes,
+            } = &placed.slots;
+            let before = unsafes.iter().map(|entry| previous[entry.slot as usize]);
+            let named = current.iter().copied().chain(before).filter_map(Slot::owner);
+            serving.extend(named.map(|owner| (placed.number, owner)));
+            by_number.insert(placed.number, placed);
+        }
+        memory.visit_flows(&mut |_, value| {
+            serving.insert((value.service(), value.owner()));
+            None
+        });
+        let whose = |(number, named): (u32, u32)| {
+            let placed = by_number.get(&number)?;
+            let renamed = placed.renamed.iter().find(|(from, _)| *from == named);
+            let owner = renamed.map_or(named, |(_, to)| *to);
+            match placed.cells.get(owner as usize)? {
+                Cell::Owned(backend, _) => Some(Whose {
+                    service: placed.pool.key.service.clone(),
+                    backend: *backend,
+                }),
+                Cell::Free | Cell::Cooling(_) => None,
+            }
+        };
+        serving.into_iter().filter_map(whose).collect()
     }
 
     /// Before the first plan after tables were read back: what nothing is to lead to any more is given up by that
