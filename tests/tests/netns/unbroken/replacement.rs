@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     net::SocketAddr,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
@@ -27,8 +28,7 @@ const RESTARTS: usize = 10;
 const REPLACEMENTS: usize = 490;
 /// How long frames run without a replacement.
 const CONTROL: Duration = Duration::from_secs(3);
-/// More than a veth's queue holds (256), but not at the same time: see [`Stream::send`]. The run without a replacement
-/// proves it.
+/// More than a veth's queue holds (256), but not at the same time: see [`Stream::send`].
 const BURST: u32 = 4096;
 /// 1,024 flows.
 const FLOWS: Segments = Segments::Established { bits: 10 };
@@ -37,32 +37,65 @@ const FLOWS: Segments = Segments::Established { bits: 10 };
 fn run_frames(lab: &Lab, target: SocketAddr, stop: &AtomicBool) -> Sum {
     let client = SocketAddr::new(lab.clients[0].ipv4, 1024);
     let stream = Stream::new(&lab.wire, &lab.balancer.port, client, target, FLOWS).unwrap();
+    let (counted, dropped) = (lab.counted().unwrap(), dropped(lab));
     let mut sum = Sum::default();
-    let before = lab.counted().unwrap();
-    while sum.sent == sum.arrived && !stop.load(Ordering::Relaxed) {
+    while sum.is_complete() && !stop.load(Ordering::Relaxed) {
         stream.send(BURST).unwrap();
         sum.sent += u64::from(BURST);
         let deadline = Instant::now() + LIMIT;
-        while sum.arrived < sum.sent && Instant::now() < deadline {
-            sum.arrived = lab.counted().unwrap() - before;
+        while Instant::now() < deadline {
+            sum.arrived = lab.counted().unwrap() - counted;
+            if sum.arrived < sum.sent {
+                // Seldom looked at, as that takes longer than a burst.
+                thread::sleep(Duration::from_millis(2));
+                sum.overflowed = self::dropped(lab) - dropped;
+            }
+            if sum.is_complete() {
+                break;
+            }
         }
     }
     sum
 }
 
-/// What was sent and what arrived.
+/// Frames that the lab's own queues had no room for, as the interfaces of the wire count them. Two batches may meet
+/// there on a busy machine: the queue's CPU is then the one that an ARP packet came by, and that is occupied.
+fn dropped(lab: &Lab) -> u64 {
+    let read = || fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+    let table = lab.wire.run(read).unwrap();
+    let interfaces = table.lines().filter(|line| line.trim_start().starts_with("to-"));
+    let counters = interfaces.map(|line| {
+        let (_, counters) = line.split_once(':').unwrap();
+        let counters: Vec<u64> = counters.split_whitespace().map(|n| n.parse().unwrap()).collect();
+        // Dropped on receiving, and on sending.
+        counters[3] + counters[11]
+    });
+    counters.sum()
+}
+
+/// What became of frames.
 #[derive(Debug, Default)]
 struct Sum {
     sent: u64,
     arrived: u64,
+    overflowed: u64,
 }
 
-/// Runs `work` while frames run; all of them must arrive.
+impl Sum {
+    /// Whether every frame is accounted for.
+    fn is_complete(&self) -> bool {
+        self.arrived + self.overflowed == self.sent
+    }
+}
+
+/// Runs `work` while frames run; all of them must arrive, but those that never came through the lab's own queues.
 fn lose_nothing(what: &str, lab: &Lab, target: SocketAddr, work: impl FnOnce()) {
-    let (Sum { sent, arrived }, ()) = during(|stop| run_frames(lab, target, stop), work);
-    println!("{what}: {sent} frames sent, {arrived} arrived");
-    assert_eq!(sent, arrived, "{what}");
-    assert!(sent >= 10 * u64::from(BURST), "{what}: only {sent} frames");
+    let (sum, ()) = during(|stop| run_frames(lab, target, stop), work);
+    println!("{what}: {sum:?}");
+    assert!(sum.is_complete(), "{what}: frames are lost: {sum:?}");
+    // A lab that overflows all the time proves nothing.
+    assert!(sum.overflowed * 50 <= sum.sent, "{what}: {sum:?}");
+    assert!(sum.sent >= 10 * u64::from(BURST), "{what}: {sum:?}");
 }
 
 /// Takes the dataplane over and gives it program after program.
