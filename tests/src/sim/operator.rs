@@ -88,7 +88,7 @@ const ALL_KINDS: &[(Kind, u32)] = &[
     (Kind::Tracking, 2),
     (Kind::OnEmpty, 1),
     (Kind::Scheduler, 1),
-    (Kind::Forwarder, 1),
+    (Kind::Forwarder, 2),
 ];
 
 /// What an ordinary day brings, at a service whose backends weigh 10: each change is about one of them.

@@ -306,18 +306,15 @@ impl Run {
         while self.arrivals >= 1.0 {
             self.arrivals -= 1.0;
             self.sockets += 1;
-            self.begin(self.sockets);
+            let service = self.parts[self.rng.random_range(0..self.parts.len())];
+            let v6 = self.rng.random_range(0..3) == 0;
+            self.begin(self.sockets, service, v6);
         }
     }
 
-    fn begin(&mut self, socket: u32) {
-        let service = self.parts[self.rng.random_range(0..self.parts.len())];
-        let flow = Flow::new(
-            socket,
-            service,
-            self.faces[usize::from(service)].protocol,
-            &mut self.rng,
-        );
+    fn begin(&mut self, socket: u32, service: u8, v6: bool) {
+        let protocol = self.faces[usize::from(service)].protocol;
+        let flow = Flow::new(socket, service, v6, protocol, &mut self.rng);
         let id = match self.free.pop() {
             Some(id) => {
                 self.flows[id as usize] = flow;
@@ -357,8 +354,18 @@ impl Run {
             None => {
                 self.live -= u64::from(flow.owner != Life::NONE);
                 self.free.push(id);
+                if self.reuses_socket(&flow) {
+                    self.begin(flow.socket, flow.service, flow.v6);
+                }
             }
         }
+    }
+
+    /// Whether the client takes the same port again for its next connection: one in ten does.
+    fn reuses_socket(&mut self, flow: &Flow) -> bool {
+        let has_ended = flow.stage == Stage::Ended && flow.end != End::Silence;
+        let is_due = self.tally.flows < self.scenario.flows;
+        has_ended && is_due && self.rng.random_range(0..10) == 0
     }
 
     /// Takes a packet through the balancer: whom it was sent to, and whom the rivals would have sent it to.
@@ -435,6 +442,7 @@ impl Run {
             return Some(1);
         }
         if is_last || flow.stage == Stage::Closing {
+            flow.stage = Stage::Ended;
             return None;
         }
         flow.left -= 1;

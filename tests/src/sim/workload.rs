@@ -78,6 +78,8 @@ pub(super) enum Stage {
     Open,
     /// A FIN has been sent; an ACK follows.
     Closing,
+    /// It has ended by itself.
+    Ended,
 }
 
 /// A flow.
@@ -103,7 +105,7 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    pub(super) fn new(socket: u32, service: u8, protocol: Protocol, rng: &mut impl Rng) -> Self {
+    pub(super) fn new(socket: u32, service: u8, v6: bool, protocol: Protocol, rng: &mut impl Rng) -> Self {
         let habit = Habit::draw(rng);
         let left = 2.0 + exponential(rng, habit.packets() - 2.0);
         Self {
@@ -113,7 +115,7 @@ impl Flow {
             syn_rule: Life::NONE,
             left: left.min(f64::from(u16::MAX)) as u16,
             service,
-            v6: rng.random_range(0..3) == 0,
+            v6,
             habit,
             stage: Stage::New,
             end: End::draw(protocol, rng),
