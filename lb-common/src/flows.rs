@@ -409,12 +409,13 @@ fn rank(value: FlowValue, clock: u32) -> u32 {
 impl SharedLine {
     /// The entries in use, and what `visit` makes of each: `Some` takes its place if it has not changed meanwhile.
     pub fn visit(&self, visit: &mut dyn FnMut(FlowKey, FlowValue) -> Option<FlowValue>) {
-        for (key, place) in self.keys.iter().zip(&self.values) {
+        for (word, place) in self.keys.iter().zip(&self.values) {
+            let key = word.load();
             let value = FlowValue(place.load());
-            if !value.is_used() {
+            if !value.is_used() || word.load() != key {
                 continue;
             }
-            if let Some(next) = visit(FlowKey(key.load()), value) {
+            if let Some(next) = visit(FlowKey(key), value) {
                 let _ = place.exchange(value.0, next.0);
             }
         }

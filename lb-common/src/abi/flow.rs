@@ -140,6 +140,12 @@ impl FlowValue {
         (self.0 >> 33) as u32 & 0xff
     }
 
+    /// [`super::Service::id`] of its service and VIP.
+    #[inline(always)]
+    pub const fn service_id(self) -> u32 {
+        (self.0 >> 17) as u32 & 0x00ff_ffff
+    }
+
     /// When it was last seen.
     #[inline(always)]
     pub const fn clock(self) -> u32 {

@@ -2,15 +2,17 @@
 
 use std::net::IpAddr;
 
+use anyhow::Result;
 use lb_common::{
-    abi::Trace,
+    abi::{Placement, Trace, Tracking},
     pipeline::{Outcome, Route, process},
 };
 use lb_tests::packets::Buffer;
-use lb_userspace::plan::{Capacity, InMemory, Layout};
+use lb_userspace::plan::{Capacity, InMemory, Layout, Memory};
 
 use super::{
     routes,
+    tracking::Machine,
     verdict::Verdict,
     world::{Interfaces, SEED, World},
 };
@@ -65,8 +67,14 @@ impl Host {
             service: some(outcome.service_number()),
             slot: some(outcome.slot),
             target: some(outcome.target),
+            placement: Placement::from_number(outcome.placement.into()).expect("a placement"),
             frame: buffer.frame().to_vec(),
         }
+    }
+
+    /// Lets one unit of the flow clock pass.
+    pub(crate) fn tick(&mut self) {
+        self.memory.clock += 1;
     }
 
     fn route(&self, frame: &[u8]) -> Route {
@@ -76,6 +84,31 @@ impl Host {
             _ => (None, 0),
         };
         destination.map_or(Route::None, |to| routes::route(to, len, self.interfaces))
+    }
+}
+
+impl Machine for Host {
+    fn memory(&mut self) -> &mut dyn Memory {
+        &mut self.memory
+    }
+
+    fn clock(&self) -> Result<u32> {
+        Ok(self.memory.clock)
+    }
+
+    fn explain(&mut self, frame: &[u8]) -> Result<Verdict> {
+        self.memory.explains = true;
+        let verdict = self.run(frame);
+        self.memory.explains = false;
+        Ok(verdict)
+    }
+
+    fn send(&mut self, frame: &[u8]) -> Result<Option<u32>> {
+        Ok(self.run(frame).target)
+    }
+
+    fn tracking(&self, number: u32) -> Result<Tracking> {
+        Ok(self.memory.tracking(number))
     }
 }
 

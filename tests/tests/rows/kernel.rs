@@ -2,16 +2,17 @@
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
-use lb_common::abi::{Action, Count, Reason};
+use lb_common::abi::{Action, Count, Reason, Tracking};
 use lb_tests::lab::Namespace;
 use lb_userspace::{
     dataplane::{Dataplane, Explained, MappedTables},
-    plan::{Capacity, Layout},
+    plan::{Capacity, Layout, Memory},
 };
 
 use super::{
     routes,
     row::Row,
+    tracking::Machine,
     verdict::Verdict,
     world::{Interfaces, SEED, World},
 };
@@ -88,7 +89,7 @@ impl Loaded {
             service,
             target,
             slot,
-            placement: _,
+            placement,
             clock: _,
             frame,
         } = self.dataplane.explain(frame, self.interfaces.front)?;
@@ -103,6 +104,7 @@ impl Loaded {
             service,
             slot,
             target,
+            placement,
             frame,
         })
     }
@@ -128,6 +130,54 @@ impl Loaded {
             targets: targets.collect::<Result<_>>()?,
             reasons: reasons.collect::<Result<_>>()?,
         })
+    }
+}
+
+/// The program and its tables, to be changed between packets.
+pub(crate) struct Tracked<'a> {
+    loaded: &'a Loaded,
+    tables: MappedTables,
+}
+
+impl<'a> Tracked<'a> {
+    pub(crate) fn new(loaded: &'a Loaded) -> Result<Self> {
+        let tables = loaded.dataplane.tables()?;
+        Ok(Self { loaded, tables })
+    }
+}
+
+impl Machine for Tracked<'_> {
+    fn memory(&mut self) -> &mut dyn Memory {
+        &mut self.tables
+    }
+
+    fn clock(&self) -> Result<u32> {
+        Ok(self.loaded.dataplane.flow_time()?.now)
+    }
+
+    fn explain(&mut self, frame: &[u8]) -> Result<Verdict> {
+        self.loaded.explain(frame)
+    }
+
+    fn send(&mut self, frame: &[u8]) -> Result<Option<u32>> {
+        let counters = self.loaded.dataplane.counters()?;
+        let cells = 0..self.loaded.dataplane.capacity().target_cells();
+        let packets = || -> Result<Vec<u64>> {
+            let all = cells.clone().map(|cell| Ok(counters.target(cell)?.packets));
+            all.collect()
+        };
+        let before = packets()?;
+        self.loaded.run(frame)?;
+        let after = packets()?;
+        let moved = before
+            .iter()
+            .zip(&after)
+            .position(|(before, after)| before != after);
+        Ok(moved.map(|cell| cell as u32))
+    }
+
+    fn tracking(&self, number: u32) -> Result<Tracking> {
+        self.loaded.dataplane.counters()?.tracking(number)
     }
 }
 
@@ -158,6 +208,7 @@ impl Counters {
                 count.packets += 1;
                 count.bytes += ip_len(&row.input);
                 count.flows += u64::from(is_syn(&row.input));
+                count.closed += u64::from(is_fin_or_rst(&row.input));
             }
             Reason::Returned => {
                 let count = target.context("no target")?;
@@ -182,10 +233,19 @@ fn ip_len(frame: &[u8]) -> u64 {
 
 /// Whether the packet is a TCP SYN without ACK.
 fn is_syn(frame: &[u8]) -> bool {
+    tcp_flags(frame).is_some_and(|flags| flags & 0x12 == 0x02)
+}
+
+/// Whether the packet is a TCP FIN or RST.
+fn is_fin_or_rst(frame: &[u8]) -> bool {
+    tcp_flags(frame).is_some_and(|flags| flags & 0x05 != 0)
+}
+
+fn tcp_flags(frame: &[u8]) -> Option<u8> {
     let (protocol, transport) = if frame[12] == 0x08 {
         (frame[23], 14 + usize::from(frame[14] & 15) * 4)
     } else {
         (frame[20], 54)
     };
-    protocol == 6 && frame[transport + 13] & 0x12 == 0x02
+    (protocol == 6).then(|| frame[transport + 13])
 }

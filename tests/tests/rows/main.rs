@@ -19,6 +19,7 @@ mod mutations;
 mod nat;
 mod routes;
 mod row;
+mod tracking;
 mod verdict;
 mod world;
 

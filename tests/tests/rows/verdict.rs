@@ -1,7 +1,7 @@
 //! What became of a packet, and whether that is what its row expects.
 
 use anyhow::{Context, Result, bail, ensure};
-use lb_common::abi::{Action, Reason};
+use lb_common::abi::{Action, Placement, Reason};
 use lb_tests::packets::check_sums;
 use lb_userspace::plan::{Layout, PoolKey};
 
@@ -15,6 +15,7 @@ pub(crate) struct Verdict {
     pub(crate) service: Option<u32>,
     pub(crate) slot: Option<u32>,
     pub(crate) target: Option<u32>,
+    pub(crate) placement: Placement,
     pub(crate) frame: Vec<u8>,
 }
 

@@ -4,6 +4,7 @@
 mod cases;
 mod damage;
 mod expect;
+mod flows;
 mod frames;
 mod reach;
 mod recover;
