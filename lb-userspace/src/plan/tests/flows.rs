@@ -60,15 +60,16 @@ impl FlowTable for Cpu<'_> {
 
 const SERVICE: u32 = 3;
 const ACK: u8 = 0x10;
+const FIN: u8 = 0x11;
 
 /// A service that tracks all flows, so that a flow's owner is what the slot says when it is first seen: here a number
 /// that only this flow has.
-fn query(flow: u32) -> Query {
+fn query(flow: u32, flags: u8) -> Query {
     Query {
         // All flows in two lines.
         key: FlowKey(u64::from(flow) << 32 | 0xabcd),
         service: SERVICE,
-        packet: Query::packet(Slot::owned_by(flow as u16), ACK) | Query::IS_ALWAYS,
+        packet: Query::packet(Slot::owned_by(flow as u16), flags) | Query::IS_ALWAYS,
         place: 0,
     }
 }
@@ -97,10 +98,16 @@ fn nobody_ever_gets_the_owner_of_another_flow() {
                     for packet in 0..PACKETS {
                         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                         let flow = (random >> 40) as u32 % FLOWS;
-                        if packet % 64 == 0 {
+                        if packet % 8 == 0 {
                             clock.fetch_add(1, Relaxed);
                         }
-                        let placed = flows::place(&cpu, &query(flow));
+                        // Flows that are over make room for others.
+                        let flags = if (random >> 33).is_multiple_of(4) {
+                            FIN
+                        } else {
+                            ACK
+                        };
+                        let placed = flows::place(&cpu, &query(flow, flags));
                         assert_eq!(placed.owner(), flow, "packet {packet} of thread {thread}");
                         let known = placed.placement() == Placement::Known as u32;
                         hits.fetch_add(u64::from(known), Relaxed);
@@ -140,7 +147,7 @@ fn evicted_from(entries: [(FlowState, u32); 8]) -> Option<u32> {
     let (clock, evicted) = (AtomicU32::new(50_000), AtomicU64::new(0));
     for (flow, (state, age)) in (0..).zip(entries) {
         let value = FlowValue::new(flow, state, SERVICE, 50_000 - age);
-        assert!(lines.iter().any(|line| line.put(query(flow).key, value)));
+        assert!(lines.iter().any(|line| line.put(query(flow, ACK).key, value)));
     }
     let cpu = Cpu {
         lines: &lines,
@@ -148,7 +155,7 @@ fn evicted_from(entries: [(FlowState, u32); 8]) -> Option<u32> {
         evicted: &evicted,
     };
     let value = FlowValue::new(100, FlowState::Embryonic, SERVICE, 50_000);
-    let taken = flows::insert(&cpu, query(100).key, value, 50_000);
+    let taken = flows::insert(&cpu, query(100, ACK).key, value, 50_000);
     let mut left = Vec::new();
     for line in &lines {
         line.visit(&mut |_, value| {
