@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lb_common::abi::Reason;
 use lb_userspace::model::{Forwarder, Protocol, ServicePort};
 
@@ -56,7 +56,7 @@ pub(super) struct Case {
 }
 
 const MILLION: Flows = flows(20);
-const FRESH: Flows = Flows {
+pub(super) const FRESH: Flows = Flows {
     bits: 0,
     service_bits: 0,
     fresh: true,
@@ -240,15 +240,15 @@ impl Case {
 }
 
 /// Who talks to whom.
-struct Ends {
+pub(super) struct Ends {
     client4: SocketAddr,
     client6: SocketAddr,
-    vip4: SocketAddr,
+    pub(super) vip4: SocketAddr,
     vip6: SocketAddr,
 }
 
 impl Ends {
-    fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
         let Options {
             vip,
             vip6,
@@ -264,6 +264,19 @@ impl Ends {
             vip4: SocketAddr::new(vip.into(), port),
             vip6: SocketAddr::new(vip6.into(), port),
         }
+    }
+
+    /// To the IPv4 VIP, from that many clients further on.
+    pub(super) fn frame_from(&self, further: u32, payload: Payload) -> Result<Frame> {
+        let IpAddr::V4(first) = self.client4.ip() else {
+            bail!("the client has no IPv4 address");
+        };
+        let client = Ipv4Addr::from(u32::from(first).wrapping_add(further));
+        Frame::new(
+            payload,
+            SocketAddr::new(client.into(), self.client4.port()),
+            self.vip4,
+        )
     }
 
     fn frame(&self, payload: Payload, to: SocketAddr) -> Result<Frame> {

@@ -8,6 +8,7 @@ mod budget;
 mod case;
 mod cpu;
 mod frame;
+mod inserts;
 mod live;
 mod measure;
 mod options;
@@ -62,6 +63,9 @@ fn measure(options: &Options, wire: &Wire) -> Result<ExitCode> {
     let report = if options.live {
         let lanes = live::run(&all, peer, &rounds, wire)?;
         Report::of_lanes(machine, rounds, lanes)
+    } else if options.inserts {
+        let figures = inserts::run(options, machine.cpus, wire.interface)?;
+        Report::of_agent(machine, rounds, figures)
     } else if options.agent {
         let mut figures = agent::run(options, wire.interface)?;
         figures.extend(process::run(options, &options.lb()?)?);

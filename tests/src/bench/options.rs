@@ -45,6 +45,9 @@ pub struct Options {
     /// Instead of the cases, measure the agent: failures, slot tables, heartbeats, start, memory, changes.
     #[arg(long, conflicts_with_all = ["cases", "check"])]
     pub(super) agent: bool,
+    /// Instead of the cases, write flows down on one CPU and on two at once.
+    #[arg(long, conflicts_with_all = ["cases", "check", "live", "agent", "plot"])]
+    pub(super) inserts: bool,
     /// The lb binary for --agent [default: what LB_BIN names, or the one beside this program].
     #[arg(long, value_name = "PATH")]
     lb: Option<PathBuf>,
