@@ -52,7 +52,10 @@ impl Takeover {
                 )
             }
             Origin::Adopted => {
-                let layout = Layout::adopt(capacity, seed, tables, Instant::now())?;
+                let mut layout = Layout::adopt(capacity, seed, tables, Instant::now())?;
+                if let Some(state) = found.state() {
+                    layout.recall_histories(&state.tables);
+                }
                 (layout, tally(dataplane)?)
             }
         };

@@ -72,12 +72,13 @@ impl State {
 }
 
 impl State {
-    /// Checks that the tables can be made again. A state whose tables cannot still has a wish to go on from.
+    /// Checks that the tables can be made again, and that their histories lead to them. A state whose tables cannot still has a wish to go on from.
     ///
     /// # Errors
     /// What contradicts itself, or does not fit.
     pub fn check_tables(&self) -> Result<(), RestoreError> {
         let HashSeed(seed) = self.hash_seed;
+        self.tables.check_histories()?;
         Layout::restore(self.capacity, seed, &self.tables, Instant::now()).map(drop)
     }
 }

@@ -14,6 +14,7 @@ use lb_common::abi::{
 use super::{
     capacity::{Capacity, CapacityError},
     extents::Extents,
+    history,
     keys::{Entries, Keys},
     placed::{COOL_DOWN, Cell, Placed, PoolView, Writes},
     pool::{Facts, Pool, PoolKey, pools_after},
@@ -215,11 +216,18 @@ impl Layout {
             let placed = match present {
                 Some(placed) if placed.pool == pool => placed,
                 Some(placed) => {
-                    let changed = next.change(&placed, pool, now, &mut writes)?;
+                    let history = history::after(Some(&placed), &pool, generation);
+                    let mut changed = next.change(&placed, pool, now, &mut writes)?;
+                    changed.history = history;
                     next.sweep_is_due |= placed.flows_change_in(&changed);
                     Arc::new(changed)
                 }
-                None => Arc::new(next.place(pool, None, now, &mut writes)?),
+                None => {
+                    let history = history::after(None, &pool, generation);
+                    let mut new = next.place(pool, None, now, &mut writes)?;
+                    new.history = history;
+                    Arc::new(new)
+                }
             };
             next.placed.insert(placed.pool.key.clone(), placed);
         }
@@ -330,6 +338,7 @@ impl Layout {
             targets,
             cells,
             slot_lines,
+            history: None,
         };
         placed.slots = match present {
             Some(present) => present.slots_after(&placed, now),

@@ -10,6 +10,7 @@
 mod adopt;
 mod capacity;
 mod extents;
+mod history;
 mod keys;
 mod layout;
 mod memory;

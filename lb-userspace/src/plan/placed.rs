@@ -16,7 +16,10 @@ use super::{
     slots::{Flows, Owners, SlotTable},
     write::Write,
 };
-use crate::model::{BackendId, Service, Tracking};
+use crate::{
+    model::{BackendId, Service, Tracking},
+    scheduler::History,
+};
 
 /// How long cells that were given up are left alone. A packet holds what it read for microseconds; a stalled virtual
 /// CPU may stretch that.
@@ -47,6 +50,9 @@ pub(super) struct Placed {
     pub(super) slots: SlotTable,
     /// Cells whose owner has another cell now: from, to. Flows may still name the first.
     pub(super) renamed: Vec<(u32, u32)>,
+    /// How the slots came to be, where the scheduler starts from the last ones; absent, too, of a pool that was read
+    /// back and whose history is not known.
+    pub(super) history: Option<Arc<History>>,
 }
 
 /// A placed pool, for listings.

@@ -157,7 +157,8 @@ impl PoolMember {
 }
 
 impl Pool {
-    fn takers(&self) -> impl Iterator<Item = Member> {
+    /// All members, by their weights for new flows.
+    pub(super) fn takers(&self) -> impl Iterator<Item = Member> {
         self.members.iter().map(PoolMember::taker)
     }
 

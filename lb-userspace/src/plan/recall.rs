@@ -152,6 +152,7 @@ pub(super) fn placed(key: PoolKey, front: Front, lies: Lies, cells: Cells, slots
         slot_lines: lies.slot_lines,
         slots,
         renamed: cells.renamed,
+        history: None,
     }
 }
 

@@ -21,7 +21,10 @@ use super::{
     recall::{self, Cells, Found, Front, Lies},
     slots::SlotTable,
 };
-use crate::model::{BackendId, Protocol, ServiceName, ServicePort};
+use crate::{
+    model::{BackendId, Protocol, ServiceName, ServicePort},
+    scheduler::History,
+};
 
 /// A layout's pools by name. Kept in files: fields are added with a default, never renamed or retyped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +58,9 @@ pub struct PoolSnapshot {
     pub slots: ByteBuf,
     /// The previous owners of the unsafe ones among them, in order, two bytes each, little-endian.
     pub previous: ByteBuf,
+    /// How the slots came to be, where the next ones depend on that.
+    #[serde(default)]
+    pub history: Option<History>,
 }
 
 /// Whose a target cell is.
@@ -151,7 +157,10 @@ impl Layout {
                 .ok_or_else(|| CapacityError::SlotRun(n, name()))?,
             number: self.numbers.take(1).ok_or(CapacityError::Numbers)?.start,
         };
-        Ok(recall::placed(pool.key(), pool.front(), lies, cells, slots))
+        Ok(Placed {
+            history: pool.history.clone().map(Arc::new),
+            ..recall::placed(pool.key(), pool.front(), lies, cells, slots)
+        })
     }
 }
 
@@ -247,10 +256,20 @@ impl PoolSnapshot {
                 .collect(),
             slots: bytes(slots.current.iter()),
             previous: bytes(flagged.map(|(_, previous)| previous)),
+            history: placed.history.as_deref().cloned(),
         }
     }
 
-    fn key(&self) -> PoolKey {
+    /// Who owns each slot; `None` where half a slot is left.
+    pub(super) fn owners(&self) -> Option<Vec<Option<BackendId>>> {
+        let owner = |slot: Slot| match self.cells.get(slot.owner()? as usize)? {
+            CellSnapshot::Of(id) | CellSnapshot::Renamed(id) => Some(*id),
+            CellSnapshot::Free | CellSnapshot::Gone => None,
+        };
+        Some(slots(&self.slots)?.into_iter().map(owner).collect())
+    }
+
+    pub(super) fn key(&self) -> PoolKey {
         PoolKey {
             service: self.service.clone(),
             v6_part: self.v6_part,
@@ -267,7 +286,7 @@ impl PoolSnapshot {
         }
     }
 
-    fn wrong(&self, what: &'static str) -> RestoreError {
+    pub(super) fn wrong(&self, what: &'static str) -> RestoreError {
         RestoreError::Content(self.service.clone(), what)
     }
 

@@ -3,7 +3,10 @@
 //! What must hold: replaying a history yields the table that the changes yielded when they were made, on every machine.
 //! Of the other schedulers' tables the set of members tells all; they need no history.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -14,11 +17,12 @@ use crate::model::{BackendId, Invalid, MAX_BACKENDS, Service};
 /// Members by name, those of weight 0 left out.
 type Weights = BTreeMap<BackendId, u16>;
 
-/// Where a table began, and the changes since, at most [`History::MAX_STEPS`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Where a table began, and the changes since, at most [`History::MAX_STEPS`]. A clone shares them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Record", into = "Record")]
 pub struct History {
-    record: Record,
+    start: Arc<Start>,
+    steps: Vec<Arc<Step>>,
     /// The members by now, as they were given last.
     members: Vec<Member>,
     slots: u32,
@@ -87,12 +91,11 @@ impl History {
     }
 
     fn starting(start: Start, members: Vec<Member>) -> Self {
-        let (slots, steps) = (start.slots, Vec::new());
-        let record = Record { start, steps };
         Self {
-            record,
+            slots: start.slots,
+            start: Arc::new(start),
+            steps: Vec::new(),
             members,
-            slots,
         }
     }
 
@@ -103,7 +106,7 @@ impl History {
         if weights.is_empty() && slots == self.slots {
             return;
         }
-        if self.record.steps.len() >= Self::MAX_STEPS {
+        if self.steps.len() >= Self::MAX_STEPS {
             *self = match owners {
                 Some(owners) => Self::written_out(generation, members, owners),
                 None => Self::canonical(generation, slots, members),
@@ -113,17 +116,17 @@ impl History {
         self.slots = slots;
         self.members.clear();
         self.members.extend_from_slice(members);
-        self.record.steps.push(Step {
+        self.steps.push(Arc::new(Step {
             generation,
             slots,
             weights,
-        });
+        }));
     }
 
     /// The generation of the last change.
     pub fn generation(&self) -> u64 {
-        let Record { start, steps } = &self.record;
-        steps.last().map_or(start.generation, |step| step.generation)
+        let last = self.steps.last();
+        last.map_or(self.start.generation, |step| step.generation)
     }
 
     /// The table's size.
@@ -134,10 +137,9 @@ impl History {
     /// The table that it leads to: names, and for each slot whom of these it belongs to. `None` when nobody has any
     /// weight.
     pub fn replay(&self) -> Option<(Vec<BackendId>, Vec<u16>)> {
-        let Record { start, steps } = &self.record;
-        let mut weights = start.weights.clone();
-        let mut table = start.table();
-        for step in steps {
+        let mut weights = self.start.weights.clone();
+        let mut table = self.start.table();
+        for step in &self.steps {
             step.apply(&mut weights);
             let members = members(&weights);
             let last = table.as_ref().map(|(ids, owners)| Last { owners, ids });
@@ -208,8 +210,11 @@ fn members(weights: &Weights) -> Vec<Member> {
 }
 
 impl From<History> for Record {
-    fn from(history: History) -> Self {
-        history.record
+    fn from(History { start, steps, .. }: History) -> Self {
+        Self {
+            start: Arc::unwrap_or_clone(start),
+            steps: steps.into_iter().map(Arc::unwrap_or_clone).collect(),
+        }
     }
 }
 
@@ -249,7 +254,8 @@ impl TryFrom<Record> for History {
         Ok(Self {
             members: members(&weights),
             slots,
-            record,
+            start: Arc::new(record.start),
+            steps: record.steps.into_iter().map(Arc::new).collect(),
         })
     }
 }

@@ -149,6 +149,15 @@ fn check_from_backend(sample: &Sample, seen: &Seen, world: &World) {
     assert_eq!(ports(&seen.frame), [port, sample.ports[1]], "{sample:?}");
 }
 
+/// Whether the histories lead to the slots in use.
+pub(super) fn check_histories(layout: &Layout) {
+    for (key, placed) in &layout.placed {
+        let has_one = placed.pool.service.scheduler == Scheduler::Consistent;
+        assert_eq!(placed.history.is_some(), has_one, "{key:?}");
+    }
+    assert_eq!(layout.snapshot().check_histories(), Ok(()));
+}
+
 /// Whether slots follow weights, to within one.
 pub(super) fn check_shares(world: &World, layout: &Layout) {
     for service in world.services.iter() {

@@ -79,6 +79,7 @@ impl Run {
         }
         let sweep = self.layout.sweep(&mut self.memory, TIME, self.now);
         self.take(sweep, self.crashes);
+        expect::check_histories(&self.layout);
     }
 
     /// What a sweep does changes nothing for packets that open flows. `crashes` tells whether the agent dies meanwhile.

@@ -60,6 +60,16 @@ fn whose(layout: &Layout, value: FlowValue) -> Option<(PoolKey, std::net::IpAddr
 }
 
 impl Run {
+    /// Whether `next`, which means the same, has the histories of now.
+    fn histories_go_on(&self, next: &Layout) {
+        expect::check_histories(next);
+        let generations = |layout: &Layout| -> Vec<_> {
+            let histories = layout.placed.values().map(|placed| placed.history.as_ref());
+            histories.map(|history| Some(history?.generation())).collect()
+        };
+        assert_eq!(generations(next), generations(&self.layout));
+    }
+
     /// The kernel forgets everything, and the tables are made again from a snapshot.
     fn reboot(&mut self) {
         let samples = Sample::all();
@@ -104,6 +114,13 @@ impl Run {
             let new = &plan.layout.placed[key];
             assert_eq!(old.slots.current, new.slots.current, "{key:?}");
         }
+        self.histories_go_on(&plan.layout);
+        let mut adopted = Layout::adopt(CAPACITY, SEED, &mut self.memory, self.now).unwrap();
+        adopted.recall_histories(&snapshot);
+        let pools = adopted.pools(&self.world.services, &self.world);
+        if let Ok(plan) = adopted.plan(pools, self.generation, self.now) {
+            self.histories_go_on(&plan.layout);
+        }
         self.layout = plan.layout;
         self.memory = memory;
         self.ledger = Ledger::default();
@@ -143,6 +160,7 @@ fn contradictions_are_refused() {
         cells: vec![CellSnapshot::Of("10.0.1.1".parse().unwrap())],
         slots: vec![0; 128].into(),
         previous: Vec::new().into(),
+        history: None,
     };
     let with = |change: &dyn Fn(&mut PoolSnapshot)| {
         let mut pool = pool.clone();
@@ -172,6 +190,52 @@ fn contradictions_are_refused() {
     }
     let large = with(&|pool| pool.slots = vec![0; 1 << 17].into());
     assert!(restore(&large).unwrap_err().to_string().contains("max_slots"));
+}
+
+/// Flows are saved less often than tables: they are read by the names that they had then.
+#[test]
+fn older_flows_find_their_backends_in_newer_tables() {
+    let forwarder = crate::model::Forwarder::L2dsr;
+    let mut run = Run::new();
+    let load = |run: &mut Run, backends: &[&str]| {
+        let web = cases::service("web", "10.0.0.1", "80", forwarder, backends);
+        run.step(cases::load(vec![web]));
+    };
+    load(&mut run, &["10.0.1.1"]);
+    load(&mut run, &["10.0.1.1", "10.0.1.2"]);
+    let (old, flows) = (run.layout.clone(), flows(&run.layout, 9000));
+    load(&mut run, &["10.0.1.2"]);
+    let newer = Layout::restore(CAPACITY, SEED, &run.layout.snapshot(), run.now)
+        .unwrap()
+        .layout;
+    let owners = |layout: &Layout, flows: &[(FlowKey, FlowValue)]| -> Vec<_> {
+        flows
+            .iter()
+            .filter_map(|(_, value)| whose(layout, *value))
+            .collect()
+    };
+    let mut expected = owners(&old, &flows);
+    assert_eq!(expected.len(), flows.len());
+    expected.retain(|(_, _, backend)| *backend == "10.0.1.2".parse().unwrap());
+    assert!(!expected.is_empty() && expected.len() < flows.len());
+    let remembered = old.snapshot();
+    let moved: Vec<_> = remembered.flows(&newer, 9000, 7, flows).collect();
+    assert_eq!(owners(&newer, &moved), expected);
+    assert_eq!(moved.len(), expected.len());
+}
+
+/// A history that leads elsewhere is found.
+#[test]
+fn a_history_of_other_slots_is_found() {
+    let mut run = Run::new();
+    let forwarder = crate::model::Forwarder::L2dsr;
+    let web = cases::service("web", "10.0.0.1", "80", forwarder, &["10.0.1.1", "10.0.1.2"]);
+    run.step(cases::load(vec![web]));
+    let mut snapshot = reread(&run.layout.snapshot());
+    assert_eq!(snapshot.check_histories(), Ok(()));
+    snapshot.pools[0].cells.swap(0, 1);
+    let error = snapshot.check_histories().unwrap_err().to_string();
+    assert!(error.contains("web") && error.contains("history"), "{error}");
 }
 
 /// Under another seed flows have other slots: who owned a slot before says nothing about them.
