@@ -47,8 +47,8 @@ impl Default for Dataplane {
 }
 
 impl Dataplane {
-    /// What `max_services` may be.
-    pub const SERVICES: RangeInclusive<u32> = 1..=65_536;
+    /// What `max_services` may be: services are known by numbers of 16 bits, and `nat` takes two, one for each family.
+    pub const SERVICES: RangeInclusive<u32> = 1..=32_000;
     /// What `max_targets` may be.
     pub const TARGETS: RangeInclusive<u32> = 1..=1_048_576;
     /// What `max_slots` may be: from one largest table to 512 MiB of them.

@@ -255,7 +255,7 @@ fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
             "[dataplane]\nmax_services = 0".into(),
             2,
             "dataplane.max_services",
-            "from 1 to 65536",
+            "from 1 to 32000",
         ),
         (
             "[dataplane]\nmax_targets = 9000000".into(),
