@@ -146,10 +146,9 @@ proptest! {
     }
 }
 
-/// A snapshot that was not made by a layout is refused with a reason, or makes tables that work.
-#[test]
-fn contradictions_are_refused() {
-    let pool = PoolSnapshot {
+/// A pool of one backend that owns all slots.
+fn web() -> PoolSnapshot {
+    PoolSnapshot {
         service: "web".parse().unwrap(),
         v6_part: false,
         number: 3,
@@ -161,7 +160,13 @@ fn contradictions_are_refused() {
         slots: vec![0; 128].into(),
         previous: Vec::new().into(),
         history: None,
-    };
+    }
+}
+
+/// A snapshot that was not made by a layout is refused with a reason, or makes tables that work.
+#[test]
+fn contradictions_are_refused() {
+    let pool = web();
     let with = |change: &dyn Fn(&mut PoolSnapshot)| {
         let mut pool = pool.clone();
         change(&mut pool);
@@ -222,6 +227,24 @@ fn older_flows_find_their_backends_in_newer_tables() {
     let moved: Vec<_> = remembered.flows(&newer, 9000, 7, flows).collect();
     assert_eq!(owners(&newer, &moved), expected);
     assert_eq!(moved.len(), expected.len());
+}
+
+/// After a crash slots may name a cell that their owner has given up for another.
+#[test]
+fn who_is_named_by_an_older_cell_serves_as_well() {
+    let id: BackendId = "10.0.1.1".parse().unwrap();
+    let pool = PoolSnapshot {
+        cells: vec![CellSnapshot::Renamed(id), CellSnapshot::Of(id)],
+        ..web()
+    };
+    let snapshot = Snapshot {
+        seed: SEED,
+        pools: vec![pool],
+    };
+    let plan = Layout::restore(CAPACITY, SEED, &snapshot, Instant::now()).unwrap();
+    let mut memory = InMemory::new(&CAPACITY, SEED);
+    let serving = plan.layout.serving(&mut memory).into_iter();
+    assert_eq!(serving.map(|whose| whose.backend).collect::<Vec<_>>(), [id]);
 }
 
 /// A history that leads elsewhere is found.
