@@ -14,7 +14,9 @@ use lb_userspace::api::view::{BackendState, StatusView};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::support::{NO_CHECK, PORT, Rig, Service, backend_addresses, lab, requests, rig::lb, wait_until};
+use super::support::{
+    LIMIT, NO_CHECK, PORT, Rig, Service, backend_addresses, lab, requests, rig::lb, wait_until,
+};
 
 /// A service `web` with the first `count` backends of the lab.
 fn web(lab: &Lab, count: usize) -> Service {
@@ -383,4 +385,32 @@ fn a_full_disk_is_told_and_survived() {
     let generation = status().generation;
     assert_eq!(status().checkpoint.last.unwrap().generation, generation);
     drop((serving, run));
+}
+
+#[test]
+fn tables_that_cannot_be_restored_are_told_and_made_anew() {
+    let lab = lab(Forwarder::L2dsr, 2);
+    let sized = |dataplane: &str, slots: u32| {
+        let web = web(&lab, 2).key("slots", slots);
+        format!("[dataplane]\n{dataplane}\n{web}")
+    };
+    let roomy = sized("max_slots = 131072", 65536);
+    let other_seed = sized("max_slots = 131072\nhash_seed = 7", 65536);
+    let narrow = sized("max_slots = 65536\nhash_seed = 7", 64);
+    let target = SocketAddr::new(lab.options().vips[0], PORT);
+    let mut rig = Rig::new(lab, &roomy);
+    for (config, said) in [(other_seed, "leave --hash-seed"), (narrow, "raise `max_slots`")] {
+        // A second table, which has no room where there is room for one.
+        let more =
+            "service add more --vip 192.0.2.99 --protocol udp --port 53 --forwarder ipip --slots 65536";
+        rig.lb(&more.split(' ').collect::<Vec<_>>());
+        rig.lb(&["stop", "--detach"]);
+        assert!(rig.agent.process().wait(LIMIT).unwrap().success());
+        rig.write_config(&config);
+        rig.agent.start_again().unwrap();
+        let log = rig.agent.log_end();
+        assert!(log.contains(said), "no {said} in: {log}");
+        rig.wait_until_all_up();
+        assert_eq!(requests(rig.client(), target, 60).len(), 2);
+    }
 }
