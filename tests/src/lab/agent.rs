@@ -78,6 +78,14 @@ impl Agent {
     /// # Errors
     /// When the binary is missing, ends, or does not answer; with the end of its log.
     pub fn start(host: &Host, options: &LbOptions) -> Result<Self> {
+        Self::start_on(host, options, BpfFs::new()?)
+    }
+
+    /// The same on a BPF file system in which something may be pinned already, in [`BpfFs::pin_dir`].
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn start_on(host: &Host, options: &LbOptions, pins: BpfFs) -> Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("lb-lab-")
             .tempdir()
@@ -86,7 +94,6 @@ impl Agent {
             let path = config_in(directory.path());
             fs::write(&path, config).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        let pins = BpfFs::new()?;
         let command = run_command(host.interface(), directory.path(), &pins, options)?;
         let mut agent = Self {
             process: host.namespace.spawn(command)?,

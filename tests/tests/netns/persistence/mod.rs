@@ -4,9 +4,12 @@ mod pins;
 mod refused;
 mod stop;
 mod takeover;
+mod upgrade;
 
 use std::{fs, net::SocketAddr, path::Path};
 
+use aya::maps::{Array, Map, MapData};
+use lb_common::abi::{Meta, map};
 use lb_tests::{
     fixture,
     lab::{Agent, Forwarder, Lab, LbOptions},
@@ -49,10 +52,28 @@ fn names(directory: &Path) -> Vec<String> {
 
 /// The slot tables, as text.
 fn slots_of(agent: &Agent) -> Vec<String> {
-    let text = fixture::record(&agent.pins().pin_dir().join("maps")).unwrap();
-    let slots = text.lines().skip_while(|line| !line.starts_with("map SLOTS "));
-    let slots = slots.skip(1).take_while(|line| !line.starts_with("map "));
-    slots.map(str::to_owned).collect()
+    entries_of(&fixture::record(&agent.pins().pin_dir()).unwrap(), map::SLOTS)
+}
+
+/// A map's entries in a recorded dataplane.
+fn entries_of(recorded: &str, map: &str) -> Vec<String> {
+    let heading = format!("map maps/{map} ");
+    let entries = recorded.lines().skip_while(|line| !line.starts_with(&heading));
+    let entries = entries
+        .skip(1)
+        .take_while(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+    entries.map(str::to_owned).collect()
+}
+
+/// Makes a dataplane whose maps are in `maps` say something else of itself; what it said before.
+fn rewrite_meta(maps: &Path, change: impl FnOnce(&mut Meta)) -> Meta {
+    let data = MapData::from_pin(maps.join(map::META)).unwrap();
+    let mut array: Array<_, [u64; 8]> = Map::Array(data).try_into().unwrap();
+    let before: Meta = bytemuck::cast(array.get(&0, 0).unwrap());
+    let mut after = before;
+    change(&mut after);
+    array.set(0, bytemuck::cast::<_, [u64; 8]>(after), 0).unwrap();
+    before
 }
 
 /// What `lb stop --json` says.

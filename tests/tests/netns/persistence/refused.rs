@@ -2,14 +2,14 @@
 
 use std::{fs, path::Path};
 
-use aya::maps::{Array, Map, MapData};
+use aya::maps::{Array, MapData};
 use lb_common::abi::{ABI_VERSION, Meta, map};
 use lb_tests::lab::{Forwarder, Lab};
 use lb_userspace::api::view::DataplaneOrigin;
 
 use super::{
     super::support::{LbRun, lab, xdp_on},
-    idle, names, stop_view,
+    idle, names, rewrite_meta, stop_view,
 };
 
 /// Starts an agent on these pins, which must refuse them and leave the dataplane as it is; what it said.
@@ -24,17 +24,6 @@ fn refused(lab: &Lab, pins: &Path) -> String {
         assert!(ended.log.contains(what), "no {what} in: {}", ended.log);
     }
     ended.log
-}
-
-/// Makes the dataplane say something else of itself.
-fn rewrite_meta(maps: &Path, change: impl FnOnce(&mut Meta)) -> Meta {
-    let data = MapData::from_pin(maps.join(map::META)).unwrap();
-    let mut array: Array<_, [u64; 8]> = Map::Array(data).try_into().unwrap();
-    let before: Meta = bytemuck::cast(array.get(&0, 0).unwrap());
-    let mut after = before;
-    change(&mut after);
-    array.set(0, bytemuck::cast::<_, [u64; 8]>(after), 0).unwrap();
-    before
 }
 
 #[test]

@@ -1,0 +1,101 @@
+//! From one release to the next: what earlier versions of the tables have pinned, as recorded in `tests/fixtures`.
+
+use std::path::Path;
+
+use aya::maps::{Array, Map, MapData};
+use lb_common::abi::{FlowValue, Meta, map};
+use lb_tests::{
+    fixture::{self, Told},
+    lab::{Agent, BpfFs, Lab, LbOptions},
+};
+use lb_userspace::{
+    api::view::{BackendState, DataplaneOrigin},
+    dataplane::{Dataplane, PinDir},
+    plan::Capacity,
+};
+
+use super::{
+    super::support::{rig::lb, wait_until},
+    entries_of, names, rewrite_meta,
+};
+
+const DATAPLANE_2: &str = include_str!("../../../fixtures/abi-2.txt");
+const WISH_2: &str = include_str!("../../../fixtures/abi-2.toml");
+const TOLD_2: &str = include_str!("../../../fixtures/abi-2.json");
+
+#[test]
+fn dataplane_of_version_2_is_taken_over_as_it_was_recorded() {
+    let recorded: Told = serde_json::from_str(TOLD_2).unwrap();
+    let lab = fixture::lab().unwrap();
+    let pins = BpfFs::new().unwrap();
+    fixture::lay_out(DATAPLANE_2, &pins.pin_dir()).unwrap();
+    make_it_of_here_and_now(&pins.pin_dir().join("maps"), &lab);
+
+    let options = LbOptions::new(lb(), Some(WISH_2.to_owned()));
+    let agent = Agent::start_on(&lab.balancer, &options, pins).unwrap();
+    let status = agent.status().unwrap();
+    assert_eq!(status.origin, DataplaneOrigin::Adopted);
+    assert_eq!(
+        (status.services, status.flows_capacity, status.drift),
+        (recorded.services.len() as u64, 1024, false)
+    );
+    assert_eq!(names(&agent.pins().pin_dir()), ["links", "maps", "program"]);
+    wait_until("the backends' states are known", || {
+        let view = agent.services().unwrap();
+        let mut backends = view.services.iter().flat_map(|service| &service.backends);
+        backends.all(|backend| matches!(backend.state, BackendState::Up | BackendState::Drain))
+    });
+
+    // Services and backends are the same, and each flow of the flow table is known and has its backend.
+    let flows = recorded.flows.iter().map(|known| known.flow.clone());
+    let told = Told::by(&agent, flows).unwrap();
+    assert_eq!(told.services, recorded.services);
+    let lost = recorded.flows.iter().find(|known| !told.flows.contains(known));
+    assert_eq!(lost, None, "of {} flows", recorded.flows.len());
+    assert!(recorded.flows.len() >= 50, "the recording holds too few flows");
+    // No slot has moved, and all previous owners are there.
+    let now = fixture::record(&agent.pins().pin_dir()).unwrap();
+    for map in [map::SLOTS, map::PREVIOUS] {
+        let before = entries_of(DATAPLANE_2, map);
+        assert!(!before.is_empty(), "{map}");
+        assert_eq!(entries_of(&now, map), before, "{map}");
+    }
+}
+
+/// The dataplane was recorded in another namespace, under a kernel whose clock stood elsewhere: now it belongs to
+/// this lab's balancer, and all its flows have just been seen.
+fn make_it_of_here_and_now(maps: &Path, lab: &Lab) {
+    let capacity = Capacity {
+        services: 1,
+        targets: 1,
+        slots: 65_536,
+        flows: 4096,
+    };
+    let here = BpfFs::new().unwrap();
+    let open = || Dataplane::open(PinDir::lock(&here.pin_dir()).unwrap(), &capacity, 0, false);
+    let dataplane = lab.balancer.namespace.run(open).unwrap().unwrap();
+    let clock = dataplane.flow_time().unwrap().now;
+    let Meta {
+        namespace,
+        clock_shift,
+        ..
+    } = *dataplane.meta();
+    rewrite_meta(maps, |meta| {
+        meta.namespace = namespace;
+        meta.clock_shift = clock_shift;
+    });
+
+    let data = MapData::from_pin(maps.join(map::FLOWS)).unwrap();
+    let mut lines: Array<_, [u64; 8]> = Map::Array(data).try_into().unwrap();
+    for index in 0..lines.len() {
+        let mut line = lines.get(&index, 0).unwrap();
+        for value in &mut line[4..] {
+            let flow = FlowValue(*value);
+            if let Some(state) = flow.state() {
+                let service = flow.vip() << 16 | flow.service();
+                *value = FlowValue::new(flow.owner(), state, service, clock).0;
+            }
+        }
+        lines.set(index, line, 0).unwrap();
+    }
+}
