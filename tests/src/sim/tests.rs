@@ -23,7 +23,7 @@ fn no_flow_breaks_under_overlapping_changes() {
     };
     let tally = Run::new(scenario).unwrap().run(|_| {}).unwrap();
     assert_eq!(tally.breaks, 0, "{tally:?}");
-    assert_eq!(tally.strays, 0, "{tally:?}");
+    assert_eq!(tally.refused, 0, "{tally:?}");
     assert!(
         tally.flows >= scenario.flows && tally.all_changes() >= scenario.changes,
         "{tally:?}"
