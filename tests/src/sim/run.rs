@@ -192,15 +192,13 @@ impl Run {
     }
 
     fn change(&mut self) -> Result<()> {
-        if self.is_changed() {
-            return Ok(());
-        }
         let is_turn = self.tick >= self.next_change;
         let mut made = None;
         if is_turn || self.scenario.overlaps {
             made = self.operator.follow_up(&mut self.balancer, self.tick)?;
         }
-        if made.is_none() && is_turn {
+        // What has begun is brought to its end, or hosts that are down would stay so.
+        if made.is_none() && is_turn && !self.is_changed() {
             made = self.operator.change(&mut self.balancer, self.tick)?;
         }
         let Some(kind) = made else { return Ok(()) };
