@@ -210,7 +210,13 @@ mod tests {
                     value.is_of(service) && !value.is_of(service ^ 1) && !value.is_of(service ^ 0x0001_0000)
                 );
                 assert_eq!(
-                    (value.owner(), value.state(), value.service(), value.vip(), value.clock()),
+                    (
+                        value.owner(),
+                        value.state(),
+                        value.service(),
+                        value.vip(),
+                        value.clock()
+                    ),
                     (owner, Some(state), service & 0xffff, service >> 16, clock)
                 );
             }
@@ -236,7 +242,10 @@ mod tests {
     fn a_flow_that_was_seen_after_the_clock_was_read_is_new() {
         let value = FlowValue::new(1, FlowState::Established, 1, 100);
         assert_eq!(value.age(99), 0);
-        assert_eq!(FlowValue::new(1, FlowState::Established, 1, 0).age(FlowValue::CLOCK_MASK), 0);
+        assert_eq!(
+            FlowValue::new(1, FlowState::Established, 1, 0).age(FlowValue::CLOCK_MASK),
+            0
+        );
     }
 
     #[test]

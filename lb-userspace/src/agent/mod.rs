@@ -25,10 +25,10 @@ use tokio::{
 };
 
 use actor::{Actor, Inputs, Parts};
-use facts::Knowledge;
-use persist::Found;
 pub use drains::DrainState;
+use facts::Knowledge;
 pub use handle::{AgentHandle, Applied, Command, Planned, RequestError};
+use persist::Found;
 pub use stop::remove_dataplane;
 use takeover::Takeover;
 

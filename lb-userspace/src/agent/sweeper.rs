@@ -49,7 +49,10 @@ impl Sweeper {
         self.took = at.elapsed();
         self.live = live;
         self.flows = flows;
-        log::debug!("swept the flow table in {:?}: {live} flows, {dropped} dropped", self.took);
+        log::debug!(
+            "swept the flow table in {:?}: {live} flows, {dropped} dropped",
+            self.took
+        );
         layout
     }
 }

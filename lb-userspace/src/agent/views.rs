@@ -244,10 +244,15 @@ impl Actor {
         let ServicesView { generation, services } = self.services_view();
         let counters = self.parts.dataplane.counters();
         let tracking = |name: &str| {
-            let service = self.services.iter().find(|service| service.name.as_str() == name)?;
+            let service = self
+                .services
+                .iter()
+                .find(|service| service.name.as_str() == name)?;
             let counters = counters.as_ref().ok()?;
             let pools = self.pools(service);
-            Some(tracking_view(pools.filter_map(|pool| counters.tracking(pool.number()).ok())))
+            Some(tracking_view(
+                pools.filter_map(|pool| counters.tracking(pool.number()).ok()),
+            ))
         };
         let services: Vec<ServiceStats> = services
             .into_iter()

@@ -140,7 +140,10 @@ fn text(view: &ExplainView) -> Result<String, Failure> {
     put("backend", view.backend.as_deref().unwrap_or("none"));
     put("slot", &view.slot.map_or("none".into(), |slot| slot.to_string()));
     if view.backend.is_some() {
-        put("found", &format!("{}: {}", view.placement, view.placement_meaning));
+        put(
+            "found",
+            &format!("{}: {}", view.placement, view.placement_meaning),
+        );
     }
     put("interface", &view.interface);
     for (name, hex) in [("in", Some(&view.in_hex)), ("out", view.out_hex.as_ref())] {

@@ -77,7 +77,10 @@ impl Dataplane {
         within("max_flows", *max_flows, &Self::FLOWS)?;
         if !max_flows.is_power_of_two() {
             let fits = max_flows.next_power_of_two();
-            return Err(Invalid::new(format!("{max_flows}: expected a power of two, such as {fits}")).at(Key::Name("max_flows")));
+            return Err(
+                Invalid::new(format!("{max_flows}: expected a power of two, such as {fits}"))
+                    .at(Key::Name("max_flows")),
+            );
         }
         outer_source("tunnel_source_v4", (*tunnel_source_v4).into(), 8)?;
         outer_source("tunnel_source_v6", (*tunnel_source_v6).into(), 32)

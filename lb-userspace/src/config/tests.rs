@@ -496,20 +496,22 @@ fn dataplane() -> impl Strategy<Value = Dataplane> {
         (any::<[u16; 4]>(), 32u8..=64),
     )
         .prop_map(
-            |(hash_seed, max_services, max_targets, max_slots, flow_bits, (v4, len4), (v6, len6))| Dataplane {
-                hash_seed,
-                // The services that the round trip is tried with must fit.
-                max_services: max_services.max(1_000),
-                max_targets: max_targets.max(1_000),
-                max_slots,
-                max_flows: 1 << flow_bits,
-                tunnel_source_v4: ipnet::Ipv4Net::new_assert([v4[0] % 223, v4[1], v4[2], 0].into(), len4)
+            |(hash_seed, max_services, max_targets, max_slots, flow_bits, (v4, len4), (v6, len6))| {
+                Dataplane {
+                    hash_seed,
+                    // The services that the round trip is tried with must fit.
+                    max_services: max_services.max(1_000),
+                    max_targets: max_targets.max(1_000),
+                    max_slots,
+                    max_flows: 1 << flow_bits,
+                    tunnel_source_v4: ipnet::Ipv4Net::new_assert([v4[0] % 223, v4[1], v4[2], 0].into(), len4)
+                        .trunc(),
+                    tunnel_source_v6: ipnet::Ipv6Net::new_assert(
+                        [v6[0] & 0xfeff, v6[1], v6[2], v6[3], 0, 0, 0, 0].into(),
+                        len6,
+                    )
                     .trunc(),
-                tunnel_source_v6: ipnet::Ipv6Net::new_assert(
-                    [v6[0] & 0xfeff, v6[1], v6[2], v6[3], 0, 0, 0, 0].into(),
-                    len6,
-                )
-                .trunc(),
+                }
             },
         )
 }

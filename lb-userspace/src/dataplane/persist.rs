@@ -9,8 +9,7 @@ use aya::maps::{Array, MapData};
 use lb_common::abi::{Meta, map};
 
 use super::{
-    flow_clock,
-    Dataplane, adopt, object,
+    Dataplane, adopt, flow_clock, object,
     pins::{PinDir, make_directory, pin_name},
     remove::{self, Removed, remove_all, remove_directory},
     tables::PodMeta,

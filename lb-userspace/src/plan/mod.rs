@@ -31,9 +31,7 @@ pub use extents::Extents;
 pub use layout::{Layout, Plan, Whose};
 pub use memory::{InMemory, Memory, apply, insert_flow};
 pub use placed::PoolView;
-pub use pool::{
-    Availability, Facts, Origin, Pool, PoolKey, PoolMember, Situation, pools, serves, situation,
-};
+pub use pool::{Availability, Facts, Origin, Pool, PoolKey, PoolMember, Situation, pools, serves, situation};
 pub use service_table::{FamilyTable, TableError};
 pub use slots::Flows;
 pub use snapshot::{CellSnapshot, PoolSnapshot, RestoreError, Snapshot};

@@ -98,20 +98,31 @@ impl SlotTable {
             }
             let known = known.next_if(|entry| entry.slot == i as u32);
             let moves = slot.owner().and_then(|owner| owners.now_at(owner)) != next.owner();
-            let had = if slot.is_unsafe() { before.owner() } else { slot.owner() };
+            let had = if slot.is_unsafe() {
+                before.owner()
+            } else {
+                slot.owner()
+            };
             let alive = had
                 .and_then(|owner| owners.now_at(owner))
                 .filter(|owner| owners.flows(*owner) != Flows::Cut);
             let (past, is_unsafe, same_window) = match alive {
                 Some(owner) if tracked => (Slot::owned_by(owner as u16), slot.is_unsafe() || moves, !moves),
                 // Whoever has flows here is in the flow table.
-                _ => (*next, tracked && slot.is_unsafe(), !moves && self.is_over(i as u32)),
+                _ => (
+                    *next,
+                    tracked && slot.is_unsafe(),
+                    !moves && self.is_over(i as u32),
+                ),
             };
             current[i] = next.with_flag(is_unsafe);
             if is_unsafe {
                 previous[i] = past;
                 let since = known.filter(|_| same_window).map_or(now, |entry| entry.since);
-                unsafes.push(Unsafe { slot: i as u32, since });
+                unsafes.push(Unsafe {
+                    slot: i as u32,
+                    since,
+                });
             }
         }
         Self {

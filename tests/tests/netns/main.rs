@@ -7,8 +7,8 @@
     reason = "a failure of the test's own steps is a failure of the test"
 )]
 
-mod drain;
 mod checkpoints;
+mod drain;
 mod explain;
 mod failure;
 mod forwarders;
