@@ -130,7 +130,10 @@ fn nobody_ever_gets_the_owner_of_another_flow() {
                 std::thread::yield_now();
             }
         });
-        let ended: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
+        let ended: Vec<_> = workers
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect();
         done.store(true, Relaxed);
         sweep.join().unwrap();
         for worker in ended {
