@@ -6,6 +6,7 @@
 mod balancer;
 mod frame;
 mod hosts;
+mod kinds;
 mod operator;
 mod options;
 mod report;
@@ -15,6 +16,7 @@ mod services;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod wheel;
 mod workload;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::{operator, run::Scenario, services};
+use super::{kinds, run::Scenario, services};
 
 /// Simulate clients of the real packet path and planner while backends come and go, and count broken flows.
 #[derive(Debug, Parser)]
@@ -42,7 +42,7 @@ impl Options {
         let overlapping = Scenario {
             name: "overlapping",
             plots: services::MANY,
-            mix: operator::ALL,
+            mix: kinds::ALL,
             seed: self.seed,
             flows: self.flows,
             changes: self.changes,
@@ -53,7 +53,7 @@ impl Options {
         let ordinary = Scenario {
             name: Scenario::ORDINARY,
             plots: services::ONE,
-            mix: operator::ORDINARY,
+            mix: kinds::ORDINARY,
             seed: self.seed,
             flows,
             changes,

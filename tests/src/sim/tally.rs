@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::operator::Kind;
+use super::kinds::Kind;
 
 /// What a run has counted.
 #[derive(Clone, Debug, Default)]

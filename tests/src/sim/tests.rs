@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    operator,
+    kinds,
     run::{Run, Scenario},
     services,
 };
@@ -13,7 +13,7 @@ fn no_flow_breaks_under_overlapping_changes() {
     let scenario = Scenario {
         name: "short",
         plots: services::MANY,
-        mix: operator::ALL,
+        mix: kinds::ALL,
         seed: 4,
         flows: 30_000,
         changes: 200,
