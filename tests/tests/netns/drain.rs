@@ -94,7 +94,7 @@ fn waiting_ends_with_the_drain() {
             &report["outcome"],
             &report["backends"][0]["end"]
         ),
-        (1, &json!("drained"), &json!("silent"))
+        (1, &json!("drained"), &json!("no-flows"))
     );
 
     let first = addresses[0].to_string();

@@ -30,7 +30,9 @@ fn both_families(lab: &Lab, forwarder: Forwarder) -> String {
         let echo = web
             .clone()
             .text("name", &format!("echo{family}"))
-            .text("protocol", "udp");
+            .text("protocol", "udp")
+            // Every datagram stands for itself: none has to stay with the backend that came up first.
+            .text("tracking", "never");
         config += &format!("{web}{echo}");
     }
     config
@@ -154,6 +156,7 @@ fn nat_translates_ports() {
                     &format!("{protocol}{}", if vip.is_ipv4() { 4 } else { 6 }),
                 )
                 .text("protocol", protocol)
+                .text("tracking", if protocol == "udp" { "never" } else { "changes" })
                 .key("check", FAST_CHECK.replace("80", "8080"));
             for address in backend_addresses(&lab, vip) {
                 service = service.backend_with(address, ", port = 8080");
