@@ -140,9 +140,7 @@ impl Layout {
 struct Round<'a> {
     placed: &'a Placed,
     flows: Vec<Flows>,
-    /// What is cold rests long enough that no packet remembers what was before it.
-    cold: Vec<Unsafe>,
-    /// By slot: unsafe, over and cold, so that entries of the current owner say nothing new.
+    /// By slot: unsafe, and over for so long that no packet remembers what was before, so that entries of the current owner say nothing new.
     settled: Vec<bool>,
     /// By slot: somebody but the current owner has flows here.
     foreign: Vec<bool>,
@@ -190,14 +188,11 @@ impl<'a> Round<'a> {
     fn new(placed: &'a Placed, time: FlowTime, cold: impl Fn(Instant) -> bool) -> Self {
         let slots = placed.slots.len();
         let mut settled = vec![false; slots];
-        let mut rested = Vec::new();
         for entry in placed.slots.unsafes.iter().filter(|entry| cold(entry.since)) {
-            rested.push(*entry);
             settled[entry.slot as usize] = placed.slots.is_over(entry.slot);
         }
         Self {
             flows: placed.flows_by_cell(),
-            cold: rested,
             settled,
             foreign: vec![false; slots],
             entries: vec![0; placed.cells.len()],
@@ -224,9 +219,9 @@ impl<'a> Round<'a> {
         let slot = key.slot((self.placed.slots.len() - 1) as u16) as usize;
         let current: Slot = self.placed.slots.current[slot];
         let own = current.owner() == Some(owner);
-        let looked_up = current.is_unsafe() || self.placed.pool.flags.has(ServiceFlags::TRACK_ALWAYS);
         let always = self.placed.pool.flags.has(ServiceFlags::TRACK_ALWAYS);
-        if !looked_up || own && self.settled[slot] && !always {
+        let says_nothing_new = !current.is_unsafe() || own && self.settled[slot];
+        if says_nothing_new && !always {
             return None;
         }
         self.foreign[slot] |= !own;
@@ -249,7 +244,6 @@ impl<'a> Round<'a> {
         let Self {
             placed,
             flows,
-            cold,
             settled,
             foreign,
             cold_cells,
@@ -259,11 +253,7 @@ impl<'a> Round<'a> {
             let slot = entry.slot as usize;
             settled[slot] && !foreign[slot]
         };
-        let cleared = if cold.is_empty() {
-            None
-        } else {
-            placed.slots.with_flags_cleared(clean)
-        };
+        let cleared = placed.slots.with_flags_cleared(clean);
         let slots = cleared.as_ref().unwrap_or(&placed.slots);
         let window = placed.pool.service.window_in_use();
         let ended = slots.with_windows_ended(now, |owner, since| {
