@@ -193,6 +193,25 @@ pub struct Tracking {
 
 const _: () = assert!(size_of::<Tracking>() == 48);
 
+impl Tracking {
+    /// Adds what was counted elsewhere, on another CPU or for another pool; a budget is nobody else's.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            hits,
+            inserted,
+            adopted,
+            evicted,
+            refused,
+            budget: _,
+        } = *other;
+        self.hits += hits;
+        self.inserted += inserted;
+        self.adopted += adopted;
+        self.evicted += evicted;
+        self.refused += refused;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -360,22 +360,23 @@ impl Actor {
 
 /// The sum over a service's pools.
 fn tracking_view(pools: impl Iterator<Item = Tracking>) -> TrackingView {
-    pools.fold(TrackingView::default(), |mut sum, pool| {
-        let Tracking {
-            hits,
-            inserted,
-            adopted,
-            evicted,
-            refused,
-            budget: _,
-        } = pool;
-        sum.hits += hits;
-        sum.inserted += inserted;
-        sum.adopted += adopted;
-        sum.evicted += evicted;
-        sum.refused += refused;
-        sum
-    })
+    let mut sum = Tracking::default();
+    pools.for_each(|pool| sum.add(&pool));
+    let Tracking {
+        hits,
+        inserted,
+        adopted,
+        evicted,
+        refused,
+        budget: _,
+    } = sum;
+    TrackingView {
+        hits,
+        inserted,
+        adopted,
+        evicted,
+        refused,
+    }
 }
 
 fn interface(attached: &Attached, program_id: u32) -> InterfaceView {

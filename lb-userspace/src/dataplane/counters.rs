@@ -76,11 +76,7 @@ impl<'a> Counters<'a> {
     pub fn tracking(&self, number: u32) -> Result<Tracking> {
         let mut sum = Tracking::default();
         for PodTracking(cpu) in self.tracking.get(&number, 0)?.iter() {
-            sum.hits += cpu.hits;
-            sum.inserted += cpu.inserted;
-            sum.adopted += cpu.adopted;
-            sum.evicted += cpu.evicted;
-            sum.refused += cpu.refused;
+            sum.add(cpu);
         }
         Ok(sum)
     }

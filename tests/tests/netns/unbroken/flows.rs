@@ -42,19 +42,7 @@ impl FlowTable {
         let mut sum = Tracking::default();
         for cpus in self.counters.iter() {
             for cpu in cpus.unwrap().iter() {
-                let Tracking {
-                    hits,
-                    inserted,
-                    adopted,
-                    evicted,
-                    refused,
-                    budget: _,
-                } = bytemuck::cast(*cpu);
-                sum.hits += hits;
-                sum.inserted += inserted;
-                sum.adopted += adopted;
-                sum.evicted += evicted;
-                sum.refused += refused;
+                sum.add(&bytemuck::cast(*cpu));
             }
         }
         sum
