@@ -202,9 +202,7 @@ impl Actor {
         self.check_generation(expected)?;
         let next = self.services.after(change)?;
         let started = Instant::now();
-        // Under another check they are believed in until that says otherwise.
-        let serving = self.serving();
-        self.parts.knowledge.presumed.extend(serving);
+        self.parts.knowledge.presume_serving(&self.services, &next);
         let plan = self.plan(&next, self.generation + 1)?;
         self.services = next;
         self.generation += 1;
@@ -373,20 +371,6 @@ impl Actor {
         self.save_in_turn();
     }
 
-    /// Backends whose flows stay with them as things stand.
-    fn serving(&self) -> HashSet<Whose> {
-        let each = self
-            .services
-            .iter()
-            .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)));
-        each.filter(|(service, backend)| plan::serves(&self.parts.knowledge, service, backend))
-            .map(|(service, backend)| Whose {
-                service: service.name.clone(),
-                backend: backend.id(),
-            })
-            .collect()
-    }
-
     /// Reads the counters of all targets.
     pub(super) fn sample(&mut self) {
         let now = Instant::now();
@@ -411,11 +395,7 @@ impl Actor {
 
     /// How many backends there are, and how many of them take traffic.
     pub(super) fn backends(&self) -> (u64, u64) {
-        let each = self
-            .services
-            .iter()
-            .flat_map(|s| s.backends.iter().map(move |b| (s, b)));
-        each.fold((0, 0), |(all, up), (service, backend)| {
+        facts::each(&self.services).fold((0, 0), |(all, up), (service, backend)| {
             let takes = plan::situation(&self.parts.knowledge, service, backend) == Situation::Up;
             (all + 1, up + u64::from(takes))
         })

@@ -7,9 +7,9 @@ use std::{
 
 use crate::{
     health,
-    model::{AdminState, Backend, Service, Services},
+    model::{AdminState, Backend, BackendId, Service, ServiceName, Services},
     netlink::{Resolution, Snapshot},
-    plan::{Availability, Facts, NextHop, TunnelSources, Whose},
+    plan::{Availability, Facts, NextHop, TunnelSources, Whose, serves},
 };
 
 /// The heartbeat of a backend of a service; `None` when it has none. Equal ones are shared: a host that fails leaves
@@ -34,7 +34,8 @@ pub(super) fn addresses(services: &Services) -> BTreeSet<IpAddr> {
     each(services).map(|(_, backend)| backend.address).collect()
 }
 
-fn each(services: &Services) -> impl Iterator<Item = (&Service, &Backend)> {
+/// Every backend with its service.
+pub(super) fn each(services: &Services) -> impl Iterator<Item = (&Service, &Backend)> {
     services
         .iter()
         .flat_map(|service| service.backends.iter().map(move |backend| (&**service, backend)))
@@ -68,6 +69,28 @@ impl Knowledge {
                 heartbeat.is_some_and(|heartbeat| !verdicts.contains_key(&heartbeat))
             })
         });
+    }
+
+    /// Backends that serve and that `next` checks otherwise are taken to be up until the new check says something. Those
+    /// that have a verdict already are left alone: that is almost all of them, at every change.
+    pub(super) fn presume_serving(&mut self, services: &Services, next: &Services) {
+        let asked_anew = |(service, backend): &(&Service, &Backend)| {
+            let verdict = heartbeat(service, backend).and_then(|heartbeat| self.verdicts.get(&heartbeat));
+            matches!(verdict, None | Some(health::State::Checking))
+        };
+        let serves = |service: &ServiceName, backend: BackendId| {
+            let service = services.get(service)?;
+            Some(serves(self, service, service.backend(backend)?))
+        };
+        let presumed: Vec<Whose> = each(next)
+            .filter(asked_anew)
+            .filter(|(service, backend)| serves(&service.name, backend.id()) == Some(true))
+            .map(|(service, backend)| Whose {
+                service: service.name.clone(),
+                backend: backend.id(),
+            })
+            .collect();
+        self.presumed.extend(presumed);
     }
 
     fn presumes(&self, service: &Service, backend: &Backend) -> bool {
