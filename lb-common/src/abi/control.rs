@@ -45,8 +45,12 @@ impl Features {
     pub const ANY_PORT: u32 = 1;
     /// Some service uses the `nat` forwarder.
     pub const RETURNS: u32 = 2;
+    /// Some service takes a range of ports, or a prefix of addresses.
+    pub const RANGES: u32 = 4;
+    /// Some service uses the `fullnat` forwarder.
+    pub const FULLNAT: u32 = 8;
 
-    /// Whether the feature is in use.
+    /// Whether the feature (or one of several) is in use.
     #[inline(always)]
     pub const fn has(self, feature: u32) -> bool {
         self.0 & feature != 0
@@ -68,6 +72,10 @@ pub struct Control {
     pub routes: u32,
     /// The generation of the wish that the tables show. Not read by the program.
     pub generation: u64,
+    /// Lengths of the IPv4 prefixes that services have as VIPs: bit n - 1 for length n.
+    pub lengths4: u64,
+    /// The same of IPv6: bit n - 1 of the 128 bits, the lower half first.
+    pub lengths6: [u64; 2],
 }
 
 impl Control {
@@ -108,7 +116,7 @@ impl Control {
     }
 }
 
-const _: () = assert!(size_of::<Control>() == 56);
+const _: () = assert!(size_of::<Control>() == 80);
 
 #[cfg(test)]
 mod tests {

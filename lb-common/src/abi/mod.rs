@@ -10,6 +10,7 @@ mod control;
 mod count;
 mod flow;
 mod meta;
+mod options;
 mod placement;
 mod reason;
 mod record;
@@ -22,6 +23,7 @@ pub use control::{Control, Features, TableIndex};
 pub use count::Count;
 pub use flow::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Tracking};
 pub use meta::Meta;
+pub use options::{Fragments, ServiceOptions, TtlExpired};
 pub use placement::Placement;
 pub use reason::{Action, Reason};
 pub use record::{CellRecord, NAME_BYTES, PLACES, Place, PoolRecord};
@@ -34,7 +36,7 @@ pub use target::{Forward, Target};
 pub use trace::Trace;
 
 /// The version of everything in this module.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Names of the BPF maps.
 pub mod map {
@@ -58,6 +60,8 @@ pub mod map {
     pub const POOLS: &str = "POOLS";
     /// [`super::CellRecord`]s, indexed like `TARGETS`. The program does not read them.
     pub const CELLS: &str = "CELLS";
+    /// One [`super::ServiceOptions`] a [`super::Service::number`].
+    pub const OPTIONS: &str = "OPTIONS";
     /// Per CPU one [`super::Count`] a target.
     pub const COUNTS: &str = "COUNTS";
     /// Per CPU one `u64` a [`super::Reason`].
@@ -66,6 +70,8 @@ pub mod map {
     pub const ROUTES: &str = "ROUTES";
     /// Interface index → interface index: where `XDP_REDIRECT` may send to.
     pub const EGRESS: &str = "EGRESS";
+    /// The program for packets which take the detour, at index 0.
+    pub const DETOURS: &str = "DETOURS";
     /// One [`super::Meta`], the agent's own.
     pub const META: &str = "META";
 }
@@ -88,5 +94,7 @@ pub mod global {
     pub const CONTROL: &str = "CONTROL";
 }
 
-/// Name of the XDP program.
+/// Name of the XDP program that interfaces run.
 pub const PROGRAM: &str = "lb";
+/// Name of the XDP program that it calls for packets which take the detour.
+pub const DETOUR_PROGRAM: &str = "lb_detour";

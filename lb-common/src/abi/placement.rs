@@ -43,4 +43,10 @@ placements! {
     5 Previous "previous";
     /// A new flow that finds no room, or too many new ones: it goes where its next packets will, to the previous owner.
     6 Refused "refused";
+    /// By its QUIC connection ID, which names the backend.
+    7 ConnectionId "connection-id";
+    /// A fragment: by its addresses alone, or by the ports that the first fragment showed.
+    8 Fragment "fragment";
+    /// The address translation (fullnat) has the flow.
+    9 Translated "translated";
 }

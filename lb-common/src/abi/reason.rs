@@ -79,6 +79,20 @@ reasons! {
     /// A nat answer finds no way to the client: its next hop does not answer, its route says unreachable, or IP
     /// forwarding is off on this host. (Without any route the answer is left to the host.)
     15 NoWayBack "no-way-back" Drop;
+    /// Larger than what the way to the backend carries: the sender was told what fits (ICMP).
+    16 TooBigAnswered "too-big-answered" Send;
+    /// The TTL or hop limit ends here: the sender was told (ICMP), as traceroute wants it.
+    17 TtlAnswered "ttl-answered" Send;
+    /// The service has no usable backend and says on_empty = "reject": the client was told (TCP reset or ICMP).
+    18 Rejected "rejected" Send;
+    /// The service's source list does not allow the client.
+    19 Denied "denied" Drop;
+    /// A fragment that overlaps another, or a first one that is too small to hold the transport header.
+    20 BadFragment "bad-fragment" Drop;
+    /// No source port of the pool is free for a new flow through fullnat. Add addresses to the pool.
+    21 NoSourcePort "no-source-port" Drop;
+    /// For a backend that is this host.
+    22 Local "local" Pass;
 }
 
 impl Reason {
@@ -126,6 +140,13 @@ mod tests {
         (13, "no-headroom"),
         (14, "unresolved"),
         (15, "no-way-back"),
+        (16, "too-big-answered"),
+        (17, "ttl-answered"),
+        (18, "rejected"),
+        (19, "denied"),
+        (20, "bad-fragment"),
+        (21, "no-source-port"),
+        (22, "local"),
     ];
 
     #[test]

@@ -128,6 +128,14 @@ impl ServiceFlags {
     pub const HAS_TCP: u16 = 4;
     /// On a VIP's entry: some service of it speaks UDP.
     pub const HAS_UDP: u16 = 8;
+    /// All packets take the detour: the service has a source list, or routes by connection IDs.
+    pub const DETOUR: u16 = 16;
+    /// Packets with SYN take the detour: their MSS is clamped.
+    pub const DETOUR_SYN: u16 = 32;
+    /// On a VIP's entry: some service of it speaks SCTP.
+    pub const HAS_SCTP: u16 = 64;
+    /// Without usable backends, tell clients so.
+    pub const REJECT_WHEN_EMPTY: u16 = 128;
     /// Look every flow up in the flow table, and write every new one down. The same bit as [`super::Slot::UNSAFE`], so
     /// that one test finds either.
     pub const TRACK_ALWAYS: u16 = super::Slot::UNSAFE;

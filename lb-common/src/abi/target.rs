@@ -16,6 +16,22 @@ pub enum Forward {
     Ipip6 = 3,
     /// Destination address and port.
     Nat = 4,
+    /// Outer IPv4 and UDP headers, and one of GUE.
+    Gue4 = 5,
+    /// The same with an outer IPv6 header.
+    Gue6 = 6,
+    /// Outer IPv4 and UDP headers.
+    Fou4 = 7,
+    /// Outer IPv6 and UDP headers.
+    Fou6 = 8,
+    /// Outer IPv4 and GRE headers.
+    Gre4 = 9,
+    /// Outer IPv6 and GRE headers.
+    Gre6 = 10,
+    /// Both addresses and both ports.
+    FullNat = 11,
+    /// None: the backend is this host.
+    Local = 12,
 }
 
 /// Map `TARGETS`, mmap-able. All zero is an unresolved target.
@@ -28,8 +44,8 @@ pub struct Target {
     pub macs_tail: u32,
     /// A [`Forward`].
     pub forward: u8,
-    /// Zero.
-    pub spare: u8,
+    /// VLAN tags that frames to the backend carry: 0 for none, 1 if they are in map `TAGS`.
+    pub tags: u8,
     /// `nat`: the service's port (wire order), restored in answers; 0 when ports are not translated.
     pub vip_port: u16,
     /// Addresses, wire order, two words each (IPv4 in the first half of the first word).
@@ -45,7 +61,8 @@ pub struct Target {
     pub egress: u32,
     /// Largest IP packet (before the rewrite) that the way to the backend carries.
     pub max_len: u16,
-    /// `nat`: the backend's port (wire order); 0 leaves the port as it is.
+    /// `nat`: the backend's port (wire order); 0 leaves the port as it is. Tunnels over UDP: the outer destination port
+    /// (wire order).
     pub backend_port: u16,
 }
 

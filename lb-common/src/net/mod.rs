@@ -15,6 +15,11 @@ pub const ETHERTYPE_IPV4: u16 = EtherType::Ipv4 as u16;
 /// EtherType of IPv6, as a word loaded from the wire.
 pub const ETHERTYPE_IPV6: u16 = EtherType::Ipv6 as u16;
 
+/// EtherType of a VLAN tag (IEEE 802.1Q), as a word loaded from the wire.
+pub const ETHERTYPE_VLAN: u16 = EtherType::Ieee8021q as u16;
+/// EtherType of the outer of two VLAN tags (IEEE 802.1ad), as a word loaded from the wire.
+pub const ETHERTYPE_VLAN_OUTER: u16 = EtherType::Ieee8021ad as u16;
+
 /// ICMP.
 pub const ICMP: u8 = IpProto::Icmp as u8;
 /// IPv4 in IP (RFC 2003).
@@ -25,6 +30,8 @@ pub const TCP: u8 = IpProto::Tcp as u8;
 pub const UDP: u8 = IpProto::Udp as u8;
 /// IPv6 in IP (RFC 2473, RFC 4213).
 pub const IPV6_IN_IP: u8 = IpProto::Ipv6 as u8;
+/// SCTP (RFC 9260).
+pub const SCTP: u8 = IpProto::Sctp as u8;
 /// ICMPv6.
 pub const ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
 /// IPv6 fragment header.

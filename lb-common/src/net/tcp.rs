@@ -11,6 +11,12 @@ pub const fn concerns_flow(flags: u8) -> bool {
     flags & (SYN | FIN | RST) != 0
 }
 
+/// Whether a packet has SYN, with or without ACK.
+#[inline(always)]
+pub const fn has_syn(flags: u8) -> bool {
+    flags & SYN != 0
+}
+
 /// Whether a packet opens a flow: a SYN without ACK.
 #[inline(always)]
 pub const fn opens_flow(flags: u8) -> bool {

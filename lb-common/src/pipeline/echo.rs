@@ -5,22 +5,28 @@ use crate::{
     net::{ETHERNET, checksum, load16, store16},
 };
 
-use super::{Packet, family::Family, parse::Ip, rewrite};
+use super::{
+    Packet,
+    direct::{DETOUR, Early},
+    family::Family,
+    parse::Ip,
+    rewrite,
+};
 
-/// Answers an echo request to a VIP. Everything else of ICMP is the host's business.
+/// Answers an echo request to a VIP. All else of ICMP takes the detour.
 #[inline(always)]
-pub(super) fn answer<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F::Address>) -> Result<Reason, Reason> {
+pub(super) fn answer<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F::Address>) -> Result<Reason, Early> {
     // Options would have to be turned around too (RFC 1122 §3.2.2.6).
     if ip.transport != ETHERNET + F::HEADER {
-        return Err(Reason::NoService);
+        return Err(Some(Reason::NoService));
     }
     if usize::from(ip.len) < F::HEADER + 8 {
-        return Err(Reason::Truncated);
+        return Err(Some(Reason::Truncated));
     }
     let icmp: &mut [u8; 8] = packet.view_mut(ETHERNET + F::HEADER).ok_or(Reason::Truncated)?;
     let (request, reply) = F::ECHO;
     if icmp[0] != request || icmp[1] != 0 {
-        return Err(Reason::NoService);
+        return Err(DETOUR);
     }
     icmp[0] = reply;
     let word = |kind| u32::from(u16::from_ne_bytes([kind, 0]));

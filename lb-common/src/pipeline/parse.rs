@@ -2,7 +2,7 @@
 
 use crate::{
     abi::Reason,
-    net::{ETHERNET, TCP, UDP, load16, load32},
+    net::{ETHERNET, TCP, UDP, load16, load32, tcp},
 };
 
 use super::Packet;
@@ -36,6 +36,12 @@ pub(super) struct Transport {
 }
 
 impl Transport {
+    /// Whether it is TCP's, with SYN: the packets that may carry an MSS.
+    #[inline(always)]
+    pub(super) fn is_syn(&self) -> bool {
+        tcp::has_syn(self.flags)
+    }
+
     #[inline(always)]
     pub(super) fn source_port(&self) -> u16 {
         self.ports as u16

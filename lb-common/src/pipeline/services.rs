@@ -34,6 +34,27 @@ impl<'t, F: Family, T: Tables> Lookup<'t, F, T> {
         found
     }
 
+    /// The service of that port.
+    #[inline(always)]
+    pub(super) fn exact(
+        &self,
+        address: F::Address,
+        port: u16,
+        protocol: u8,
+        direction: Direction,
+    ) -> Option<Service> {
+        self.find(address, Selector::new(port, protocol, direction))
+    }
+
+    /// The service that takes any port.
+    #[inline(always)]
+    pub(super) fn any(&self, address: F::Address, protocol: u8, direction: Direction) -> Option<Service> {
+        if !self.tables.features().has(Features::ANY_PORT) {
+            return None;
+        }
+        self.find(address, Selector::new(0, protocol, direction))
+    }
+
     /// The service of that port, or else the one that takes any port.
     #[inline(always)]
     pub(super) fn exact_or_any(
@@ -43,10 +64,7 @@ impl<'t, F: Family, T: Tables> Lookup<'t, F, T> {
         protocol: u8,
         direction: Direction,
     ) -> Option<Service> {
-        let exact = self.find(address, Selector::new(port, protocol, direction));
-        if exact.is_some() || !self.tables.features().has(Features::ANY_PORT) {
-            return exact;
-        }
-        self.find(address, Selector::new(0, protocol, direction))
+        self.exact(address, port, protocol, direction)
+            .or_else(|| self.any(address, protocol, direction))
     }
 }

@@ -44,6 +44,8 @@ static CONTROL: Written<Control> = Written(UnsafeCell::new(Control {
     features: Features(0),
     routes: 0,
     generation: 0,
+    lengths4: 0,
+    lengths6: [0; 2],
 }));
 
 /// Look-ups that can find anything.

@@ -1,4 +1,5 @@
-//! The balancer's XDP program: runs lb-common's pipeline on kernel packets and BPF maps, then counts what it did.
+//! The balancer's XDP programs: run lb-common's pipeline on kernel packets and BPF maps, then count what it did.
+//! Interfaces run `lb`, which calls `lb_detour` for packets that are not plain.
 //!
 //! Invariant: no decision about a packet is made here. Adapters only: packet access, maps, helpers.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
@@ -6,6 +7,7 @@
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics, adt_const_params))]
 #![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "as above"))]
 
+mod detour;
 mod flows;
 mod frame;
 mod globals;
@@ -17,10 +19,15 @@ use core::hint::black_box;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use lb_common::{
-    abi::Action,
-    pipeline::{Outcome, process},
+    abi::{Action, Reason},
+    pipeline::{
+        Outcome,
+        detour::{Seen, detour},
+        direct,
+    },
 };
 
+use detour::Calls;
 use frame::Frame;
 use maps::Maps;
 
@@ -31,13 +38,31 @@ fn lb(context: XdpContext) -> u32 {
     let mut outcome = Outcome::UNDECIDED;
     // Kept in memory: as registers, every way out would set all of its fields anew.
     let outcome = black_box(&mut outcome);
-    let reason = process(&mut Frame::new(&context), &Maps::new(&context), outcome);
-    if !trace::fill_in(&context, reason, outcome) {
+    match direct(&mut Frame::new(&context), &Maps::new(&context), outcome) {
+        Some(reason) => leave(&context, reason, outcome),
+        None => maps::detour(&context),
+    }
+}
+
+/// Balances one packet that is not plain.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that #[xdp] wants")]
+#[xdp]
+fn lb_detour(context: XdpContext) -> u32 {
+    let mut seen = Seen::NOTHING;
+    let seen = black_box(&mut seen);
+    let reason = detour(&mut Calls::new(&context), seen);
+    leave(&context, reason, &seen.outcome)
+}
+
+/// Counts a packet, or fills in its trace, and lets it go.
+#[inline(always)]
+fn leave(context: &XdpContext, reason: Reason, outcome: &Outcome) -> u32 {
+    if !trace::fill_in(context, reason, outcome) {
         maps::count(reason, outcome);
     }
     if globals::DEBUG.load() != 0 {
         aya_log_ebpf::debug!(
-            &context,
+            context,
             "reason {} service {} slot {} target {} bytes {}",
             reason as u16,
             outcome.service_number(),

@@ -3,13 +3,13 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, xdp_action},
     macros::map,
-    maps::{Array, DevMapHash, PerCpuArray},
+    maps::{Array, DevMapHash, PerCpuArray, ProgramArray},
     programs::XdpContext,
 };
 use lb_common::{
     abi::{
         CellRecord, Count, Features, Key4, Key6, Meta, PoolRecord, Reason, ServiceLine4, ServiceLine6,
-        SlotLine, TableIndex, Target, Trace,
+        ServiceOptions, SlotLine, TableIndex, Target, Trace,
     },
     flows::{Placed, Query},
     pipeline::{Outcome, Route, RouteQuery, Tables},
@@ -30,11 +30,15 @@ static POOLS: Array<PoolRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static CELLS: Array<CellRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
+static OPTIONS: Array<ServiceOptions> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
 static COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
 #[map]
 static EGRESS: DevMapHash = DevMapHash::with_max_entries(64, 0);
+#[map]
+static DETOURS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
 static META: Array<Meta> = Array::with_max_entries(1, 0);
 
@@ -108,6 +112,11 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
+    fn options(&self, number: u32) -> Option<&ServiceOptions> {
+        OPTIONS.get(number)
+    }
+
+    #[inline(always)]
     fn ingress(&self) -> u32 {
         self.context.ingress_ifindex() as u32
     }
@@ -141,7 +150,7 @@ mod chain {
 #[inline(always)]
 pub(super) fn count(reason: Reason, outcome: &Outcome) {
     match reason {
-        Reason::Forwarded => {
+        Reason::Forwarded | Reason::Local => {
             if let Some(count) = COUNTS.get_ptr_mut(outcome.target) {
                 // SAFETY: a per-CPU entry, and XDP programs are not preempted by one another on a CPU.
                 let count = unsafe { &mut *count };
@@ -168,6 +177,14 @@ pub(super) fn count(reason: Reason, outcome: &Outcome) {
             }
         }
     }
+}
+
+/// Lets the other program have the packet. Returns only if that is not there.
+#[inline(always)]
+pub(super) fn detour(context: &XdpContext) -> u32 {
+    // SAFETY: a tail call ends this program; nothing of its stack is borrowed beyond.
+    unsafe { DETOURS.tail_call(context, 0) };
+    xdp_action::XDP_ABORTED
 }
 
 /// Sends a frame out of another interface. Dropped if the agent did not list that interface.

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use super::{
     Dataplane,
     bpf::{Hook, LinkInfo, XdpLink},
+    object,
     persist::Origin,
     pins::make_directory,
     remove::{name_of, remove_all},
@@ -178,8 +179,10 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Lets this program run where another one runs by our links.
-    pub(super) fn run_on_links(&self) -> Result<()> {
+    /// Lets these programs run where others run by our links. The one for detours is first: both versions know the same
+    /// tables, and the other way round a new `lb` would send packets to an old one that does not know them.
+    pub(super) fn run_on_links(&mut self) -> Result<()> {
+        object::install_detour(&mut self.ebpf)?;
         let (id, program) = (self.program_id()?, self.program()?.fd()?);
         for link in &self.links {
             if link.link.info()?.program != id {

@@ -24,7 +24,7 @@ use aya::{
     maps::{Array, Map, MapData, MapError, xdp::DevMapHash},
     programs::Xdp,
 };
-use lb_common::abi::{Meta, PROGRAM, map};
+use lb_common::abi::{DETOUR_PROGRAM, Meta, PROGRAM, map};
 
 pub use attach::{Attached, Mode};
 pub use counters::Counters;
@@ -82,15 +82,27 @@ impl Dataplane {
         self.pins.as_ref()
     }
 
-    /// The program.
+    /// The program that interfaces run.
     ///
     /// # Errors
     /// Never in practice: the object holds it.
     pub fn program(&self) -> Result<&Xdp> {
+        self.program_called(PROGRAM)
+    }
+
+    /// The program for packets that take the detour.
+    ///
+    /// # Errors
+    /// As for [`Dataplane::program`].
+    pub fn detour_program(&self) -> Result<&Xdp> {
+        self.program_called(DETOUR_PROGRAM)
+    }
+
+    fn program_called(&self, name: &str) -> Result<&Xdp> {
         let program = self
             .ebpf
-            .program(PROGRAM)
-            .ok_or_else(|| anyhow!("the object holds no program {PROGRAM}"))?;
+            .program(name)
+            .ok_or_else(|| anyhow!("the object holds no program {name}"))?;
         Ok(program.try_into()?)
     }
 
@@ -99,7 +111,7 @@ impl Dataplane {
     /// # Errors
     /// As for [`Dataplane::program`].
     pub fn program_mut(&mut self) -> Result<&mut Xdp> {
-        object::program(&mut self.ebpf)
+        object::program(&mut self.ebpf, PROGRAM)
     }
 
     /// The tables, mapped into memory.

@@ -9,9 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use aya::{Ebpf, EbpfLoader, maps::MapData, programs::Xdp};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, ProgramArray},
+    programs::Xdp,
+};
 use aya_obj::{EbpfSectionKind, Object, generated::bpf_map_type};
-use lb_common::abi::{Meta, PROGRAM, Reason, global, map};
+use lb_common::abi::{DETOUR_PROGRAM, Meta, PROGRAM, Reason, global, map};
 
 use super::{flow_clock, tables::PodControl};
 use crate::plan::Capacity;
@@ -76,7 +80,7 @@ pub(super) const fn capacity(meta: &Meta) -> Capacity {
 }
 
 /// Maps whose size is chosen when they are made.
-fn sizes(capacity: &Capacity) -> [(&'static str, u32); 11] {
+fn sizes(capacity: &Capacity) -> [(&'static str, u32); 12] {
     [
         (map::SERVICES4, capacity.service_lines()),
         (map::SERVICES6, capacity.service_lines()),
@@ -87,6 +91,7 @@ fn sizes(capacity: &Capacity) -> [(&'static str, u32); 11] {
         (map::TARGETS, capacity.target_cells()),
         (map::POOLS, capacity.numbers()),
         (map::CELLS, capacity.target_cells()),
+        (map::OPTIONS, capacity.numbers()),
         (map::COUNTS, capacity.target_cells()),
         (map::REASONS, Reason::COUNT),
     ]
@@ -128,7 +133,7 @@ pub(super) struct Present {
     pub(super) control: PodControl,
 }
 
-/// Loads the program, and makes the maps that it is not given.
+/// Loads the programs, and makes the maps that it is not given.
 ///
 /// # Errors
 /// When the kernel refuses a map or the program; the message ends with the verifier's last words.
@@ -158,20 +163,35 @@ pub(super) fn load(meta: &Meta, debug: bool, present: Option<&Present>) -> Resul
         "the kernel refused the dataplane's maps: lb needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON) and \
          Linux 5.15 or later",
     )?;
-    program(&mut ebpf)?
-        .load()
-        .context("the kernel refused the XDP program")?;
+    for name in [PROGRAM, DETOUR_PROGRAM] {
+        program(&mut ebpf, name)?
+            .load()
+            .with_context(|| format!("the kernel refused the XDP program {name}"))?;
+    }
     Ok(ebpf)
 }
 
-/// The program in `ebpf`.
+/// Makes the program for detours in `ebpf` the one that packets find.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn install_detour(ebpf: &mut Ebpf) -> Result<()> {
+    let detour = program(ebpf, DETOUR_PROGRAM)?.fd()?.try_clone()?;
+    let programs = ebpf
+        .map_mut(map::DETOURS)
+        .context("the object holds no map DETOURS")?;
+    ProgramArray::try_from(programs)?.set(0, &detour, 0)?;
+    Ok(())
+}
+
+/// The program of that name in `ebpf`.
 ///
 /// # Errors
 /// Never in practice: the object holds it.
-pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
+pub(super) fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp> {
     let program = ebpf
-        .program_mut(PROGRAM)
-        .ok_or_else(|| anyhow!("the object holds no program {PROGRAM}"))?;
+        .program_mut(name)
+        .ok_or_else(|| anyhow!("the object holds no program {name}"))?;
     Ok(program.try_into()?)
 }
 

@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::MetadataExt};
 
 use anyhow::{Context, Result};
 use aya::maps::{Array, MapData};
-use lb_common::abi::{Meta, map};
+use lb_common::abi::{Meta, PROGRAM, map};
 
 use super::{
     Dataplane, adopt, flow_clock, object,
@@ -60,6 +60,7 @@ impl Dataplane {
         let mut ebpf = object::load(&meta, debug, None)?;
         let of_itself = ebpf.map_mut(map::META).context("the object holds no map META")?;
         Array::<&mut MapData, PodMeta>::try_from(of_itself)?.set(0, PodMeta(meta), 0)?;
+        object::install_detour(&mut ebpf)?;
         Ok(Self {
             ebpf,
             meta,
@@ -125,7 +126,7 @@ impl Dataplane {
         if beside.exists() {
             fs::remove_file(&beside).with_context(|| format!("cannot remove {}", beside.display()))?;
         }
-        object::program(&mut self.ebpf)?
+        object::program(&mut self.ebpf, PROGRAM)?
             .pin(&beside)
             .with_context(|| format!("cannot pin {}", beside.display()))?;
         fs::rename(&beside, &path).with_context(|| format!("cannot rename {}", beside.display()))

@@ -5,7 +5,8 @@ use std::cell::Cell;
 use lb_common::{
     abi::{
         CellRecord, Control, Features, FlowKey, FlowLine, FlowValue, Key4, Key6, PoolRecord, SLOTS_PER_LINE,
-        ServiceLine4, ServiceLine6, Slot, SlotLine, TableIndex, Target, Tracking, follow_chain,
+        ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine, TableIndex, Target, Tracking,
+        follow_chain,
     },
     flows::{self, Event, FlowTable, Placed, Query, SharedLine, Word},
     pipeline::{Route, RouteQuery, Tables},
@@ -83,6 +84,7 @@ pub struct InMemory {
     tracking: Vec<Cell<Tracking>>,
     flow_budget: u32,
     targets: Vec<Target>,
+    options: Vec<ServiceOptions>,
     pools: Vec<PoolRecord>,
     cells: Vec<CellRecord>,
     /// What the host's routing says to everything.
@@ -111,6 +113,7 @@ impl InMemory {
             tracking: vec![Cell::default(); capacity.numbers() as usize],
             flow_budget: capacity.flow_budget(),
             targets: vec![Target::default(); capacity.target_cells() as usize],
+            options: vec![ServiceOptions::default(); capacity.numbers() as usize],
             pools: vec![bytemuck::Zeroable::zeroed(); capacity.numbers() as usize],
             cells: vec![CellRecord::default(); capacity.target_cells() as usize],
             route: Route::None,
@@ -317,6 +320,10 @@ impl Tables for InMemory {
 
     fn target(&self, index: u32) -> Option<&Target> {
         self.targets.get(index as usize)
+    }
+
+    fn options(&self, number: u32) -> Option<&ServiceOptions> {
+        self.options.get(number as usize)
     }
 
     fn ingress(&self) -> u32 {

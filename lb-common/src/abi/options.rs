@@ -1,0 +1,52 @@
+//! What only the detour needs to know of a service.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Map `OPTIONS`, mmap-able, indexed by [`super::Service::number`]. All zero are the defaults. Words change one by one
+/// while packets flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct ServiceOptions {
+    /// The list in map `SOURCES` that allows and denies clients; 0 for none.
+    pub source_list: u32,
+    /// 1 if clients that the list does not name are denied.
+    pub source_default: u32,
+    /// Index of its configurations in map `QUIC`, and 1; 0 without any.
+    pub quic: u32,
+    /// Largest MSS of a SYN over IPv4; 0 leaves it.
+    pub mss4: u16,
+    /// The same over IPv6.
+    pub mss6: u16,
+    /// A [`Fragments`].
+    pub fragments: u8,
+    /// A [`TtlExpired`].
+    pub ttl_expired: u8,
+    /// Zero.
+    pub spare: [u8; 14],
+    /// Zero.
+    pub reserved: [u32; 8],
+}
+
+/// What becomes of fragments; [`ServiceOptions::fragments`] as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fragments {
+    /// Later ones follow the first.
+    Follow = 0,
+    /// All of them go by their addresses alone, whatever their order.
+    Hash3 = 1,
+    /// Dropped.
+    Drop = 2,
+}
+
+/// What becomes of packets whose TTL or hop limit ends here; [`ServiceOptions::ttl_expired`] as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TtlExpired {
+    /// The sender is told.
+    Answer = 0,
+    /// Dropped.
+    Drop = 1,
+}
+
+const _: () = assert!(size_of::<ServiceOptions>() == 64);

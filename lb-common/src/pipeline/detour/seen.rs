@@ -1,0 +1,160 @@
+//! What the steps of the detour tell one another.
+
+use crate::abi::{Reason, Service, ServiceFlags, Trace};
+
+use super::super::{
+    Outcome,
+    family::Family,
+    parse::{Ip, Transport},
+};
+
+/// What sort of packet it is; [`Seen::kind`] as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// A whole packet that shows its ports.
+    Whole = 0,
+    /// Of a protocol without ports, or its headers are broken: see [`Seen::oddity`].
+    NoPorts = 1,
+    /// An ICMP echo request.
+    Echo = 2,
+    /// An ICMP error. The flow is that of the quoted packet, turned round.
+    IcmpError = 3,
+    /// The first fragment of a packet: it shows the ports.
+    FirstFragment = 4,
+    /// A later fragment: it shows none.
+    LaterFragment = 5,
+}
+
+/// What is known of a packet so far. Whole words, so that it can be built on a BPF program's stack; a step of the
+/// kernel build gets it as memory of this size with anything in it, and so masks what it uses as an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Seen {
+    /// Source of the flow, wide (see [`crate::abi::Target::addresses`]): its client.
+    pub source: [u64; 2],
+    /// Destination of the flow: its VIP.
+    pub destination: [u64; 2],
+    /// The flow's source port in the low half, destination port in the high half, wire order; 0 if there are none.
+    pub ports: u32,
+    /// 1 for IPv6.
+    pub v6: u32,
+    /// Where the IP header begins in the frame.
+    pub network: u32,
+    /// Where the transport header begins in the frame.
+    pub transport: u32,
+    /// Length of the IP packet.
+    pub len: u32,
+    /// The flow's transport protocol.
+    pub protocol: u32,
+    /// Type of service or traffic class.
+    pub tos: u32,
+    /// TTL or hop limit.
+    pub ttl: u32,
+    /// A [`Kind`].
+    pub kind: u32,
+    /// Why the headers behind the IP header cannot be relied on: a [`Reason`]'s number and 1, or 0.
+    pub oddity: u32,
+    /// VLAN tags in front of the IP header: 0 to 2.
+    pub tags: u32,
+    /// Where an ICMP error's quoted IP header begins in the frame.
+    pub quote: u32,
+    /// A fragment's offset within the packet that it is of, in bytes; bit 31 says that more follow.
+    pub fragment: u32,
+    /// A fragment's identification, as on the wire.
+    pub fragment_id: u32,
+    /// The flow's hash: which slot it falls into.
+    pub hash: u64,
+    /// The service.
+    pub service: Service,
+    /// What is told of it in the end.
+    pub outcome: Outcome,
+}
+
+impl Seen {
+    /// Before anything is known.
+    pub const NOTHING: Self = Self {
+        source: [0; 2],
+        destination: [0; 2],
+        ports: 0,
+        v6: 0,
+        network: 0,
+        transport: 0,
+        len: 0,
+        protocol: 0,
+        tos: 0,
+        ttl: 0,
+        kind: Kind::Whole as u32,
+        oddity: 0,
+        tags: 0,
+        quote: 0,
+        fragment: 0,
+        fragment_id: 0,
+        hash: 0,
+        service: Service {
+            slot_line: 0,
+            slot_mask: 0,
+            flags: ServiceFlags(0),
+            target_base: 0,
+            id: 0,
+        },
+        outcome: Outcome::UNDECIDED,
+    };
+
+    /// Whether it is of that kind.
+    #[inline(always)]
+    pub const fn is(&self, kind: Kind) -> bool {
+        self.kind == kind as u32
+    }
+
+    /// Whether it is for no service, so that it may be the answer of a backend.
+    #[inline(always)]
+    pub const fn is_for_no_service(&self) -> bool {
+        self.outcome.service == Trace::NONE
+    }
+
+    /// The oddity, if there is one.
+    #[inline(always)]
+    pub fn oddity(&self) -> Option<Reason> {
+        Reason::from_number(self.oddity.wrapping_sub(1) as u16)
+    }
+
+    /// The flow's destination port, wire order.
+    #[inline(always)]
+    pub const fn destination_port(&self) -> u16 {
+        (self.ports >> 16) as u16
+    }
+
+    /// The flow's source port, wire order.
+    #[inline(always)]
+    pub const fn source_port(&self) -> u16 {
+        self.ports as u16
+    }
+
+    /// Largest offset of a header that is looked at.
+    const MAX_OFFSET: u32 = 0x1ff;
+
+    /// Its IP header, for what takes one.
+    #[inline(always)]
+    pub(super) fn ip<F: Family>(&self) -> Ip<F::Address> {
+        Ip {
+            source: F::narrow(self.source),
+            destination: F::narrow(self.destination),
+            protocol: self.protocol as u8,
+            tos: self.tos as u8,
+            ttl: self.ttl as u8,
+            len: self.len as u16,
+            transport: (self.transport & Self::MAX_OFFSET) as usize,
+            oddity: None,
+        }
+    }
+
+    /// Its transport header, for what takes one.
+    #[inline(always)]
+    pub(super) fn transport(&self) -> Transport {
+        Transport {
+            ports: self.ports,
+            flags: self.outcome.tcp_flags as u8,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The direct way: what nearly all packets take. It knows the plain packet only (no VLAN tag, TCP or UDP, no fragment,
+//! no IPv6 extension header, a service without extras) and sends all others on the [`super::detour`].
+//!
+//! Invariant: a packet that is sent on the detour is as it came.
+
+use crate::{
+    abi::{Direction, Features, Reason, Selector, ServiceFlags},
+    net::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, ETHERTYPE_VLAN_OUTER, load16},
+};
+
+use super::{
+    Outcome, Packet, Tables,
+    back::give_back,
+    echo,
+    family::{Family, V4, V6},
+    parse::{self, Ip, Transport},
+    place::{flow_hash, pick},
+    rewrite,
+    services::Lookup,
+};
+
+/// Left early: for that reason, or, without one, to take the detour.
+pub(super) type Early = Option<Reason>;
+
+/// Take the detour.
+pub(super) const DETOUR: Early = None;
+
+/// Takes a packet all the way and says why it left as it did, `outcome` saying more; `None` if it has to take the
+/// detour.
+///
+/// The outcome is the caller's memory on purpose: returned by value, its fields would be set anew on every way out.
+#[inline(always)]
+pub fn direct<P: Packet, T: Tables>(packet: &mut P, tables: &T, outcome: &mut Outcome) -> Option<Reason> {
+    match by_family(packet, tables, outcome) {
+        Ok(reason) => Some(reason),
+        Err(early) => early,
+    }
+}
+
+#[inline(always)]
+fn by_family<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    outcome: &mut Outcome,
+) -> Result<Reason, Early> {
+    let ethernet: &[u8; ETHERNET] = packet.view(0).ok_or(Reason::NotIp)?;
+    match load16(ethernet, 12) {
+        ETHERTYPE_IPV4 => balance::<V4, P, T>(packet, tables, outcome),
+        ETHERTYPE_IPV6 => balance::<V6, P, T>(packet, tables, outcome),
+        ETHERTYPE_VLAN | ETHERTYPE_VLAN_OUTER => Err(DETOUR),
+        _ => Err(Some(Reason::NotIp)),
+    }
+}
+
+#[inline(always)]
+fn balance<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    outcome: &mut Outcome,
+) -> Result<Reason, Early> {
+    // A frame too short to name a destination is for no service.
+    let ip = F::parse(packet).ok_or(Reason::NoService)?;
+    let Ok(transport) = parse::transport(packet, &ip) else {
+        return without_ports::<F, P, T>(packet, tables, &ip);
+    };
+    outcome.bytes = u32::from(ip.len);
+    outcome.tcp_flags = u16::from(transport.flags);
+
+    let lookup = Lookup::<F, T>::new(tables);
+    let (port, to_service) = (transport.destination_port(), Direction::ToService);
+    let service = match lookup.exact(ip.destination, port, ip.protocol, to_service) {
+        // A range that holds the port comes before any port.
+        None if tables.features().has(Features::RANGES) => return Err(DETOUR),
+        None => lookup.any(ip.destination, ip.protocol, to_service),
+        exact => exact,
+    };
+    let Some(service) = service else {
+        return answer::<F, P, T>(packet, tables, &ip, &transport, outcome);
+    };
+    outcome.service = service.id;
+    let syn_detours = transport.is_syn() && service.flags.has(ServiceFlags::DETOUR_SYN);
+    if ip.ttl <= 1 || syn_detours || service.flags.has(ServiceFlags::DETOUR) {
+        return Err(DETOUR);
+    }
+    let hash = flow_hash::<F>(&service, ip.source, transport.ports, tables.seed());
+    let flow = || F::hash(ip.source, transport.ports, tables.seed());
+    let target = match pick(tables, &service, hash, flow, outcome) {
+        Ok(target) => target,
+        Err(Reason::NoBackend) if service.flags.has(ServiceFlags::REJECT_WHEN_EMPTY) => return Err(DETOUR),
+        Err(reason) => return Err(Some(reason)),
+    };
+    if ip.len > target.max_len {
+        // Also so with an unresolved target, whose line is all zero.
+        return Err(DETOUR);
+    }
+    if target.egress != 0 && target.egress != tables.ingress() {
+        outcome.egress = target.egress;
+    }
+    rewrite::toward_backend::<F, P>(packet, target, &ip, &transport, hash)?;
+    Ok(Reason::Forwarded)
+}
+
+/// A packet that shows no ports: ICMP, a fragment, something broken or something else.
+#[inline(always)]
+fn without_ports<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    ip: &Ip<F::Address>,
+) -> Result<Reason, Early> {
+    if Lookup::<F, T>::new(tables)
+        .find(ip.destination, Selector::VIP)
+        .is_none()
+    {
+        // A prefix may hold the VIP, and errors about translated packets go to clients.
+        let elsewhere = Features::RANGES | Features::RETURNS | Features::FULLNAT;
+        let is_concerned = tables.features().has(elsewhere);
+        return Err(if is_concerned {
+            DETOUR
+        } else {
+            Some(Reason::NoService)
+        });
+    }
+    if ip.protocol == F::ICMP && ip.oddity.is_none() {
+        return echo::answer::<F, P>(packet, ip);
+    }
+    Err(DETOUR)
+}
+
+/// The answer of a backend, if it is one.
+#[inline(always)]
+fn answer<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    ip: &Ip<F::Address>,
+    transport: &Transport,
+    outcome: &mut Outcome,
+) -> Result<Reason, Early> {
+    give_back::<F, P, T>(packet, tables, ip, transport, outcome).map_err(|reason| match reason {
+        Reason::TtlExpired | Reason::TooBig => DETOUR,
+        // Answers to the source pool of `fullnat` are not known by their source.
+        Reason::NoService if tables.features().has(Features::FULLNAT) => DETOUR,
+        reason => Some(reason),
+    })
+}

@@ -1,0 +1,88 @@
+//! What the pipeline works on: a packet, and what it asks of tables and host.
+
+use crate::{
+    abi::{Features, Key4, Key6, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, TableIndex, Target},
+    flows::{Placed, Query},
+};
+
+/// A frame, from its Ethernet header on.
+pub trait Packet {
+    /// The `N` bytes at `offset`, when they lie inside the frame.
+    fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
+    /// As [`Packet::view`], to write.
+    fn view_mut<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]>;
+    /// Makes room for `bytes` in front of the frame; false when there is none.
+    fn grow(&mut self, bytes: usize) -> bool;
+    /// Length of the frame.
+    fn frame_len(&self) -> usize;
+}
+
+/// What the pipeline asks of its tables and of the host.
+pub trait Tables {
+    /// Seed of the flow hash.
+    fn seed(&self) -> u64;
+    /// Look-ups that can find anything.
+    fn features(&self) -> Features;
+    /// Where the service table of IPv4 or IPv6 is found.
+    fn service_index(&self, v6: bool) -> TableIndex;
+    /// A line of map `SERVICES4`.
+    fn service_line4(&self, line: u32) -> Option<&ServiceLine4>;
+    /// A line of map `SERVICES6`.
+    fn service_line6(&self, line: u32) -> Option<&ServiceLine6>;
+    /// Follows a chain of `SERVICES4` from line `first` to the line that holds `key`; 0 if none does. Rare, so the
+    /// kernel build makes [`crate::abi::follow_chain`] a function of its own, verified once and not at every look-up.
+    fn follow4(&self, first: u32, key: &Key4) -> u32;
+    /// The same for `SERVICES6`.
+    fn follow6(&self, first: u32, key: &Key6) -> u32;
+    /// A line of map `SLOTS`.
+    fn slots(&self, line: u32) -> Option<&SlotLine>;
+    /// Asks the flow table: [`crate::flows::place`], which the kernel build makes a function of its own.
+    fn place(&self, query: &Query) -> Placed;
+    /// Whether the packet is only explained: it must leave no trace in the tables.
+    fn explains(&self) -> bool;
+    /// An entry of map `TARGETS`.
+    fn target(&self, index: u32) -> Option<&Target>;
+    /// A line of map `OPTIONS`, by a service's number.
+    fn options(&self, number: u32) -> Option<&ServiceOptions>;
+    /// The interface that the packet came in by.
+    fn ingress(&self) -> u32;
+    /// The host's route for a packet that it would forward.
+    fn route(&self, query: &RouteQuery) -> Route;
+}
+
+/// A packet for which the host's route is asked. Addresses are wide (see [`Target::addresses`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteQuery {
+    /// IPv6 rather than IPv4.
+    pub v6: bool,
+    /// Source address.
+    pub source: [u64; 2],
+    /// Destination address.
+    pub destination: [u64; 2],
+    /// Transport protocol.
+    pub protocol: u8,
+    /// Type of service or traffic class.
+    pub tos: u8,
+    /// IP length.
+    pub len: u16,
+}
+
+/// The host's answer to a [`RouteQuery`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Out of `egress` with these MACs (laid out as in [`Target`]).
+    Hop {
+        /// Destination MAC and the first two bytes of the source MAC.
+        macs_head: u64,
+        /// The rest of the source MAC.
+        macs_tail: u32,
+        /// Interface index.
+        egress: u32,
+    },
+    /// The destination is this host.
+    Local,
+    /// Larger than the route's MTU.
+    TooBig,
+    /// No route, no neighbour, or forwarding is off.
+    None,
+}

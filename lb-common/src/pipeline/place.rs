@@ -1,0 +1,85 @@
+//! Which backend a flow belongs to.
+
+use crate::{
+    abi::{FlowKey, Reason, SLOTS_PER_LINE, Service, ServiceFlags, Slot, Target},
+    flows::Query,
+};
+
+use super::{Outcome, Tables, family::Family};
+
+/// What decides the slot: the flow, or with affinity its client alone.
+#[inline(always)]
+pub(super) fn flow_hash<F: Family>(service: &Service, source: F::Address, ports: u32, seed: u64) -> u64 {
+    let ports = if service.flags.has(ServiceFlags::CLIENT_IP) {
+        0
+    } else {
+        ports
+    };
+    F::hash(source, ports, seed)
+}
+
+/// The backend that the flow belongs to: its slot's owner, unless that has changed of late. `flow` hashes the flow by
+/// all of its ports.
+#[inline(always)]
+pub(super) fn pick<'t, T: Tables>(
+    tables: &'t T,
+    service: &Service,
+    hash: u64,
+    flow: impl Fn() -> u64,
+    outcome: &mut Outcome,
+) -> Result<&'t Target, Reason> {
+    let slot = (hash >> 48) as u32 & u32::from(service.slot_mask);
+    outcome.slot = slot;
+    let place = service.slot_line * SLOTS_PER_LINE + slot;
+    let line = tables.slots(place / SLOTS_PER_LINE).ok_or(Reason::NoBackend)?;
+    let slot = line.0[(place % SLOTS_PER_LINE) as usize];
+    // The flag of a slot and the flag of a service that tracks all flows are the same bit.
+    let owner = if Slot(slot.0 | service.flags.0).is_unsafe() {
+        let flow = if service.flags.has(ServiceFlags::CLIENT_IP) {
+            flow()
+        } else {
+            hash
+        };
+        look_up(tables, service, FlowKey::new(hash, flow), slot, place, outcome)
+    } else {
+        slot.owner()
+    };
+    let Some(owner) = owner else {
+        let pass = service.flags.has(ServiceFlags::PASS_WHEN_EMPTY);
+        return Err(if pass {
+            Reason::EmptyPassed
+        } else {
+            Reason::NoBackend
+        });
+    };
+    let index = service.target_base + owner;
+    outcome.target = index;
+    tables.target(index).ok_or(Reason::Unresolved)
+}
+
+/// Asks the flow table whom the flow belongs to. `place` is where `slot` lies in `SLOTS`.
+#[inline(always)]
+fn look_up<T: Tables>(
+    tables: &T,
+    service: &Service,
+    key: FlowKey,
+    slot: Slot,
+    place: u32,
+    outcome: &mut Outcome,
+) -> Option<u32> {
+    let mut packet = Query::packet(slot, outcome.tcp_flags as u8);
+    if service.flags.has(ServiceFlags::TRACK_ALWAYS) {
+        packet |= Query::IS_ALWAYS;
+    }
+    if tables.explains() {
+        packet |= Query::IS_EXPLAINED;
+    }
+    let placed = tables.place(&Query {
+        key,
+        service: service.id,
+        packet,
+        place,
+    });
+    outcome.placement = placed.placement() as u16;
+    Slot::owned_by(placed.owner() as u16).owner()
+}

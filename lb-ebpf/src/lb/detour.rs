@@ -1,0 +1,83 @@
+//! The steps of the detour in the kernel: global functions, which the verifier checks once each, for any context and any
+//! content of what was seen.
+
+use core::hint::black_box;
+
+use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
+use lb_common::{
+    abi::Reason,
+    pipeline::detour::{Seen, Step, StepByStep, Steps},
+};
+
+use super::{frame::Frame, maps::Maps};
+
+/// The steps as calls.
+pub(super) struct Calls {
+    context: *mut xdp_md,
+}
+
+impl Calls {
+    #[inline(always)]
+    pub(super) fn new(context: &XdpContext) -> Self {
+        Self { context: context.ctx }
+    }
+}
+
+/// Declares each step as a global function, and calls it.
+macro_rules! steps {
+    ($($step:ident $function:ident;)+) => {
+        $(
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            extern "C" fn $function(context: *mut xdp_md, seen: *mut Seen) -> u32 {
+                // SAFETY: the caller's memory of that type, or null; the verifier holds every caller to it.
+                let Some(seen) = (unsafe { seen.as_mut() }) else {
+                    return number(Err(Reason::NoService));
+                };
+                // Not every step looks at it, and LLVM leaves undefined what nobody looks at; the verifier does look.
+                let context = XdpContext::new(black_box(context));
+                let mut steps = StepByStep {
+                    packet: &mut Frame::new(&context),
+                    tables: &Maps::new(&context),
+                };
+                number(steps.$step(seen))
+            }
+        )+
+
+        impl Steps for Calls {
+            $(
+                #[inline(always)]
+                fn $step(&mut self, seen: &mut Seen) -> Step {
+                    step($function(self.context, seen))
+                }
+            )+
+        }
+    };
+}
+
+steps! {
+    dissect lb_dissect;
+    find lb_find;
+    give_back lb_give_back;
+    place lb_choose;
+    send lb_send;
+}
+
+/// A step's result as a number: 0 to go on, else the reason's and 1.
+#[inline(always)]
+fn number(step: Step) -> u32 {
+    match step {
+        Ok(()) => 0,
+        Err(reason) => reason as u32 + 1,
+    }
+}
+
+/// The result that the number stands for.
+#[inline(always)]
+fn step(number: u32) -> Step {
+    // LLVM knows what the functions return and would leave the bounds check out; the verifier takes it for any number.
+    match black_box(number).checked_sub(1) {
+        None => Ok(()),
+        Some(reason) => Err(Reason::from_number(reason as u16).unwrap_or(Reason::NoService)),
+    }
+}
