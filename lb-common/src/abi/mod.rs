@@ -16,6 +16,7 @@ mod reason;
 mod record;
 mod service;
 mod slot;
+mod tags;
 mod target;
 mod trace;
 
@@ -32,6 +33,7 @@ pub use service::{
     ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, follow_chain,
 };
 pub use slot::{SLOTS_PER_LINE, Slot, SlotLine};
+pub use tags::Tags;
 pub use target::{Forward, Target};
 pub use trace::Trace;
 
@@ -56,6 +58,8 @@ pub mod map {
     pub const TRACKING: &str = "TRACKING";
     /// [`super::Target`]s, handed out to services in runs.
     pub const TARGETS: &str = "TARGETS";
+    /// One [`super::Tags`] a target.
+    pub const TAGS: &str = "TAGS";
     /// [`super::PoolRecord`]s, indexed by [`super::Service::number`]. The program does not read them.
     pub const POOLS: &str = "POOLS";
     /// [`super::CellRecord`]s, indexed like `TARGETS`. The program does not read them.

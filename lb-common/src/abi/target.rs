@@ -51,7 +51,7 @@ pub struct Target {
     /// Addresses, wire order, two words each (IPv4 in the first half of the first word).
     /// Tunnels: outer source, outer destination. `nat`: backend, VIP.
     pub addresses: [[u64; 2]; 2],
-    /// `ipip` over IPv4: sum of the outer header's constant words. `nat` over IPv4: what to add to the sum of the IP
+    /// Tunnels over IPv4: sum of the outer header's constant words. `nat` over IPv4: what to add to the sum of the IP
     /// header. One's complement, native words over wire bytes (RFC 1071 §2.B).
     pub header_sum: u32,
     /// Tunnels: which bits of the outer source's last 32 vary with the flow, wire order. `nat`: what to add to the
@@ -61,12 +61,18 @@ pub struct Target {
     pub egress: u32,
     /// Largest IP packet (before the rewrite) that the way to the backend carries.
     pub max_len: u16,
-    /// `nat`: the backend's port (wire order); 0 leaves the port as it is. Tunnels over UDP: the outer destination port
+    /// `nat`: the backend's port (wire order); 0 leaves the port as it is. `gue` and `fou`: the outer destination port. Tunnels over UDP: the outer destination port
     /// (wire order).
     pub backend_port: u16,
 }
 
 impl Target {
+    /// Its forwarder as a number, in one word with what says that there are tags: with tags it is no forwarder's.
+    #[inline(always)]
+    pub const fn untagged_forward(&self) -> u16 {
+        self.forward as u16 | (self.tags as u16) << 8
+    }
+
     /// Index into [`Target::addresses`]: outer source of a tunnel.
     pub const OUTER_SOURCE: usize = 0;
     /// Outer destination of a tunnel.

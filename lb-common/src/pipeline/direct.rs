@@ -96,7 +96,8 @@ fn balance<F: Family, P: Packet, T: Tables>(
     if target.egress != 0 && target.egress != tables.ingress() {
         outcome.egress = target.egress;
     }
-    rewrite::toward_backend::<F, P>(packet, target, &ip, &transport, hash)?;
+    let target = (outcome.target, target);
+    rewrite::toward_backend::<F, P, T>(packet, tables, target, &ip, &transport, hash)?;
     Ok(Reason::Forwarded)
 }
 

@@ -1,9 +1,14 @@
 //! What the pipeline works on: a packet, and what it asks of tables and host.
 
 use crate::{
-    abi::{Features, Key4, Key6, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, TableIndex, Target},
+    abi::{
+        Features, Key4, Key6, Reason, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, TableIndex, Tags,
+        Target,
+    },
     flows::{Placed, Query},
 };
+
+use super::wrap::Wrap;
 
 /// A frame, from its Ethernet header on.
 pub trait Packet {
@@ -11,8 +16,15 @@ pub trait Packet {
     fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
     /// As [`Packet::view`], to write.
     fn view_mut<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]>;
-    /// Makes room for `bytes` in front of the frame; false when there is none.
-    fn grow(&mut self, bytes: usize) -> bool;
+    /// Makes room for `bytes` in front of the frame, or takes as many off if it is negative; false when there is no
+    /// room.
+    fn grow(&mut self, bytes: i32) -> bool;
+    /// Gives the packet the front that its target asks for: [`super::wrap::wrap`], which the kernel build makes a function of
+    /// its own.
+    ///
+    /// # Errors
+    /// Why it cannot be done; the packet is as it came then.
+    fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason>;
     /// Length of the frame.
     fn frame_len(&self) -> usize;
 }
@@ -42,6 +54,8 @@ pub trait Tables {
     fn explains(&self) -> bool;
     /// An entry of map `TARGETS`.
     fn target(&self, index: u32) -> Option<&Target>;
+    /// An entry of map `TAGS`, by a target's index.
+    fn tags(&self, index: u32) -> Option<&Tags>;
     /// A line of map `OPTIONS`, by a service's number.
     fn options(&self, number: u32) -> Option<&ServiceOptions>;
     /// The interface that the packet came in by.

@@ -11,6 +11,8 @@ use crate::{
 
 use super::{Packet, Tables, parse::Ip};
 
+/// Length of the EtherType in front of an IP header.
+pub(super) const ETHER_TYPE: usize = 2;
 /// TTL and hop limit of headers that the balancer makes itself.
 const OWN_TTL: u8 = 64;
 /// "Don't fragment", as loaded from the wire.
@@ -35,13 +37,14 @@ pub(super) struct Readdress<A> {
     pub(super) header_sum: u32,
 }
 
-/// What an outer header takes from the packet it wraps.
+/// What an outer IP header says of what it carries.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Inner {
-    /// IP protocol number of the inner family.
+pub(super) struct Outer {
+    /// Protocol of what follows it.
     pub(super) protocol: u8,
+    /// That of the packet inside (RFC 2983 §4.2; RFC 6040 §4.1, normal mode).
     pub(super) tos: u8,
-    /// Length of the inner packet.
+    /// Length of what follows it.
     pub(super) len: u16,
     /// The flow's hash: spreads a backend's tunnel traffic over its receive queues.
     pub(super) hash: u64,
@@ -56,6 +59,8 @@ pub(super) trait Family {
     const ICMP: u8;
     /// ICMP types: echo request, echo reply.
     const ECHO: (u8, u8);
+    /// EtherType, as a word loaded from the wire.
+    const ETHER_TYPE: u16;
     /// IP protocol number of this family inside a tunnel.
     const IN_IP: u8;
 
@@ -84,8 +89,8 @@ pub(super) trait Family {
     ) -> Option<()>;
     /// Turns a packet to this host into one from it: addresses swapped, a fresh TTL.
     fn turn_around<P: Packet>(packet: &mut P, ip: &Ip<Self::Address>) -> Option<()>;
-    /// Fills in EtherType and outer IP header of a frame that was just grown by [`Family::HEADER`].
-    fn write_outer<P: Packet>(packet: &mut P, target: &Target, inner: &Inner) -> Option<()>;
+    /// Writes an outer IP header at `at` of the frame, and the EtherType in front of it.
+    fn write_outer<P: Packet>(packet: &mut P, at: usize, target: &Target, outer: &Outer) -> Option<()>;
 }
 
 /// IPv4.
@@ -96,6 +101,7 @@ impl Family for V4 {
     const HEADER: usize = 20;
     const ICMP: u8 = ICMP;
     const ECHO: (u8, u8) = (8, 0);
+    const ETHER_TYPE: u16 = ETHERTYPE_IPV4;
     const IN_IP: u8 = IPV4_IN_IP;
 
     type Address = u32;
@@ -114,6 +120,7 @@ impl Family for V4 {
             tos: header[1],
             ttl: header[8],
             len,
+            network: ETHERNET,
             transport: ETHERNET + header_len,
             oddity: if header[0] >> 4 != 4 || header_len < 20 || usize::from(len) < header_len {
                 Some(Reason::BadHeader)
@@ -189,13 +196,13 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn write_outer<P: Packet>(packet: &mut P, target: &Target, inner: &Inner) -> Option<()> {
-        let Inner {
+    fn write_outer<P: Packet>(packet: &mut P, at: usize, target: &Target, outer: &Outer) -> Option<()> {
+        let Outer {
             protocol,
             tos,
             len,
             hash,
-        } = *inner;
+        } = *outer;
         let total = len.wrapping_add(Self::HEADER as u16).to_be();
         let varied = (hash >> 8) as u32 & target.variation;
         let source = target.addresses[Target::OUTER_SOURCE][0] as u32 | varied;
@@ -207,19 +214,19 @@ impl Family for V4 {
             u32::from(version_tos) + u32::from(total) + u32::from(DONT_FRAGMENT) + u32::from(ttl_protocol);
         let sum = !checksum::fold(target.header_sum + words + checksum::halves(varied)) as u16;
 
-        let frame: &mut [u8; ETHERNET + 20] = packet.view_mut(0)?;
-        store16(frame, 12, ETHERTYPE_IPV4);
+        let header: &mut [u8; ETHER_TYPE + 20] = packet.view_mut(at - ETHER_TYPE)?;
+        store16(header, 0, ETHERTYPE_IPV4);
         store64(
-            frame,
-            14,
+            header,
+            2,
             u64::from(version_tos) | u64::from(total) << 16 | u64::from(DONT_FRAGMENT) << 48,
         );
         store64(
-            frame,
-            22,
+            header,
+            10,
             u64::from(ttl_protocol) | u64::from(sum) << 16 | u64::from(source) << 32,
         );
-        store32(frame, 30, destination);
+        store32(header, 18, destination);
         Some(())
     }
 }
@@ -232,6 +239,7 @@ impl Family for V6 {
     const HEADER: usize = 40;
     const ICMP: u8 = ICMPV6;
     const ECHO: (u8, u8) = (128, 129);
+    const ETHER_TYPE: u16 = ETHERTYPE_IPV6;
     const IN_IP: u8 = IPV6_IN_IP;
 
     type Address = [u64; 2];
@@ -256,6 +264,7 @@ impl Family for V6 {
             tos: (u16::from_be(load16(header, 0)) >> 4) as u8,
             ttl: header[7],
             len,
+            network: ETHERNET,
             transport: ETHERNET + 40,
             oddity,
         };
@@ -322,33 +331,33 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn write_outer<P: Packet>(packet: &mut P, target: &Target, inner: &Inner) -> Option<()> {
-        let Inner {
+    fn write_outer<P: Packet>(packet: &mut P, at: usize, target: &Target, outer: &Outer) -> Option<()> {
+        let Outer {
             protocol,
             tos,
             len,
             hash,
-        } = *inner;
+        } = *outer;
         let flow_label = (hash >> 8) as u32 & 0xf_ffff;
         let first = (0x6000_0000 | u32::from(tos) << 20 | flow_label).to_be();
         let [source_high, source_low] = target.addresses[Target::OUTER_SOURCE];
         let varied = u64::from((hash >> 8) as u32 & target.variation) << 32;
         let destination = target.addresses[Target::OUTER_DESTINATION];
 
-        let frame: &mut [u8; ETHERNET + 40] = packet.view_mut(0)?;
-        store16(frame, 12, ETHERTYPE_IPV6);
+        let header: &mut [u8; ETHER_TYPE + 40] = packet.view_mut(at - ETHER_TYPE)?;
+        store16(header, 0, ETHERTYPE_IPV6);
         store64(
-            frame,
-            14,
+            header,
+            2,
             u64::from(first)
                 | u64::from(len.to_be()) << 32
                 | u64::from(protocol) << 48
                 | u64::from(OWN_TTL) << 56,
         );
-        store64(frame, 22, source_high);
-        store64(frame, 30, source_low | varied);
-        store64(frame, 38, destination[0]);
-        store64(frame, 46, destination[1]);
+        store64(header, 10, source_high);
+        store64(header, 18, source_low | varied);
+        store64(header, 26, destination[0]);
+        store64(header, 34, destination[1]);
         Some(())
     }
 }

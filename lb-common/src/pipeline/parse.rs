@@ -19,6 +19,8 @@ pub(super) struct Ip<A> {
     pub(super) ttl: u8,
     /// Length of the whole packet, header included.
     pub(super) len: u16,
+    /// Where the IP header starts in the frame.
+    pub(super) network: usize,
     /// Where the transport header starts in the frame.
     pub(super) transport: usize,
     /// Why the transport header cannot be relied on: the IP header contradicts itself or the frame, or the packet is

@@ -6,40 +6,60 @@ use crate::{
 };
 
 use super::{
-    Packet,
-    family::{End, Family, Inner, Readdress, V4, V6},
+    Packet, Tables,
+    direct::{DETOUR, Early},
+    family::{End, Family, Outer, Readdress, V4, V6},
     parse::{Ip, Transport},
+    wrap::{Wrap, wraps},
 };
 
 /// The header of a packet that was seen whole before can be seen again; the verifier wants it checked all the same.
 const SEEN_BEFORE: Reason = Reason::Truncated;
 
-/// Applies the target's forwarder.
+/// Applies the forwarder of the target with that index to a plain packet.
+///
+/// Those that most balancers use are part of the direct way. The others cost a call, and the verifier a walk through
+/// one more function, not one for each family and forwarder.
 #[inline(always)]
-pub(super) fn toward_backend<F: Family, P: Packet>(
+pub(super) fn toward_backend<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
-    target: &Target,
+    tables: &T,
+    (index, target): (u32, &Target),
     ip: &Ip<F::Address>,
     transport: &Transport,
     hash: u64,
-) -> Result<(), Reason> {
-    const L2DSR: u8 = Forward::L2dsr as u8;
-    const IPIP4: u8 = Forward::Ipip4 as u8;
-    const IPIP6: u8 = Forward::Ipip6 as u8;
-    const NAT: u8 = Forward::Nat as u8;
-    match target.forward {
-        IPIP4 => encapsulate::<F, V4, P>(packet, target, ip, hash),
-        IPIP6 => encapsulate::<F, V6, P>(packet, target, ip, hash),
+) -> Result<(), Early> {
+    const L2DSR: u16 = Forward::L2dsr as u16;
+    const IPIP4: u16 = Forward::Ipip4 as u16;
+    const IPIP6: u16 = Forward::Ipip6 as u16;
+    const NAT: u16 = Forward::Nat as u16;
+    const LOCAL: u16 = Forward::Local as u16;
+    match target.untagged_forward() {
+        IPIP4 => encapsulate::<F, V4, P>(packet, target, ip, hash)?,
+        IPIP6 => encapsulate::<F, V6, P>(packet, target, ip, hash)?,
         L2DSR => {
             F::forwarded(packet, ETHERNET, None).ok_or(SEEN_BEFORE)?;
-            set_macs(packet, target.macs_head, target.macs_tail)
+            set_macs(packet, target.macs_head, target.macs_tail)?;
         }
         NAT => {
             set_macs(packet, target.macs_head, target.macs_tail)?;
-            nat::<F, P>(packet, ip, transport, &Nat::to_backend::<F>(target))
+            nat::<F, P>(packet, ip, transport, &Nat::to_backend::<F>(target))?;
         }
-        _ => Err(Reason::Unresolved),
+        LOCAL => return Err(Some(Reason::Local)),
+        _ if wraps(target.forward) => {
+            let wrap = Wrap {
+                hash,
+                target: index,
+                network: ETHERNET as u32,
+                len: u32::from(ip.len),
+                tos: u16::from(ip.tos),
+                v6: u16::from(F::V6),
+            };
+            packet.wrap(tables, &wrap)?;
+        }
+        _ => return Err(DETOUR),
     }
+    Ok(())
 }
 
 /// Wraps a packet of family `F` in a header of family `O`.
@@ -50,18 +70,18 @@ fn encapsulate<F: Family, O: Family, P: Packet>(
     ip: &Ip<F::Address>,
     hash: u64,
 ) -> Result<(), Reason> {
-    if !packet.grow(O::HEADER) {
+    if !packet.grow(O::HEADER as i32) {
         return Err(Reason::NoHeadroom);
     }
     // RFC 2003 §3.1: a tunnel that is part of forwarding takes one hop off the inner header.
     F::forwarded(packet, ETHERNET + O::HEADER, None).ok_or(SEEN_BEFORE)?;
-    let inner = Inner {
+    let outer = Outer {
         protocol: F::IN_IP,
         tos: ip.tos,
         len: ip.len,
         hash,
     };
-    O::write_outer(packet, target, &inner).ok_or(SEEN_BEFORE)?;
+    O::write_outer(packet, ETHERNET, target, &outer).ok_or(SEEN_BEFORE)?;
     set_macs(packet, target.macs_head, target.macs_tail)
 }
 
@@ -136,7 +156,7 @@ pub(super) fn nat<F: Family, P: Packet>(
         port,
         transport_sum,
     } = change;
-    F::forwarded(packet, ETHERNET, Some(*readdress)).ok_or(SEEN_BEFORE)?;
+    F::forwarded(packet, ip.network, Some(*readdress)).ok_or(SEEN_BEFORE)?;
     let ports = match (*port, readdress.end) {
         (0, _) => transport.ports,
         (port, End::Source) => transport.ports & 0xffff_0000 | u32::from(port),

@@ -65,7 +65,7 @@ steps! {
 
 /// A step's result as a number: 0 to go on, else the reason's and 1.
 #[inline(always)]
-fn number(step: Step) -> u32 {
+pub(super) fn number(step: Step) -> u32 {
     match step {
         Ok(()) => 0,
         Err(reason) => reason as u32 + 1,
@@ -74,7 +74,7 @@ fn number(step: Step) -> u32 {
 
 /// The result that the number stands for.
 #[inline(always)]
-fn step(number: u32) -> Step {
+pub(super) fn step(number: u32) -> Step {
     // LLVM knows what the functions return and would leave the bounds check out; the verifier takes it for any number.
     match black_box(number).checked_sub(1) {
         None => Ok(()),

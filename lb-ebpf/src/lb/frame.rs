@@ -1,7 +1,12 @@
 //! Access to a frame in the kernel.
 
 use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_adjust_head, programs::XdpContext};
-use lb_common::pipeline::Packet;
+use lb_common::{
+    abi::Reason,
+    pipeline::{Packet, Tables, wrap::Wrap},
+};
+
+use super::wrap;
 
 /// A frame between `data` and `end`, which the verifier knows as packet pointers.
 pub(super) struct Frame {
@@ -17,6 +22,16 @@ impl Frame {
             context: context.ctx,
             data: context.data(),
             end: context.data_end(),
+        }
+    }
+
+    /// Reads both ends anew, when the frame's start may have moved.
+    #[inline(always)]
+    fn read_ends(&mut self) {
+        // SAFETY: the context is the one that the kernel called the program with.
+        unsafe {
+            self.data = (*self.context).data as usize;
+            self.end = (*self.context).data_end as usize;
         }
     }
 
@@ -46,17 +61,20 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
-    fn grow(&mut self, bytes: usize) -> bool {
+    fn grow(&mut self, bytes: i32) -> bool {
         // SAFETY: the context is the one that the kernel called the program with.
-        if unsafe { bpf_xdp_adjust_head(self.context, -(bytes as i32)) } != 0 {
+        if unsafe { bpf_xdp_adjust_head(self.context, -bytes) } != 0 {
             return false;
         }
-        // SAFETY: as above. The helper moved the frame's start, so both ends are read anew.
-        unsafe {
-            self.data = (*self.context).data as usize;
-            self.end = (*self.context).data_end as usize;
-        }
+        self.read_ends();
         true
+    }
+
+    #[inline(always)]
+    fn wrap<T: Tables>(&mut self, _: &T, wrap: &Wrap) -> Result<(), Reason> {
+        let wrapped = wrap::call(self.context, wrap);
+        self.read_ends();
+        wrapped
     }
 
     #[inline(always)]

@@ -14,6 +14,7 @@ mod globals;
 mod maps;
 mod route;
 mod trace;
+mod wrap;
 
 use core::hint::black_box;
 

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use lb_common::{
     abi::{
         CellRecord, Count, Features, Key4, Key6, Meta, PoolRecord, Reason, ServiceLine4, ServiceLine6,
-        ServiceOptions, SlotLine, TableIndex, Target, Trace,
+        ServiceOptions, SlotLine, TableIndex, Tags, Target, Trace,
     },
     flows::{Placed, Query},
     pipeline::{Outcome, Route, RouteQuery, Tables},
@@ -25,6 +25,8 @@ static SERVICES6: Array<ServiceLine6> = Array::with_max_entries(4, BPF_F_MMAPABL
 static SLOTS: Array<SlotLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static TARGETS: Array<Target> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static TAGS: Array<Tags> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static POOLS: Array<PoolRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -109,6 +111,11 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn target(&self, index: u32) -> Option<&Target> {
         TARGETS.get(index)
+    }
+
+    #[inline(always)]
+    fn tags(&self, index: u32) -> Option<&Tags> {
+        TAGS.get(index)
     }
 
     #[inline(always)]

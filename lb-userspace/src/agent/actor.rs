@@ -348,17 +348,15 @@ impl Actor {
     /// Interfaces that targets are reached by must be known to the program before the targets are.
     fn allow_egress(&mut self, writes: &[Write]) {
         for write in writes {
-            let Write::Target { target, .. } = write else {
+            let Write::Target { entry, .. } = write else {
                 continue;
             };
-            if target.egress == 0 || !self.egress.insert(target.egress) {
+            let egress = entry.target.egress;
+            if egress == 0 || !self.egress.insert(egress) {
                 continue;
             }
-            if let Err(error) = self.parts.dataplane.allow_egress(target.egress) {
-                log::error!(
-                    "interface {} cannot be sent to from XDP: {error:#}",
-                    target.egress
-                );
+            if let Err(error) = self.parts.dataplane.allow_egress(egress) {
+                log::error!("interface {egress} cannot be sent to from XDP: {error:#}");
             }
         }
     }

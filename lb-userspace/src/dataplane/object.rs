@@ -80,7 +80,7 @@ pub(super) const fn capacity(meta: &Meta) -> Capacity {
 }
 
 /// Maps whose size is chosen when they are made.
-fn sizes(capacity: &Capacity) -> [(&'static str, u32); 12] {
+fn sizes(capacity: &Capacity) -> [(&'static str, u32); 13] {
     [
         (map::SERVICES4, capacity.service_lines()),
         (map::SERVICES6, capacity.service_lines()),
@@ -89,6 +89,7 @@ fn sizes(capacity: &Capacity) -> [(&'static str, u32); 12] {
         (map::FLOWS, capacity.flow_lines()),
         (map::TRACKING, capacity.numbers()),
         (map::TARGETS, capacity.target_cells()),
+        (map::TAGS, capacity.target_cells()),
         (map::POOLS, capacity.numbers()),
         (map::CELLS, capacity.target_cells()),
         (map::OPTIONS, capacity.numbers()),

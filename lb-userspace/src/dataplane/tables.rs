@@ -7,7 +7,7 @@ use aya::maps::{Array, MapData};
 use lb_common::{
     abi::{
         CellRecord, Control, FlowKey, FlowLine, FlowValue, Meta, PoolRecord, SLOTS_PER_LINE, ServiceLine4,
-        ServiceLine6, Slot, SlotLine, Target, map,
+        ServiceLine6, Slot, SlotLine, Tags, Target, map,
     },
     flows::SharedLine,
 };
@@ -25,6 +25,7 @@ pub struct MappedTables {
     previous: Mapped<SlotLine>,
     flows: Mapped<FlowLine>,
     targets: Mapped<Target>,
+    tags: Mapped<Tags>,
     pools: Mapped<PoolRecord>,
     cells: Mapped<CellRecord>,
 }
@@ -45,6 +46,7 @@ impl MappedTables {
             previous: mapped(dataplane, map::PREVIOUS)?,
             flows: mapped(dataplane, map::FLOWS)?,
             targets: mapped(dataplane, map::TARGETS)?,
+            tags: mapped(dataplane, map::TAGS)?,
             pools: mapped(dataplane, map::POOLS)?,
             cells: mapped(dataplane, map::CELLS)?,
         })
@@ -70,6 +72,10 @@ impl Memory for MappedTables {
 
     fn write_target(&mut self, index: u32, target: &Target) {
         self.targets.store(index as usize, target);
+    }
+
+    fn write_tags(&mut self, index: u32, tags: Tags) {
+        self.tags.store(index as usize, &tags);
     }
 
     fn write_macs(&mut self, index: u32, target: &Target) {
@@ -154,6 +160,10 @@ impl ReadBack for MappedTables {
 
     fn read_target(&self, index: u32) -> Target {
         self.targets.load(index as usize)
+    }
+
+    fn read_tags(&self, index: u32) -> Tags {
+        self.tags.load(index as usize)
     }
 
     fn read_pool(&self, number: u32) -> PoolRecord {

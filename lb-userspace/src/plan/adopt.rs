@@ -10,7 +10,7 @@ use lb_common::{
     abi::{
         CellRecord, Control, Direction, Key4, Key6, MAX_CHAIN, Place, PoolRecord, SLOTS_PER_LINE, Selector,
         Service, ServiceFlags, ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, Slot, SlotLine,
-        TableIndex, Target,
+        TableIndex, Tags, Target,
     },
     net::{TCP, UDP},
 };
@@ -23,6 +23,7 @@ use super::{
     pool::{Origin, Pool, PoolKey},
     recall::{self, Cells, Front, Lies},
     record,
+    target::TargetEntry,
 };
 use crate::model::{Protocol, ServiceName, ServicePort};
 
@@ -40,6 +41,8 @@ pub trait ReadBack: Memory {
     fn read_previous(&self, line: u32) -> SlotLine;
     /// A target.
     fn read_target(&self, index: u32) -> Target;
+    /// The tags of a target.
+    fn read_tags(&self, index: u32) -> Tags;
     /// What a number stands for.
     fn read_pool(&self, number: u32) -> PoolRecord;
     /// Whose a target is.
@@ -195,7 +198,7 @@ impl Layout {
             });
         }
         let found: Vec<_> = targets(place)
-            .map(|index| record::read(&memory.read_cell(index), number, memory.read_target(index)))
+            .map(|index| record::read(&memory.read_cell(index), number, TargetEntry::read(memory, index)))
             .collect();
         let cells = Cells::new(&found, now);
         let slots = slots(memory, place, &cells, &key, now)?;

@@ -7,7 +7,10 @@ use lb_common::{
     net::{TCP, UDP},
 };
 
-use super::{placed::Placed, target::wide};
+use super::{
+    placed::Placed,
+    target::{TargetEntry, wide},
+};
 use crate::model::{Protocol, ServicePort};
 
 /// Keys of a service table and what they lead to, sorted by key.
@@ -67,7 +70,7 @@ impl Keys {
             self.add_one(*vip, Selector::new(port, protocol, Direction::ToService), entry);
             self.vips.entry(*vip).or_default().0 |= has;
         }
-        for (local, id, target) in placed.owned() {
+        for (local, id, TargetEntry { target, .. }) in placed.owned() {
             if target.forward != Forward::Nat as u8 {
                 continue;
             }

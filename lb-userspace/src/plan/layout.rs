@@ -8,7 +8,7 @@ use std::{
 };
 
 use lb_common::abi::{
-    Control, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, SLOTS_PER_LINE, Slot, TableIndex, Target,
+    Control, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, SLOTS_PER_LINE, Slot, TableIndex,
 };
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
     record::Records,
     service_table,
     slots::SlotTable,
+    target::TargetEntry,
     write::Write,
 };
 use crate::model::{BackendId, ServiceName, Services};
@@ -434,11 +435,11 @@ fn cells_of(pool: &Pool, present: Option<&Placed>, now: Instant) -> Vec<Cell> {
             Some(local) => {
                 stays[local] = true;
                 // The last known way of a backend that is unresolved is kept for answers still on the road.
-                if member.target != Target::default() {
-                    cells[local] = Cell::Owned(member.id, member.target);
+                if member.entry != TargetEntry::default() {
+                    cells[local] = Cell::Owned(member.id, member.entry);
                 }
             }
-            None => new.push(Cell::Owned(member.id, member.target)),
+            None => new.push(Cell::Owned(member.id, member.entry)),
         }
     }
     for (cell, _) in cells.iter_mut().zip(stays).filter(|(_, stays)| !stays) {

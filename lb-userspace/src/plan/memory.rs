@@ -5,7 +5,7 @@ use std::cell::Cell;
 use lb_common::{
     abi::{
         CellRecord, Control, Features, FlowKey, FlowLine, FlowValue, Key4, Key6, PoolRecord, SLOTS_PER_LINE,
-        ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine, TableIndex, Target, Tracking,
+        ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine, TableIndex, Tags, Target, Tracking,
         follow_chain,
     },
     flows::{self, Event, FlowTable, Placed, Query, SharedLine, Word},
@@ -24,6 +24,8 @@ pub trait Memory {
     fn write_cell(&mut self, index: u32, record: &CellRecord);
     /// Stores a whole target.
     fn write_target(&mut self, index: u32, target: &Target);
+    /// Stores the tags of a target that no packet can reach.
+    fn write_tags(&mut self, index: u32, tags: Tags);
     /// Stores a target's MACs, the half with the next hop's first.
     fn write_macs(&mut self, index: u32, target: &Target);
     /// Stores those of a table's previous owners that differ.
@@ -50,7 +52,10 @@ pub fn apply(writes: &[Write], memory: &mut (impl Memory + ?Sized)) {
             Write::Wait => memory.wait_for_packets(),
             Write::Pool { number, record } => memory.write_pool(*number, record),
             Write::Cell { index, record } => memory.write_cell(*index, record),
-            Write::Target { index, target } => memory.write_target(*index, target),
+            Write::Target { index, entry } => {
+                memory.write_tags(*index, entry.tags);
+                memory.write_target(*index, &entry.target);
+            }
             Write::Macs { index, target } => memory.write_macs(*index, target),
             Write::Previous { line, slots } => memory.write_previous(*line, slots),
             Write::Slots { line, slots } => memory.write_slots(*line, slots),
@@ -84,6 +89,7 @@ pub struct InMemory {
     tracking: Vec<Cell<Tracking>>,
     flow_budget: u32,
     targets: Vec<Target>,
+    tags: Vec<Tags>,
     options: Vec<ServiceOptions>,
     pools: Vec<PoolRecord>,
     cells: Vec<CellRecord>,
@@ -113,6 +119,7 @@ impl InMemory {
             tracking: vec![Cell::default(); capacity.numbers() as usize],
             flow_budget: capacity.flow_budget(),
             targets: vec![Target::default(); capacity.target_cells() as usize],
+            tags: vec![Tags::NONE; capacity.target_cells() as usize],
             options: vec![ServiceOptions::default(); capacity.numbers() as usize],
             pools: vec![bytemuck::Zeroable::zeroed(); capacity.numbers() as usize],
             cells: vec![CellRecord::default(); capacity.target_cells() as usize],
@@ -134,6 +141,7 @@ pub(super) enum Part {
     Slots,
     Previous,
     Targets,
+    Tags,
     Pools,
     Cells,
 }
@@ -147,6 +155,7 @@ impl Part {
         Self::Slots,
         Self::Previous,
         Self::Targets,
+        Self::Tags,
         Self::Pools,
         Self::Cells,
     ];
@@ -163,6 +172,7 @@ impl InMemory {
             Part::Slots => bytemuck::cast_slice_mut(&mut self.slots),
             Part::Previous => bytemuck::cast_slice_mut(&mut self.previous),
             Part::Targets => bytemuck::cast_slice_mut(&mut self.targets),
+            Part::Tags => bytemuck::cast_slice_mut(&mut self.tags),
             Part::Pools => bytemuck::cast_slice_mut(&mut self.pools),
             Part::Cells => bytemuck::cast_slice_mut(&mut self.cells),
         };
@@ -196,6 +206,10 @@ impl Memory for InMemory {
 
     fn write_target(&mut self, index: u32, target: &Target) {
         self.targets[index as usize] = *target;
+    }
+
+    fn write_tags(&mut self, index: u32, tags: Tags) {
+        self.tags[index as usize] = tags;
     }
 
     fn write_macs(&mut self, index: u32, target: &Target) {
@@ -268,6 +282,10 @@ impl ReadBack for InMemory {
         self.targets[index as usize]
     }
 
+    fn read_tags(&self, index: u32) -> Tags {
+        self.tags[index as usize]
+    }
+
     fn read_pool(&self, number: u32) -> PoolRecord {
         self.pools[number as usize]
     }
@@ -324,6 +342,10 @@ impl Tables for InMemory {
 
     fn options(&self, number: u32) -> Option<&ServiceOptions> {
         self.options.get(number as usize)
+    }
+
+    fn tags(&self, index: u32) -> Option<&Tags> {
+        self.tags.get(index as usize)
     }
 
     fn ingress(&self) -> u32 {

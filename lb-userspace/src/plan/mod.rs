@@ -36,7 +36,7 @@ pub use service_table::{FamilyTable, TableError};
 pub use slots::Flows;
 pub use snapshot::{CellSnapshot, PoolSnapshot, RestoreError, Snapshot};
 pub use sweep::{FlowTime, Sweep};
-pub use target::{NextHop, TunnelSources};
+pub use target::{NextHop, TargetEntry, TunnelSources};
 pub use write::Write;
 
 #[cfg(test)]

@@ -9,11 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_common::abi::{Slot, Target};
+use lb_common::abi::Slot;
 
 use super::{
     pool::{Origin, Pool, PoolMember},
     slots::{Flows, Owners, SlotTable},
+    target::TargetEntry,
     write::Write,
 };
 use crate::{
@@ -33,7 +34,7 @@ pub(super) enum Cell {
     /// Given up at that time.
     Cooling(Instant),
     /// Somebody's.
-    Owned(BackendId, Target),
+    Owned(BackendId, TargetEntry),
 }
 
 /// A pool and where it lies.
@@ -97,12 +98,12 @@ pub(super) struct Writes {
 }
 
 impl Placed {
-    pub(super) fn owned(&self) -> impl Iterator<Item = (u32, BackendId, Target)> {
+    pub(super) fn owned(&self) -> impl Iterator<Item = (u32, BackendId, TargetEntry)> {
         self.cells
             .iter()
             .enumerate()
             .filter_map(|(local, cell)| match cell {
-                Cell::Owned(id, target) => Some((local as u32, *id, *target)),
+                Cell::Owned(id, entry) => Some((local as u32, *id, *entry)),
                 Cell::Free | Cell::Cooling(_) => None,
             })
     }
@@ -131,14 +132,14 @@ impl Placed {
             let present = at.remove(&member.id);
             let local = match present.map(|local| (local, &self.cells[local as usize])) {
                 // Out of reach while unresolved; the last known way is kept for answers still on the road.
-                Some(_) if member.target == Target::default() => continue,
-                Some((_, Cell::Owned(_, target))) if *target == member.target => continue,
-                Some((local, Cell::Owned(_, target))) if *target == Target::default() => local,
-                Some((local, Cell::Owned(_, target))) if differ_in_macs_only(target, &member.target) => {
-                    next.cells[local as usize] = Cell::Owned(member.id, member.target);
+                Some(_) if member.entry == TargetEntry::default() => continue,
+                Some((_, Cell::Owned(_, entry))) if *entry == member.entry => continue,
+                Some((local, Cell::Owned(_, entry))) if *entry == TargetEntry::default() => local,
+                Some((local, Cell::Owned(_, entry))) if entry.differs_in_macs_only(&member.entry) => {
+                    next.cells[local as usize] = Cell::Owned(member.id, member.entry);
                     fills.push(Write::Macs {
                         index: self.targets.start + local,
-                        target: member.target,
+                        target: member.entry.target,
                     });
                     continue;
                 }
@@ -151,10 +152,10 @@ impl Placed {
                     free
                 }
             };
-            next.cells[local as usize] = Cell::Owned(member.id, member.target);
+            next.cells[local as usize] = Cell::Owned(member.id, member.entry);
             fills.push(Write::Target {
                 index: self.targets.start + local,
-                target: member.target,
+                entry: member.entry,
             });
         }
         for gone in at.into_values() {
@@ -256,14 +257,14 @@ impl Writes {
             ..
         } = placed;
         for (local, cell) in cells.iter().enumerate() {
-            let target = match cell {
-                Cell::Owned(_, target) => *target,
+            let entry = match cell {
+                Cell::Owned(_, entry) => *entry,
                 // A flow may still name it, and must not meet whoever had the place before.
-                Cell::Cooling(_) => Target::default(),
+                Cell::Cooling(_) => TargetEntry::default(),
                 Cell::Free => continue,
             };
             let index = targets.start + local as u32;
-            self.targets.push(Write::Target { index, target });
+            self.targets.push(Write::Target { index, entry });
         }
         self.previous.push(Write::Previous {
             line: slot_lines.start,
@@ -334,12 +335,4 @@ impl Owners for Step {
     fn flows(&self, owner: u32) -> Flows {
         self.flows.get(owner as usize).copied().unwrap_or_default()
     }
-}
-
-fn differ_in_macs_only(old: &Target, new: &Target) -> bool {
-    Target {
-        macs_head: new.macs_head,
-        macs_tail: new.macs_tail,
-        ..*old
-    } == *new
 }

@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
-use lb_common::abi::{ServiceFlags, Target};
+use lb_common::abi::ServiceFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
     slots::Flows,
-    target::{NextHop, TunnelSources, encode},
+    target::{NextHop, TargetEntry, TunnelSources, encode},
 };
 use crate::{
     model::{
@@ -106,7 +106,7 @@ pub struct PoolMember {
     /// Who.
     pub id: BackendId,
     /// How its packets are rewritten; all zero while its next hop is unknown.
-    pub target: Target,
+    pub entry: TargetEntry,
     /// Its weight, if it takes new flows now; else 0.
     pub weight: u16,
     /// What becomes of the flows that it has.
@@ -310,11 +310,11 @@ impl Part<'_> {
 }
 
 fn member(facts: &impl Facts, service: &Service, vip: Option<IpAddr>, backend: &Backend) -> PoolMember {
-    let mut target = Target::default();
+    let mut entry = TargetEntry::default();
     if let Some(hop) = way(facts, service, backend) {
-        target = encode(service, vip, backend, &hop, facts.tunnel_sources());
+        entry = encode(service, vip, backend, &hop, facts.tunnel_sources());
         if facts.only_interface() == Some(hop.interface) {
-            target.egress = 0;
+            entry.target.egress = 0;
         }
     }
     let (weight, flows) = match situation(facts, service, backend) {
@@ -328,7 +328,7 @@ fn member(facts: &impl Facts, service: &Service, vip: Option<IpAddr>, backend: &
     };
     PoolMember {
         id: backend.id(),
-        target,
+        entry,
         weight,
         flows,
     }

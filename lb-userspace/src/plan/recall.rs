@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use lb_common::abi::{ServiceFlags, Slot, Target};
+use lb_common::abi::{ServiceFlags, Slot};
 
 use super::{
     layout::{Layout, Whose},
@@ -20,6 +20,7 @@ use super::{
     placed::{Cell, Placed},
     pool::{Origin, Pool, PoolKey, PoolMember},
     slots::{Flows, SlotTable, Unsafe},
+    target::TargetEntry,
 };
 use crate::model::{Affinity, BackendId, Forwarder, OnEmpty, Protocol, Service, ServicePort, Tracking};
 
@@ -46,7 +47,7 @@ pub(super) enum Found {
         id: BackendId,
         /// Grows from one time that cells are given to the next.
         serial: u64,
-        target: Target,
+        entry: TargetEntry,
     },
 }
 
@@ -72,7 +73,7 @@ impl Cells {
             this.cells.push(match cell {
                 Found::Nobody => Cell::Free,
                 Found::Gone => Cell::Cooling(now),
-                Found::Of { id, target, .. } if own[id].1 == local => Cell::Owned(*id, *target),
+                Found::Of { id, entry, .. } if own[id].1 == local => Cell::Owned(*id, *entry),
                 Found::Of { id, .. } => {
                     this.renamed.push((local as u32, own[id].1 as u32));
                     Cell::Cooling(now)
@@ -118,11 +119,11 @@ pub(super) fn placed(key: PoolKey, front: Front, lies: Lies, cells: Cells, slots
     let mut members = Vec::new();
     let mut index = vec![u16::MAX; cells.cells.len()];
     for (local, cell) in cells.cells.iter().enumerate() {
-        if let Cell::Owned(id, target) = cell {
+        if let Cell::Owned(id, entry) = cell {
             index[local] = members.len() as u16;
             members.push(PoolMember {
                 id: *id,
-                target: *target,
+                entry: *entry,
                 weight: 1,
                 flows: Flows::Keep,
             });

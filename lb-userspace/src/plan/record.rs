@@ -11,13 +11,14 @@ use std::{
 };
 
 use bytemuck::Zeroable;
-use lb_common::abi::{CellRecord, Direction, NAME_BYTES, Place, PoolRecord, Selector, Service, Target};
+use lb_common::abi::{CellRecord, Direction, NAME_BYTES, Place, PoolRecord, Selector, Service};
 
 use super::{
     layout::Layout,
     placed::{Cell, Placed},
     pool::PoolKey,
     recall::Found,
+    target::TargetEntry,
     write::Write,
 };
 use crate::model::{BackendId, ServiceName};
@@ -191,7 +192,7 @@ fn cell_record(id: Option<BackendId>, number: u32, serial: u64) -> CellRecord {
 }
 
 /// What the record of a cell of the pool of that number says.
-pub(super) fn read(record: &CellRecord, number: u32, target: Target) -> Found {
+pub(super) fn read(record: &CellRecord, number: u32, entry: TargetEntry) -> Found {
     if record.serial == 0 || u32::from(record.number) != number {
         return Found::Nobody;
     }
@@ -203,7 +204,7 @@ pub(super) fn read(record: &CellRecord, number: u32, target: Target) -> Found {
                 port: NonZeroU16::new(u16::from_be(record.port)),
             },
             serial: record.serial,
-            target,
+            entry,
         },
     }
 }

@@ -9,7 +9,7 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Instant};
 
-use lb_common::abi::{FlowKey, FlowValue, SLOTS_PER_LINE, Service, ServiceFlags, Slot, Target};
+use lb_common::abi::{FlowKey, FlowValue, SLOTS_PER_LINE, Service, ServiceFlags, Slot};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -20,6 +20,7 @@ use super::{
     pool::{Origin, PoolKey},
     recall::{self, Cells, Found, Front, Lies},
     slots::SlotTable,
+    target::TargetEntry,
 };
 use crate::{
     model::{BackendId, Protocol, ServiceName, ServicePort},
@@ -299,7 +300,7 @@ impl PoolSnapshot {
             let of = |id: &BackendId, serial| Found::Of {
                 id: *id,
                 serial,
-                target: Target::default(),
+                entry: TargetEntry::default(),
             };
             match cell {
                 CellSnapshot::Free => Found::Nobody,

@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use lb_common::{
-    abi::{Forward, Target},
+    abi::{Forward, Tags, Target},
     net::checksum,
 };
 
+use super::adopt::ReadBack;
 use crate::model::{Backend, Forwarder, Service};
 
 /// The way to a backend, as the kernel's routing and neighbour tables have it.
@@ -35,6 +36,35 @@ pub struct TunnelSources {
     pub v6: Ipv6Net,
 }
 
+/// What maps `TARGETS` and `TAGS` hold of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetEntry {
+    /// All but the tags.
+    pub target: Target,
+    /// The VLAN tags; [`Target::tags`] says whether there are any.
+    pub tags: Tags,
+}
+
+impl TargetEntry {
+    /// The entry of that index.
+    pub(super) fn read(memory: &impl ReadBack, index: u32) -> Self {
+        Self {
+            target: memory.read_target(index),
+            tags: memory.read_tags(index),
+        }
+    }
+
+    /// Whether packets on their way may meet some of both.
+    pub(super) fn differs_in_macs_only(&self, new: &Self) -> bool {
+        let target = Target {
+            macs_head: new.target.macs_head,
+            macs_tail: new.target.macs_tail,
+            ..self.target
+        };
+        (target, self.tags) == (new.target, new.tags)
+    }
+}
+
 /// An address in the form of [`Target::addresses`].
 pub(super) fn wide(address: IpAddr) -> [u64; 2] {
     match address {
@@ -53,7 +83,7 @@ pub(super) fn encode(
     backend: &Backend,
     hop: &NextHop,
     sources: &TunnelSources,
-) -> Target {
+) -> TargetEntry {
     let [d0, d1, d2, d3, d4, d5] = hop.destination_mac;
     let [s0, s1, s2, s3, s4, s5] = hop.source_mac;
     let mut target = Target {
@@ -75,7 +105,10 @@ pub(super) fn encode(
             }
         }
     }
-    target
+    TargetEntry {
+        target,
+        tags: Tags::NONE,
+    }
 }
 
 fn tunnel4(target: &mut Target, destination: Ipv4Addr, sources: Ipv4Net) {

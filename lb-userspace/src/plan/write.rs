@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::target::TargetEntry;
 use lb_common::abi::{CellRecord, Control, PoolRecord, ServiceLine4, ServiceLine6, Slot, Target};
 
 /// One step toward a plan's layout.
@@ -28,7 +29,7 @@ pub enum Write {
         /// Its index.
         index: u32,
         /// Its content.
-        target: Target,
+        entry: TargetEntry,
     },
     /// Change the MACs of a target cell that packets may be reading: the next hop's in one store, our own after it.
     Macs {

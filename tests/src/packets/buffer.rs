@@ -1,6 +1,12 @@
 //! A frame in plain memory, as the host build of the pipeline takes it.
 
-use lb_common::pipeline::Packet;
+use lb_common::{
+    abi::Reason,
+    pipeline::{
+        Packet, Tables,
+        wrap::{self, Wrap},
+    },
+};
 
 /// Bytes that a driver leaves in front of a frame (`XDP_PACKET_HEADROOM`).
 const HEADROOM: usize = 256;
@@ -41,14 +47,18 @@ impl Packet for Buffer {
         self.bytes[self.start..].get_mut(offset..)?.first_chunk_mut()
     }
 
-    fn grow(&mut self, bytes: usize) -> bool {
-        match self.start.checked_sub(bytes) {
+    fn grow(&mut self, bytes: i32) -> bool {
+        match self.start.checked_add_signed(-bytes as isize) {
             Some(start) => {
                 self.start = start;
                 true
             }
             None => false,
         }
+    }
+
+    fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason> {
+        wrap::wrap(self, tables, wrap)
     }
 
     fn frame_len(&self) -> usize {

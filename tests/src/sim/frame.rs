@@ -6,7 +6,13 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, bail};
-use lb_common::pipeline::Packet;
+use lb_common::{
+    abi::Reason,
+    pipeline::{
+        Packet, Tables,
+        wrap::{self, Wrap},
+    },
+};
 use lb_userspace::model::Protocol;
 
 use super::hosts::Host;
@@ -107,14 +113,18 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
-    fn grow(&mut self, bytes: usize) -> bool {
-        match self.start.checked_sub(bytes) {
+    fn grow(&mut self, bytes: i32) -> bool {
+        match self.start.checked_add_signed(-bytes as isize) {
             Some(start) => {
                 self.start = start;
                 true
             }
             None => false,
         }
+    }
+
+    fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason> {
+        wrap::wrap(self, tables, wrap)
     }
 
     #[inline(always)]

@@ -144,6 +144,7 @@ impl Seen {
             tos: self.tos as u8,
             ttl: self.ttl as u8,
             len: self.len as u16,
+            network: (self.network & Self::MAX_OFFSET) as usize,
             transport: (self.transport & Self::MAX_OFFSET) as usize,
             oddity: None,
         }

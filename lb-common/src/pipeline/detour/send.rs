@@ -1,12 +1,16 @@
 //! Out to the backend.
 
-use crate::abi::Reason;
+use crate::{
+    abi::{Forward, Reason, Target},
+    net::ETHERNET,
+};
 
 use super::{
     super::{
         Packet, Tables,
         family::{Family, V4, V6},
-        rewrite,
+        rewrite::{self, Nat},
+        wrap::{Wrap, move_start, tags_of, write_ether_type, write_link},
     },
     Seen, Step,
 };
@@ -14,15 +18,46 @@ use super::{
 /// Rewrites the packet toward its backend.
 #[inline(always)]
 pub(super) fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
-    if seen.v6 == 0 {
-        within::<V4, P, T>(packet, tables, seen)
-    } else {
-        within::<V6, P, T>(packet, tables, seen)
+    const NAT: u8 = Forward::Nat as u8;
+    const LOCAL: u8 = Forward::Local as u8;
+    let target = tables.target(seen.outcome.target).ok_or(Reason::Unresolved)?;
+    match target.forward {
+        LOCAL => Err(Reason::Local),
+        NAT if seen.v6 == 0 => nat::<V4, P, T>(packet, tables, seen, target),
+        NAT => nat::<V6, P, T>(packet, tables, seen, target),
+        _ => packet.wrap(
+            tables,
+            &Wrap {
+                hash: seen.hash,
+                target: seen.outcome.target,
+                network: seen.network,
+                len: seen.len,
+                tos: seen.tos as u16,
+                v6: seen.v6 as u16,
+            },
+        ),
     }
 }
 
+/// Moves the packet to where it stands behind the target's tags, and translates it there.
 #[inline(always)]
-fn within<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
-    let target = tables.target(seen.outcome.target).ok_or(Reason::Unresolved)?;
-    rewrite::toward_backend::<F, P>(packet, target, &seen.ip::<F>(), &seen.transport(), seen.hash)
+fn nat<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    seen: &mut Seen,
+    target: &Target,
+) -> Step {
+    let tags = tags_of(tables, seen.outcome.target, target);
+    let at = ETHERNET + tags.len();
+    move_start(packet, seen.network as usize, at)?;
+    write_ether_type(packet, at, F::ETHER_TYPE).ok_or(Reason::Truncated)?;
+    write_link(packet, target, tags).ok_or(Reason::Truncated)?;
+    seen.transport = seen.transport - seen.network + at as u32;
+    seen.network = at as u32;
+    rewrite::nat::<F, P>(
+        packet,
+        &seen.ip::<F>(),
+        &seen.transport(),
+        &Nat::to_backend::<F>(target),
+    )
 }

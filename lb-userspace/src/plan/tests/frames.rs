@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use lb_common::{
     abi::Reason,
     net::{TCP, UDP},
-    pipeline::{Outcome, Packet, Route, process},
+    pipeline::{
+        Outcome, Packet, Route, Tables, process,
+        wrap::{self, Wrap},
+    },
 };
 
 use crate::plan::InMemory;
@@ -171,9 +174,16 @@ impl Packet for Buffer {
         self.bytes.get_mut(self.start + offset..)?.first_chunk_mut()
     }
 
-    fn grow(&mut self, bytes: usize) -> bool {
-        self.start -= bytes;
+    fn grow(&mut self, bytes: i32) -> bool {
+        self.start = self
+            .start
+            .checked_add_signed(-bytes as isize)
+            .expect("room for any front");
         true
+    }
+
+    fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason> {
+        wrap::wrap(self, tables, wrap)
     }
 
     fn frame_len(&self) -> usize {

@@ -1,0 +1,32 @@
+//! A packet's new front in the kernel: a global function, which the verifier checks once and both programs call.
+
+use core::hint::black_box;
+
+use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
+use lb_common::{
+    abi::Reason,
+    pipeline::wrap::{Wrap, wrap},
+};
+
+use super::{
+    detour::{number, step},
+    frame::Frame,
+    maps::Maps,
+};
+
+/// Gives the packet of `context` the front that its target asks for; its data has moved then.
+#[inline(always)]
+pub(super) fn call(context: *mut xdp_md, wrap: &Wrap) -> Result<(), Reason> {
+    step(lb_wrap(context, wrap))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_wrap(context: *mut xdp_md, what: *const Wrap) -> u32 {
+    // SAFETY: the caller's memory of that type, or null; the verifier holds every caller to it.
+    let Some(what) = (unsafe { what.as_ref() }) else {
+        return number(Err(Reason::Unresolved));
+    };
+    let context = XdpContext::new(black_box(context));
+    number(wrap(&mut Frame::new(&context), &Maps::new(&context), what))
+}
