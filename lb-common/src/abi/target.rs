@@ -61,7 +61,7 @@ pub struct Target {
     pub egress: u32,
     /// Largest IP packet (before the rewrite) that the way to the backend carries.
     pub max_len: u16,
-    /// `nat`: the backend's port (wire order); 0 leaves the port as it is. `gue` and `fou`: the outer destination port. Tunnels over UDP: the outer destination port
+    /// `nat`: the backend's port (wire order); 0 leaves the port as it is. `gue` and `fou`: the outer destination port
     /// (wire order).
     pub backend_port: u16,
 }
