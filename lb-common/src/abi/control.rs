@@ -6,7 +6,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::service::ServiceKey;
+use super::{Lengths, service::ServiceKey};
 
 /// Where a family's service table is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +72,8 @@ pub struct Control {
     pub routes: u32,
     /// The generation of the wish that the tables show. Not read by the program.
     pub generation: u64,
-    /// Lengths of the IPv4 prefixes that services have as VIPs: bit n - 1 for length n.
-    pub lengths4: u64,
-    /// The same of IPv6: bit n - 1 of the 128 bits, the lower half first.
-    pub lengths6: [u64; 2],
+    /// Lengths of the prefixes that services have as VIPs: IPv4 and IPv6.
+    pub lengths: [Lengths; 2],
 }
 
 impl Control {
@@ -99,28 +97,27 @@ impl Control {
     /// halves not in use, and look-ups that will be needed; then the halves; then look-ups no longer needed go.
     #[must_use]
     pub const fn steps_from(self, before: &Self) -> [Self; 3] {
-        let either = Features(before.features.0 | self.features.0);
-        let prepared = Self {
-            halves: before.halves,
-            features: either,
+        let switched = Self {
+            features: Features(before.features.0 | self.features.0),
+            lengths: [
+                self.lengths[0].or(before.lengths[0]),
+                self.lengths[1].or(before.lengths[1]),
+            ],
             ..self
         };
-        [
-            prepared,
-            Self {
-                features: either,
-                ..self
-            },
-            self,
-        ]
+        let prepared = Self {
+            halves: before.halves,
+            ..switched
+        };
+        [prepared, switched, self]
     }
 }
 
-const _: () = assert!(size_of::<Control>() == 80);
+const _: () = assert!(size_of::<Control>() == 88);
 
 #[cfg(test)]
 mod tests {
-    use super::super::service::{Direction, Key4, Selector};
+    use super::super::{Direction, Key4, Selector};
     use super::*;
 
     #[test]
@@ -141,13 +138,20 @@ mod tests {
 
     #[test]
     fn a_switch_prepares_before_it_takes_effect() {
+        let lengths = |length| {
+            let mut lengths = Lengths::default();
+            lengths.insert(length);
+            [Lengths::default(), lengths]
+        };
         let before = Control {
             features: Features(Features::RETURNS),
+            lengths: lengths(48),
             ..Control::default()
         };
         let mut after = Control {
             features: Features(Features::ANY_PORT),
             generation: 7,
+            lengths: lengths(64),
             ..before
         };
         after.set_index(
@@ -163,6 +167,7 @@ mod tests {
         assert_eq!(prepared.multipliers[1][1], 9);
         for step in [prepared, switched] {
             assert!(step.features.has(Features::RETURNS) && step.features.has(Features::ANY_PORT));
+            assert_eq!(step.lengths[1], before.lengths[1].or(after.lengths[1]));
         }
         assert_eq!(switched.index(true, 4), after.index(true, 4));
         assert_eq!(done, after);

@@ -14,6 +14,7 @@ mod options;
 mod placement;
 mod reason;
 mod record;
+mod selector;
 mod service;
 mod slot;
 mod tags;
@@ -28,9 +29,10 @@ pub use options::{Fragments, ServiceOptions, TtlExpired};
 pub use placement::Placement;
 pub use reason::{Action, Reason};
 pub use record::{CellRecord, NAME_BYTES, PLACES, Place, PoolRecord};
+pub use selector::{Direction, Lengths, Meaning, PortBlock, Scope, Selector};
 pub use service::{
-    Direction, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, MAX_CHAIN, Selector, Service, ServiceFlags,
-    ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, follow_chain,
+    KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, MAX_CHAIN, Service, ServiceFlags, ServiceKey,
+    ServiceLine, ServiceLine4, ServiceLine6, follow_chain,
 };
 pub use slot::{SLOTS_PER_LINE, Slot, SlotLine};
 pub use tags::Tags;

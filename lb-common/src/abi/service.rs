@@ -5,53 +5,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::Selector;
+use crate::net::{SCTP, TCP, UDP};
+
 /// Longest chain of lines that a look-up follows; user space refuses to build a longer one.
 pub const MAX_CHAIN: u32 = 8;
-
-/// Whether a key is matched against a packet's destination or its source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Direction {
-    /// From a client to a VIP.
-    ToService = 0,
-    /// From a `nat` backend to a client.
-    FromBackend = 1,
-}
-
-/// What of a packet beside the address selects a service: port (as on the wire), protocol, direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(transparent)]
-pub struct Selector(pub u32);
-
-impl Selector {
-    /// `port` as on the wire, 0 for any; `protocol` an IP protocol number.
-    #[inline(always)]
-    pub const fn new(port: u16, protocol: u8, direction: Direction) -> Self {
-        Self(port as u32 | (protocol as u32) << 16 | (direction as u32) << 24)
-    }
-
-    /// Which of a packet's addresses it is matched against; `None` of a selector that no packet has.
-    pub const fn direction(self) -> Option<Direction> {
-        match self.0 >> 24 {
-            0 => Some(Direction::ToService),
-            1 => Some(Direction::FromBackend),
-            _ => None,
-        }
-    }
-
-    /// IP protocol number.
-    pub const fn protocol(self) -> u8 {
-        (self.0 >> 16) as u8
-    }
-
-    /// Port as on the wire, 0 for any.
-    pub const fn port(self) -> u16 {
-        self.0 as u16
-    }
-
-    /// The VIP itself, whatever the protocol: for ICMP, and for packets that show no port. (255 is reserved by IANA.)
-    pub const VIP: Self = Self::new(0, 255, Direction::ToService);
-}
 
 /// A key in whole words: one store each, compared without a byte-wise load.
 pub trait ServiceKey: Copy + PartialEq {
@@ -140,6 +98,17 @@ impl ServiceFlags {
     /// that one test finds either.
     pub const TRACK_ALWAYS: u16 = super::Slot::UNSAFE;
 
+    /// The flag of a VIP some service of which speaks that protocol; 0 for a protocol that none can speak.
+    #[inline(always)]
+    pub const fn speaks(protocol: u8) -> u16 {
+        match protocol {
+            TCP => Self::HAS_TCP,
+            UDP => Self::HAS_UDP,
+            SCTP => Self::HAS_SCTP,
+            _ => 0,
+        }
+    }
+
     /// Whether `flag` is set.
     #[inline(always)]
     pub const fn has(self, flag: u16) -> bool {
@@ -151,7 +120,7 @@ impl ServiceFlags {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Service {
-    /// First line of the slot table in `SLOTS`.
+    /// First line of the slot table in `SLOTS`; of a VIP's entry, its [`Service::block_sizes`].
     pub slot_line: u32,
     /// Slots less one; a table has a power of two of them.
     pub slot_mask: u16,
@@ -167,6 +136,12 @@ impl Service {
     /// [`Service::id`] of the `vip`-th VIP of the service of that number.
     pub const fn id_of(number: u16, vip: u8) -> u32 {
         number as u32 | (vip as u32) << 16
+    }
+
+    /// Of a VIP's entry: sizes of the blocks of ports that its services are known by, bit n for blocks of `1 << n`.
+    #[inline(always)]
+    pub const fn block_sizes(&self) -> u32 {
+        self.slot_line
     }
 
     /// The service's number, for counters, flows and traces.

@@ -2,8 +2,8 @@
 
 use crate::{
     abi::{
-        Features, Key4, Key6, Reason, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, TableIndex, Tags,
-        Target,
+        Features, Key4, Key6, Lengths, Reason, Service, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine,
+        TableIndex, Tags, Target,
     },
     flows::{Placed, Query},
 };
@@ -46,6 +46,12 @@ pub trait Tables {
     fn follow4(&self, first: u32, key: &Key4) -> u32;
     /// The same for `SERVICES6`.
     fn follow6(&self, first: u32, key: &Key6) -> u32;
+    /// The service of that key: [`super::look_up4`], which the kernel build makes a function of its own.
+    fn look_up4(&self, key: &Key4) -> Option<Service>;
+    /// The same of IPv6.
+    fn look_up6(&self, key: &Key6) -> Option<Service>;
+    /// Lengths of the prefixes of IPv4 or IPv6 that services have as VIPs.
+    fn lengths(&self, v6: bool) -> Lengths;
     /// A line of map `SLOTS`.
     fn slots(&self, line: u32) -> Option<&SlotLine>;
     /// Asks the flow table: [`crate::flows::place`], which the kernel build makes a function of its own.

@@ -76,6 +76,10 @@ pub(super) trait Family {
     fn find_in_line<T: Tables>(tables: &T, line: u32, key: &Self::Key) -> Option<(Option<Service>, u32)>;
     /// Follows a chain: see [`Tables::follow4`].
     fn follow<T: Tables>(tables: &T, first: u32, key: &Self::Key) -> u32;
+    /// The service of that key: see [`Tables::look_up4`].
+    fn look_up<T: Tables>(tables: &T, key: &Self::Key) -> Option<Service>;
+    /// The first address of the prefix of that length (1 to 127) that holds `address`.
+    fn masked(address: Self::Address, length: u8) -> Self::Address;
     fn hash(source: Self::Address, ports: u32, seed: u64) -> u64;
     /// To the form of [`Target::addresses`].
     fn wide(address: Self::Address) -> [u64; 2];
@@ -147,6 +151,16 @@ impl Family for V4 {
     #[inline(always)]
     fn follow<T: Tables>(tables: &T, first: u32, key: &Key4) -> u32 {
         tables.follow4(first, key)
+    }
+
+    #[inline(always)]
+    fn look_up<T: Tables>(tables: &T, key: &Key4) -> Option<Service> {
+        tables.look_up4(key)
+    }
+
+    #[inline(always)]
+    fn masked(address: u32, length: u8) -> u32 {
+        address & !(u32::MAX >> (length & 31)).to_be()
     }
 
     #[inline(always)]
@@ -294,6 +308,21 @@ impl Family for V6 {
     #[inline(always)]
     fn follow<T: Tables>(tables: &T, first: u32, key: &Key6) -> u32 {
         tables.follow6(first, key)
+    }
+
+    #[inline(always)]
+    fn look_up<T: Tables>(tables: &T, key: &Key6) -> Option<Service> {
+        tables.look_up6(key)
+    }
+
+    #[inline(always)]
+    fn masked([high, low]: [u64; 2], length: u8) -> [u64; 2] {
+        let mask = |bits: u8| !(u64::MAX >> (bits & 63)).to_be();
+        if length < 64 {
+            [high & mask(length), 0]
+        } else {
+            [high, low & mask(length)]
+        }
     }
 
     #[inline(always)]

@@ -24,6 +24,7 @@ use crate::abi::Reason;
 pub use direct::direct;
 pub use environment::{Packet, Route, RouteQuery, Tables};
 pub use outcome::Outcome;
+pub use services::{look_up4, look_up6};
 
 use detour::{Seen, StepByStep, detour};
 

@@ -2,9 +2,35 @@
 
 use core::marker::PhantomData;
 
-use crate::abi::{Direction, Features, Selector, Service};
+use crate::abi::{Direction, Features, Key4, Key6, Selector, Service};
 
-use super::{Tables, family::Family};
+use super::{
+    Tables,
+    family::{Family, V4, V6},
+};
+
+/// The service of that key in the table of IPv4.
+#[inline(always)]
+pub fn look_up4<T: Tables>(tables: &T, key: &Key4) -> Option<Service> {
+    by_key::<V4, T>(tables, key)
+}
+
+/// The service of that key in the table of IPv6.
+#[inline(always)]
+pub fn look_up6<T: Tables>(tables: &T, key: &Key6) -> Option<Service> {
+    by_key::<V6, T>(tables, key)
+}
+
+#[inline(always)]
+fn by_key<F: Family, T: Tables>(tables: &T, key: &F::Key) -> Option<Service> {
+    let line = tables.service_index(F::V6).line(key);
+    let (found, next) = F::find_in_line(tables, line, key)?;
+    if found.is_some() || next == 0 {
+        return found;
+    }
+    let (found, _) = F::find_in_line(tables, F::follow(tables, next, key), key)?;
+    found
+}
 
 /// The service table of one family.
 pub(super) struct Lookup<'t, F, T> {
@@ -24,14 +50,13 @@ impl<'t, F: Family, T: Tables> Lookup<'t, F, T> {
     /// The service of exactly that selector.
     #[inline(always)]
     pub(super) fn find(&self, address: F::Address, selector: Selector) -> Option<Service> {
-        let key = F::key(address, selector);
-        let line = self.tables.service_index(F::V6).line(&key);
-        let (found, next) = F::find_in_line(self.tables, line, &key)?;
-        if found.is_some() || next == 0 {
-            return found;
-        }
-        let (found, _) = F::find_in_line(self.tables, F::follow(self.tables, next, &key), &key)?;
-        found
+        by_key::<F, T>(self.tables, &F::key(address, selector))
+    }
+
+    /// The same as a call of a function: for those who ask often.
+    #[inline(always)]
+    pub(super) fn ask(&self, address: F::Address, selector: Selector) -> Option<Service> {
+        F::look_up(self.tables, &F::key(address, selector))
     }
 
     /// The service of that port.

@@ -3,7 +3,7 @@
 use core::cell::UnsafeCell;
 
 use aya_ebpf::Global;
-use lb_common::abi::{Control, Features, TableIndex};
+use lb_common::abi::{Control, Features, Lengths, TableIndex};
 
 /// Seed of the flow hash, set at load.
 #[unsafe(no_mangle)]
@@ -44,8 +44,7 @@ static CONTROL: Written<Control> = Written(UnsafeCell::new(Control {
     features: Features(0),
     routes: 0,
     generation: 0,
-    lengths4: 0,
-    lengths6: [0; 2],
+    lengths: [Lengths([0; 2]); 2],
 }));
 
 /// Look-ups that can find anything.
@@ -79,4 +78,14 @@ pub(super) fn service_index(v6: bool) -> TableIndex {
         half,
         bits: SERVICE_BITS.load(),
     }
+}
+
+/// Lengths of the prefixes of IPv4 or IPv6 that services have as VIPs.
+#[inline(always)]
+pub(super) fn lengths(v6: bool) -> Lengths {
+    let control = CONTROL.0.get();
+    // SAFETY: as in `features`.
+    let word =
+        |half: usize| unsafe { (&raw const (*control).lengths[usize::from(v6)].0[half]).read_volatile() };
+    Lengths([word(0), word(1)])
 }

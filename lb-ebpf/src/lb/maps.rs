@@ -8,8 +8,8 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{
-        CellRecord, Count, Features, Key4, Key6, Meta, PoolRecord, Reason, ServiceLine4, ServiceLine6,
-        ServiceOptions, SlotLine, TableIndex, Tags, Target, Trace,
+        CellRecord, Count, Features, Key4, Key6, Lengths, Meta, PoolRecord, Reason, Service, ServiceLine4,
+        ServiceLine6, ServiceOptions, SlotLine, TableIndex, Tags, Target, Trace,
     },
     flows::{Placed, Query},
     pipeline::{Outcome, Route, RouteQuery, Tables},
@@ -94,6 +94,24 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
+    fn look_up4(&self, key: &Key4) -> Option<Service> {
+        let mut service = Service::default();
+        (chain::lb_look_up4(self.context.ctx, key.0, &mut service) != 0).then_some(service)
+    }
+
+    #[inline(always)]
+    fn look_up6(&self, key: &Key6) -> Option<Service> {
+        let mut service = Service::default();
+        let [a, b, c] = key.0;
+        (chain::lb_look_up6(self.context.ctx, a, b, c, &mut service) != 0).then_some(service)
+    }
+
+    #[inline(always)]
+    fn lengths(&self, v6: bool) -> Lengths {
+        globals::lengths(v6)
+    }
+
+    #[inline(always)]
     fn slots(&self, line: u32) -> Option<&SlotLine> {
         SLOTS.get(line)
     }
@@ -134,11 +152,18 @@ impl Tables for Maps<'_> {
     }
 }
 
-/// Following chains, as functions of their own: the verifier checks a global function once, whoever calls it.
+/// Following chains, and whole look-ups, as functions of their own: the verifier checks a global function once, whoever
+/// calls it.
 mod chain {
-    use lb_common::abi::{Key4, Key6, follow_chain};
+    use core::hint::black_box;
 
-    use super::{SERVICES4, SERVICES6};
+    use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
+    use lb_common::{
+        abi::{Key4, Key6, Service, follow_chain},
+        pipeline,
+    };
+
+    use super::{Maps, SERVICES4, SERVICES6};
 
     #[unsafe(no_mangle)]
     #[inline(never)]
@@ -150,6 +175,41 @@ mod chain {
     #[inline(never)]
     pub(super) extern "C" fn lb_follow6(first: u32, a: u64, b: u64, c: u64) -> u32 {
         follow_chain(first, &Key6([a, b, c]), |line| SERVICES6.get(line))
+    }
+
+    /// 1 if there is a service of that key, which `found` tells then.
+    #[unsafe(no_mangle)]
+    #[inline(never)]
+    pub(super) extern "C" fn lb_look_up4(context: *mut xdp_md, key: u64, found: *mut Service) -> u32 {
+        // Nobody looks at it, and LLVM leaves undefined what nobody looks at; the verifier does look.
+        let context = XdpContext::new(black_box(context));
+        tell(pipeline::look_up4(&Maps::new(&context), &Key4(key)), found)
+    }
+
+    /// The same of IPv6; `a`, `b` and `c` are the key's words.
+    #[unsafe(no_mangle)]
+    #[inline(never)]
+    pub(super) extern "C" fn lb_look_up6(
+        context: *mut xdp_md,
+        a: u64,
+        b: u64,
+        c: u64,
+        found: *mut Service,
+    ) -> u32 {
+        let context = XdpContext::new(black_box(context));
+        tell(pipeline::look_up6(&Maps::new(&context), &Key6([a, b, c])), found)
+    }
+
+    #[inline(always)]
+    fn tell(service: Option<Service>, found: *mut Service) -> u32 {
+        // SAFETY: the caller's memory of that type, or null; the verifier holds every caller to it.
+        match (service, unsafe { found.as_mut() }) {
+            (Some(service), Some(found)) => {
+                *found = service;
+                1
+            }
+            _ => 0,
+        }
     }
 }
 

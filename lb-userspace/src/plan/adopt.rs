@@ -8,11 +8,11 @@ use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, ops::Range, time:
 
 use lb_common::{
     abi::{
-        CellRecord, Control, Direction, Key4, Key6, MAX_CHAIN, Place, PoolRecord, SLOTS_PER_LINE, Selector,
+        CellRecord, Control, Key4, Key6, MAX_CHAIN, Meaning, Place, PoolRecord, SLOTS_PER_LINE, Selector,
         Service, ServiceFlags, ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, Slot, SlotLine,
         TableIndex, Tags, Target,
     },
-    net::{TCP, UDP},
+    net::TCP,
 };
 
 use super::{
@@ -155,11 +155,12 @@ impl Layout {
             .map(Lead::of4)
             .chain(self.keys6.iter().map(Lead::of6))
         {
-            if lead.selector == Selector::VIP {
+            let meaning = lead.selector.meaning();
+            if matches!(meaning, Some(Meaning::Vip { .. })) {
                 continue;
             }
             let number = lead.to.number();
-            let known = matches!(lead.selector.protocol(), TCP | UDP) && lead.selector.direction().is_some();
+            let known = ServiceFlags::speaks(lead.selector.protocol()) != 0 && meaning.is_some();
             if !known || number >= self.numbers.capacity() {
                 return Err(Damage::Key(lead.address, number, lead.selector.protocol()));
             }
@@ -268,7 +269,7 @@ impl Lead {
     }
 
     fn is_to_service(&self) -> bool {
-        self.selector.direction() == Some(Direction::ToService)
+        self.selector.leads_to_slots()
     }
 }
 
@@ -356,7 +357,10 @@ fn front(leads: &[Lead], place: &Place) -> Front {
         } else {
             Protocol::Udp
         };
-        let port = NonZeroU16::new(u16::from_be(lead.selector.port()));
+        let port = match lead.selector.meaning() {
+            Some(Meaning::ToService { port, .. }) => NonZeroU16::new(u16::from_be(port)),
+            _ => None,
+        };
         (
             protocol,
             port.map_or(ServicePort::Any, ServicePort::Exact),

@@ -4,12 +4,12 @@ use std::cell::Cell;
 
 use lb_common::{
     abi::{
-        CellRecord, Control, Features, FlowKey, FlowLine, FlowValue, Key4, Key6, PoolRecord, SLOTS_PER_LINE,
-        ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine, TableIndex, Tags, Target, Tracking,
-        follow_chain,
+        CellRecord, Control, Features, FlowKey, FlowLine, FlowValue, Key4, Key6, Lengths, PoolRecord,
+        SLOTS_PER_LINE, Service, ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine, TableIndex,
+        Tags, Target, Tracking, follow_chain,
     },
     flows::{self, Event, FlowTable, Placed, Query, SharedLine, Word},
-    pipeline::{Route, RouteQuery, Tables},
+    pipeline::{self, Route, RouteQuery, Tables},
 };
 
 use super::{adopt::ReadBack, capacity::Capacity, write::Write};
@@ -322,6 +322,18 @@ impl Tables for InMemory {
 
     fn follow6(&self, first: u32, key: &Key6) -> u32 {
         follow_chain(first, key, |line| self.service_line6(line))
+    }
+
+    fn look_up4(&self, key: &Key4) -> Option<Service> {
+        pipeline::look_up4(self, key)
+    }
+
+    fn look_up6(&self, key: &Key6) -> Option<Service> {
+        pipeline::look_up6(self, key)
+    }
+
+    fn lengths(&self, v6: bool) -> Lengths {
+        self.control.lengths[usize::from(v6)]
     }
 
     fn slots(&self, line: u32) -> Option<&SlotLine> {

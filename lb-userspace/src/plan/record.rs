@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytemuck::Zeroable;
-use lb_common::abi::{CellRecord, Direction, NAME_BYTES, Place, PoolRecord, Selector, Service};
+use lb_common::abi::{CellRecord, NAME_BYTES, Place, PoolRecord, Selector, Service};
 
 use super::{
     layout::Layout,
@@ -94,9 +94,7 @@ impl Layout {
             .iter()
             .map(|(key, service)| (Selector(key.0[2] as u32), service));
         v4.chain(v6)
-            .filter(|(selector, service)| {
-                service.number() == number && selector.direction() == Some(Direction::ToService)
-            })
+            .filter(|(selector, service)| service.number() == number && selector.leads_to_slots())
             .map(|(_, service)| *service)
             .collect()
     }

@@ -1,8 +1,12 @@
-//! Whom a packet is for.
+//! Whom a packet is for: of all services that its destination could mean, the one that says so most exactly.
+//!
+//! The address by itself comes before the prefixes that hold it, and a longer prefix before a shorter one. Of each, one
+//! port comes before a range that holds it, a narrower range before a wider one, and any port last. (Ranges are blocks
+//! of ports in the tables, which do not overlap: the planner saw to that.)
 
 use crate::{
-    abi::{Direction, Reason, Selector, ServiceFlags},
-    net::{TCP, UDP, is_extension_header},
+    abi::{Features, PortBlock, Reason, Scope, Selector, Service, ServiceFlags},
+    net::is_extension_header,
 };
 
 use super::{
@@ -14,7 +18,8 @@ use super::{
     Kind, Seen, Step,
 };
 
-/// Finds the service, if there is one.
+/// Looks for the service in [`Seen::scope`], and says where to look next. What shows no ports is for a VIP, or ends
+/// here.
 #[inline(always)]
 pub(super) fn find<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     if seen.v6 == 0 {
@@ -26,33 +31,120 @@ pub(super) fn find<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
 
 #[inline(always)]
 fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
-    let lookup = Lookup::<F, T>::new(tables);
-    let (address, protocol) = (F::narrow(seen.destination), seen.protocol as u8);
-    if seen.is(Kind::NoPorts) {
-        return Err(without_ports::<F, T>(&lookup, seen));
+    let place = Place::<F, T>::of(tables, seen);
+    let shows_ports = !seen.is(Kind::Echo) && !seen.is(Kind::NoPorts);
+    if let Some(vip) = place.vip()
+        && concerns::<F>(&vip, seen)
+    {
+        if !shows_ports {
+            seen.scope = Seen::NOWHERE;
+            return seen.oddity().map_or(Ok(()), Err);
+        }
+        if let Some(service) = place.service(&vip, seen) {
+            seen.scope = Seen::NOWHERE;
+            seen.service = service;
+            seen.outcome.service = service.id;
+            return Ok(());
+        }
     }
-    let found = lookup.exact_or_any(address, seen.destination_port(), protocol, Direction::ToService);
-    if let Some(service) = found {
-        seen.service = service;
-        seen.outcome.service = service.id;
+    match tables.lengths(F::V6).after(place.scope) {
+        Some(scope) => {
+            seen.scope = scope.number();
+            Ok(())
+        }
+        None => {
+            seen.scope = Seen::NOWHERE;
+            if shows_ports {
+                Ok(())
+            } else {
+                Err(Reason::NoService)
+            }
+        }
     }
-    Ok(())
 }
 
-/// What cannot be parsed is dropped only if it is for a service; all else is the host's.
+/// Whether a VIP has to do with such a packet at all.
 #[inline(always)]
-fn without_ports<F: Family, T: Tables>(lookup: &Lookup<'_, F, T>, seen: &Seen) -> Reason {
-    let Some(vip) = lookup.find(F::narrow(seen.destination), Selector::VIP) else {
-        return Reason::NoService;
-    };
-    let oddity = seen.oddity().unwrap_or(Reason::NoService);
-    let concerns_us = match seen.protocol as u8 {
+fn concerns<F: Family>(vip: &Service, seen: &Seen) -> bool {
+    let protocol = seen.protocol as u8;
+    if protocol == F::ICMP {
         // The host puts fragmented echo requests together by itself; broken ones nobody answers.
-        icmp if icmp == F::ICMP => !matches!(oddity, Reason::Fragment | Reason::ExtensionHeader),
-        TCP => vip.flags.has(ServiceFlags::HAS_TCP),
-        UDP => vip.flags.has(ServiceFlags::HAS_UDP),
-        // What hides behind an extension header may well be for a service of this VIP.
-        other => F::V6 && is_extension_header(other),
-    };
-    if concerns_us { oddity } else { Reason::NoService }
+        return !matches!(seen.oddity(), Some(Reason::Fragment | Reason::ExtensionHeader));
+    }
+    // What hides behind an extension header may well be for a service of this VIP.
+    let hides = F::V6 && seen.is(Kind::NoPorts) && is_extension_header(protocol);
+    hides || vip.flags.has(ServiceFlags::speaks(protocol))
+}
+
+/// One of the places where the service of a packet can be: its destination, or a prefix that holds that.
+struct Place<'t, F: Family, T> {
+    tables: &'t T,
+    lookup: Lookup<'t, F, T>,
+    address: F::Address,
+    scope: Scope,
+}
+
+impl<'t, F: Family, T: Tables> Place<'t, F, T> {
+    #[inline(always)]
+    fn of(tables: &'t T, seen: &Seen) -> Self {
+        let scope = Scope::from_number(seen.scope);
+        let address = F::narrow(seen.destination);
+        Self {
+            tables,
+            lookup: Lookup::new(tables),
+            address: match scope.length() {
+                Some(length) => F::masked(address, length),
+                None => address,
+            },
+            scope,
+        }
+    }
+
+    /// Its VIP, if it is one.
+    #[inline(always)]
+    fn vip(&self) -> Option<Service> {
+        self.ask(Selector::vip(self.scope))
+    }
+
+    /// The service of the packet's port.
+    #[inline(always)]
+    fn service(&self, vip: &Service, seen: &Seen) -> Option<Service> {
+        let protocol = seen.protocol as u8;
+        if seen.is(Kind::LaterFragment) && seen.ports == 0 {
+            return self.ask(Selector::portless(self.scope, protocol));
+        }
+        let exact = Selector::within(self.scope, seen.destination_port(), protocol);
+        self.ask(exact)
+            .or_else(|| self.ranged(vip, u16::from_be(seen.destination_port()), protocol))
+            .or_else(|| self.any(protocol))
+    }
+
+    /// The service of a range that holds `port` (host order).
+    #[inline(always)]
+    fn ranged(&self, vip: &Service, port: u16, protocol: u8) -> Option<Service> {
+        for bits in 1..=PortBlock::MAX_BITS {
+            if vip.block_sizes() >> bits & 1 == 0 {
+                continue;
+            }
+            let block = PortBlock::around(port, bits);
+            let found = self.ask(Selector::block(self.scope, block, protocol));
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn any(&self, protocol: u8) -> Option<Service> {
+        if !self.tables.features().has(Features::ANY_PORT) {
+            return None;
+        }
+        self.ask(Selector::within(self.scope, 0, protocol))
+    }
+
+    #[inline(always)]
+    fn ask(&self, selector: Selector) -> Option<Service> {
+        self.lookup.ask(self.address, selector)
+    }
 }

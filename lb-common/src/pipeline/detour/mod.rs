@@ -12,7 +12,7 @@ mod place;
 mod seen;
 mod send;
 
-use crate::abi::Reason;
+use crate::abi::{Lengths, Reason};
 
 use super::{Packet, Tables};
 
@@ -25,7 +25,7 @@ pub type Step = Result<(), Reason>;
 pub trait Steps {
     /// Reads the headers.
     fn dissect(&mut self, seen: &mut Seen) -> Step;
-    /// Finds the service that it is for.
+    /// Looks in one place for the service that it is for; to be called for as long as [`Seen::is_looked_for`].
     fn find(&mut self, seen: &mut Seen) -> Step;
     /// Takes it back to its client, if it is a backend's answer.
     fn give_back(&mut self, seen: &mut Seen) -> Step;
@@ -47,7 +47,12 @@ pub fn detour<S: Steps>(steps: &mut S, seen: &mut Seen) -> Reason {
 #[inline(always)]
 fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
     steps.dissect(seen)?;
-    steps.find(seen)?;
+    // Twice as many lengths of prefixes for as long as one set of services takes the place of another.
+    for _ in 0..=2 * Lengths::MAX {
+        if seen.is_looked_for() {
+            steps.find(seen)?;
+        }
+    }
     if seen.is_for_no_service() {
         return steps.give_back(seen);
     }

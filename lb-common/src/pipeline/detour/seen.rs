@@ -63,6 +63,10 @@ pub struct Seen {
     pub fragment: u32,
     /// A fragment's identification, as on the wire.
     pub fragment_id: u32,
+    /// Where its service is looked for next: the [`Scope`] of its destination, or [`Seen::NOWHERE`].
+    pub scope: u32,
+    /// Zero.
+    pub spare: u32,
     /// The flow's hash: which slot it falls into.
     pub hash: u64,
     /// The service.
@@ -90,6 +94,8 @@ impl Seen {
         quote: 0,
         fragment: 0,
         fragment_id: 0,
+        scope: 0,
+        spare: 0,
         hash: 0,
         service: Service {
             slot_line: 0,
@@ -101,6 +107,9 @@ impl Seen {
         outcome: Outcome::UNDECIDED,
     };
 
+    /// All places where a service could be have been looked through.
+    pub const NOWHERE: u32 = u32::MAX;
+
     /// Whether it is of that kind.
     #[inline(always)]
     pub const fn is(&self, kind: Kind) -> bool {
@@ -111,6 +120,12 @@ impl Seen {
     #[inline(always)]
     pub const fn is_for_no_service(&self) -> bool {
         self.outcome.service == Trace::NONE
+    }
+
+    /// Whether it is still to be found out whom it is for.
+    #[inline(always)]
+    pub const fn is_looked_for(&self) -> bool {
+        self.scope != Self::NOWHERE
     }
 
     /// The oddity, if there is one.
