@@ -9,9 +9,12 @@ use lb_common::abi::{ABI_VERSION, Action, Count, Reason, Tracking};
 
 use super::{actor::Actor, facts, handle::RequestError};
 use crate::{
-    api::view::{
-        BackendView, DataplaneOrigin, ExplainView, InterfaceView, MapView, ReasonView, ServiceStats,
-        ServiceView, ServicesView, StatsView, StatusView, Totals, TrackingView,
+    api::{
+        quic::QuicView,
+        view::{
+            BackendView, DataplaneOrigin, ExplainView, InterfaceView, MapView, ReasonView, ServiceStats,
+            ServiceView, ServicesView, StatsView, StatusView, Totals, TrackingView,
+        },
     },
     dataplane::{Attached, Explained, Origin},
     model::{Backend, Forwarder, Service, Span},
@@ -60,9 +63,15 @@ impl Actor {
             protocol: service.protocol,
             port: service.port,
             forwarder: service.forwarder,
+            tunnel_port: service.tunnel_port,
             scheduler: service.scheduler,
             affinity: service.affinity,
             on_empty: service.on_empty,
+            ttl_expired: service.ttl_expired,
+            mss_clamp: service.mss_clamp,
+            fragments: service.fragments,
+            source: service.source.clone(),
+            quic: service.quic.as_ref().map(QuicView::from),
             tracking: service.tracking,
             window: Span::nearest(service.window_in_use()),
             idle: Span::nearest(service.idle_in_use()),
@@ -100,6 +109,9 @@ impl Actor {
             weight: backend.weight,
             state: situation,
             zone: backend.zone.clone(),
+            forwarder: backend.forwarder,
+            vlan: backend.vlan,
+            server_id: backend.server_id.clone(),
             drain: self.drains.view(&whose, backend, Instant::now()),
             reason: self.reason(service, backend, situation),
             since: since
@@ -120,7 +132,7 @@ impl Actor {
             service: service.name.clone(),
             v6_part,
         };
-        let parts = if service.forwarder == Forwarder::Nat {
+        let parts = if service.splits_by_family() {
             vec![key(false), key(true)]
         } else {
             vec![key(false)]
@@ -216,7 +228,7 @@ impl Actor {
             .collect();
         warnings.extend(self.parts.persist.warnings());
         let nat = |v6: bool| {
-            let nats = self.services.iter().filter(|s| s.forwarder == Forwarder::Nat);
+            let nats = self.services.iter().filter(|s| s.uses(Forwarder::Nat));
             nats.flat_map(|s| &s.vips).any(|vip| vip.is_ipv6() == v6)
         };
         for (family, key) in [

@@ -8,6 +8,7 @@ pub mod client;
 mod error;
 pub mod packet;
 pub mod plan;
+pub mod quic;
 mod routes;
 mod selection;
 mod server;

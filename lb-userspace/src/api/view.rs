@@ -6,13 +6,13 @@ use std::{fmt, net::IpAddr, num::NonZeroU16, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::SavingView;
+use super::{checkpoint::SavingView, quic::QuicView};
 pub use crate::plan::Situation as BackendState;
 use crate::{
     health::Check,
     model::{
-        Affinity, BackendId, Forwarder, OnEmpty, Protocol, Scheduler, ServiceName, ServicePort, Span,
-        Tracking, Zone,
+        Affinity, BackendId, Forwarder, Fragments, MssClamp, OnEmpty, Prefix, Protocol, Scheduler, ServerId,
+        ServiceName, ServicePort, Source, Span, Tracking, TtlExpired, Vlan, Zone,
     },
 };
 
@@ -31,19 +31,37 @@ pub struct ServiceView {
     /// Its name.
     pub name: String,
     /// The addresses that clients use.
-    pub vips: Vec<IpAddr>,
+    pub vips: Vec<Prefix>,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// The port that clients use.
+    /// The port or ports that clients use.
     pub port: ServicePort,
-    /// How packets reach the backends.
+    /// How packets reach the backends that say nothing else.
     pub forwarder: Forwarder,
+    /// The UDP port that its tunnels end at, where the operator named one.
+    #[serde(default)]
+    pub tunnel_port: Option<NonZeroU16>,
     /// How new flows are spread.
     pub scheduler: Scheduler,
     /// What of a packet decides its backend.
     pub affinity: Affinity,
     /// What happens while no backend is usable.
     pub on_empty: OnEmpty,
+    /// What happens to packets that must not be forwarded any further.
+    #[serde(default)]
+    pub ttl_expired: TtlExpired,
+    /// What becomes of the segment sizes in its SYNs.
+    #[serde(default)]
+    pub mss_clamp: MssClamp,
+    /// How fragments find their backend.
+    #[serde(default)]
+    pub fragments: Fragments,
+    /// Who may use it; absent: everybody.
+    #[serde(default)]
+    pub source: Option<Source>,
+    /// How QUIC packets are routed by connection ID; absent: they are not.
+    #[serde(default)]
+    pub quic: Option<QuicView>,
     /// Which flows are written down, so that they keep their backend.
     pub tracking: Tracking,
     /// How long after a slot's last change its silent flows still belong to the previous owner.
@@ -80,6 +98,15 @@ pub struct BackendView {
     /// The label that it shares with others.
     #[serde(default)]
     pub zone: Option<Zone>,
+    /// How packets reach it where that is not the service's way.
+    #[serde(default)]
+    pub forwarder: Option<Forwarder>,
+    /// The VLAN tags of packets toward it, where the operator named them.
+    #[serde(default)]
+    pub vlan: Option<Vlan>,
+    /// What names it in QUIC connection IDs.
+    #[serde(default)]
+    pub server_id: Option<ServerId>,
     /// How its drain stands, while it drains.
     #[serde(default)]
     pub drain: Option<DrainView>,

@@ -7,10 +7,11 @@ use super::{
     drain::DrainOptions,
     output::{Failure, Output},
     wait::{self, Waited},
+    words::one_of,
 };
 use crate::{
     api::{client::Client, plan::WriteRequest},
-    model::{AdminState, Backend, BackendId, BackendPatch, ServiceName, Zone},
+    model::{AdminState, Backend, BackendId, BackendPatch, Forwarder, ServerId, ServiceName, Vlan, Zone},
 };
 
 #[derive(Subcommand, Debug)]
@@ -28,11 +29,21 @@ pub(super) enum BackendVerb {
         /// A label that it shares with others, so that all of them can be drained together.
         #[arg(long)]
         zone: Option<Zone>,
+        /// How packets reach it, where that is not the service's way.
+        #[arg(long, value_parser = one_of::<Forwarder>(Forwarder::WORDS))]
+        forwarder: Option<Forwarder>,
+        /// The VLAN tags of packets toward it, where they are not those of its route: one, or two, the outer one first.
+        #[arg(long, value_name = "N[.N]")]
+        vlan: Option<Vlan>,
+        /// What names it in QUIC connection IDs, in hexadecimal digits.
+        #[arg(long, value_name = "HEX")]
+        server_id: Option<ServerId>,
     },
-    /// Change the weight or the zone of a backend.
+    /// Change the weight of a backend, or other parts of it.
     #[command(after_help = "Examples:
   lb backend set web 10.0.0.7 --weight 5
-  lb backend set web 10.0.0.7 --zone rack-2")]
+  lb backend set web 10.0.0.7 --zone rack-2
+  lb backend set web 10.0.0.7 --forwarder gue --vlan 200.100")]
     Set {
         #[command(flatten)]
         which: Which,
@@ -91,6 +102,24 @@ pub(super) struct Parts {
     /// Take its zone from it.
     #[arg(long, conflicts_with = "zone")]
     no_zone: bool,
+    /// How packets reach it, where that is not the service's way.
+    #[arg(long, value_parser = one_of::<Forwarder>(Forwarder::WORDS))]
+    forwarder: Option<Forwarder>,
+    /// Let packets reach it in the service's way.
+    #[arg(long, conflicts_with = "forwarder")]
+    no_forwarder: bool,
+    /// The VLAN tags of packets toward it, where they are not those of its route: one, or two, the outer one first.
+    #[arg(long, value_name = "N[.N]")]
+    vlan: Option<Vlan>,
+    /// Let packets toward it have the tags of its route.
+    #[arg(long, conflicts_with = "vlan")]
+    no_vlan: bool,
+    /// What names it in QUIC connection IDs, in hexadecimal digits.
+    #[arg(long, value_name = "HEX")]
+    server_id: Option<ServerId>,
+    /// Take its name in QUIC connection IDs from it.
+    #[arg(long, conflicts_with = "server_id")]
+    no_server_id: bool,
 }
 
 impl BackendVerb {
@@ -107,10 +136,20 @@ impl BackendVerb {
     /// What is to be written.
     pub(super) fn request(self) -> (WriteRequest, Write) {
         match self {
-            Self::Add { which, weight, zone } => {
+            Self::Add {
+                which,
+                weight,
+                zone,
+                forwarder,
+                vlan,
+                server_id,
+            } => {
                 let backend = Backend {
                     weight,
                     zone,
+                    forwarder,
+                    vlan,
+                    server_id,
                     ..Backend::new(which.backend)
                 };
                 let service = which.service;
@@ -184,13 +223,27 @@ impl Parts {
             weight,
             zone,
             no_zone,
+            forwarder,
+            no_forwarder,
+            vlan,
+            no_vlan,
+            server_id,
+            no_server_id,
         } = self;
         BackendPatch {
             weight,
-            zone: if no_zone { Some(None) } else { zone.map(Some) },
+            zone: changed(zone, no_zone),
+            forwarder: changed(forwarder, no_forwarder),
+            vlan: changed(vlan, no_vlan),
+            server_id: changed(server_id, no_server_id),
             ..BackendPatch::default()
         }
     }
+}
+
+/// A part that may be set, be taken away (`none`), or stay as it is.
+fn changed<T>(part: Option<T>, none: bool) -> Option<Option<T>> {
+    if none { Some(None) } else { part.map(Some) }
 }
 
 fn state(state: AdminState) -> BackendPatch {

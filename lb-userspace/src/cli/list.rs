@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Write as _,
-    net::IpAddr,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,7 +16,7 @@ use crate::{
         client::Client,
         view::{BackendState, BackendView, ServiceView, ServicesView},
     },
-    model::{Affinity, OnEmpty, ServiceName, ServicePort},
+    model::{Affinity, Fragments, MssClamp, OnEmpty, Prefix, ServiceName, ServicePort, TtlExpired},
 };
 
 #[derive(Args, Debug)]
@@ -54,17 +53,19 @@ pub(super) fn listing(view: &ServicesView, now: SystemTime) -> String {
     let ServicesView { generation, services } = view;
     let mut text = format!("Generation {generation}, services: {}\n", services.len());
     text.push_str("Prot LocalAddress:Port Scheduler Forwarder Name Flags\n");
-    let zones = services
-        .iter()
-        .flat_map(|s| &s.backends)
-        .any(|b| b.zone.is_some());
+    let backends = || services.iter().flat_map(|s| &s.backends);
+    let extra = Extra {
+        vlans: backends().any(|b| b.vlan.is_some()),
+        zones: backends().any(|b| b.zone.is_some()),
+    };
     let rows: Vec<Vec<Row>> = services
         .iter()
-        .map(|s| s.backends.iter().map(|b| row(s, b, zones, now)).collect())
+        .map(|s| s.backends.iter().map(|b| row(s, b, extra, now)).collect())
         .collect();
     let header: Vec<String> = HEADER
         .into_iter()
-        .chain(zones.then_some(ZONE))
+        .chain(extra.vlans.then_some(VLAN))
+        .chain(extra.zones.then_some(ZONE))
         .map(String::from)
         .collect();
     let widths = widths(&header, rows.iter().flatten());
@@ -90,15 +91,22 @@ const HEADER: [&str; 8] = [
     "Flows/s",
     "Rate",
 ];
-/// Stands last, and only where there are zones.
+const VLAN: &str = "Vlan";
 const ZONE: &str = "Zone";
+
+/// Columns that stand last, and only where there is something in them.
+#[derive(Clone, Copy)]
+struct Extra {
+    vlans: bool,
+    zones: bool,
+}
 
 struct Row {
     columns: Vec<String>,
     note: String,
 }
 
-fn service_line(service: &ServiceView, vip: IpAddr) -> String {
+fn service_line(service: &ServiceView, vip: Prefix) -> String {
     let ServiceView {
         name,
         protocol,
@@ -107,6 +115,12 @@ fn service_line(service: &ServiceView, vip: IpAddr) -> String {
         scheduler,
         affinity,
         on_empty,
+        tunnel_port,
+        ttl_expired,
+        mss_clamp,
+        fragments,
+        source,
+        quic,
         ..
     } = service;
     let protocol = protocol.to_string().to_uppercase();
@@ -114,21 +128,37 @@ fn service_line(service: &ServiceView, vip: IpAddr) -> String {
         "{protocol}  {} {scheduler} {forwarder} {name}",
         endpoint(vip, *port)
     );
-    if *affinity != Affinity::default() {
-        let _ = write!(text, " affinity={affinity}");
+    let mut flag = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            let _ = write!(text, " {name}={value}");
+        }
+    };
+    flag("affinity", unusual(*affinity, Affinity::default()));
+    flag("on_empty", unusual(*on_empty, OnEmpty::default()));
+    flag("tunnel_port", tunnel_port.map(|port| port.to_string()));
+    flag("ttl_expired", unusual(*ttl_expired, TtlExpired::default()));
+    flag("mss_clamp", unusual(*mss_clamp, MssClamp::default()));
+    flag("fragments", unusual(*fragments, Fragments::default()));
+    if let Some(source) = source {
+        let count = |list: &[Prefix]| (!list.is_empty()).then(|| list.len().to_string());
+        flag("allow", count(&source.allow));
+        flag("deny", count(&source.deny));
     }
-    if *on_empty != OnEmpty::default() {
-        let _ = write!(text, " on_empty={on_empty}");
-    }
+    flag("quic", quic.as_ref().map(|quic| quic.configs.len().to_string()));
     text.push('\n');
     text
 }
 
-fn row(service: &ServiceView, backend: &BackendView, zones: bool, now: SystemTime) -> Row {
+/// What is not as it is without the operator's word.
+fn unusual<T: PartialEq + ToString>(value: T, usual: T) -> Option<String> {
+    (value != usual).then(|| value.to_string())
+}
+
+fn row(service: &ServiceView, backend: &BackendView, extra: Extra, now: SystemTime) -> Row {
     let port = backend.port.map_or(service.port, ServicePort::Exact);
     let mut columns = vec![
-        endpoint(backend.address, port),
-        service.forwarder.to_string(),
+        endpoint(backend.address.into(), port),
+        backend.forwarder.unwrap_or(service.forwarder).to_string(),
         backend.weight.to_string(),
         backend.state.to_string(),
         format!("{:.1}%", backend.share * 100.0),
@@ -136,14 +166,10 @@ fn row(service: &ServiceView, backend: &BackendView, zones: bool, now: SystemTim
         format!("{:.1}", backend.flows_per_second),
         bit_rate(backend.bits_per_second),
     ];
-    if zones {
-        columns.push(
-            backend
-                .zone
-                .as_ref()
-                .map_or_else(String::new, ToString::to_string),
-        );
-    }
+    let mut column =
+        |shown: bool, text: Option<String>| columns.extend(shown.then(|| text.unwrap_or_default()));
+    column(extra.vlans, backend.vlan.map(|vlan| vlan.to_string()));
+    column(extra.zones, backend.zone.as_ref().map(ToString::to_string));
     Row {
         columns,
         note: note(backend, now),
@@ -167,10 +193,11 @@ fn note(backend: &BackendView, now: SystemTime) -> String {
     parts.join(", ")
 }
 
-fn endpoint(address: IpAddr, port: ServicePort) -> String {
-    match address {
-        IpAddr::V4(v4) => format!("{v4}:{port}"),
-        IpAddr::V6(v6) => format!("[{v6}]:{port}"),
+fn endpoint(address: Prefix, port: ServicePort) -> String {
+    if address.is_ipv4() {
+        format!("{address}:{port}")
+    } else {
+        format!("[{address}]:{port}")
     }
 }
 

@@ -18,6 +18,7 @@ mod service;
 mod stats;
 mod status;
 mod stop;
+mod traffic;
 mod wait;
 mod words;
 

@@ -1,20 +1,19 @@
 //! `lb service`: services are added, changed and removed.
 
-use std::net::IpAddr;
-
 use clap::{Args, Subcommand};
 
 use super::{
     Write, applied,
     check::CheckArgs,
     output::{Failure, Output},
+    traffic::{Traffic, Unset},
     words::{Slots, Time, WeightedBackend, one_of},
 };
 use crate::{
     api::{client::Client, plan::WriteRequest},
     model::{
-        Affinity, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServiceName, ServicePatch, ServicePort,
-        Services, Tracking,
+        Affinity, Forwarder, OnEmpty, Prefix, Protocol, Scheduler, Service, ServiceName, ServicePatch,
+        ServicePort, Services, Tracking,
     },
 };
 
@@ -24,6 +23,7 @@ pub(super) enum ServiceVerb {
     #[command(after_help = "Examples:
   lb service add web --vip 192.0.2.80 --protocol tcp --port 80 --forwarder ipip --backend 10.0.0.5@3,10.0.0.6
   lb service add dns --vip 192.0.2.53,2001:db8::53 --protocol udp --port 53 --forwarder l2dsr
+  lb service add game --vip 198.51.100.0/24 --protocol udp --port 30000-32767 --forwarder gue --fragments hash3
   lb service add app --vip 192.0.2.81 --protocol tcp --port 443 --forwarder nat --backend 10.0.0.5:8443 \\
       --check http --check-port 8080 --check-path /healthz")]
     Add(AddArgs),
@@ -32,6 +32,7 @@ pub(super) enum ServiceVerb {
   lb service set web --affinity client-ip
   lb service set web --check http --check-path /healthz --check-interval 1s
   lb service set web --idle 1h --drain-deadline 8h
+  lb service set web --mss-clamp true --deny 203.0.113.0/24,2001:db8:bad::/48
   lb service set web --slots auto --window auto")]
     Set(SetArgs),
     /// Remove a service with its backends.
@@ -48,14 +49,14 @@ pub(super) enum ServiceVerb {
 pub(super) struct AddArgs {
     /// The name of the service: letters, digits, ".", "_" and "-".
     name: ServiceName,
-    /// The addresses that clients use.
-    #[arg(long = "vip", required = true, num_args = 1.., value_delimiter = ',', value_name = "ADDR")]
-    vips: Vec<IpAddr>,
+    /// The addresses that clients use, or their prefixes.
+    #[arg(long = "vip", required = true, num_args = 1.., value_delimiter = ',', value_name = "ADDR[/LENGTH]")]
+    vips: Vec<Prefix>,
     /// The transport protocol.
     #[arg(long, value_parser = one_of::<Protocol>(Protocol::WORDS))]
     protocol: Protocol,
-    /// The port that clients use, or "any".
-    #[arg(long)]
+    /// The port that clients use, a range of ports, or "any".
+    #[arg(long, value_name = "PORT|FIRST-LAST|any")]
     port: ServicePort,
     /// How packets reach the backends.
     #[arg(long, value_parser = one_of::<Forwarder>(Forwarder::WORDS))]
@@ -77,6 +78,8 @@ pub(super) struct AddArgs {
     tracking: Tracking,
     #[command(flatten)]
     times: Times,
+    #[command(flatten)]
+    traffic: Traffic,
     /// The hosts that serve it; the weight is 1 where none is given.
     #[arg(long = "backend", num_args = 1.., value_delimiter = ',', value_name = "ADDR[:PORT][@WEIGHT]")]
     backends: Vec<WeightedBackend>,
@@ -90,9 +93,9 @@ pub(super) struct AddArgs {
 pub(super) struct SetArgs {
     /// The service.
     name: ServiceName,
-    /// The addresses that clients use, all of them.
-    #[arg(long = "vip", num_args = 1.., value_delimiter = ',', value_name = "ADDR")]
-    vips: Option<Vec<IpAddr>>,
+    /// The addresses that clients use, or their prefixes, all of them.
+    #[arg(long = "vip", num_args = 1.., value_delimiter = ',', value_name = "ADDR[/LENGTH]")]
+    vips: Option<Vec<Prefix>>,
     /// How packets reach the backends.
     #[arg(long, value_parser = one_of::<Forwarder>(Forwarder::WORDS))]
     forwarder: Option<Forwarder>,
@@ -113,6 +116,10 @@ pub(super) struct SetArgs {
     tracking: Option<Tracking>,
     #[command(flatten)]
     times: Times,
+    #[command(flatten)]
+    traffic: Traffic,
+    #[command(flatten)]
+    unset: Unset,
     #[command(flatten)]
     write: Write,
     #[command(flatten)]
@@ -173,17 +180,13 @@ impl AddArgs {
             slots,
             tracking,
             times,
+            traffic,
             check,
             backends,
             write: _,
         } = self;
         let asked = |time: Option<Time>| time.and_then(|Time(span)| span);
-        let service = Service {
-            name,
-            vips,
-            protocol,
-            port,
-            forwarder,
+        let mut service = Service {
             scheduler,
             affinity,
             on_empty,
@@ -197,7 +200,9 @@ impl AddArgs {
                 .into_iter()
                 .map(|WeightedBackend(backend)| backend)
                 .collect(),
+            ..Service::new(name, vips, protocol, port, forwarder)
         };
+        traffic.patch().apply(&mut service);
         Services::new(vec![service.clone()])?;
         Ok(service)
     }
@@ -215,6 +220,8 @@ impl SetArgs {
             slots,
             tracking,
             times,
+            traffic,
+            unset,
             check,
             write: _,
         } = self;
@@ -233,6 +240,7 @@ impl SetArgs {
             window: asked(times.window),
             idle: asked(times.idle),
             drain_deadline: asked(times.drain_deadline),
+            ..unset.and(traffic.patch())
         };
         if patch == ServicePatch::default() {
             let message =

@@ -2,13 +2,13 @@
 //!
 //! Invariant: what they accept is what the configuration file and the API accept, for they call the same code.
 
-use std::{fmt::Display, net::IpAddr, net::SocketAddr, str::FromStr};
+use std::{fmt::Display, net::IpAddr, net::SocketAddr, num::NonZeroU16, str::FromStr};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::{
     config::HashSeed,
-    model::{Backend, BackendId, Invalid, Span},
+    model::{Backend, BackendId, Invalid, QuicConfig, Span},
 };
 
 /// One of a fixed set of words; help and completions list them.
@@ -49,6 +49,52 @@ impl FromStr for Time {
             "auto" => Ok(Self(None)),
             _ => text.parse().map(|span| Self(Some(span))),
         }
+    }
+}
+
+/// The UDP port of tunnels, or `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TunnelPort(pub(super) Option<NonZeroU16>);
+
+impl FromStr for TunnelPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self(None)),
+            _ => text
+                .parse()
+                .map(|port| Self(Some(port)))
+                .map_err(|_| "expected a port from 1 to 65535, or \"auto\"".into()),
+        }
+    }
+}
+
+/// A configuration of QUIC: `ID:SERVER_ID_LENGTH:NONCE_LENGTH[:KEY]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct QuicWord(pub(super) QuicConfig);
+
+impl FromStr for QuicWord {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let parts: Vec<&str> = text.splitn(4, ':').collect();
+        let [id, server_id_length, nonce_length, ref key @ ..] = parts[..] else {
+            return Err(Invalid::new(
+                "expected the number, the bytes of the server ID, those of the nonce, and the key if there is one, \
+                 such as 0:4:8 or 1:4:8:8f95f09245765f80256934e50c66207f",
+            ));
+        };
+        let number = |what: &str, text: &str| {
+            let bad = |_| Invalid::new(format!("{what} {text:?}: expected a whole number"));
+            text.parse().map_err(bad)
+        };
+        Ok(Self(QuicConfig {
+            id: number("the number", id)?,
+            server_id_length: number("the length of the server ID", server_id_length)?,
+            nonce_length: number("the length of the nonce", nonce_length)?,
+            key: key.first().map(|key| key.parse()).transpose()?,
+        }))
     }
 }
 

@@ -142,7 +142,7 @@ fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
             service("10.0.0.1", "10.0.0.256"),
             4,
             "service[0].vips[0]",
-            "no IP address",
+            "is no IP address and no prefix",
         ),
         (
             service("[\"10.0.0.1\"]", "\"10.0.0.1\""),
@@ -324,7 +324,7 @@ fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
             with("port = 8080"),
             10,
             "service[0].backend[0].port",
-            "only the nat forwarder",
+            "only the forwarders nat and fullnat",
         ),
         (with(BACKEND), 11, "service[0].backend[1].address", "listed twice"),
         (
@@ -427,7 +427,7 @@ fn the_example_is_good_with_and_without_its_comments() {
     let example = Config::parse(EXAMPLE, Path::new("lb.example.toml")).expect("a good example");
     assert_eq!(
         (example.services.len(), &example.dataplane),
-        (2, &Dataplane::default())
+        (3, &Dataplane::default())
     );
     let all = Config::parse(&uncommented(), Path::new("lb.example.toml")).expect("good with every key");
     assert_eq!(
@@ -461,7 +461,7 @@ fn example_and_reference_name_every_key() {
 
 proptest! {
     #[test]
-    fn survives_the_round_trip(services in arbitrary::services(), dataplane in dataplane()) {
+    fn survives_the_round_trip(services in arbitrary::all_services(), dataplane in dataplane()) {
         let checkpoint = Checkpoint { keep: 2, every: "90s".parse().unwrap() };
         let config = Config { services, dataplane, checkpoint };
         let text = config.to_toml().expect("every value has a form in TOML");

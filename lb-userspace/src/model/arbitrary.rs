@@ -7,13 +7,20 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use super::*;
 use crate::health::{Check, HttpCheck, Kind};
 
-/// A valid wish of up to eight services.
+/// A valid wish of up to eight services, of what the plan's own tests know the packets of.
 pub(crate) fn services() -> impl Strategy<Value = Services> {
-    vec(service(), 0..8).prop_map(|list| {
-        let add =
-            |services: Services, service| services.after(Change::AddService(service)).unwrap_or(services);
-        list.into_iter().fold(Services::default(), add)
-    })
+    vec(service(), 0..8).prop_map(valid)
+}
+
+/// A valid wish of up to eight services that may ask for anything.
+pub(crate) fn all_services() -> impl Strategy<Value = Services> {
+    vec(any_service(), 0..8).prop_map(valid)
+}
+
+/// Those of `list` that can be added one after the other.
+fn valid(list: Vec<Service>) -> Services {
+    let add = |services: Services, service| services.after(Change::AddService(service)).unwrap_or(services);
+    list.into_iter().fold(Services::default(), add)
 }
 
 /// A service that may break rules.
@@ -34,7 +41,7 @@ pub(crate) fn service() -> impl Strategy<Value = Service> {
     );
     (
         name(),
-        vec(address(0), 1..3),
+        vec(address(0).prop_map(Prefix::from), 1..3),
         port(),
         (words, times),
         option::of(check()),
@@ -44,11 +51,6 @@ pub(crate) fn service() -> impl Strategy<Value = Service> {
             |(name, vips, port, (words, (tracking, window, idle, drain_deadline)), check, backends)| {
                 let (protocol, forwarder, affinity, on_empty, slots, scheduler) = words;
                 Service {
-                    name,
-                    vips,
-                    protocol,
-                    port: port.map_or(ServicePort::Any, ServicePort::Exact),
-                    forwarder,
                     scheduler,
                     affinity,
                     on_empty,
@@ -59,9 +61,106 @@ pub(crate) fn service() -> impl Strategy<Value = Service> {
                     drain_deadline,
                     check,
                     backends,
+                    ..Service::new(
+                        name,
+                        vips,
+                        protocol,
+                        port.map_or(ServicePort::Any, ServicePort::Exact),
+                        forwarder,
+                    )
                 }
             },
         )
+}
+
+/// A service that may ask for anything, and break rules.
+pub(crate) fn any_service() -> impl Strategy<Value = Service> {
+    let words = (
+        select(&[Protocol::Tcp, Protocol::Udp, Protocol::Sctp]),
+        option::of(forwarder()),
+        select(&[OnEmpty::Drop, OnEmpty::Pass, OnEmpty::Reject]),
+        select(&[TtlExpired::Answer, TtlExpired::Drop]),
+        select(&[MssClamp::Off, MssClamp::Auto, MssClamp::To(1360)]),
+        select(&[Fragments::Follow, Fragments::Hash3, Fragments::Drop]),
+    );
+    let details = (
+        option::of(select(&[
+            "10.0.0.0/24",
+            "10.0.0.0/30",
+            "2001:db8::/64",
+            "10.0.0.1",
+        ])),
+        option::of(select(&["1-1023", "80-90", "85-443", "80-80"])),
+        option::of(select(&["allow", "deny"]).prop_map(source)),
+        option::weighted(0.2, quic()),
+        option::weighted(0.2, Just(std::num::NonZeroU16::MAX)),
+        vec(any_backend(), 0..4),
+    );
+    (service(), words, details).prop_map(
+        |(service, words, (vip, range, source, quic, tunnel_port, backends))| {
+            let (protocol, forwarder, on_empty, ttl_expired, mss_clamp, fragments) = words;
+            let mut vips = service.vips;
+            vips.extend(vip.map(|vip| vip.parse::<Prefix>().expect("a good prefix")));
+            let range = range.map(|range| range.parse().expect("a good range"));
+            Service {
+                vips,
+                protocol,
+                port: range.unwrap_or(service.port),
+                forwarder: forwarder.unwrap_or(service.forwarder),
+                on_empty,
+                ttl_expired,
+                mss_clamp: if protocol == Protocol::Tcp {
+                    mss_clamp
+                } else {
+                    MssClamp::Off
+                },
+                fragments,
+                source,
+                quic,
+                tunnel_port,
+                backends,
+                ..service
+            }
+        },
+    )
+}
+
+fn forwarder() -> impl Strategy<Value = Forwarder> {
+    use Forwarder::*;
+    select(&[L2dsr, Ipip, Gue, Fou, Gre, Nat, Fullnat, Local])
+}
+
+fn source(list: &str) -> Source {
+    let json = format!("{{\"{list}\": [\"192.0.2.0/24\", \"2001:db8::7\"]}}");
+    serde_json::from_str(&json).expect("good lists")
+}
+
+fn quic() -> impl Strategy<Value = Quic> {
+    let config = |(id, key): (u8, bool)| QuicConfig {
+        id,
+        server_id_length: 2,
+        nonce_length: 8,
+        key: key.then(|| "8f95f09245765f80256934e50c66207f".parse().expect("a good key")),
+    };
+    vec((0u8..7, any::<bool>()).prop_map(config), 1..3).prop_map(|configs| Quic { configs })
+}
+
+/// A backend that may ask for anything an operator may, and break rules.
+pub(crate) fn any_backend() -> impl Strategy<Value = Backend> {
+    let vlan = select(&["100", "200.100"]).prop_map(|vlan| vlan.parse().expect("a good VLAN"));
+    let server_id =
+        select(&["0001", "0002", "0003", "00"]).prop_map(|id| id.parse().expect("a good server ID"));
+    let details = (
+        option::weighted(0.3, forwarder()),
+        option::weighted(0.3, vlan),
+        option::weighted(0.7, server_id),
+    );
+    (backend(), details).prop_map(|(backend, (forwarder, vlan, server_id))| Backend {
+        forwarder,
+        vlan,
+        server_id,
+        ..backend
+    })
 }
 
 /// A check of each kind; what else it may say is the heartbeats' to test.
@@ -90,12 +189,11 @@ pub(crate) fn backend() -> impl Strategy<Value = Backend> {
         option::of(zone()),
     )
         .prop_map(|(address, port, weight, state, deadline, zone)| Backend {
-            address,
-            port,
             weight,
             state,
             deadline: deadline.filter(|_| state == AdminState::Drain),
             zone,
+            ..Backend::new(BackendId { address, port })
         })
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, net::SocketAddr, num::NonZeroU16, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AdminState, Invalid, Key, Span, Zone, service::present};
+use super::{AdminState, Forwarder, Invalid, Key, ServerId, Service, Span, Vlan, Zone, patch::present};
 
 /// Names a backend within its service: `10.0.0.5`, `10.0.0.5:8080`, `2001:db8::5`, `[2001:db8::5]:8080`.
 ///
@@ -70,9 +70,9 @@ impl fmt::Display for BackendId {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
-    /// The host's address; its family may differ from the VIP's except with the `nat` forwarder.
+    /// The host's address; its family may differ from the VIP's unless the forwarder translates addresses.
     pub address: IpAddr,
-    /// The port it listens on where that is not the service's; only the `nat` forwarder can translate.
+    /// The port it listens on where that is not the service's; for forwarders that translate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<NonZeroU16>,
     /// Its part of the new flows against the other weights of the service; 0 takes none.
@@ -87,6 +87,15 @@ pub struct Backend {
     /// A label that it shares with others, so that all of them can be drained together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<Zone>,
+    /// How packets reach it where that is not the service's way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarder: Option<Forwarder>,
+    /// The tags of packets toward it; absent: those of the VLAN device that its route goes over, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<Vlan>,
+    /// What names it in QUIC connection IDs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<ServerId>,
 }
 
 impl Backend {
@@ -99,6 +108,9 @@ impl Backend {
             state: AdminState::Ready,
             deadline: None,
             zone: None,
+            forwarder: None,
+            vlan: None,
+            server_id: None,
         }
     }
 
@@ -133,6 +145,11 @@ impl Backend {
         }
     }
 
+    /// How packets of `service`, whose backend it is, reach it.
+    pub fn forwarder_in_use(&self, service: &Service) -> Forwarder {
+        self.forwarder.unwrap_or(service.forwarder)
+    }
+
     fn default_weight() -> u16 {
         1
     }
@@ -158,6 +175,27 @@ pub struct BackendPatch {
         deserialize_with = "present"
     )]
     pub zone: Option<Option<Zone>>,
+    /// New forwarder; `Some(None)`: the service's.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub forwarder: Option<Option<Forwarder>>,
+    /// New tags; `Some(None)`: those of its route.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub vlan: Option<Option<Vlan>>,
+    /// New name in QUIC connection IDs; `Some(None)`: none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub server_id: Option<Option<ServerId>>,
 }
 
 impl BackendPatch {
@@ -167,6 +205,9 @@ impl BackendPatch {
             state,
             deadline,
             zone,
+            forwarder,
+            vlan,
+            server_id,
         } = self;
         refuse_leaving(state)?;
         backend.weight = weight.unwrap_or(backend.weight);
@@ -176,8 +217,13 @@ impl BackendPatch {
             backend.enter(state);
         }
         backend.deadline = deadline.or(backend.deadline);
+        backend.forwarder = forwarder.unwrap_or(backend.forwarder);
+        backend.vlan = vlan.unwrap_or(backend.vlan);
         if let Some(zone) = zone {
             backend.zone = zone;
+        }
+        if let Some(server_id) = server_id {
+            backend.server_id = server_id;
         }
         Ok(())
     }

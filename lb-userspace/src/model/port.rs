@@ -1,4 +1,4 @@
-//! The port of a service.
+//! The port of a service, and ranges of ports.
 
 use std::{fmt, num::NonZeroU16, str::FromStr};
 
@@ -6,46 +6,139 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Invalid;
 
-/// The port of a service: one, or any.
+/// Ports from one to another, written `30000-32767`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PortRange {
+    first: NonZeroU16,
+    last: NonZeroU16,
+}
+
+impl PortRange {
+    /// The ports from `first` to `last`, both among them; `None` if `last` comes before `first`.
+    pub const fn new(first: NonZeroU16, last: NonZeroU16) -> Option<Self> {
+        if first.get() <= last.get() {
+            Some(Self { first, last })
+        } else {
+            None
+        }
+    }
+
+    /// The first port.
+    pub fn first(self) -> NonZeroU16 {
+        self.first
+    }
+
+    /// The last port.
+    pub fn last(self) -> NonZeroU16 {
+        self.last
+    }
+
+    /// Whether `port` is among them.
+    pub fn contains(self, port: u16) -> bool {
+        (self.first.get()..=self.last.get()).contains(&port)
+    }
+
+    /// Whether both have ports that the other lacks, and some in common: neither is the narrower one.
+    pub(super) fn crosses(self, other: Self) -> bool {
+        let within = |a: Self, b: Self| b.first <= a.first && a.last <= b.last;
+        let meet = self.first <= other.last && other.first <= self.last;
+        meet && !within(self, other) && !within(other, self)
+    }
+}
+
+const RANGE_EXPECTED: &str =
+    "expected two ports from 1 to 65535, the lower one first, such as \"30000-32767\"";
+
+impl FromStr for PortRange {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        text.split_once('-')
+            .and_then(|(first, last)| Self::new(number(first)?, number(last)?))
+            .ok_or_else(|| Invalid::new(format!("{text:?}: {RANGE_EXPECTED}")))
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<PortRange> for String {
+    fn from(range: PortRange) -> Self {
+        range.to_string()
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}-{}", self.first, self.last))
+    }
+}
+
+/// A port in digits only: numbers as Rust reads them may have a sign.
+fn number(text: &str) -> Option<NonZeroU16> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
+}
+
+/// The ports of a service: one, those of a range, or any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ServicePort {
     /// Every port for which no service of its own exists at the VIP.
     Any,
     /// One port.
     Exact(NonZeroU16),
+    /// Those of more than one port for which no service with a narrower range or one port exists at the VIP.
+    Range(PortRange),
 }
 
 impl ServicePort {
-    /// The port, unless it is "any".
+    /// The port, if it is one.
     pub fn exact(self) -> Option<NonZeroU16> {
         match self {
-            Self::Any => None,
+            Self::Any | Self::Range(_) => None,
             Self::Exact(port) => Some(port),
         }
     }
 }
 
-const PORT_EXPECTED: &str = "expected a port from 1 to 65535, or \"any\"";
+impl From<PortRange> for ServicePort {
+    fn from(range: PortRange) -> Self {
+        if range.first == range.last {
+            Self::Exact(range.first)
+        } else {
+            Self::Range(range)
+        }
+    }
+}
+
+const PORT_EXPECTED: &str = "expected a port from 1 to 65535, a range such as \"30000-32767\", or \"any\"";
 
 impl FromStr for ServicePort {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text {
-            "any" => Ok(Self::Any),
-            _ => text
-                .parse()
-                .map(Self::Exact)
-                .map_err(|_| Invalid::new(format!("{text:?}: {PORT_EXPECTED}"))),
+        if text == "any" {
+            return Ok(Self::Any);
         }
+        let port = match text.split_once('-') {
+            Some(_) => text.parse::<PortRange>().ok().map(Self::from),
+            None => number(text).map(Self::Exact),
+        };
+        port.ok_or_else(|| Invalid::new(format!("{text:?}: {PORT_EXPECTED}")))
     }
 }
 
 impl Serialize for ServicePort {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Any => serializer.serialize_str("any"),
             Self::Exact(port) => serializer.serialize_u16(port.get()),
+            Self::Any | Self::Range(_) => serializer.collect_str(self),
         }
     }
 }
@@ -57,7 +150,7 @@ impl<'de> Deserialize<'de> for ServicePort {
             type Value = ServicePort;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a port from 1 to 65535, or \"any\"")
+                f.write_str("a port from 1 to 65535, a range such as \"30000-32767\", or \"any\"")
             }
 
             fn visit_u64<E: serde::de::Error>(self, port: u64) -> Result<ServicePort, E> {
@@ -75,10 +168,12 @@ impl<'de> Deserialize<'de> for ServicePort {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ServicePort, E> {
-                if text == "any" {
-                    Ok(ServicePort::Any)
-                } else {
-                    Err(E::custom(format!("{text:?}: {PORT_EXPECTED}")))
+                // One port is a number here.
+                match text.parse() {
+                    Ok(ServicePort::Exact(_)) if !text.contains('-') => Err(E::custom(format!(
+                        "{text:?}: {PORT_EXPECTED}; leave the quotes out"
+                    ))),
+                    port => port.map_err(E::custom),
                 }
             }
         }
@@ -91,6 +186,7 @@ impl fmt::Display for ServicePort {
         match self {
             Self::Any => f.pad("any"),
             Self::Exact(port) => f.pad(&port.to_string()),
+            Self::Range(range) => range.fmt(f),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! One service: what clients talk to, and how their packets reach its backends.
 
-use std::{collections::HashSet, net::IpAddr, time::Duration};
+use std::{num::NonZeroU16, time::Duration};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Affinity, Backend, BackendId, Forwarder, Invalid, Key, MAX_BACKENDS, MAX_VIPS, OnEmpty, Protocol,
-    Scheduler, ServiceName, ServicePort, Span, Tracking,
+    Affinity, Backend, BackendId, Forwarder, Fragments, Invalid, Key, MssClamp, OnEmpty, Prefix, Protocol,
+    Quic, Scheduler, ServiceName, ServicePort, Source, Span, Tracking, TtlExpired,
 };
 use crate::health::{Check, Kind};
 
@@ -16,14 +16,17 @@ use crate::health::{Check, Kind};
 pub struct Service {
     /// Its name, unique within the agent.
     pub name: ServiceName,
-    /// The addresses that clients use, of either family.
-    pub vips: Vec<IpAddr>,
+    /// The addresses that clients use, of either family: single ones, or all of a prefix.
+    pub vips: Vec<Prefix>,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// The port that clients use.
+    /// The port or ports that clients use.
     pub port: ServicePort,
     /// How packets reach the backends.
     pub forwarder: Forwarder,
+    /// The UDP port of backends that its `gue` and `fou` tunnels end at; absent: [`Forwarder::default_tunnel_port`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel_port: Option<NonZeroU16>,
     /// How new flows are spread.
     #[serde(default)]
     pub scheduler: Scheduler,
@@ -33,6 +36,21 @@ pub struct Service {
     /// What happens while no backend is usable.
     #[serde(default)]
     pub on_empty: OnEmpty,
+    /// What happens to packets that must not be forwarded any further.
+    #[serde(default)]
+    pub ttl_expired: TtlExpired,
+    /// What becomes of the segment sizes in its SYNs.
+    #[serde(default)]
+    pub mss_clamp: MssClamp,
+    /// How fragments find their backend.
+    #[serde(default)]
+    pub fragments: Fragments,
+    /// Who may use it; absent: everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// How QUIC packets are routed by connection ID; absent: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quic: Option<Quic>,
     /// Slots of its table: a power of two from 64 to 65,536; by default sized by the number of backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
@@ -64,27 +82,64 @@ impl Service {
     /// Largest slot table.
     pub const MAX_SLOTS: u32 = 65_536;
 
-    /// Brings equal wishes to one form and checks the rules that concern this service alone.
-    pub(super) fn normalised(mut self) -> Result<Self, Invalid> {
-        for backend in &mut self.backends {
-            if backend.port == self.port.exact() {
-                backend.port = None;
-            }
+    /// A service that asks for nothing but what it must say.
+    pub fn new(
+        name: ServiceName,
+        vips: Vec<Prefix>,
+        protocol: Protocol,
+        port: ServicePort,
+        forwarder: Forwarder,
+    ) -> Self {
+        Self {
+            name,
+            vips,
+            protocol,
+            port,
+            forwarder,
+            tunnel_port: None,
+            scheduler: Scheduler::default(),
+            affinity: Affinity::default(),
+            on_empty: OnEmpty::default(),
+            ttl_expired: TtlExpired::default(),
+            mss_clamp: MssClamp::default(),
+            fragments: Fragments::default(),
+            source: None,
+            quic: None,
+            slots: None,
+            tracking: Tracking::default(),
+            window: None,
+            idle: None,
+            drain_deadline: None,
+            check: None,
+            backends: Vec::new(),
         }
-        self.check_vips()?;
-        self.check_slots()?;
-        self.check_times()?;
-        self.check_check()?;
-        self.check_backends()?;
-        Ok(self)
+    }
+
+    /// The port that tunnels of that forwarder end at; `None` where they have none.
+    pub fn tunnel_port_in_use(&self, forwarder: Forwarder) -> Option<u16> {
+        let usual = forwarder.default_tunnel_port()?;
+        Some(self.tunnel_port.map_or(usual, NonZeroU16::get))
+    }
+
+    /// Whether that is how packets reach some backend of it, or would reach one that says nothing else.
+    pub fn uses(&self, forwarder: Forwarder) -> bool {
+        self.forwarder == forwarder || self.backends.iter().any(|b| b.forwarder == Some(forwarder))
+    }
+
+    /// Whether packets of its two families may reach different backends: those whose forwarder translates addresses
+    /// serve the VIPs of their own family only.
+    pub fn splits_by_family(&self) -> bool {
+        let translates = |backend: &Backend| backend.forwarder_in_use(self).translates();
+        self.forwarder.translates() || self.backends.iter().any(translates)
     }
 
     /// The check in use: the one that was asked for, or else one that fits. A UDP port does not tell whether anybody
-    /// listens there, and "any" is no port to connect to; there the host is pinged.
+    /// listens there, and where there is more than one port, none is the one to connect to; there the host is pinged.
     pub fn check_in_use(&self) -> Check {
         let fitting = match (self.protocol, self.port) {
             (Protocol::Tcp, ServicePort::Exact(_)) => Kind::Tcp,
-            (Protocol::Tcp, ServicePort::Any) | (Protocol::Udp, _) => Kind::Ping,
+            (Protocol::Tcp, ServicePort::Any | ServicePort::Range(_))
+            | (Protocol::Udp | Protocol::Sctp, _) => Kind::Ping,
         };
         self.check.clone().unwrap_or(Check {
             kind: fitting,
@@ -92,22 +147,22 @@ impl Service {
         })
     }
 
-    /// The window in use: two minutes for TCP; for UDP, where new flows cannot be told from old ones and go to the
+    /// The window in use: two minutes for TCP and SCTP; for UDP, where new flows cannot be told from old ones and go to the
     /// previous owner as well, ten seconds. No longer than an idle time that is asked for.
     pub fn window_in_use(&self) -> Duration {
         let fitting = match self.protocol {
-            Protocol::Tcp => Duration::from_secs(120),
+            Protocol::Tcp | Protocol::Sctp => Duration::from_secs(120),
             Protocol::Udp => Duration::from_secs(10),
         };
         let fitting = self.idle.map_or(fitting, |idle| fitting.min(idle.get()));
         self.window.map_or(fitting, Span::get)
     }
 
-    /// The idle time in use: a quarter of an hour for TCP, two minutes for UDP. No shorter than a window that is asked
-    /// for.
+    /// The idle time in use: a quarter of an hour for TCP and SCTP, two minutes for UDP. No shorter than a window that
+    /// is asked for.
     pub fn idle_in_use(&self) -> Duration {
         let fitting = match self.protocol {
-            Protocol::Tcp => Duration::from_secs(900),
+            Protocol::Tcp | Protocol::Sctp => Duration::from_secs(900),
             Protocol::Udp => Duration::from_secs(120),
         };
         let fitting = self.window.map_or(fitting, |window| fitting.max(window.get()));
@@ -139,245 +194,6 @@ impl Service {
             BackendId { port: None, ..id }
         } else {
             id
-        }
-    }
-
-    fn check_vips(&self) -> Result<(), Invalid> {
-        let vips = Key::Name("vips");
-        if self.vips.is_empty() || self.vips.len() > MAX_VIPS {
-            let count = self.vips.len();
-            return Err(Invalid::new(format!("expected 1 to {MAX_VIPS} addresses, found {count}")).at(vips));
-        }
-        let mut seen = HashSet::new();
-        for (i, vip) in self.vips.iter().enumerate() {
-            check_unicast(*vip).map_err(|e| e.at(Key::Index(i)).at(vips.clone()))?;
-            if !seen.insert(vip) {
-                return Err(Invalid::new(format!("{vip} is listed twice"))
-                    .at(Key::Index(i))
-                    .at(vips));
-            }
-            let nat_twin = self.forwarder == Forwarder::Nat
-                && self.vips[..i]
-                    .iter()
-                    .any(|earlier| earlier.is_ipv4() == vip.is_ipv4());
-            if nat_twin {
-                let message = "the nat forwarder takes one VIP of each family: answers could not tell which VIP to \
-                               restore; declare one service per VIP, with backends on different ports";
-                return Err(Invalid::new(message).at(Key::Index(i)).at(vips));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_slots(&self) -> Result<(), Invalid> {
-        match self.slots {
-            Some(n) if !n.is_power_of_two() || !(Self::MIN_SLOTS..=Self::MAX_SLOTS).contains(&n) => {
-                let (min, max) = (Self::MIN_SLOTS, Self::MAX_SLOTS);
-                Err(
-                    Invalid::new(format!("{n}: expected a power of two from {min} to {max}"))
-                        .at(Key::Name("slots")),
-                )
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// An entry must outlive the window: a flow that began at a slot's new owner would be taken for one of the old.
-    /// A deadline shorter than either is fine: to cut what is left is what it is for.
-    fn check_times(&self) -> Result<(), Invalid> {
-        match (self.window, self.idle) {
-            (Some(window), Some(idle)) if idle < window => {
-                let message = format!(
-                    "{idle} is less than the window of {window}, in which flows are still told apart by their \
-                     entries: expected at least {window}"
-                );
-                Err(Invalid::new(message).at(Key::Name("idle")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn check_check(&self) -> Result<(), Invalid> {
-        let Some(check) = &self.check else { return Ok(()) };
-        let here = Key::Name("check");
-        if let Err(error) = check.validate() {
-            return Err(Invalid::new(error.message).at(Key::Name(error.key)).at(here));
-        }
-        if check.needs_port() && check.port.is_none() && self.port == ServicePort::Any {
-            let message =
-                "a service with any port has none to check: expected a `port`, or the type \"ping\"";
-            return Err(Invalid::new(message).at(Key::Name("port")).at(here));
-        }
-        Ok(())
-    }
-
-    fn check_backends(&self) -> Result<(), Invalid> {
-        if self.backends.len() > MAX_BACKENDS {
-            let count = self.backends.len();
-            return Err(
-                Invalid::new(format!("{count} backends, at most {MAX_BACKENDS}")).at(Key::Name("backend"))
-            );
-        }
-        let mut seen = HashSet::new();
-        for (i, backend) in self.backends.iter().enumerate() {
-            let here = |e: Invalid| e.at(Key::Index(i)).at(Key::Name("backend"));
-            self.check_backend(backend).map_err(here)?;
-            if !seen.insert(backend.id()) {
-                return Err(here(
-                    Invalid::new(format!("{} is listed twice", backend.id())).at(Key::Name("address")),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn check_backend(&self, backend: &Backend) -> Result<(), Invalid> {
-        check_unicast(backend.address).map_err(|e| e.at(Key::Name("address")))?;
-        if backend.deadline.is_some() && !backend.drains() {
-            let message = format!(
-                "a deadline is that of a drain, and the state is {:?}: expected the state \"drain\", or no deadline",
-                backend.state.to_string()
-            );
-            return Err(Invalid::new(message).at(Key::Name("deadline")));
-        }
-        if self.vips.contains(&backend.address) {
-            let message = format!(
-                "{} is a VIP of this service: expected the backend's own address",
-                backend.address
-            );
-            return Err(Invalid::new(message).at(Key::Name("address")));
-        }
-        if backend.port.is_some() && (self.forwarder != Forwarder::Nat || self.port == ServicePort::Any) {
-            let message = "only the nat forwarder translates ports, and only for a service with one port: leave \
-                           `port` out";
-            return Err(Invalid::new(message).at(Key::Name("port")));
-        }
-        let family = |a: &IpAddr| a.is_ipv4() == backend.address.is_ipv4();
-        if self.forwarder == Forwarder::Nat && !self.vips.iter().any(family) {
-            let message = format!(
-                "{}: the nat forwarder needs a VIP of the same family",
-                backend.address
-            );
-            return Err(Invalid::new(message).at(Key::Name("address")));
-        }
-        Ok(())
-    }
-}
-
-fn check_unicast(address: IpAddr) -> Result<(), Invalid> {
-    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    if address.is_unspecified()
-        || address.is_multicast()
-        || address.is_loopback()
-        || broadcast
-        || link_local
-        || mapped
-    {
-        return Err(Invalid::new(format!(
-            "{address}: expected a routable unicast address"
-        )));
-    }
-    Ok(())
-}
-
-/// The parts of a service that `set` may change; absent parts stay. A JSON merge patch (RFC 7396): `null` for a part
-/// that may be left out takes it back to its default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ServicePatch {
-    /// New VIPs, all of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vips: Option<Vec<IpAddr>>,
-    /// New forwarder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub forwarder: Option<Forwarder>,
-    /// New scheduler.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scheduler: Option<Scheduler>,
-    /// New affinity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub affinity: Option<Affinity>,
-    /// New behaviour without usable backends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_empty: Option<OnEmpty>,
-    /// New table size; `Some(None)`: by the number of backends.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "present"
-    )]
-    pub slots: Option<Option<u32>>,
-    /// New tracking.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tracking: Option<Tracking>,
-    /// New window; `Some(None)`: the one that fits the protocol.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "present"
-    )]
-    pub window: Option<Option<Span>>,
-    /// New idle time; `Some(None)`: the one that fits the protocol.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "present"
-    )]
-    pub idle: Option<Option<Span>>,
-    /// New deadline of drains; `Some(None)`: the default.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "present"
-    )]
-    pub drain_deadline: Option<Option<Span>>,
-    /// New check, all of it; `Some(None)`: the one that fits the protocol.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "present"
-    )]
-    pub check: Option<Option<Check>>,
-}
-
-/// Tells a key that is `null` (`Some(None)`) from one that is absent (`None`).
-pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
-impl ServicePatch {
-    pub(super) fn apply(self, service: &mut Service) {
-        let Self {
-            vips,
-            forwarder,
-            scheduler,
-            affinity,
-            on_empty,
-            slots,
-            tracking,
-            window,
-            idle,
-            drain_deadline,
-            check,
-        } = self;
-        service.forwarder = forwarder.unwrap_or(service.forwarder);
-        service.scheduler = scheduler.unwrap_or(service.scheduler);
-        service.affinity = affinity.unwrap_or(service.affinity);
-        service.on_empty = on_empty.unwrap_or(service.on_empty);
-        service.slots = slots.unwrap_or(service.slots);
-        service.tracking = tracking.unwrap_or(service.tracking);
-        service.window = window.unwrap_or(service.window);
-        service.idle = idle.unwrap_or(service.idle);
-        service.drain_deadline = drain_deadline.unwrap_or(service.drain_deadline);
-        if let Some(vips) = vips {
-            service.vips = vips;
-        }
-        if let Some(check) = check {
-            service.check = check;
         }
     }
 }

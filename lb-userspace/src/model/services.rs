@@ -7,7 +7,9 @@ use std::{
 
 use super::{
     AdminState, Backend, BackendId, Change, Invalid, Key, MAX_SERVICES, Removal, Selection, Service,
-    ServiceName, Span, claims::Claims, leaving,
+    ServiceName, Span,
+    claims::{Claims, PrefixLengths},
+    leaving,
 };
 
 /// Why a [`Change`] was not made.
@@ -52,6 +54,7 @@ impl Services {
             services.push(service.normalised().map_err(|e| in_list(e, i))?);
         }
         let mut claims = Claims::default();
+        let mut lengths = PrefixLengths::default();
         let mut names = HashSet::new();
         for (i, service) in services.iter().enumerate() {
             if !names.insert(&service.name) {
@@ -59,6 +62,7 @@ impl Services {
                 return Err(in_list(Invalid::new(message).at(Key::Name("name")), i));
             }
             claims.check(service).map_err(|e| in_list(e, i))?;
+            lengths.admit(service).map_err(|e| in_list(e, i))?;
             claims.add(service);
         }
         Ok(Self(
@@ -204,15 +208,16 @@ impl Services {
             .into());
         }
         let mut claims = Claims::default();
+        let mut lengths = PrefixLengths::default();
         claims.add(&service);
-        for other in self.0.values() {
-            if other.name != service.name {
-                claims.check(other).map_err(|e| Invalid {
-                    path: Vec::new(),
-                    ..e
-                })?;
-            }
+        for other in self.0.values().filter(|other| other.name != service.name) {
+            claims.check(other).map_err(|e| Invalid {
+                path: Vec::new(),
+                ..e
+            })?;
+            lengths.admit(other)?;
         }
+        lengths.admit(&service)?;
         let mut next = self.clone();
         next.0.insert(service.name.clone(), Arc::new(service));
         Ok(next)

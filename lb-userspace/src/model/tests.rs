@@ -7,28 +7,20 @@ use proptest::{collection::vec, option, prelude::*};
 use super::{arbitrary, *};
 
 fn service(name: &str, vip: &str, port: &str, forwarder: Forwarder, backends: &[&str]) -> Service {
+    let vips = vip.split(',').map(|vip| vip.parse().expect("a VIP")).collect();
+    let name = name.parse().expect("a name");
     Service {
-        name: name.parse().expect("a name"),
-        vips: vip
-            .split(',')
-            .map(|vip| vip.parse().expect("an address"))
-            .collect(),
-        protocol: Protocol::Tcp,
-        port: port.parse().expect("a port"),
-        forwarder,
-        scheduler: Scheduler::Consistent,
-        affinity: Affinity::Flow,
-        on_empty: OnEmpty::Drop,
-        slots: None,
-        tracking: Default::default(),
-        window: None,
-        idle: None,
-        drain_deadline: None,
-        check: None,
         backends: backends
             .iter()
             .map(|id| Backend::new(id.parse().expect("a backend")))
             .collect(),
+        ..Service::new(
+            name,
+            vips,
+            Protocol::Tcp,
+            port.parse().expect("a port"),
+            forwarder,
+        )
     }
 }
 
@@ -94,11 +86,11 @@ fn rules_of_one_service() {
         ),
         (
             service("a", "10.0.0.1", "80", Ipip, &["10.0.0.5:81"]),
-            "only the nat forwarder translates ports",
+            "only the forwarders nat and fullnat translate ports",
         ),
         (
             service("a", "10.0.0.1", "any", Nat, &["10.0.0.5:81"]),
-            "only the nat forwarder translates ports",
+            "only the forwarders nat and fullnat translate ports",
         ),
         (
             service("a", "10.0.0.1", "80", L2dsr, &["10.0.0.1"]),
@@ -246,16 +238,22 @@ fn a_patch_tells_null_from_absent() {
 }
 
 fn any_change() -> impl Strategy<Value = Change> {
-    use arbitrary::{backend, name, service, services};
-    let id = || backend().prop_map(|b| b.id());
+    use arbitrary::{all_services, any_backend, any_service, name};
+    let id = || any_backend().prop_map(|b| b.id());
     prop_oneof![
-        4 => service().prop_map(Change::AddService),
+        4 => any_service().prop_map(Change::AddService),
         1 => name().prop_map(Change::RemoveService),
-        2 => (name(), service()).prop_map(|(name, s)| {
-            let patch = ServicePatch { vips: Some(s.vips), forwarder: Some(s.forwarder), ..ServicePatch::default() };
+        2 => (name(), any_service()).prop_map(|(name, s)| {
+            let patch = ServicePatch {
+                vips: Some(s.vips),
+                forwarder: Some(s.forwarder),
+                quic: Some(s.quic),
+                fragments: Some(s.fragments),
+                ..ServicePatch::default()
+            };
             Change::SetService(name, patch)
         }),
-        4 => (name(), backend()).prop_map(|(name, backend)| Change::AddBackend(name, backend)),
+        4 => (name(), any_backend()).prop_map(|(name, backend)| Change::AddBackend(name, backend)),
         2 => (name(), id(), backend_patch())
             .prop_map(|(name, id, patch)| Change::SetBackend(name, id, patch)),
         2 => (name(), id(), removal()).prop_map(|(name, id, how)| Change::RemoveBackend(name, id, how)),
@@ -263,16 +261,19 @@ fn any_change() -> impl Strategy<Value = Change> {
             .prop_map(|(selection, deadline)| Change::Drain(selection, deadline)),
         1 => selection().prop_map(Change::Ready),
         1 => vec((name(), id()), 0..4).prop_map(Change::EndDrains),
-        2 => (services(), removal()).prop_map(|(services, how)| Change::ReplaceAll(services, how)),
+        2 => (all_services(), removal()).prop_map(|(services, how)| Change::ReplaceAll(services, how)),
     ]
 }
 
 fn backend_patch() -> impl Strategy<Value = BackendPatch> {
-    arbitrary::backend().prop_map(|backend| BackendPatch {
+    arbitrary::any_backend().prop_map(|backend| BackendPatch {
         weight: Some(backend.weight),
         state: Some(backend.state),
         deadline: backend.deadline,
         zone: Some(backend.zone),
+        forwarder: Some(backend.forwarder),
+        vlan: Some(backend.vlan),
+        server_id: Some(backend.server_id),
     })
 }
 
@@ -307,14 +308,14 @@ proptest! {
 
     /// A file that lists services is accepted exactly when they can be added one after the other.
     #[test]
-    fn a_list_is_valid_when_each_addition_is(all in vec(arbitrary::service(), 0..6)) {
+    fn a_list_is_valid_when_each_addition_is(all in vec(arbitrary::any_service(), 0..6)) {
         let add = |services: Services, service: &Service| services.after(Change::AddService(service.clone()));
         let one_by_one = all.iter().try_fold(Services::default(), add).ok();
         prop_assert_eq!(Services::new(all).ok(), one_by_one);
     }
 
     #[test]
-    fn services_survive_json(services in arbitrary::services()) {
+    fn services_survive_json(services in arbitrary::all_services()) {
         let json = serde_json::to_string(&list(&services)).expect("JSON");
         prop_assert_eq!(Services::new(serde_json::from_str(&json).expect("the same shape")), Ok(services));
     }

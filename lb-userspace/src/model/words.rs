@@ -16,6 +16,8 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP (RFC 9260).
+    Sctp,
 }
 
 /// How a packet is rewritten toward its backend.
@@ -26,8 +28,35 @@ pub enum Forwarder {
     L2dsr,
     /// Wrapped in an outer IP header (RFC 2003, RFC 2473, RFC 4213); the backend answers the client itself.
     Ipip,
+    /// Wrapped in IP, UDP and Generic UDP Encapsulation, version 0 (draft-ietf-intarea-gue); else as `ipip`.
+    Gue,
+    /// Wrapped in IP and UDP, with nothing between UDP and the packet (Linux' foo-over-UDP); else as `ipip`.
+    Fou,
+    /// Wrapped in IP and GRE (RFC 2784); else as `ipip`.
+    Gre,
     /// Destination address and port rewritten; answers come back through the balancer.
     Nat,
+    /// Both addresses and ports rewritten, the source to one of the balancer's own; answers come back by themselves.
+    Fullnat,
+    /// Left to this host's own network stack: the backend is the balancer itself.
+    Local,
+}
+
+impl Forwarder {
+    /// Whether the backend sees its own address in place of the VIP.
+    pub fn translates(self) -> bool {
+        matches!(self, Self::Nat | Self::Fullnat)
+    }
+
+    /// The UDP port that its tunnels use where the operator names none: what IANA assigned to GUE, and what the manual
+    /// of `ip fou` uses.
+    pub fn default_tunnel_port(self) -> Option<u16> {
+        match self {
+            Self::Gue => Some(6080),
+            Self::Fou => Some(5555),
+            Self::L2dsr | Self::Ipip | Self::Gre | Self::Nat | Self::Fullnat | Self::Local => None,
+        }
+    }
 }
 
 /// How a new flow gets its backend.
@@ -77,6 +106,32 @@ pub enum OnEmpty {
     Drop,
     /// Left to this host's own network stack.
     Pass,
+    /// Refused at once: TCP with a RST, others with an ICMP error "port unreachable".
+    Reject,
+}
+
+/// What happens to packets that must not be forwarded any further (TTL or hop limit 1 or less).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TtlExpired {
+    /// The sender is told (ICMP "time exceeded"), so that traceroute shows the balancer.
+    #[default]
+    Answer,
+    /// Dropped and counted.
+    Drop,
+}
+
+/// How fragments find their backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fragments {
+    /// The first one says the ports, and later ones follow it; those that come before it are dropped.
+    #[default]
+    Follow,
+    /// All of them by source address and protocol alone, so that their order does not matter.
+    Hash3,
+    /// They are dropped.
+    Drop,
 }
 
 /// What the operator wants of a backend; HAProxy's words.
@@ -121,11 +176,16 @@ macro_rules! words {
 }
 
 words! {
-    Protocol { Tcp => "tcp", Udp => "udp" }
-    Forwarder { L2dsr => "l2dsr", Ipip => "ipip", Nat => "nat" }
+    Protocol { Tcp => "tcp", Udp => "udp", Sctp => "sctp" }
+    Forwarder {
+        L2dsr => "l2dsr", Ipip => "ipip", Gue => "gue", Fou => "fou", Gre => "gre", Nat => "nat", Fullnat => "fullnat",
+        Local => "local"
+    }
     Scheduler { Consistent => "consistent", Maglev => "maglev", Rendezvous => "rendezvous" }
     Tracking { Changes => "changes", Always => "always", Never => "never" }
     Affinity { Flow => "flow", ClientIp => "client-ip" }
-    OnEmpty { Drop => "drop", Pass => "pass" }
+    OnEmpty { Drop => "drop", Pass => "pass", Reject => "reject" }
+    TtlExpired { Answer => "answer", Drop => "drop" }
+    Fragments { Follow => "follow", Hash3 => "hash3", Drop => "drop" }
     AdminState { Ready => "ready", Drain => "drain", Maint => "maint", Leaving => "leaving" }
 }

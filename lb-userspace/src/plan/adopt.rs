@@ -12,7 +12,7 @@ use lb_common::{
         Service, ServiceFlags, ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, Slot, SlotLine,
         TableIndex, Tags, Target,
     },
-    net::TCP,
+    net::{SCTP, TCP},
 };
 
 use super::{
@@ -352,10 +352,10 @@ fn front(leads: &[Lead], place: &Place) -> Front {
         .collect();
     here.sort_by_key(|lead| (lead.to.vip(), lead.address));
     let how = |lead: &&Lead| {
-        let protocol = if lead.selector.protocol() == TCP {
-            Protocol::Tcp
-        } else {
-            Protocol::Udp
+        let protocol = match lead.selector.protocol() {
+            TCP => Protocol::Tcp,
+            SCTP => Protocol::Sctp,
+            _ => Protocol::Udp,
         };
         let port = match lead.selector.meaning() {
             Some(Meaning::ToService { port, .. }) => NonZeroU16::new(u16::from_be(port)),
@@ -371,7 +371,7 @@ fn front(leads: &[Lead], place: &Place) -> Front {
     let (protocol, port, flags) = first.unwrap_or((Protocol::Tcp, ServicePort::Any, ServiceFlags::default()));
     let agree = here.iter().all(|lead| Some(how(lead)) == first);
     Front {
-        vips: here.iter().map(|lead| lead.address).collect(),
+        vips: here.iter().map(|lead| lead.address.into()).collect(),
         protocol,
         port,
         flags,

@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::IpAddr};
 
 use lb_common::{
     abi::{Direction, Features, Forward, Key4, Key6, Selector, Service as ServiceEntry, ServiceFlags},
-    net::{TCP, UDP},
+    net::{SCTP, TCP, UDP},
 };
 
 use super::{
@@ -50,6 +50,7 @@ impl Keys {
         let (protocol, has) = match service.protocol {
             Protocol::Tcp => (TCP, ServiceFlags::HAS_TCP),
             Protocol::Udp => (UDP, ServiceFlags::HAS_UDP),
+            Protocol::Sctp => (SCTP, ServiceFlags::HAS_SCTP),
         };
         let port = service.port.exact().map_or(0, |port| port.get().to_be());
         if service.port == ServicePort::Any {
@@ -67,8 +68,12 @@ impl Keys {
                 id: ServiceEntry::id_of(placed.number as u16, i as u8),
                 ..entry
             };
-            self.add_one(*vip, Selector::new(port, protocol, Direction::ToService), entry);
-            self.vips.entry(*vip).or_default().0 |= has;
+            // Neither prefixes nor ranges have keys.
+            let (Some(vip), false) = (vip.host(), matches!(service.port, ServicePort::Range(_))) else {
+                continue;
+            };
+            self.add_one(vip, Selector::new(port, protocol, Direction::ToService), entry);
+            self.vips.entry(vip).or_default().0 |= has;
         }
         for (local, id, TargetEntry { target, .. }) in placed.owned() {
             if target.forward != Forward::Nat as u8 {

@@ -11,18 +11,18 @@ use super::{
 };
 use crate::{
     model::{
-        AdminState, Affinity, Backend, BackendId, Forwarder, OnEmpty, Scheduler, Service, ServiceName,
-        Services, Tracking,
+        AdminState, Affinity, Backend, BackendId, Forwarder, OnEmpty, Prefix, Scheduler, Service,
+        ServiceName, Services, Tracking,
     },
     scheduler::{Last, Member, schedule, table_size},
 };
 
-/// Names a pool: a service, and with `nat` the family, since its backends serve the VIP of their own family only.
+/// Names a pool: a service, and with `nat` and `fullnat` the family, since such backends serve VIPs of their own only.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolKey {
     /// The service.
     pub service: ServiceName,
-    /// Whether this is the IPv6 part of a `nat` service.
+    /// Whether this is the IPv6 part of a service that is split by family.
     pub v6_part: bool,
 }
 
@@ -85,7 +85,7 @@ pub trait Facts {
 fn way(facts: &impl Facts, service: &Service, backend: &Backend) -> Option<NextHop> {
     facts
         .next_hop(backend.address)
-        .filter(|hop| hop.on_link || service.forwarder != Forwarder::L2dsr)
+        .filter(|hop| hop.on_link || backend.forwarder_in_use(service) != Forwarder::L2dsr)
 }
 
 /// Where `backend` stands.
@@ -133,7 +133,7 @@ pub struct Pool {
     /// The service as declared.
     pub service: Arc<Service>,
     /// The VIPs that lead here.
-    pub vips: Vec<IpAddr>,
+    pub vips: Vec<Prefix>,
     /// How to treat packets, in the dataplane's words.
     pub flags: ServiceFlags,
     /// Size of the slot table: what the service asks for, but never less than there is. A table that shrank would
@@ -242,12 +242,12 @@ impl Tables {
 struct Part<'a> {
     service: &'a Arc<Service>,
     v6_part: bool,
-    vips: Vec<IpAddr>,
+    vips: Vec<Prefix>,
     backends: Vec<&'a Backend>,
 }
 
 fn parts(service: &Arc<Service>) -> Vec<Part<'_>> {
-    if service.forwarder != Forwarder::Nat {
+    if !service.splits_by_family() {
         let (vips, backends) = (service.vips.clone(), service.backends.iter().collect());
         return vec![Part {
             service,
@@ -268,7 +268,7 @@ fn parts(service: &Arc<Service>) -> Vec<Part<'_>> {
         backends: service
             .backends
             .iter()
-            .filter(|b| b.address.is_ipv6() == v6)
+            .filter(|b| b.address.is_ipv6() == v6 || !b.forwarder_in_use(service).translates())
             .collect(),
     };
     [family(false), family(true)]
@@ -288,7 +288,7 @@ impl Part<'_> {
         } = self;
         let members: Vec<PoolMember> = backends
             .iter()
-            .map(|backend| member(facts, service, vips.first().copied(), backend))
+            .map(|backend| member(facts, service, vips.first().and_then(|vip| vip.host()), backend))
             .collect();
         let slots = service
             .slots

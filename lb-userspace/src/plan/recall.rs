@@ -6,7 +6,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::IpAddr,
     ops::Range,
     sync::Arc,
     time::Instant,
@@ -22,12 +21,14 @@ use super::{
     slots::{Flows, SlotTable, Unsafe},
     target::TargetEntry,
 };
-use crate::model::{Affinity, BackendId, Forwarder, OnEmpty, Protocol, Service, ServicePort, Tracking};
+use crate::model::{
+    Affinity, BackendId, Forwarder, OnEmpty, Prefix, Protocol, Service, ServicePort, Tracking,
+};
 
 /// What leads packets to a pool, and how it treats them.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Front {
-    pub(super) vips: Vec<IpAddr>,
+    pub(super) vips: Vec<Prefix>,
     pub(super) protocol: Protocol,
     pub(super) port: ServicePort,
     pub(super) flags: ServiceFlags,
@@ -161,13 +162,10 @@ pub(super) fn placed(key: PoolKey, front: Front, lies: Lies, cells: Cells, slots
 /// brings the operator's.
 fn service(key: &PoolKey, front: &Front, slots: usize) -> Service {
     let has = |flag| front.flags.has(flag);
+    let Front {
+        vips, protocol, port, ..
+    } = front;
     Service {
-        name: key.service.clone(),
-        vips: front.vips.clone(),
-        protocol: front.protocol,
-        port: front.port,
-        forwarder: Forwarder::L2dsr,
-        scheduler: Default::default(),
         affinity: if has(ServiceFlags::CLIENT_IP) {
             Affinity::ClientIp
         } else {
@@ -184,11 +182,13 @@ fn service(key: &PoolKey, front: &Front, slots: usize) -> Service {
         } else {
             Tracking::Changes
         },
-        window: None,
-        idle: None,
-        drain_deadline: None,
-        check: None,
-        backends: Vec::new(),
+        ..Service::new(
+            key.service.clone(),
+            vips.clone(),
+            *protocol,
+            *port,
+            Forwarder::L2dsr,
+        )
     }
 }
 

@@ -7,7 +7,7 @@
 //! Under another hash seed every flow has another slot, so nothing of the past means anything: the tables come back
 //! without previous owners, and the flows do not.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use lb_common::abi::{FlowKey, FlowValue, SLOTS_PER_LINE, Service, ServiceFlags, Slot};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use super::{
     target::TargetEntry,
 };
 use crate::{
-    model::{BackendId, Protocol, ServiceName, ServicePort},
+    model::{BackendId, Prefix, Protocol, ServiceName, ServicePort},
     scheduler::History,
 };
 
@@ -46,7 +46,7 @@ pub struct PoolSnapshot {
     /// The number that flows knew it by: [`FlowValue::service`].
     pub number: u16,
     /// The VIPs, by the numbers that flows knew them by.
-    pub vips: Vec<IpAddr>,
+    pub vips: Vec<Prefix>,
     /// The transport protocol.
     pub protocol: Protocol,
     /// The port that clients use.
@@ -214,7 +214,7 @@ impl Names {
             CellSnapshot::Of(id) | CellSnapshot::Renamed(id) => at.get(id).copied(),
             CellSnapshot::Free | CellSnapshot::Gone => None,
         };
-        let vip = |vip: &IpAddr| {
+        let vip = |vip: &Prefix| {
             placed
                 .pool
                 .vips

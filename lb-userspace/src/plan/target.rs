@@ -93,7 +93,7 @@ pub(super) fn encode(
         max_len: u16::try_from(hop.mtu).unwrap_or(u16::MAX),
         ..Target::default()
     };
-    match service.forwarder {
+    match backend.forwarder_in_use(service) {
         Forwarder::L2dsr => target.forward = Forward::L2dsr as u8,
         Forwarder::Ipip => match backend.address {
             IpAddr::V4(address) => tunnel4(&mut target, address, sources.v4),
@@ -103,6 +103,10 @@ pub(super) fn encode(
             if let Some(vip) = vip {
                 nat(&mut target, service, vip, backend);
             }
+        }
+        // Without a form in the dataplane it is as if the way were unknown.
+        Forwarder::Gue | Forwarder::Fou | Forwarder::Gre | Forwarder::Fullnat | Forwarder::Local => {
+            target = Target::default();
         }
     }
     TargetEntry {

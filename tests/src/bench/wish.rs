@@ -15,9 +15,7 @@ use lb_userspace::{
     config,
     dataplane::{Dataplane, MappedTables},
     health::{Check, Kind},
-    model::{
-        Affinity, Backend, BackendId, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Services,
-    },
+    model::{Backend, BackendId, Forwarder, Protocol, Service, ServicePort, Services},
     plan::{
         self, Availability, Capacity, Facts, Layout, Memory as _, NextHop, Plan, ReadBack as _, TunnelSources,
     },
@@ -88,25 +86,15 @@ impl Wish {
     fn service(&self, number: u32) -> Result<Service> {
         let first = if self.shared { 0 } else { number * self.backends };
         let backends = (0..self.backends).map(|i| self.backend(first + i));
+        let name = format!("service-{number}").parse()?;
+        let vips = vec![offset(self.vip, number).into()];
         Ok(Service {
-            name: format!("service-{number}").parse()?,
-            vips: vec![offset(self.vip, number)],
-            protocol: self.protocol,
-            port: self.port,
-            forwarder: self.forwarder,
-            scheduler: Scheduler::default(),
-            affinity: Affinity::default(),
-            on_empty: OnEmpty::default(),
-            slots: None,
-            tracking: Default::default(),
-            window: None,
-            idle: None,
-            drain_deadline: None,
             check: Some(Check {
                 kind: Kind::None,
                 ..Check::default()
             }),
             backends: backends.collect(),
+            ..Service::new(name, vips, self.protocol, self.port, self.forwarder)
         })
     }
 

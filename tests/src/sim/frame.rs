@@ -42,6 +42,7 @@ impl Template {
         let frame = match protocol {
             Protocol::Tcp => packets::Frame::tcp(client, &destination),
             Protocol::Udp => packets::Frame::udp(client, &destination),
+            Protocol::Sctp => bail!("the simulation has no services of sctp"),
         };
         let bytes = frame.bytes();
         if bytes.len() + HEADROOM > MOST {

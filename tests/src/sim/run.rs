@@ -7,7 +7,7 @@ use std::{collections::HashSet, net::IpAddr, time::Duration};
 use anyhow::Result;
 use lb_common::{
     abi::Reason,
-    net::{TCP, UDP},
+    net::{SCTP, TCP, UDP},
     pipeline::{Outcome, process},
 };
 use lb_userspace::{
@@ -237,6 +237,7 @@ impl Run {
             let protocol = match face.protocol {
                 Protocol::Tcp => TCP,
                 Protocol::Udp => UDP,
+                Protocol::Sctp => SCTP,
             };
             face.fronts = face
                 .vips

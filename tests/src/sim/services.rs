@@ -10,7 +10,7 @@ use anyhow::Result;
 use lb_userspace::{
     health::{Check, Kind},
     model::{
-        Affinity, Backend, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Span, Tracking,
+        Affinity, Backend, Forwarder, Prefix, Protocol, Scheduler, Service, ServicePort, Span, Tracking,
     },
 };
 
@@ -121,25 +121,18 @@ impl Plot {
             weight: self.weight,
             ..Backend::new(Host(host).backend())
         };
+        let vips = Self::vips(number).map(Prefix::from).to_vec();
         Ok(Service {
-            name: self.name.parse()?,
-            vips: Self::vips(number).to_vec(),
-            protocol: self.protocol,
-            port,
-            forwarder: self.forwarder,
             scheduler: self.scheduler,
             affinity: self.affinity,
-            on_empty: OnEmpty::default(),
-            slots: None,
             tracking: self.tracking,
-            window: None,
-            idle: None,
             drain_deadline: Some(Span::nearest(Duration::from_secs(300))),
             check: Some(Check {
                 kind: Kind::None,
                 ..Check::default()
             }),
             backends: self.hosts.clone().map(backend).collect(),
+            ..Service::new(self.name.parse()?, vips, self.protocol, port, self.forwarder)
         })
     }
 }
@@ -147,7 +140,7 @@ impl Plot {
 /// The windows that an operator chooses from: the default one, and a shorter one.
 pub(super) fn windows(protocol: Protocol) -> [Duration; 2] {
     match protocol {
-        Protocol::Tcp => [Duration::from_secs(120), Duration::from_secs(90)],
+        Protocol::Tcp | Protocol::Sctp => [Duration::from_secs(120), Duration::from_secs(90)],
         Protocol::Udp => [Duration::from_secs(10), Duration::from_secs(8)],
     }
 }

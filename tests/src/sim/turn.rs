@@ -319,7 +319,7 @@ impl Turn<'_> {
             Kind::OnEmpty => {
                 patch.on_empty = Some(match service.on_empty {
                     OnEmpty::Drop => OnEmpty::Pass,
-                    OnEmpty::Pass => OnEmpty::Drop,
+                    OnEmpty::Pass | OnEmpty::Reject => OnEmpty::Drop,
                 });
             }
             Kind::Scheduler => {
@@ -331,7 +331,7 @@ impl Turn<'_> {
                 patch.forwarder = Some(match service.forwarder {
                     Forwarder::L2dsr => Forwarder::Ipip,
                     Forwarder::Ipip => Forwarder::L2dsr,
-                    Forwarder::Nat => return false,
+                    _ => return false,
                 });
             }
             _ => return false,

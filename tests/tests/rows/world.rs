@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Instant};
 
 use lb_tests::packets::Mac;
 use lb_userspace::{
-    model::{Affinity, Backend, Forwarder, OnEmpty, Protocol, Service, Services},
+    model::{Affinity, Backend, Forwarder, OnEmpty, Service, Services},
     plan::{Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, TunnelSources, apply, pools},
 };
 
@@ -186,25 +186,18 @@ pub(crate) fn service(
     backends: &[&str],
 ) -> Service {
     let backend = |text: &&str| Backend::new(text.parse().unwrap());
+    let vips = vec![
+        format!("192.0.2.{vip}").parse().unwrap(),
+        format!("2001:db8::{vip:x}").parse().unwrap(),
+    ];
+    let (name, protocol, port) = (
+        name.parse().unwrap(),
+        protocol.parse().unwrap(),
+        port.parse().unwrap(),
+    );
     Service {
-        name: name.parse().unwrap(),
-        vips: vec![
-            format!("192.0.2.{vip}").parse().unwrap(),
-            format!("2001:db8::{vip:x}").parse().unwrap(),
-        ],
-        protocol: protocol.parse::<Protocol>().unwrap(),
-        port: port.parse().unwrap(),
-        forwarder,
-        scheduler: Default::default(),
-        affinity: Affinity::Flow,
-        on_empty: OnEmpty::Drop,
-        slots: None,
-        tracking: Default::default(),
-        window: None,
-        idle: None,
-        drain_deadline: None,
-        check: None,
         backends: backends.iter().map(backend).collect(),
+        ..Service::new(name, vips, protocol, port, forwarder)
     }
 }
 

@@ -6,25 +6,13 @@ use super::{steps::World, *};
 use crate::model::{Backend, Forwarder, Service, ServicePort, Services};
 
 pub(super) fn service(name: &str, vip: &str, port: &str, forwarder: Forwarder, backends: &[&str]) -> Service {
+    let (name, vip, port) = (name.parse().unwrap(), vip.parse().unwrap(), port.parse().unwrap());
     Service {
-        name: name.parse().unwrap(),
-        vips: vec![vip.parse().unwrap()],
-        protocol: crate::model::Protocol::Tcp,
-        port: port.parse().unwrap(),
-        forwarder,
-        scheduler: Default::default(),
-        affinity: Default::default(),
-        on_empty: Default::default(),
-        slots: None,
-        tracking: Default::default(),
-        window: None,
-        idle: None,
-        drain_deadline: None,
-        check: None,
         backends: backends
             .iter()
             .map(|b| Backend::new(b.parse().unwrap()))
             .collect(),
+        ..Service::new(name, vec![vip], crate::model::Protocol::Tcp, port, forwarder)
     }
 }
 

@@ -19,10 +19,7 @@ pub(super) fn check(sample: &Sample, seen: &Seen, world: &World, layout: &Layout
         Kind::ToService => check_to_service(sample, seen, world, layout),
         Kind::FromBackend => check_from_backend(sample, seen, world),
         Kind::Echo => {
-            let vip = world
-                .services
-                .iter()
-                .any(|s| s.vips.contains(&sample.destination));
+            let vip = world.services.iter().any(|s| holds(s, sample.destination));
             assert_eq!(
                 seen.reason == Reason::EchoReply,
                 vip,
@@ -31,7 +28,7 @@ pub(super) fn check(sample: &Sample, seen: &Seen, world: &World, layout: &Layout
             );
         }
         Kind::Fragment => {
-            let ours = |s: &&Arc<Service>| s.vips.contains(&sample.destination) && speaks(s, sample);
+            let ours = |s: &&Arc<Service>| holds(s, sample.destination) && speaks(s, sample);
             let vip = world.services.iter().any(|s| ours(&s));
             assert_eq!(
                 seen.reason == Reason::Fragment,
@@ -41,6 +38,11 @@ pub(super) fn check(sample: &Sample, seen: &Seen, world: &World, layout: &Layout
             );
         }
     }
+}
+
+/// Whether `address` is a VIP of it.
+fn holds(service: &Service, address: IpAddr) -> bool {
+    service.vips.iter().any(|vip| vip.contains(address))
 }
 
 fn speaks(service: &Service, sample: &Sample) -> bool {
@@ -53,7 +55,7 @@ fn service_of<'w>(sample: &Sample, world: &'w World) -> Option<&'w Arc<Service>>
         world
             .services
             .iter()
-            .filter(|s| s.vips.contains(&sample.destination) && speaks(s, sample))
+            .filter(|s| holds(s, sample.destination) && speaks(s, sample))
     };
     let exact = |s: &&Arc<Service>| s.port.exact().is_some_and(|port| port.get() == sample.ports[1]);
     candidates()
@@ -79,6 +81,7 @@ fn check_to_service(sample: &Sample, seen: &Seen, world: &World, layout: &Layout
         let expected = match service.on_empty {
             OnEmpty::Drop => Reason::NoBackend,
             OnEmpty::Pass => Reason::EmptyPassed,
+            OnEmpty::Reject => Reason::Rejected,
         };
         assert_eq!(seen.reason, expected, "{sample:?}");
         return;
@@ -99,9 +102,11 @@ fn check_to_service(sample: &Sample, seen: &Seen, world: &World, layout: &Layout
     let hop = world.next_hop(backend.address).expect("its next hop is known");
     check_way(seen, &hop);
     let reached = match service.forwarder {
-        Forwarder::L2dsr => (vip, sample.ports[1]),
-        Forwarder::Ipip => (backend.address, sample.ports[1]),
-        Forwarder::Nat => {
+        Forwarder::L2dsr | Forwarder::Local => (vip, sample.ports[1]),
+        Forwarder::Ipip | Forwarder::Gue | Forwarder::Fou | Forwarder::Gre => {
+            (backend.address, sample.ports[1])
+        }
+        Forwarder::Nat | Forwarder::Fullnat => {
             let port = backend.port.map_or(sample.ports[1], u16::from);
             (backend.address, port)
         }
@@ -141,10 +146,7 @@ fn check_from_backend(sample: &Sample, seen: &Seen, world: &World) {
     }
     assert_eq!(seen.reason, Reason::Returned, "{sample:?}");
     let (source, _) = addresses(&seen.frame);
-    assert!(
-        service.vips.contains(&source),
-        "{sample:?} came back from {source}"
-    );
+    assert!(holds(service, source), "{sample:?} came back from {source}");
     let port = service.port.exact().map_or(sample.ports[0], u16::from);
     assert_eq!(ports(&seen.frame), [port, sample.ports[1]], "{sample:?}");
 }
@@ -167,7 +169,12 @@ pub(super) fn check_shares(world: &World, layout: &Layout) {
                 v6_part: service.forwarder == Forwarder::Nat && vip.is_ipv6(),
             };
             let pool = layout.pool(&key).expect("every VIP has a pool");
-            let usable = || service.backends.iter().filter(|b| world.takes(service, *vip, b));
+            let usable = || {
+                service
+                    .backends
+                    .iter()
+                    .filter(|b| world.takes(service, vip.address(), b))
+            };
             let sum: f64 = usable().map(|b| f64::from(b.weight)).sum();
             let owned: HashMap<_, usize> = pool.owned();
             let slots: usize = owned.values().sum();
@@ -177,7 +184,7 @@ pub(super) fn check_shares(world: &World, layout: &Layout) {
                 continue;
             }
             for backend in &service.backends {
-                let weight = if world.takes(service, *vip, backend) {
+                let weight = if world.takes(service, vip.address(), backend) {
                     backend.weight
                 } else {
                     0

@@ -47,7 +47,7 @@ fn flows(layout: &Layout, then: u32) -> Vec<(FlowKey, FlowValue)> {
 }
 
 /// Whose a flow is: its pool, VIP and backend.
-fn whose(layout: &Layout, value: FlowValue) -> Option<(PoolKey, std::net::IpAddr, BackendId)> {
+fn whose(layout: &Layout, value: FlowValue) -> Option<(PoolKey, crate::model::Prefix, BackendId)> {
     let placed = layout
         .placed
         .values()

@@ -9,8 +9,8 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{
     model::{
-        AdminState, Affinity, Backend, BackendPatch, Change, Forwarder, Removal, Service, ServiceName,
-        ServicePatch, ServicePort, Services, arbitrary,
+        AdminState, Affinity, Backend, BackendPatch, Change, Forwarder, Prefix, Removal, Service,
+        ServiceName, ServicePatch, ServicePort, Services, arbitrary,
     },
     plan::{Availability, Facts, NextHop, TunnelSources},
 };
@@ -36,7 +36,7 @@ pub(super) enum Step {
 /// How a service may be rewritten; absent parts stay.
 #[derive(Clone, Debug)]
 pub(super) struct Front {
-    vips: Option<Vec<IpAddr>>,
+    vips: Option<Vec<Prefix>>,
     port: Option<ServicePort>,
     forwarder: Option<Forwarder>,
     affinity: Option<Affinity>,
@@ -234,7 +234,7 @@ fn backends() -> impl Strategy<Value = Vec<Backend>> {
 
 fn front() -> impl Strategy<Value = Front> {
     use proptest::option::weighted;
-    let vips = weighted(0.4, vec(arbitrary::address(0), 1..3));
+    let vips = weighted(0.4, vec(arbitrary::address(0).prop_map(Prefix::from), 1..3));
     let port = arbitrary::port().prop_map(|port| port.map_or(ServicePort::Any, ServicePort::Exact));
     let forwarder = select(&[Forwarder::L2dsr, Forwarder::Ipip, Forwarder::Nat]);
     let affinity = select(&[Affinity::Flow, Affinity::ClientIp]);
