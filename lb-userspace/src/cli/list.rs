@@ -16,7 +16,7 @@ use crate::{
         client::Client,
         view::{BackendState, BackendView, ServiceView, ServicesView},
     },
-    model::{Affinity, Fragments, MssClamp, OnEmpty, Prefix, ServiceName, ServicePort, TtlExpired},
+    model::{Prefix, ServiceName, ServicePort},
 };
 
 #[derive(Args, Debug)]
@@ -133,12 +133,12 @@ fn service_line(service: &ServiceView, vip: Prefix) -> String {
             let _ = write!(text, " {name}={value}");
         }
     };
-    flag("affinity", unusual(*affinity, Affinity::default()));
-    flag("on_empty", unusual(*on_empty, OnEmpty::default()));
+    flag("affinity", unusual(affinity));
+    flag("on_empty", unusual(on_empty));
     flag("tunnel_port", tunnel_port.map(|port| port.to_string()));
-    flag("ttl_expired", unusual(*ttl_expired, TtlExpired::default()));
-    flag("mss_clamp", unusual(*mss_clamp, MssClamp::default()));
-    flag("fragments", unusual(*fragments, Fragments::default()));
+    flag("ttl_expired", unusual(ttl_expired));
+    flag("mss_clamp", unusual(mss_clamp));
+    flag("fragments", unusual(fragments));
     if let Some(source) = source {
         let count = |list: &[Prefix]| (!list.is_empty()).then(|| list.len().to_string());
         flag("allow", count(&source.allow));
@@ -150,8 +150,8 @@ fn service_line(service: &ServiceView, vip: Prefix) -> String {
 }
 
 /// What is not as it is without the operator's word.
-fn unusual<T: PartialEq + ToString>(value: T, usual: T) -> Option<String> {
-    (value != usual).then(|| value.to_string())
+fn unusual<T: Default + PartialEq + ToString>(value: &T) -> Option<String> {
+    (*value != T::default()).then(|| value.to_string())
 }
 
 fn row(service: &ServiceView, backend: &BackendView, extra: Extra, now: SystemTime) -> Row {

@@ -2,12 +2,12 @@
 //!
 //! Invariant: none of it changes while the agent runs; a new value takes effect at the next start.
 
-use std::{fmt, ops::RangeInclusive, str::FromStr};
+use std::{fmt, net::IpAddr, num::NonZeroU16, ops::RangeInclusive, str::FromStr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::model::{Invalid, Key};
+use crate::model::{Invalid, Key, PortRange, check_unicast};
 
 /// Sizes and constants of the dataplane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,12 +24,21 @@ pub struct Dataplane {
     pub max_slots: u32,
     /// Most flows in the flow table: a power of two.
     pub max_flows: u32,
-    /// The outer source of an `ipip` packet to an IPv4 backend varies with the flow within this prefix.
+    /// The outer source of a packet in a tunnel to an IPv4 backend varies with the flow within this prefix.
     #[serde(deserialize_with = "prefix")]
     pub tunnel_source_v4: Ipv4Net,
-    /// The outer source of an `ipip` packet to an IPv6 backend varies with the flow within this prefix.
+    /// The outer source of a packet in a tunnel to an IPv6 backend varies with the flow within this prefix.
     #[serde(deserialize_with = "prefix")]
     pub tunnel_source_v6: Ipv6Net,
+    /// The balancer's own addresses, of either family, that `fullnat` backends are reached from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fullnat_addresses: Vec<IpAddr>,
+    /// The ports that `fullnat` backends are reached from; no program on this host may use them at these addresses.
+    pub fullnat_ports: PortRange,
+    /// Most flows to `fullnat` backends.
+    pub max_nat_flows: u32,
+    /// Most answers of the balancer's own (ICMP errors and RSTs) a second, on each CPU; 0: none.
+    pub icmp_rate: u32,
 }
 
 impl Default for Dataplane {
@@ -42,6 +51,10 @@ impl Default for Dataplane {
             max_flows: 1 << 20,
             tunnel_source_v4: Ipv4Net::new_assert([172, 16, 0, 0].into(), 16),
             tunnel_source_v6: Ipv6Net::new_assert([0x100, 0, 0, 0, 0, 0, 0, 0].into(), 64),
+            fullnat_addresses: Vec::new(),
+            fullnat_ports: Self::FULLNAT_PORTS,
+            max_nat_flows: 1 << 18,
+            icmp_rate: 1_000,
         }
     }
 }
@@ -57,6 +70,23 @@ impl Dataplane {
     /// What `max_flows` may be, each a power of two: up to 1 GiB.
     pub const FLOWS: RangeInclusive<u32> = 1_024..=67_108_864;
 
+    /// Most addresses that `fullnat` backends are reached from.
+    pub const MAX_FULLNAT_ADDRESSES: usize = 256;
+
+    /// What `max_nat_flows` may be.
+    pub const NAT_FLOWS: RangeInclusive<u32> = 1_024..=16_777_216;
+
+    /// What `icmp_rate` may be.
+    pub const ICMP_RATE: RangeInclusive<u32> = 0..=1_000_000;
+
+    /// Ports that nobody has by default: above the well-known ones, and below those that Linux takes for the host's own
+    /// connections (`net.ipv4.ip_local_port_range`).
+    const FULLNAT_PORTS: PortRange = {
+        const FIRST: NonZeroU16 = NonZeroU16::new(1_024).unwrap();
+        const LAST: NonZeroU16 = NonZeroU16::new(32_767).unwrap();
+        PortRange::new(FIRST, LAST).unwrap()
+    };
+
     /// Checks every rule of this table.
     ///
     /// # Errors
@@ -70,11 +100,18 @@ impl Dataplane {
             max_flows,
             tunnel_source_v4,
             tunnel_source_v6,
+            fullnat_addresses,
+            fullnat_ports: _,
+            max_nat_flows,
+            icmp_rate,
         } = self;
         within("max_services", *max_services, &Self::SERVICES)?;
         within("max_targets", *max_targets, &Self::TARGETS)?;
         within("max_slots", *max_slots, &Self::SLOTS)?;
         within("max_flows", *max_flows, &Self::FLOWS)?;
+        within("max_nat_flows", *max_nat_flows, &Self::NAT_FLOWS)?;
+        within("icmp_rate", *icmp_rate, &Self::ICMP_RATE)?;
+        addresses("fullnat_addresses", fullnat_addresses)?;
         if !max_flows.is_power_of_two() {
             let fits = max_flows.next_power_of_two();
             return Err(
@@ -93,6 +130,22 @@ pub(super) fn within(key: &'static str, value: u32, range: &RangeInclusive<u32>)
     }
     let (min, max) = (range.start(), range.end());
     Err(Invalid::new(format!("{value}: expected a whole number from {min} to {max}")).at(Key::Name(key)))
+}
+
+fn addresses(key: &'static str, given: &[IpAddr]) -> Result<(), Invalid> {
+    let most = Dataplane::MAX_FULLNAT_ADDRESSES;
+    if given.len() > most {
+        let message = format!("{} addresses, at most {most}", given.len());
+        return Err(Invalid::new(message).at(Key::Name(key)));
+    }
+    for (i, address) in given.iter().enumerate() {
+        let here = |e: Invalid| e.at(Key::Index(i)).at(Key::Name(key));
+        check_unicast(*address).map_err(here)?;
+        if given[..i].contains(address) {
+            return Err(here(Invalid::new(format!("{address} is listed twice"))));
+        }
+    }
+    Ok(())
 }
 
 fn outer_source(key: &'static str, given: IpNet, widest: u8) -> Result<(), Invalid> {

@@ -8,6 +8,7 @@ mod dataplane;
 mod digest;
 mod error;
 mod locate;
+mod pool;
 mod words;
 
 use std::{
@@ -112,6 +113,7 @@ impl Config {
             let here = |e: Invalid| e.at(Key::Index(i)).at(Key::Name("service"));
             service.check_wished().map_err(here)?;
         }
+        pool::check(&services, &dataplane)?;
         let config = Self {
             services: Services::new(services)?,
             dataplane,

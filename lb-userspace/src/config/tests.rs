@@ -252,6 +252,42 @@ fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
         ),
         // Rules.
         (
+            "[dataplane]\nfullnat_ports = \"9-5\"".into(),
+            2,
+            "dataplane.fullnat_ports",
+            "the lower one first",
+        ),
+        (
+            "[dataplane]\nfullnat_addresses = [\"10.0.0.9\", \"::1\"]".into(),
+            2,
+            "dataplane.fullnat_addresses[1]",
+            "routable unicast",
+        ),
+        (
+            "[dataplane]\nmax_nat_flows = 1".into(),
+            2,
+            "dataplane.max_nat_flows",
+            "from 1024 to 16777216",
+        ),
+        (
+            "[dataplane]\nicmp_rate = 1000001".into(),
+            2,
+            "dataplane.icmp_rate",
+            "from 0 to 1000000",
+        ),
+        (
+            with("forwarder = \"fullnat\""),
+            9,
+            "service[0].backend[0].address",
+            "expected one in `fullnat_addresses`",
+        ),
+        (
+            format!("{SERVICE}[dataplane]\nfullnat_addresses = [\"10.0.0.1\"]"),
+            9,
+            "dataplane.fullnat_addresses[0]",
+            "is a VIP of service web",
+        ),
+        (
             "[dataplane]\nmax_services = 0".into(),
             2,
             "dataplane.max_services",
@@ -433,6 +469,7 @@ fn the_example_is_good_with_and_without_its_comments() {
     assert_eq!(
         Dataplane {
             hash_seed: None,
+            fullnat_addresses: Vec::new(),
             ..all.dataplane
         },
         Dataplane::default(),
@@ -494,9 +531,10 @@ fn dataplane() -> impl Strategy<Value = Dataplane> {
         10..=26_u32,
         (any::<[u8; 3]>(), 8u8..=24),
         (any::<[u16; 4]>(), 32u8..=64),
+        pool(),
     )
         .prop_map(
-            |(hash_seed, max_services, max_targets, max_slots, flow_bits, (v4, len4), (v6, len6))| {
+            |(hash_seed, max_services, max_targets, max_slots, flow_bits, (v4, len4), (v6, len6), pool)| {
                 Dataplane {
                     hash_seed,
                     // The services that the round trip is tried with must fit.
@@ -511,7 +549,21 @@ fn dataplane() -> impl Strategy<Value = Dataplane> {
                         len6,
                     )
                     .trunc(),
+                    ..pool
                 }
             },
         )
+}
+
+/// What `fullnat` and answers need; the services that the round trip is tried with have backends of both families.
+fn pool() -> impl Strategy<Value = Dataplane> {
+    (Dataplane::NAT_FLOWS, Dataplane::ICMP_RATE, 1u16..1000, 1000u16..).prop_map(
+        |(max_nat_flows, icmp_rate, first, last)| Dataplane {
+            fullnat_addresses: vec!["10.9.0.1".parse().unwrap(), "2001:db8:9::1".parse().unwrap()],
+            fullnat_ports: format!("{first}-{last}").parse().unwrap(),
+            max_nat_flows,
+            icmp_rate,
+            ..Dataplane::default()
+        },
+    )
 }

@@ -201,7 +201,7 @@ impl PrefixLengths {
             .filter(|(_, vip)| vip.host().is_none());
         for (i, vip) in prefixes {
             let lengths = &mut self.0[usize::from(vip.is_ipv6())];
-            lengths.insert(vip.len());
+            lengths.insert(vip.length());
             if lengths.len() > MAX_PREFIX_LENGTHS {
                 let message = format!(
                     "{vip}: prefixes of one family have at most {MAX_PREFIX_LENGTHS} different lengths over all services"

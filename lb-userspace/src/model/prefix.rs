@@ -28,13 +28,13 @@ impl Prefix {
     }
 
     /// How many bits its addresses have in common: up to 32, or 128 for IPv6.
-    pub fn len(self) -> u8 {
+    pub fn length(self) -> u8 {
         self.0.prefix_len()
     }
 
     /// The address, if it is only one.
     pub fn host(self) -> Option<IpAddr> {
-        (self.len() == self.0.max_prefix_len()).then(|| self.address())
+        (self.length() == self.0.max_prefix_len()).then(|| self.address())
     }
 
     /// Whether it holds `address`.

@@ -266,7 +266,7 @@ impl Service {
 /// All addresses of a VIP are such that clients can use them.
 fn check_vip(vip: Prefix) -> Result<(), Invalid> {
     let shortest = SHORTEST[usize::from(vip.is_ipv6())];
-    if vip.len() < shortest {
+    if vip.length() < shortest {
         return Err(Invalid::new(format!(
             "{vip} is too wide: expected /{shortest} or narrower"
         )));
@@ -275,7 +275,8 @@ fn check_vip(vip: Prefix) -> Result<(), Invalid> {
     check_unicast(vip.last())
 }
 
-fn check_unicast(address: IpAddr) -> Result<(), Invalid> {
+/// Refuses addresses that no host can have on a routed network.
+pub(crate) fn check_unicast(address: IpAddr) -> Result<(), Invalid> {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());

@@ -32,7 +32,7 @@ impl Source {
     pub fn permits(&self, client: IpAddr) -> bool {
         let longest = |list: &[Prefix]| {
             let holds = list.iter().filter(|prefix| prefix.contains(client));
-            holds.map(|prefix| prefix.len()).max()
+            holds.map(|prefix| prefix.length()).max()
         };
         match (longest(&self.allow), longest(&self.deny)) {
             (None, None) => self.allow.is_empty(),
