@@ -5,6 +5,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use lb_common::abi::Tags;
+
 use crate::{
     health,
     model::{AdminState, Backend, BackendId, Service, ServiceName, Services},
@@ -124,7 +126,12 @@ impl Facts for Knowledge {
             source_mac: hop.source_mac,
             mtu: hop.mtu,
             on_link: hop.gateway.is_none(),
+            tags: Tags::NONE,
         })
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.hops.get(&address) == Some(&Resolution::Own)
     }
 
     fn tunnel_sources(&self) -> &TunnelSources {

@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use lb_common::abi::Count;
+use lb_common::abi::{Count, Tags};
 use pair::Pair;
 
 use super::{
@@ -142,6 +142,10 @@ impl<F: Facts> Facts for Hopeful<'_, F> {
         self.facts.next_hop(address).or(unknown.then_some(SOME_WAY))
     }
 
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.facts.is_own(address) || !self.looked_up.contains(&address)
+    }
+
     fn tunnel_sources(&self) -> &TunnelSources {
         self.facts.tunnel_sources()
     }
@@ -158,6 +162,7 @@ const SOME_WAY: NextHop = NextHop {
     source_mac: [0; 6],
     mtu: 1500,
     on_link: true,
+    tags: Tags::NONE,
 };
 
 #[cfg(test)]

@@ -79,8 +79,8 @@ impl Takeover {
         }
         resolver.set_addresses(addresses.clone())?;
         let known = |hops: &Snapshot| {
-            let way = |address| hops.get(address).and_then(Resolution::next_hop);
-            addresses.iter().all(|address| way(address).is_some())
+            let way = |address| hops.get(address).is_some_and(Resolution::is_way);
+            addresses.iter().all(way)
         };
         match timeout(WAYS_FOUND, hops.wait_for(known)).await {
             Ok(found) => drop(found?),

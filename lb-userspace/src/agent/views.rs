@@ -128,16 +128,7 @@ impl Actor {
     }
 
     fn pools(&self, service: &Service) -> impl Iterator<Item = crate::plan::PoolView<'_>> {
-        let key = |v6_part| PoolKey {
-            service: service.name.clone(),
-            v6_part,
-        };
-        let parts = if service.splits_by_family() {
-            vec![key(false), key(true)]
-        } else {
-            vec![key(false)]
-        };
-        parts.into_iter().filter_map(|key| self.parts.layout.pool(&key))
+        PoolKey::of(service).filter_map(|key| self.parts.layout.pool(&key))
     }
 
     /// Why a backend stands where it stands; for one that is up, its last failure.
@@ -148,19 +139,32 @@ impl Actor {
         situation: Situation,
     ) -> Option<String> {
         if situation == Situation::Unresolved {
-            return Some(match self.parts.knowledge.hops.get(&backend.address) {
-                Some(Resolution::Unresolved { reason }) => reason.clone(),
-                Some(Resolution::Resolved(hop)) if let Some(gateway) = hop.gateway => format!(
-                    "{} is behind the gateway {gateway}: l2dsr needs backends on the same link, use ipip",
-                    backend.address
-                ),
-                Some(Resolution::Resolved(_)) | None => {
-                    format!("the way to {} is being looked up", backend.address)
-                }
-            });
+            return Some(self.unresolved(service, backend));
         }
         let status = self.parts.engine.status(&facts::heartbeat(service, backend)?)?;
         status.last_failure.map(|failure| failure.reason)
+    }
+
+    fn unresolved(&self, service: &Service, backend: &Backend) -> String {
+        let address = backend.address;
+        let is_local = backend.forwarder_in_use(service) == Forwarder::Local;
+        match self.parts.knowledge.hops.get(&address) {
+            Some(Resolution::Resolved(_) | Resolution::Unresolved { .. }) if is_local => {
+                format!("{address} is no address of this host: the local forwarder needs one that is")
+            }
+            Some(Resolution::Own) if !is_local => {
+                format!("{address} is this host: only the local forwarder leaves packets to it")
+            }
+            Some(Resolution::Unresolved { reason }) => reason.clone(),
+            Some(Resolution::Resolved(hop)) if let Some(gateway) = hop.gateway => {
+                format!(
+                    "{address} is behind the gateway {gateway}: l2dsr needs backends on the same link, use ipip"
+                )
+            }
+            Some(Resolution::Resolved(_) | Resolution::Own) | None => {
+                format!("the way to {address} is being looked up")
+            }
+        }
     }
 
     pub(super) fn status_view(&self) -> StatusView {

@@ -11,8 +11,8 @@ use super::Dataplane;
 pub const MIN_FRAME: usize = 14;
 /// Longest frame: a page less the kernel's head and tail room, and what the dataplane may put in front.
 pub const MAX_FRAME: usize = 3400;
-/// Most that a forwarder adds in front.
-const GROWTH: usize = 40;
+/// The most that a frame grows by: two VLAN tags, and headers of IPv6, UDP and GUE.
+const GROWTH: usize = 8 + 40 + 8 + 4;
 
 /// The context of an XDP program, `struct xdp_md` of the kernel's UAPI.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

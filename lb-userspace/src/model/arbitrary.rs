@@ -27,7 +27,7 @@ fn valid(list: Vec<Service>) -> Services {
 pub(crate) fn service() -> impl Strategy<Value = Service> {
     let words = (
         select(&[Protocol::Tcp, Protocol::Udp]),
-        select(&[Forwarder::L2dsr, Forwarder::Ipip, Forwarder::Nat]),
+        plain_forwarder(),
         select(&[Affinity::Flow, Affinity::ClientIp]),
         select(&[OnEmpty::Drop, OnEmpty::Pass]),
         option::of(select(&[64u32, 4096, 65_536])),
@@ -147,17 +147,14 @@ fn quic() -> impl Strategy<Value = Quic> {
 
 /// A backend that may ask for anything an operator may, and break rules.
 pub(crate) fn any_backend() -> impl Strategy<Value = Backend> {
-    let vlan = select(&["100", "200.100"]).prop_map(|vlan| vlan.parse().expect("a good VLAN"));
     let server_id =
         select(&["0001", "0002", "0003", "00"]).prop_map(|id| id.parse().expect("a good server ID"));
     let details = (
         option::weighted(0.3, forwarder()),
-        option::weighted(0.3, vlan),
         option::weighted(0.7, server_id),
     );
-    (backend(), details).prop_map(|(backend, (forwarder, vlan, server_id))| Backend {
+    (backend(), details).prop_map(|(backend, (forwarder, server_id))| Backend {
         forwarder,
-        vlan,
         server_id,
         ..backend
     })
@@ -187,14 +184,31 @@ pub(crate) fn backend() -> impl Strategy<Value = Backend> {
         state,
         span(),
         option::of(zone()),
+        option::weighted(0.2, plain_forwarder()),
+        option::weighted(0.2, vlan()),
     )
-        .prop_map(|(address, port, weight, state, deadline, zone)| Backend {
-            weight,
-            state,
-            deadline: deadline.filter(|_| state == AdminState::Drain),
-            zone,
-            ..Backend::new(BackendId { address, port })
-        })
+        .prop_map(
+            |(address, port, weight, state, deadline, zone, forwarder, vlan)| Backend {
+                weight,
+                state,
+                deadline: deadline.filter(|_| state == AdminState::Drain),
+                zone,
+                forwarder,
+                vlan,
+                ..Backend::new(BackendId { address, port })
+            },
+        )
+}
+
+/// Those that the plan's own tests know the packets of.
+fn plain_forwarder() -> impl Strategy<Value = Forwarder> {
+    use Forwarder::{Fou, Gre, Gue, Ipip, L2dsr, Local, Nat};
+    select(&[L2dsr, Ipip, Gue, Fou, Gre, Nat, Local])
+}
+
+/// One tag or two.
+fn vlan() -> impl Strategy<Value = Vlan> {
+    select(&["100", "200.4094"]).prop_map(|text| text.parse().expect("a good VLAN"))
 }
 
 /// No span, or one of a few.

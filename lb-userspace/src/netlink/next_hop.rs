@@ -29,6 +29,8 @@ pub struct NextHop {
 pub enum Resolution {
     /// They can, through this next hop.
     Resolved(NextHop),
+    /// They stay here: the address is this host's own.
+    Own,
     /// They cannot.
     Unresolved {
         /// Why not, in an operator's words.
@@ -42,8 +44,14 @@ impl Resolution {
     pub fn next_hop(&self) -> Option<&NextHop> {
         match self {
             Self::Resolved(next_hop) => Some(next_hop),
-            Self::Unresolved { .. } => None,
+            Self::Own | Self::Unresolved { .. } => None,
         }
+    }
+
+    /// Whether packets find somebody.
+    #[must_use]
+    pub fn is_way(&self) -> bool {
+        matches!(self, Self::Resolved(_) | Self::Own)
     }
 }
 
@@ -55,26 +63,24 @@ pub(super) fn resolve(
     links: &HashMap<u32, Link>,
     neighbours: &NeighbourTable,
 ) -> Resolution {
-    match next_hop(address, route, last_interface, links, neighbours) {
-        Ok(next_hop) => Resolution::Resolved(next_hop),
-        Err(reason) => Resolution::Unresolved { reason },
-    }
+    resolution(address, route, last_interface, links, neighbours)
+        .unwrap_or_else(|reason| Resolution::Unresolved { reason })
 }
 
-fn next_hop(
+fn resolution(
     address: IpAddr,
     route: &Route,
     last_interface: Option<u32>,
     links: &HashMap<u32, Link>,
     neighbours: &NeighbourTable,
-) -> Result<NextHop, String> {
+) -> Result<Resolution, String> {
     let (interface_index, gateway, route_mtu) = match *route {
         Route::Forward {
             interface_index,
             gateway,
             mtu,
         } => (interface_index, gateway, mtu),
-        Route::Local => return Err(format!("route goes over lo: {address} is this host")),
+        Route::Local => return Ok(Resolution::Own),
         Route::Refused(why) => {
             // Routes vanish with their interface, which is then what the operator wants to know.
             let lost = last_interface
@@ -127,11 +133,11 @@ fn next_hop(
         }
     };
     let mtu = route_mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
-    Ok(NextHop {
+    Ok(Resolution::Resolved(NextHop {
         interface_index,
         destination_mac,
         source_mac,
         mtu,
         gateway,
-    })
+    }))
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     slots::Flows,
-    target::{NextHop, TargetEntry, TunnelSources, encode},
+    target::{NextHop, TargetEntry, TunnelSources, Way, encode},
 };
 use crate::{
     model::{
@@ -24,6 +24,18 @@ pub struct PoolKey {
     pub service: ServiceName,
     /// Whether this is the IPv6 part of a service that is split by family.
     pub v6_part: bool,
+}
+
+impl PoolKey {
+    /// The names of all pools that a service may have.
+    pub fn of(service: &Service) -> impl Iterator<Item = Self> {
+        let key = |v6_part| Self {
+            service: service.name.clone(),
+            v6_part,
+        };
+        let v6_part = service.splits_by_family().then(|| key(true));
+        std::iter::once(key(false)).chain(v6_part)
+    }
 }
 
 /// What is known about a backend beside the operator's wish.
@@ -74,18 +86,23 @@ pub trait Facts {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability;
     /// The way to that address, if it is known.
     fn next_hop(&self, address: IpAddr) -> Option<NextHop>;
+    /// Whether that address is this host's own.
+    fn is_own(&self, address: IpAddr) -> bool;
     /// Outer source addresses of tunnels.
     fn tunnel_sources(&self) -> &TunnelSources;
     /// The only interface that traffic comes in by, when there is one only: what leaves by it needs no redirect.
     fn only_interface(&self) -> Option<u32>;
 }
 
-/// The way to a backend that its service's forwarder can use: a packet that keeps its destination address must not be
-/// handed to a gateway.
-fn way(facts: &impl Facts, service: &Service, backend: &Backend) -> Option<NextHop> {
-    facts
-        .next_hop(backend.address)
-        .filter(|hop| hop.on_link || backend.forwarder_in_use(service) != Forwarder::L2dsr)
+/// The way to a backend that its forwarder can use: a packet that keeps its destination address must not be handed to a
+/// gateway, and one that is left to this host must find the backend there.
+fn way(facts: &impl Facts, service: &Service, backend: &Backend) -> Option<Way> {
+    let hop = || facts.next_hop(backend.address);
+    match backend.forwarder_in_use(service) {
+        Forwarder::Local => facts.is_own(backend.address).then_some(Way::Here),
+        Forwarder::L2dsr => hop().filter(|hop| hop.on_link).map(Way::Hop),
+        _ => hop().map(Way::Hop),
+    }
 }
 
 /// Where `backend` stands.
@@ -311,9 +328,9 @@ impl Part<'_> {
 
 fn member(facts: &impl Facts, service: &Service, vip: Option<IpAddr>, backend: &Backend) -> PoolMember {
     let mut entry = TargetEntry::default();
-    if let Some(hop) = way(facts, service, backend) {
-        entry = encode(service, vip, backend, &hop, facts.tunnel_sources());
-        if facts.only_interface() == Some(hop.interface) {
+    if let Some(way) = way(facts, service, backend) {
+        entry = encode(service, vip, backend, &way, facts.tunnel_sources());
+        if facts.only_interface() == Some(entry.target.egress) {
             entry.target.egress = 0;
         }
     }

@@ -9,7 +9,7 @@ use lb_common::{
 };
 
 use super::adopt::ReadBack;
-use crate::model::{Backend, Forwarder, Service};
+use crate::model::{Backend, Forwarder, Service, Vlan};
 
 /// The way to a backend, as the kernel's routing and neighbour tables have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct NextHop {
     pub mtu: u32,
     /// Whether the next hop is the backend itself, not a gateway.
     pub on_link: bool,
+    /// The VLAN tags that frames need there.
+    pub tags: Tags,
 }
 
 /// The prefixes from which tunnels take their outer source address; the bits behind the prefix (the last 32 at most)
@@ -76,64 +78,121 @@ pub(super) fn wide(address: IpAddr) -> [u64; 2] {
     }
 }
 
-/// The line for `backend` of `service` over `hop`. For `nat`, `vip` is the VIP of the backend's family.
+/// Where packets to a backend go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Out of an interface.
+    Hop(NextHop),
+    /// To this host itself.
+    Here,
+}
+
+/// The entry for `backend` of `service`. For forwarders that translate, `vip` is the VIP of the backend's family.
 pub(super) fn encode(
     service: &Service,
     vip: Option<IpAddr>,
     backend: &Backend,
-    hop: &NextHop,
+    way: &Way,
     sources: &TunnelSources,
 ) -> TargetEntry {
+    let hop = match way {
+        Way::Hop(hop) => hop,
+        Way::Here => return here(),
+    };
     let [d0, d1, d2, d3, d4, d5] = hop.destination_mac;
     let [s0, s1, s2, s3, s4, s5] = hop.source_mac;
+    let tags = backend.vlan.map_or(hop.tags, tags_of);
     let mut target = Target {
         macs_head: u64::from_ne_bytes([d0, d1, d2, d3, d4, d5, s0, s1]),
         macs_tail: u32::from_ne_bytes([s2, s3, s4, s5]),
+        tags: u8::from(!tags.is_empty()),
         egress: hop.interface,
         max_len: u16::try_from(hop.mtu).unwrap_or(u16::MAX),
         ..Target::default()
     };
-    match backend.forwarder_in_use(service) {
-        Forwarder::L2dsr => target.forward = Forward::L2dsr as u8,
-        Forwarder::Ipip => match backend.address {
-            IpAddr::V4(address) => tunnel4(&mut target, address, sources.v4),
-            IpAddr::V6(address) => tunnel6(&mut target, address, sources.v6),
-        },
-        Forwarder::Nat => {
+    let forwarder = backend.forwarder_in_use(service);
+    let tunnel_port = service.tunnel_port_in_use(forwarder).unwrap_or(0);
+    match (forwarder, backend.address) {
+        (Forwarder::L2dsr, _) => target.forward = Forward::L2dsr as u8,
+        (Forwarder::Ipip, IpAddr::V4(to)) => tunnel4(&mut target, Forward::Ipip4, 0, to, sources.v4),
+        (Forwarder::Ipip, IpAddr::V6(to)) => tunnel6(&mut target, Forward::Ipip6, 0, to, sources.v6),
+        (Forwarder::Gue, IpAddr::V4(to)) => tunnel4(&mut target, Forward::Gue4, tunnel_port, to, sources.v4),
+        (Forwarder::Gue, IpAddr::V6(to)) => tunnel6(&mut target, Forward::Gue6, tunnel_port, to, sources.v6),
+        (Forwarder::Fou, IpAddr::V4(to)) => tunnel4(&mut target, Forward::Fou4, tunnel_port, to, sources.v4),
+        (Forwarder::Fou, IpAddr::V6(to)) => tunnel6(&mut target, Forward::Fou6, tunnel_port, to, sources.v6),
+        (Forwarder::Gre, IpAddr::V4(to)) => tunnel4(&mut target, Forward::Gre4, 0, to, sources.v4),
+        (Forwarder::Gre, IpAddr::V6(to)) => tunnel6(&mut target, Forward::Gre6, 0, to, sources.v6),
+        (Forwarder::Nat, _) => {
             if let Some(vip) = vip {
                 nat(&mut target, service, vip, backend);
             }
         }
         // Without a form in the dataplane it is as if the way were unknown.
-        Forwarder::Gue | Forwarder::Fou | Forwarder::Gre | Forwarder::Fullnat | Forwarder::Local => {
-            target = Target::default();
-        }
+        (Forwarder::Fullnat | Forwarder::Local, _) => return TargetEntry::default(),
     }
+    TargetEntry { target, tags }
+}
+
+/// The entry of a backend that is this host: whatever came in fits.
+fn here() -> TargetEntry {
     TargetEntry {
-        target,
+        target: Target {
+            forward: Forward::Local as u8,
+            max_len: u16::MAX,
+            ..Target::default()
+        },
         tags: Tags::NONE,
     }
 }
 
-fn tunnel4(target: &mut Target, destination: Ipv4Addr, sources: Ipv4Net) {
-    const HEADER: u16 = 20;
+fn tags_of(vlan: Vlan) -> Tags {
+    match vlan {
+        Vlan::Tag(id) => Tags::one(id.get()),
+        Vlan::Stacked { outer, inner } => Tags::two(outer.get(), inner.get()),
+    }
+}
+
+/// Length of what a forwarder puts in front of a packet, without the link's header.
+const fn overhead(forward: Forward) -> u16 {
+    const IPV4: u16 = 20;
+    const IPV6: u16 = 40;
+    const UDP: u16 = 8;
+    const GUE: u16 = 4;
+    const GRE: u16 = 4;
+    match forward {
+        Forward::Ipip4 => IPV4,
+        Forward::Ipip6 => IPV6,
+        Forward::Gue4 => IPV4 + UDP + GUE,
+        Forward::Gue6 => IPV6 + UDP + GUE,
+        Forward::Fou4 => IPV4 + UDP,
+        Forward::Fou6 => IPV6 + UDP,
+        Forward::Gre4 => IPV4 + GRE,
+        Forward::Gre6 => IPV6 + GRE,
+        Forward::Unresolved | Forward::L2dsr | Forward::Nat | Forward::FullNat | Forward::Local => 0,
+    }
+}
+
+fn tunnel(target: &mut Target, forward: Forward, port: u16) {
+    target.forward = forward as u8;
+    target.backend_port = port.to_be();
+    target.max_len = target.max_len.saturating_sub(overhead(forward));
+}
+
+fn tunnel4(target: &mut Target, forward: Forward, port: u16, destination: Ipv4Addr, sources: Ipv4Net) {
     let source = u32::from_ne_bytes(sources.network().octets());
     let destination = u32::from_ne_bytes(destination.octets());
-    target.forward = Forward::Ipip4 as u8;
+    tunnel(target, forward, port);
     target.addresses[Target::OUTER_SOURCE][0] = u64::from(source);
     target.addresses[Target::OUTER_DESTINATION][0] = u64::from(destination);
     target.header_sum = checksum::halves(source) + checksum::halves(destination);
     target.variation = u32::from_ne_bytes(sources.hostmask().octets());
-    target.max_len = target.max_len.saturating_sub(HEADER);
 }
 
-fn tunnel6(target: &mut Target, destination: Ipv6Addr, sources: Ipv6Net) {
-    const HEADER: u16 = 40;
+fn tunnel6(target: &mut Target, forward: Forward, port: u16, destination: Ipv6Addr, sources: Ipv6Net) {
     let [.., m0, m1, m2, m3] = sources.hostmask().octets();
-    target.forward = Forward::Ipip6 as u8;
+    tunnel(target, forward, port);
     target.addresses = [wide(sources.network().into()), wide(destination.into())];
     target.variation = u32::from_ne_bytes([m0, m1, m2, m3]);
-    target.max_len = target.max_len.saturating_sub(HEADER);
 }
 
 fn nat(target: &mut Target, service: &Service, vip: IpAddr, backend: &Backend) {

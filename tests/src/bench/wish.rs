@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Result;
-use lb_common::abi::{FlowValue, Reason, Slot, SlotLine, Tracking};
+use lb_common::abi::{FlowValue, Reason, Slot, SlotLine, Tags, Tracking};
 use lb_userspace::{
     config,
     dataplane::{Dataplane, MappedTables},
@@ -161,7 +161,12 @@ impl Facts for Neighbours {
             source_mac: OWN_MAC,
             mtu: MTU,
             on_link: true,
+            tags: Tags::NONE,
         })
+    }
+
+    fn is_own(&self, _: IpAddr) -> bool {
+        false
     }
 
     fn tunnel_sources(&self) -> &TunnelSources {

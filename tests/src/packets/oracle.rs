@@ -5,6 +5,10 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, ensure};
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
 
+/// UDP ports of tunnels.
+const GUE: u16 = 6080;
+const FOU: u16 = 5555;
+
 /// Checks every checksum of a frame, through tunnels: IPv4 header, TCP, UDP (where it has one), ICMP, ICMPv6.
 ///
 /// # Errors
@@ -29,19 +33,49 @@ fn check_packet(headers: &PacketHeaders<'_>) -> Result<()> {
         Some(NetHeaders::Ipv6(ip, _)) => (IpAddr::from(ip.source), IpAddr::from(ip.destination)),
         _ => return Ok(()),
     };
-    match &headers.transport {
-        Some(transport) => check_transport(transport, source, destination, payload),
-        None if is_tunnel(headers) => {
-            let inner = PacketHeaders::from_ip_slice(payload).context("no packet in the tunnel")?;
-            check_packet(&inner)
+    if let Some(transport) = &headers.transport {
+        check_transport(transport, source, destination, payload)?;
+    }
+    match tunnelled(headers)? {
+        Some(packet) => {
+            check_packet(&PacketHeaders::from_ip_slice(packet).context("no packet in the tunnel")?)
         }
         None => Ok(()),
     }
 }
 
-fn is_tunnel(headers: &PacketHeaders<'_>) -> bool {
-    matches!(&headers.net, Some(NetHeaders::Ipv4(ip, _)) if [4, 41].contains(&ip.protocol.0))
-        || matches!(&headers.net, Some(NetHeaders::Ipv6(ip, _)) if [4, 41].contains(&ip.next_header.0))
+/// The packet in the tunnel, if this is one: IP in IP, GRE (RFC 2784), or UDP to a port of GUE or FOU.
+fn tunnelled<'p>(headers: &PacketHeaders<'p>) -> Result<Option<&'p [u8]>> {
+    let payload = headers.payload.slice();
+    let behind = |header: usize| payload.get(header..).context("the tunnel's header is cut off");
+    let protocol = match (&headers.net, &headers.transport) {
+        (_, Some(TransportHeader::Udp(udp))) if udp.destination_port == GUE => {
+            let header = behind(0)?.first_chunk::<4>().context("no GUE header")?;
+            ensure!([4, 41].contains(&header[1]), "GUE carries protocol {}", header[1]);
+            ensure!(
+                [header[0], header[2], header[3]] == [0; 3],
+                "flags of GUE: {header:?}"
+            );
+            return behind(4).map(Some);
+        }
+        (_, Some(TransportHeader::Udp(udp))) if udp.destination_port == FOU => return behind(0).map(Some),
+        (_, Some(_)) => return Ok(None),
+        (Some(NetHeaders::Ipv4(ip, _)), None) => ip.protocol.0,
+        (Some(NetHeaders::Ipv6(ip, _)), None) => ip.next_header.0,
+        _ => return Ok(None),
+    };
+    match protocol {
+        4 | 41 => behind(0).map(Some),
+        47 => {
+            let header = behind(0)?.first_chunk::<4>().context("no GRE header")?;
+            ensure!(
+                [[0, 0, 0x08, 0x00], [0, 0, 0x86, 0xdd]].contains(header),
+                "GRE header {header:?}"
+            );
+            behind(4).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 fn check_transport(

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use lb_common::abi::Tags;
 use lb_userspace::{
     model::{Backend, BackendId, Change, Service, ServiceName, Services},
     plan::{
@@ -60,7 +61,12 @@ impl Facts for Known {
             source_mac: [2, 0, 0, 0, 0, 1],
             mtu: 1500,
             on_link: true,
+            tags: Tags::NONE,
         })
+    }
+
+    fn is_own(&self, _: IpAddr) -> bool {
+        false
     }
 
     fn tunnel_sources(&self) -> &TunnelSources {

@@ -203,7 +203,7 @@ impl Counters {
     pub(crate) fn after(mut self, row: &Row, verdict: &Verdict) -> Result<Self> {
         let target = verdict.target.map(|index| &mut self.targets[index as usize]);
         match row.reason {
-            Reason::Forwarded => {
+            Reason::Forwarded | Reason::Local => {
                 let count = target.context("no target")?;
                 count.packets += 1;
                 count.bytes += ip_len(&row.input);

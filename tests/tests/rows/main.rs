@@ -20,6 +20,7 @@ mod nat;
 mod routes;
 mod row;
 mod tracking;
+mod tunnels;
 mod verdict;
 mod world;
 
@@ -39,6 +40,7 @@ fn all() -> Vec<Row> {
     [
         forward::rows(),
         nat::rows(),
+        tunnels::rows(),
         icmp::rows(),
         bystanders::rows(),
         malformed::rows(),

@@ -56,6 +56,14 @@ pub(crate) fn l2dsr(name: &str, frame: &Frame, backend: &str) -> Row {
     forwarded(name, frame, output, backend)
 }
 
+/// A packet that is left to this host, whose services it is for.
+pub(crate) fn local(name: &str, frame: &Frame, backend: &str) -> Row {
+    Row {
+        reason: Reason::Local,
+        ..forwarded(name, frame, frame.bytes(), id(backend))
+    }
+}
+
 /// A packet that is wrapped in an outer header. Its source is the only one that the world has.
 pub(crate) fn tunnelled(name: &str, frame: &Frame, backend: &str) -> Row {
     let source = if backend.contains(':') {
@@ -125,7 +133,8 @@ pub(crate) fn returned(name: &str, frame: &Frame, vip: &str, backend: &str) -> R
     }
 }
 
-fn forwarded(name: &str, frame: &Frame, output: Vec<u8>, backend: BackendId) -> Row {
+/// A packet that goes to `backend` as `output`.
+pub(crate) fn forwarded(name: &str, frame: &Frame, output: Vec<u8>, backend: BackendId) -> Row {
     Row {
         output,
         backend: Some(backend),
@@ -145,6 +154,13 @@ impl Row {
         for frame in [&mut self.input, &mut self.output] {
             *frame.last_mut().unwrap() ^= 0x01;
         }
+        self
+    }
+
+    /// Sent out with those VLAN tags, as they stand in a frame.
+    pub(crate) fn tagged(mut self, tags: &[u8]) -> Self {
+        const MACS: usize = 12;
+        self.output.splice(MACS..MACS, tags.iter().copied());
         self
     }
 

@@ -2,11 +2,14 @@
 
 use std::{net::IpAddr, time::Instant};
 
+use lb_common::abi::Tags;
 use lb_tests::packets::Mac;
 use lb_userspace::{
     model::{Affinity, Backend, Forwarder, OnEmpty, Service, Services},
     plan::{Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, TunnelSources, apply, pools},
 };
+
+use super::tunnels;
 
 /// The flow hash's seed.
 pub(crate) const SEED: u64 = 0x5eed_0f5e_ed0f_5eed;
@@ -17,6 +20,8 @@ pub(crate) const ROUTER_MAC: Mac = [2, 0, 0, 0, 0, 0xcc];
 /// Backends that are never reachable, by the last byte of their address.
 const DOWN: u8 = 0xd0;
 const UNRESOLVED: u8 = 0xd1;
+/// The backend that is the balancer.
+const OWN: u8 = 0xe0;
 /// The backend behind the second interface.
 pub(crate) const BEHIND_BACK: u8 = 0xb0;
 /// Backends behind a link of a small MTU.
@@ -31,6 +36,8 @@ pub(crate) enum World {
     Full,
     /// As full, but tunnels' sources vary with the flow.
     Varied,
+    /// Every forwarder and its tags: see [`super::tunnels`]. Tunnels' sources vary with the flow.
+    Tunnels,
     /// One `l2dsr` service, so that look-ups for any port and for answers are off.
     Plain,
     /// As plain, but the target was emptied behind the planner's back.
@@ -40,9 +47,10 @@ pub(crate) enum World {
 }
 
 impl World {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Full,
         Self::Varied,
+        Self::Tunnels,
         Self::Plain,
         Self::Emptied,
         Self::Nothing,
@@ -75,7 +83,7 @@ impl World {
 
     pub(crate) fn tunnel_sources(self) -> TunnelSources {
         let (v4, v6) = match self {
-            Self::Varied => ("172.16.0.0/16", "2001:db8:7::/96"),
+            Self::Varied | Self::Tunnels => ("172.16.0.0/16", "2001:db8:7::/96"),
             _ => ("172.16.0.1/32", "2001:db8:7::1/128"),
         };
         TunnelSources {
@@ -91,6 +99,7 @@ impl World {
                 vec![service("plain", 1, "tcp", "80", Forwarder::L2dsr, &["10.0.0.1"])]
             }
             Self::Full | Self::Varied => full(),
+            Self::Tunnels => tunnels::services(),
         }
     }
 }
@@ -236,7 +245,12 @@ impl Facts for Fixed {
                 1500
             },
             on_link: true,
+            tags: Tags::NONE,
         })
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        last_byte(address) == OWN
     }
 
     fn tunnel_sources(&self) -> &TunnelSources {

@@ -36,6 +36,10 @@ impl Facts for Seen {
         known.then_some(SOME_WAY)
     }
 
+    fn is_own(&self, _: IpAddr) -> bool {
+        false
+    }
+
     fn tunnel_sources(&self) -> &TunnelSources {
         &self.0
     }

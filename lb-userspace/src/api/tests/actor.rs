@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::LazyLock, time::Instant};
 
+use lb_common::abi::Tags;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -331,7 +332,12 @@ impl Facts for AllIsWell {
             source_mac: [2, 0, 0, 0, 0, 2],
             mtu: 1500,
             on_link: true,
+            tags: Tags::NONE,
         })
+    }
+
+    fn is_own(&self, _: IpAddr) -> bool {
+        false
     }
 
     fn tunnel_sources(&self) -> &TunnelSources {

@@ -9,7 +9,7 @@ use super::{
     steps::World,
 };
 use crate::{
-    model::{Forwarder, OnEmpty, Protocol, Scheduler, Service},
+    model::{Backend, Forwarder, OnEmpty, Protocol, Scheduler, Service, Vlan},
     plan::{Facts, Layout, NextHop, PoolKey},
 };
 
@@ -75,8 +75,9 @@ fn check_to_service(sample: &Sample, seen: &Seen, world: &World, layout: &Layout
     );
     let vip = sample.destination;
     let usable = service.backends.iter().any(|b| world.takes(service, vip, b));
+    let is_sent = matches!(seen.reason, Reason::Forwarded | Reason::Local);
     // What opens no flow may belong to one of a backend that takes no others.
-    let may_be_old = !sample.opens && seen.reason == Reason::Forwarded;
+    let may_be_old = !sample.opens && is_sent;
     if !usable && !may_be_old {
         let expected = match service.on_empty {
             OnEmpty::Drop => Reason::NoBackend,
@@ -86,7 +87,7 @@ fn check_to_service(sample: &Sample, seen: &Seen, world: &World, layout: &Layout
         assert_eq!(seen.reason, expected, "{sample:?}");
         return;
     }
-    assert_eq!(seen.reason, Reason::Forwarded, "{sample:?}");
+    assert!(is_sent, "{sample:?} {:?}", seen.reason);
     let whose = layout
         .owner(seen.outcome.target)
         .expect("the target is somebody's");
@@ -99,37 +100,62 @@ fn check_to_service(sample: &Sample, seen: &Seen, world: &World, layout: &Layout
         may(world, service, vip, backend),
         "{sample:?} went to {backend:?}"
     );
+    let forwarder = backend.forwarder_in_use(service);
+    assert_eq!(
+        seen.reason == Reason::Local,
+        forwarder == Forwarder::Local,
+        "{sample:?}"
+    );
+    if forwarder == Forwarder::Local {
+        assert_eq!(seen.frame, sample.frame(), "it stays as it came");
+        return;
+    }
     let hop = world.next_hop(backend.address).expect("its next hop is known");
-    check_way(seen, &hop);
-    let reached = match service.forwarder {
-        Forwarder::L2dsr | Forwarder::Local => (vip, sample.ports[1]),
-        Forwarder::Ipip | Forwarder::Gue | Forwarder::Fou | Forwarder::Gre => {
-            (backend.address, sample.ports[1])
-        }
+    let frame = check_way(seen, &hop, backend.vlan);
+    // The outermost destination, and the outermost ports where there are any.
+    let (to, port) = match forwarder {
+        Forwarder::L2dsr => (vip, Some(sample.ports[1])),
+        Forwarder::Ipip | Forwarder::Gre => (backend.address, None),
+        Forwarder::Gue | Forwarder::Fou => (backend.address, service.tunnel_port_in_use(forwarder)),
         Forwarder::Nat | Forwarder::Fullnat => {
             let port = backend.port.map_or(sample.ports[1], u16::from);
-            (backend.address, port)
+            (backend.address, Some(port))
         }
+        Forwarder::Local => unreachable!("handled above"),
     };
-    let (_, destination) = addresses(&seen.frame);
-    assert_eq!(destination, reached.0, "{sample:?}");
-    if service.forwarder != Forwarder::Ipip {
-        assert_eq!(ports(&seen.frame)[1], reached.1, "{sample:?}");
+    assert_eq!(addresses(&frame).1, to, "{sample:?}");
+    if let Some(port) = port {
+        assert_eq!(ports(&frame)[1], port, "{sample:?}");
     }
 }
 
-fn check_way(seen: &Seen, hop: &NextHop) {
+/// Checks MACs, tags and interface; the frame without its tags.
+fn check_way(seen: &Seen, hop: &NextHop, vlan: Option<Vlan>) -> Vec<u8> {
     let egress = if hop.interface == 1 { 0 } else { hop.interface };
     assert_eq!(seen.outcome.egress, egress);
     assert_eq!(seen.frame[..6], hop.destination_mac);
     assert_eq!(seen.frame[6..12], hop.source_mac);
+    let tags = match vlan {
+        None => vec![],
+        Some(Vlan::Tag(id)) => [&[0x81, 0][..], &id.get().to_be_bytes()].concat(),
+        Some(Vlan::Stacked { outer, inner }) => {
+            let [outer, inner] = [outer, inner].map(|id| id.get().to_be_bytes());
+            [&[0x88, 0xa8][..], &outer, &[0x81, 0], &inner].concat()
+        }
+    };
+    let (link, rest) = seen.frame.split_at(12);
+    let rest = rest
+        .strip_prefix(&tags[..])
+        .expect("the tags that were asked for");
+    [link, rest].concat()
 }
 
 fn check_from_backend(sample: &Sample, seen: &Seen, world: &World) {
     let candidates = || {
-        let all = world.services.iter().filter(|s| s.forwarder == Forwarder::Nat);
-        all.filter(|s| speaks(s, sample)).flat_map(|service| {
-            let at = |b: &&crate::model::Backend| b.address == sample.source;
+        let all = world.services.iter().filter(|s| speaks(s, sample));
+        all.flat_map(|service| {
+            let at =
+                |b: &&Backend| b.address == sample.source && b.forwarder_in_use(service) == Forwarder::Nat;
             let backends = service.backends.iter().filter(at);
             backends.map(move |backend| (service, backend.port.or(service.port.exact())))
         })
@@ -164,9 +190,10 @@ pub(super) fn check_histories(layout: &Layout) {
 pub(super) fn check_shares(world: &World, layout: &Layout) {
     for service in world.services.iter() {
         for vip in &service.vips {
-            let key = PoolKey {
-                service: service.name.clone(),
-                v6_part: service.forwarder == Forwarder::Nat && vip.is_ipv6(),
+            let is_part = |key: &PoolKey| key.v6_part == vip.is_ipv6();
+            let key = match &PoolKey::of(service).collect::<Vec<_>>()[..] {
+                [whole] => whole.clone(),
+                parts => parts.iter().find(|key| is_part(key)).expect("a part").clone(),
             };
             let pool = layout.pool(&key).expect("every VIP has a pool");
             let usable = || {

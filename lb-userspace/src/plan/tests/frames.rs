@@ -118,7 +118,7 @@ impl Sample {
         }
     }
 
-    fn frame(&self) -> Vec<u8> {
+    pub(super) fn frame(&self) -> Vec<u8> {
         let [from, to] = self.ports.map(u16::to_be_bytes);
         let mut transport = [from, to].concat();
         match self.protocol {

@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
 };
 
+use lb_common::abi::Tags;
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{
@@ -132,14 +133,24 @@ impl World {
         backend.state == AdminState::Ready && backend.weight > 0 && self.keeps(service, vip, backend)
     }
 
+    fn reaches(&self, service: &Service, backend: &Backend) -> bool {
+        match backend.forwarder_in_use(service) {
+            Forwarder::Local => self.is_own(backend.address),
+            _ => self.next_hop(backend.address).is_some(),
+        }
+    }
+
     /// Whether packets of flows that `backend` has may go on to it.
     pub(super) fn keeps(&self, service: &Service, vip: IpAddr, backend: &Backend) -> bool {
         backend.state != AdminState::Maint
             && !self.down.contains(&backend.address)
-            && self.next_hop(backend.address).is_some()
-            && (service.forwarder != Forwarder::Nat || vip.is_ipv4() == backend.address.is_ipv4())
+            && self.reaches(service, backend)
+            && (!backend.forwarder_in_use(service).translates() || vip.is_ipv4() == backend.address.is_ipv4())
     }
 }
+
+/// The host part of the balancer's own addresses.
+const OWN: u8 = 5;
 
 impl Facts for World {
     fn availability(&self, _: &Service, backend: &Backend) -> Availability {
@@ -154,6 +165,13 @@ impl Facts for World {
         match self.hops.get(&address) {
             Some(learnt) => *learnt,
             None => Some(hop(0, 1, 1500)),
+        }
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => v4.octets()[3] == OWN,
+            IpAddr::V6(v6) => v6.octets()[15] == OWN,
         }
     }
 
@@ -173,6 +191,7 @@ fn hop(mac: u8, interface: u32, mtu: u32) -> NextHop {
         source_mac: [2, 0, 0, 0, 2, interface as u8],
         mtu,
         on_link: true,
+        tags: Tags::NONE,
     }
 }
 
