@@ -79,6 +79,7 @@ pub(super) fn all(options: &Options) -> Result<Vec<Case>> {
     cases.extend(tracked(&ends)?);
     cases.extend(other_traffic(&ends)?);
     cases.extend(other_forwarders(&ends)?);
+    cases.extend(new_fronts(&ends)?);
     cases.extend(not_balanced(&ends)?);
     Ok(cases)
 }
@@ -192,6 +193,35 @@ fn other_forwarders(ends: &Ends) -> Result<Vec<Case>> {
         Case {
             for_peer: false,
             ..Case::new("nat-back", nat, answer).expecting(XDP_TX, true, Reason::Returned)
+        },
+    ])
+}
+
+/// Forwarders and tags that the direct way calls a function for, a backend that is the balancer, and the detour.
+fn new_fronts(ends: &Ends) -> Result<Vec<Case>> {
+    let case = |name, forwarder, vip, vlan: Option<&str>| {
+        let wish = Wish {
+            forwarder,
+            vlan: vlan.map(str::parse).transpose()?,
+            ..Wish::one(vip)
+        };
+        let frame = ends.frame(Payload::Tcp, vip)?;
+        anyhow::Ok(Case::new(name, Program::Balancer(wish), frame))
+    };
+    let (vip4, vip6) = (ends.vip4, ends.vip6);
+    let detoured = case("detour-nat-vlan", Forwarder::Nat, vip4, Some("100"))?;
+    Ok(vec![
+        case("tcp4-gue", Forwarder::Gue, vip4, None)?,
+        case("tcp4-gue-1m", Forwarder::Gue, vip4, None)?.over(MILLION),
+        case("tcp6-gue", Forwarder::Gue, vip6, None)?,
+        case("tcp4-fou", Forwarder::Fou, vip4, None)?,
+        case("tcp4-gre", Forwarder::Gre, vip4, None)?,
+        case("tcp4-l2dsr-vlan", Forwarder::L2dsr, vip4, Some("100"))?,
+        case("tcp4-ipip-qinq", Forwarder::Ipip, vip4, Some("200.100"))?,
+        case("local", Forwarder::Local, vip4, None)?.expecting(XDP_PASS, false, Reason::Local),
+        Case {
+            frame: detoured.frame.clone().translated(),
+            ..detoured
         },
     ])
 }

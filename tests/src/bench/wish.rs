@@ -15,7 +15,7 @@ use lb_userspace::{
     config,
     dataplane::{Dataplane, MappedTables},
     health::{Check, Kind},
-    model::{Backend, BackendId, Forwarder, Protocol, Service, ServicePort, Services},
+    model::{Backend, BackendId, Forwarder, Protocol, Service, ServicePort, Services, Vlan},
     plan::{
         self, Availability, Capacity, Facts, Layout, Memory as _, NextHop, Plan, ReadBack as _, TunnelSources,
     },
@@ -49,6 +49,8 @@ pub(super) struct Wish {
     /// Whether all services have the same backends.
     pub(super) shared: bool,
     pub(super) backend_port: Option<u16>,
+    /// The tags of frames to backends.
+    pub(super) vlan: Option<Vlan>,
     /// Whether all slots have just changed hands, so that every flow is looked up.
     pub(super) moved: bool,
 }
@@ -65,6 +67,7 @@ impl Wish {
             backends: 100,
             shared: false,
             backend_port: None,
+            vlan: None,
             moved: false,
         }
     }
@@ -104,10 +107,14 @@ impl Wish {
         } else {
             Ipv6Addr::from(BACKENDS6).into()
         };
-        Backend::new(BackendId {
+        let id = BackendId {
             address: offset(first, number),
             port: self.backend_port.and_then(NonZeroU16::new),
-        })
+        };
+        Backend {
+            vlan: self.vlan,
+            ..Backend::new(id)
+        }
     }
 }
 
@@ -166,7 +173,8 @@ impl Facts for Neighbours {
     }
 
     fn is_own(&self, _: IpAddr) -> bool {
-        false
+        // Only asked about backends of the local forwarder.
+        true
     }
 
     fn tunnel_sources(&self) -> &TunnelSources {
@@ -280,7 +288,7 @@ impl Balancer {
         };
         match reason {
             Reason::Forwarded if self.moved => self.tracked(),
-            Reason::Forwarded => per_target(|count| count.packets),
+            Reason::Forwarded | Reason::Local => per_target(|count| count.packets),
             Reason::Returned => per_target(|count| count.returned_packets),
             other => counters.reason(other),
         }
