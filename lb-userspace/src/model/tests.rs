@@ -1,6 +1,7 @@
 //! The rules of the wish, one by one and as properties.
 
 mod leaving;
+mod unusual;
 
 use proptest::{collection::vec, option, prelude::*};
 

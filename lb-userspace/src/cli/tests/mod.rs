@@ -76,6 +76,17 @@ fn refuses_what_makes_no_sense() {
         "run --iface eth0 --hash-seed 12345678901234567",
         "service add web",
         &format!("{WEB} --slots some"),
+        &format!("{WEB} --tunnel-port 0"),
+        &format!("{WEB} --mss-clamp 100"),
+        &format!("{WEB} --fragments first"),
+        &format!("{WEB} --deny 10.0.0.1/8"),
+        &format!("{WEB} --quic 0:3"),
+        &format!("{WEB} --quic 0:3:8:8f"),
+        &WEB.replace("80 --f", "90-80 --f"),
+        "service set web --no-source --deny 10.0.0.0/8",
+        "backend add web 10.0.0.5 --vlan 4095",
+        "backend add web 10.0.0.5 --server-id xyz",
+        "backend set web 10.0.0.5 --vlan 5 --no-vlan",
         &format!("{WEB} --backend host"),
         &format!("{WEB} --backend 10.0.0.5@heavy"),
         &format!("{WEB} --check-path /"),
@@ -224,6 +235,74 @@ async fn verbs_reach_the_agent() {
         .expect("removed");
     lb(&lab, "service remove web").await.expect("removed");
     assert_eq!(lb_json(&lab, "status").await["services"], 0);
+}
+
+#[tokio::test]
+async fn unusual_packets_have_their_options() {
+    let lab = Lab::start();
+    let add = "service add games --vip 198.51.100.0/24,2001:db8::80 --protocol udp --port 30000-32767 --forwarder gue \
+               --tunnel-port 7000 --ttl-expired drop --fragments hash3 --on-empty reject --allow 203.0.113.0/24 \
+               --deny 203.0.113.7,2001:db8:bad::/48 --quic 0:3:8,1:3:8:8f95f09245765f80256934e50c66207f";
+    lb(&lab, add).await.expect("added");
+    lb(
+        &lab,
+        "backend add games 10.0.0.5 --forwarder l2dsr --vlan 200.100 --server-id 0a0005",
+    )
+    .await
+    .expect("added");
+    let list = lb_json(&lab, "list games").await;
+    let service = &list["services"][0];
+    for (key, expected) in [
+        ("vips", json!(["198.51.100.0/24", "2001:db8::80"])),
+        ("port", json!("30000-32767")),
+        ("tunnel_port", json!(7000)),
+        ("ttl_expired", json!("drop")),
+        ("fragments", json!("hash3")),
+        ("on_empty", json!("reject")),
+        ("mss_clamp", json!(false)),
+        (
+            "source",
+            json!({"allow": ["203.0.113.0/24"], "deny": ["203.0.113.7", "2001:db8:bad::/48"]}),
+        ),
+    ] {
+        assert_eq!(service[key], expected, "{key}");
+    }
+    let encrypted: Vec<_> = [0, 1].map(|i| &service["quic"]["configs"][i]["encrypted"]).into();
+    assert_eq!(encrypted, [&json!(false), &json!(true)]);
+    let shown = list.to_string();
+    assert!(!shown.contains("8f95f092"), "the key is shown: {shown}");
+    let backend = &service["backends"][0];
+    assert_eq!(
+        (&backend["forwarder"], &backend["vlan"], &backend["server_id"]),
+        (&json!("l2dsr"), &json!([200, 100]), &json!("0a0005"))
+    );
+    let text = lb(&lab, "list games").await.expect("a text");
+    let flags = "UDP  198.51.100.0/24:30000-32767 consistent gue games on_empty=reject tunnel_port=7000 \
+                 ttl_expired=drop fragments=hash3 allow=1 deny=2 quic=2\n";
+    assert!(text.contains(flags), "{text}");
+    assert!(text.contains("[2001:db8::80]:30000-32767"), "{text}");
+    assert!(text.contains("  Vlan\n") && text.contains("  200.100"), "{text}");
+
+    lb(
+        &lab,
+        "service set games --no-source --no-quic --tunnel-port auto --fragments follow",
+    )
+    .await
+    .expect("set");
+    lb(
+        &lab,
+        "backend set games 10.0.0.5 --no-forwarder --no-vlan --no-server-id",
+    )
+    .await
+    .expect("set");
+    let list = lb_json(&lab, "list games").await;
+    let service = &list["services"][0];
+    for key in ["source", "quic", "tunnel_port"] {
+        assert_eq!(service[key], json!(null), "{key}");
+    }
+    for key in ["forwarder", "vlan", "server_id"] {
+        assert_eq!(service["backends"][0][key], json!(null), "{key}");
+    }
 }
 
 #[tokio::test]
