@@ -17,6 +17,7 @@ mod record;
 mod selector;
 mod service;
 mod slot;
+mod source;
 mod tags;
 mod target;
 mod trace;
@@ -35,6 +36,7 @@ pub use service::{
     ServiceLine, ServiceLine4, ServiceLine6, follow_chain,
 };
 pub use slot::{SLOTS_PER_LINE, Slot, SlotLine};
+pub use source::{Access, MAX_SOURCES, SourceKey};
 pub use tags::Tags;
 pub use target::{Forward, Target};
 pub use trace::Trace;
@@ -68,6 +70,8 @@ pub mod map {
     pub const CELLS: &str = "CELLS";
     /// One [`super::ServiceOptions`] a [`super::Service::number`].
     pub const OPTIONS: &str = "OPTIONS";
+    /// A trie of [`super::SourceKey`]s, and [`super::Access`] as a `u32` of each.
+    pub const SOURCES: &str = "SOURCES";
     /// Per CPU one [`super::Count`] a target.
     pub const COUNTS: &str = "COUNTS";
     /// Per CPU one `u64` a [`super::Reason`].

@@ -9,8 +9,6 @@ use bytemuck::{Pod, Zeroable};
 pub struct ServiceOptions {
     /// The list in map `SOURCES` that allows and denies clients; 0 for none.
     pub source_list: u32,
-    /// 1 if clients that the list does not name are denied.
-    pub source_default: u32,
     /// Index of its configurations in map `QUIC`, and 1; 0 without any.
     pub quic: u32,
     /// Largest MSS of a SYN over IPv4; 0 leaves it.
@@ -22,9 +20,9 @@ pub struct ServiceOptions {
     /// A [`TtlExpired`].
     pub ttl_expired: u8,
     /// Zero.
-    pub spare: [u8; 14],
+    pub spare: [u8; 2],
     /// Zero.
-    pub reserved: [u32; 8],
+    pub reserved: [u32; 12],
 }
 
 /// What becomes of fragments; [`ServiceOptions::fragments`] as a number.

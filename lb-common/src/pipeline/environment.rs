@@ -3,7 +3,7 @@
 use crate::{
     abi::{
         Features, Key4, Key6, Lengths, Reason, Service, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine,
-        TableIndex, Tags, Target,
+        SourceKey, TableIndex, Tags, Target,
     },
     flows::{Placed, Query},
 };
@@ -64,6 +64,9 @@ pub trait Tables {
     fn tags(&self, index: u32) -> Option<&Tags>;
     /// A line of map `OPTIONS`, by a service's number.
     fn options(&self, number: u32) -> Option<&ServiceOptions>;
+    /// What the longest entry of map `SOURCES` that agrees with `client` says: an [`crate::abi::Access`] as a number, or
+    /// 0 if there is none.
+    fn access(&self, client: &SourceKey) -> u32;
     /// The interface that the packet came in by.
     fn ingress(&self) -> u32;
     /// The host's route for a packet that it would forward.

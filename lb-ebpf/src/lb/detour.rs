@@ -59,6 +59,7 @@ steps! {
     dissect lb_dissect;
     find lb_find;
     give_back lb_give_back;
+    permit lb_permit;
     place lb_choose;
     send lb_send;
 }

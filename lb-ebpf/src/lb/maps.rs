@@ -3,13 +3,16 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, xdp_action},
     macros::map,
-    maps::{Array, DevMapHash, PerCpuArray, ProgramArray},
+    maps::{
+        Array, DevMapHash, PerCpuArray, ProgramArray,
+        lpm_trie::{Key, LpmTrie},
+    },
     programs::XdpContext,
 };
 use lb_common::{
     abi::{
-        CellRecord, Count, Features, Key4, Key6, Lengths, Meta, PoolRecord, Reason, Service, ServiceLine4,
-        ServiceLine6, ServiceOptions, SlotLine, TableIndex, Tags, Target, Trace,
+        CellRecord, Count, Features, Key4, Key6, Lengths, MAX_SOURCES, Meta, PoolRecord, Reason, Service,
+        ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey, TableIndex, Tags, Target, Trace,
     },
     flows::{Placed, Query},
     pipeline::{Outcome, Route, RouteQuery, Tables},
@@ -33,6 +36,8 @@ static POOLS: Array<PoolRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 static CELLS: Array<CellRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static OPTIONS: Array<ServiceOptions> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static SOURCES: LpmTrie<SourceKey, u32> = LpmTrie::with_max_entries(2 * MAX_SOURCES, 0);
 #[map]
 static COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -139,6 +144,12 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn options(&self, number: u32) -> Option<&ServiceOptions> {
         OPTIONS.get(number)
+    }
+
+    #[inline(always)]
+    fn access(&self, client: &SourceKey) -> u32 {
+        let entry = SOURCES.get(Key::new(SourceKey::BITS, *client));
+        entry.copied().unwrap_or(0)
     }
 
     #[inline(always)]

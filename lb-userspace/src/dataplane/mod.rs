@@ -14,6 +14,7 @@ mod object;
 mod persist;
 mod pins;
 mod remove;
+mod sources;
 mod tables;
 
 use std::os::fd::AsFd;

@@ -7,13 +7,13 @@ use aya::maps::{Array, MapData};
 use lb_common::{
     abi::{
         CellRecord, Control, FlowKey, FlowLine, FlowValue, Meta, PoolRecord, SLOTS_PER_LINE, ServiceLine4,
-        ServiceLine6, Slot, SlotLine, Tags, Target, map,
+        ServiceLine6, ServiceOptions, Slot, SlotLine, Tags, Target, map,
     },
     flows::SharedLine,
 };
 
-use super::{Dataplane, mapped::Mapped};
-use crate::plan::{Memory, ReadBack, insert_flow};
+use super::{Dataplane, mapped::Mapped, sources::Sources};
+use crate::plan::{Memory, ReadBack, SourceEntry, insert_flow};
 
 /// The tables: mmap-able maps, and the program's control words.
 pub struct MappedTables {
@@ -28,6 +28,8 @@ pub struct MappedTables {
     tags: Mapped<Tags>,
     pools: Mapped<PoolRecord>,
     cells: Mapped<CellRecord>,
+    options: Mapped<ServiceOptions>,
+    sources: Sources,
 }
 
 impl MappedTables {
@@ -49,6 +51,8 @@ impl MappedTables {
             tags: mapped(dataplane, map::TAGS)?,
             pools: mapped(dataplane, map::POOLS)?,
             cells: mapped(dataplane, map::CELLS)?,
+            options: mapped(dataplane, map::OPTIONS)?,
+            sources: Sources::new(dataplane)?,
         })
     }
 }
@@ -76,6 +80,18 @@ impl Memory for MappedTables {
 
     fn write_tags(&mut self, index: u32, tags: Tags) {
         self.tags.store(index as usize, &tags);
+    }
+
+    fn write_options(&mut self, number: u16, options: &ServiceOptions) {
+        self.options.store(usize::from(number), options);
+    }
+
+    fn write_sources(&mut self, entries: &[SourceEntry]) {
+        self.sources.insert(entries);
+    }
+
+    fn remove_sources(&mut self, entries: &[SourceEntry]) {
+        self.sources.remove(entries);
     }
 
     fn write_macs(&mut self, index: u32, target: &Target) {
@@ -172,6 +188,14 @@ impl ReadBack for MappedTables {
 
     fn read_cell(&self, index: u32) -> CellRecord {
         self.cells.load(index as usize)
+    }
+
+    fn read_options(&self, number: u32) -> ServiceOptions {
+        self.options.load(number as usize)
+    }
+
+    fn read_sources(&self) -> Vec<SourceEntry> {
+        self.sources.entries()
     }
 }
 

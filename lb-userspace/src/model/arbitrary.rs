@@ -41,8 +41,8 @@ pub(crate) fn service() -> impl Strategy<Value = Service> {
     );
     (
         name(),
-        vec(address(0).prop_map(Prefix::from), 1..3),
-        port(),
+        vec(vip(), 1..3),
+        service_port(),
         (words, times),
         option::of(check()),
         vec(backend(), 0..6),
@@ -61,13 +61,7 @@ pub(crate) fn service() -> impl Strategy<Value = Service> {
                     drain_deadline,
                     check,
                     backends,
-                    ..Service::new(
-                        name,
-                        vips,
-                        protocol,
-                        port.map_or(ServicePort::Any, ServicePort::Exact),
-                        forwarder,
-                    )
+                    ..Service::new(name, vips, protocol, port, forwarder)
                 }
             },
         )
@@ -229,6 +223,30 @@ pub(crate) fn name() -> impl Strategy<Value = ServiceName> {
 /// One of a few ports.
 pub(crate) fn port() -> impl Strategy<Value = Option<std::num::NonZeroU16>> {
     select(&[0u16, 80, 443]).prop_map(std::num::NonZeroU16::new)
+}
+
+/// One of a few ports, ranges of ports that hold some of them, or any.
+pub(crate) fn service_port() -> impl Strategy<Value = ServicePort> {
+    let range = select(&["1-65535", "80-1000", "80-100", "443-450", "301-999"]);
+    prop_oneof![
+        3 => port().prop_map(|port| port.map_or(ServicePort::Any, ServicePort::Exact)),
+        1 => range.prop_map(|range| range.parse().expect("a good range")),
+    ]
+}
+
+/// One of a few VIPs, or a prefix that holds some of them.
+pub(crate) fn vip() -> impl Strategy<Value = Prefix> {
+    let prefix = select(&[
+        "10.0.0.0/8",
+        "10.0.0.0/29",
+        "10.0.0.4/31",
+        "2001:db8::/64",
+        "2001:db8::4/127",
+    ]);
+    prop_oneof![
+        3 => address(0).prop_map(Prefix::from),
+        1 => prefix.prop_map(|prefix| prefix.parse().expect("a good prefix")),
+    ]
 }
 
 /// One of a few addresses of a subnet.

@@ -4,13 +4,19 @@
 //! can reach, so that an ordinary plan leads from there to the wish; and what cannot have been left by an agent is
 //! refused, not repaired.
 
-use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, ops::Range, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+    num::NonZeroU16,
+    ops::Range,
+    time::Instant,
+};
 
 use lb_common::{
     abi::{
-        CellRecord, Control, Key4, Key6, MAX_CHAIN, Meaning, Place, PoolRecord, SLOTS_PER_LINE, Selector,
-        Service, ServiceFlags, ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, Slot, SlotLine,
-        TableIndex, Tags, Target,
+        CellRecord, Control, Key4, Key6, MAX_CHAIN, Meaning, Place, PoolRecord, SLOTS_PER_LINE, Scope,
+        Selector, Service, ServiceFlags, ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, ServiceOptions,
+        Slot, SlotLine, TableIndex, Tags, Target,
     },
     net::{SCTP, TCP},
 };
@@ -20,12 +26,14 @@ use super::{
     keys::Entries,
     layout::{Layout, Retired, RetiredNumber},
     memory::Memory,
+    options::Options,
     pool::{Origin, Pool, PoolKey},
     recall::{self, Cells, Front, Lies},
     record,
+    sources::SourceEntry,
     target::TargetEntry,
 };
-use crate::model::{Protocol, ServiceName, ServicePort};
+use crate::model::{PortRange, Prefix, Protocol, ServiceName, ServicePort};
 
 /// Tables that can be read back. Indexes are within the capacity that the tables were made for.
 pub trait ReadBack: Memory {
@@ -47,6 +55,10 @@ pub trait ReadBack: Memory {
     fn read_pool(&self, number: u32) -> PoolRecord;
     /// Whose a target is.
     fn read_cell(&self, index: u32) -> CellRecord;
+    /// The options of a service.
+    fn read_options(&self, number: u32) -> ServiceOptions;
+    /// All entries of all lists of clients.
+    fn read_sources(&self) -> Vec<SourceEntry>;
 }
 
 /// Tables that no agent of this version can have left.
@@ -119,6 +131,12 @@ impl Layout {
         for (number, leads) in layout.leads()? {
             layout.read_pool(memory, number, &leads, now)?;
         }
+        let placed: HashSet<u32> = layout.placed.values().map(|placed| placed.number).collect();
+        layout.options = Options::read(
+            (0..layout.numbers.capacity()).map(|number| (number, memory.read_options(number))),
+            memory.read_sources(),
+            |number| placed.contains(&number),
+        );
         let used: Vec<u32> = layout.records.pools.keys().copied().collect();
         for number in used {
             // Flows may name those that no key leads to any more.
@@ -268,6 +286,14 @@ impl Lead {
         }
     }
 
+    fn scope(&self) -> Scope {
+        use Meaning::{Block, FromBackend, Portless, ToService, Vip};
+        match self.selector.meaning() {
+            Some(ToService { scope, .. } | Block { scope, .. } | Portless { scope } | Vip { scope }) => scope,
+            Some(FromBackend { .. }) | None => Scope::HOST,
+        }
+    }
+
     fn is_to_service(&self) -> bool {
         self.selector.leads_to_slots()
     }
@@ -346,37 +372,64 @@ fn places(record: &PoolRecord, leads: &[Lead]) -> Option<Vec<Place>> {
 /// What leads packets to that place. Where only one of the two service tables was switched, keys may disagree; the
 /// IPv4 table is the first.
 fn front(leads: &[Lead], place: &Place) -> Front {
-    let mut here: Vec<&Lead> = leads
+    let here = leads
         .iter()
-        .filter(|lead| lead.is_to_service() && record::is_at(place, &lead.to))
-        .collect();
-    here.sort_by_key(|lead| (lead.to.vip(), lead.address));
-    let how = |lead: &&Lead| {
+        .filter(|lead| lead.is_to_service() && record::is_at(place, &lead.to));
+    let mut by_vip: BTreeMap<(u32, IpAddr, Scope), Vec<&Lead>> = BTreeMap::new();
+    for lead in here {
+        by_vip
+            .entry((lead.to.vip(), lead.address, lead.scope()))
+            .or_default()
+            .push(lead);
+    }
+    let how = |(_, leads): (&(u32, IpAddr, Scope), &Vec<&Lead>)| {
+        let lead = leads[0];
         let protocol = match lead.selector.protocol() {
             TCP => Protocol::Tcp,
             SCTP => Protocol::Sctp,
             _ => Protocol::Udp,
         };
-        let port = match lead.selector.meaning() {
-            Some(Meaning::ToService { port, .. }) => NonZeroU16::new(u16::from_be(port)),
-            _ => None,
-        };
-        (
-            protocol,
-            port.map_or(ServicePort::Any, ServicePort::Exact),
-            lead.to.flags,
-        )
+        (protocol, port(leads), lead.to.flags)
     };
-    let first = here.iter().min_by_key(|lead| lead.address).map(how);
+    let first = by_vip.iter().min_by_key(|((_, address, _), _)| *address).map(how);
     let (protocol, port, flags) = first.unwrap_or((Protocol::Tcp, ServicePort::Any, ServiceFlags::default()));
-    let agree = here.iter().all(|lead| Some(how(lead)) == first);
+    let agree = by_vip.iter().all(|vip| Some(how(vip)) == first);
     Front {
-        vips: here.iter().map(|lead| lead.address.into()).collect(),
+        vips: by_vip.into_keys().filter_map(vip).collect(),
         protocol,
         port,
         flags,
         origin: if agree { Origin::Recalled } else { Origin::Torn },
     }
+}
+
+/// The VIP that keys of that address and scope were made for.
+fn vip((_, address, scope): (u32, IpAddr, Scope)) -> Option<Prefix> {
+    match scope.length() {
+        Some(length) => Prefix::new(address, length).ok(),
+        None => Some(address.into()),
+    }
+}
+
+/// The ports that keys of one VIP were made for. What narrower ranges took at the ends cannot be told.
+fn port(leads: &[&Lead]) -> ServicePort {
+    let ports = |lead: &&Lead| match lead.selector.meaning()? {
+        Meaning::ToService { port, .. } => {
+            let port = NonZeroU16::new(u16::from_be(port))?;
+            Some((port, port))
+        }
+        Meaning::Block { block, .. } => {
+            Some((NonZeroU16::new(block.first())?, NonZeroU16::new(block.last())?))
+        }
+        Meaning::Portless { .. } | Meaning::Vip { .. } | Meaning::FromBackend { .. } => None,
+    };
+    let all = || leads.iter().filter_map(ports);
+    let first = all().map(|(first, _)| first).min();
+    let last = all().map(|(_, last)| last).max();
+    first
+        .zip(last)
+        .and_then(|(first, last)| PortRange::new(first, last))
+        .map_or(ServicePort::Any, ServicePort::from)
 }
 
 /// The slots at a place, each of which leads to somebody of `cells`.

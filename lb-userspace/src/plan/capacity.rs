@@ -1,6 +1,6 @@
 //! Sizes of the dataplane's tables, and what is said when a wish does not fit them.
 
-use lb_common::abi::{FLOWS_PER_LINE, SLOTS_PER_LINE};
+use lb_common::abi::{FLOWS_PER_LINE, MAX_SOURCES, SLOTS_PER_LINE};
 use serde::{Deserialize, Serialize};
 
 use super::service_table::TableError;
@@ -90,6 +90,11 @@ pub enum CapacityError {
         /// What fits.
         limit: u32,
     },
+    /// Too many prefixes of clients.
+    #[error(
+        "{0} prefixes in the `source` lists of all services, at most {MAX_SOURCES}: name larger prefixes"
+    )]
+    Sources(usize),
     /// Too many keys.
     #[error(transparent)]
     Table(#[from] TableError),

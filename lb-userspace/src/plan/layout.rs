@@ -16,6 +16,7 @@ use super::{
     extents::Extents,
     history,
     keys::{Entries, Keys},
+    options::Options,
     placed::{COOL_DOWN, Cell, Placed, PoolView, Writes},
     pool::{Facts, Pool, PoolKey, pools_after},
     record::Records,
@@ -74,6 +75,7 @@ pub struct Layout {
     pub(super) keys4: Entries<Key4>,
     pub(super) keys6: Entries<Key6>,
     pub(super) records: Records,
+    pub(super) options: Options,
     /// Whether packets may be led to what waits here to be usable again: so it is after tables were read back, until
     /// the next plan.
     pub(super) recalled: bool,
@@ -97,6 +99,7 @@ impl Layout {
             keys4: Vec::new(),
             keys6: Vec::new(),
             records: Records::default(),
+            options: Options::default(),
             recalled: false,
             control: Control::default(),
             seed,
@@ -233,7 +236,10 @@ impl Layout {
             next.placed.insert(placed.pool.key.clone(), placed);
         }
         writes.targets.extend(next.note(self));
-        let writes = next.publish(writes, generation, now)?;
+        let options = next.options.change(next.placed.values().map(Arc::as_ref))?;
+        writes.targets.extend(options.first);
+        let mut writes = next.publish(writes, generation, now)?;
+        writes.extend(options.last);
         Ok(Plan { layout: next, writes })
     }
 
@@ -383,7 +389,7 @@ impl Layout {
             v4: keys4,
             v6: keys6,
             features,
-            ..
+            lengths,
         } = Keys::of(self.placed.values().map(Arc::as_ref));
         let mut halves = Vec::new();
         if keys4 != self.keys4 {
@@ -418,6 +424,7 @@ impl Layout {
         }
         all.extend(halves);
         self.control.features = features;
+        self.control.lengths = lengths;
         self.control.generation = generation;
         all.push(Write::Publish(self.control));
         Ok(all)

@@ -1,18 +1,18 @@
 //! Where writes go: the kernel's maps, or plain memory that the host build of the pipeline reads.
 
-use std::cell::Cell;
+use std::{cell::Cell, collections::BTreeSet};
 
 use lb_common::{
     abi::{
         CellRecord, Control, Features, FlowKey, FlowLine, FlowValue, Key4, Key6, Lengths, PoolRecord,
-        SLOTS_PER_LINE, Service, ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine, TableIndex,
-        Tags, Target, Tracking, follow_chain,
+        SLOTS_PER_LINE, Service, ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine, SourceKey,
+        TableIndex, Tags, Target, Tracking, follow_chain,
     },
     flows::{self, Event, FlowTable, Placed, Query, SharedLine, Word},
     pipeline::{self, Route, RouteQuery, Tables},
 };
 
-use super::{adopt::ReadBack, capacity::Capacity, write::Write};
+use super::{adopt::ReadBack, capacity::Capacity, sources::SourceEntry, write::Write};
 
 /// Something that holds the tables.
 pub trait Memory {
@@ -26,6 +26,12 @@ pub trait Memory {
     fn write_target(&mut self, index: u32, target: &Target);
     /// Stores the tags of a target that no packet can reach.
     fn write_tags(&mut self, index: u32, tags: Tags);
+    /// Stores the options of a service.
+    fn write_options(&mut self, number: u16, options: &ServiceOptions);
+    /// Stores entries of lists of clients.
+    fn write_sources(&mut self, entries: &[SourceEntry]);
+    /// Removes them.
+    fn remove_sources(&mut self, entries: &[SourceEntry]);
     /// Stores a target's MACs, the half with the next hop's first.
     fn write_macs(&mut self, index: u32, target: &Target);
     /// Stores those of a table's previous owners that differ.
@@ -56,6 +62,9 @@ pub fn apply(writes: &[Write], memory: &mut (impl Memory + ?Sized)) {
                 memory.write_tags(*index, entry.tags);
                 memory.write_target(*index, &entry.target);
             }
+            Write::Options { number, options } => memory.write_options(*number, options),
+            Write::Sources(entries) => memory.write_sources(entries),
+            Write::SourcesGone(entries) => memory.remove_sources(entries),
             Write::Macs { index, target } => memory.write_macs(*index, target),
             Write::Previous { line, slots } => memory.write_previous(*line, slots),
             Write::Slots { line, slots } => memory.write_slots(*line, slots),
@@ -91,6 +100,7 @@ pub struct InMemory {
     targets: Vec<Target>,
     tags: Vec<Tags>,
     options: Vec<ServiceOptions>,
+    sources: BTreeSet<SourceEntry>,
     pools: Vec<PoolRecord>,
     cells: Vec<CellRecord>,
     /// What the host's routing says to everything.
@@ -121,6 +131,7 @@ impl InMemory {
             targets: vec![Target::default(); capacity.target_cells() as usize],
             tags: vec![Tags::NONE; capacity.target_cells() as usize],
             options: vec![ServiceOptions::default(); capacity.numbers() as usize],
+            sources: BTreeSet::new(),
             pools: vec![bytemuck::Zeroable::zeroed(); capacity.numbers() as usize],
             cells: vec![CellRecord::default(); capacity.target_cells() as usize],
             route: Route::None,
@@ -141,6 +152,7 @@ pub(super) enum Part {
     Slots,
     Previous,
     Targets,
+    Options,
     Tags,
     Pools,
     Cells,
@@ -156,6 +168,7 @@ impl Part {
         Self::Previous,
         Self::Targets,
         Self::Tags,
+        Self::Options,
         Self::Pools,
         Self::Cells,
     ];
@@ -173,6 +186,7 @@ impl InMemory {
             Part::Previous => bytemuck::cast_slice_mut(&mut self.previous),
             Part::Targets => bytemuck::cast_slice_mut(&mut self.targets),
             Part::Tags => bytemuck::cast_slice_mut(&mut self.tags),
+            Part::Options => bytemuck::cast_slice_mut(&mut self.options),
             Part::Pools => bytemuck::cast_slice_mut(&mut self.pools),
             Part::Cells => bytemuck::cast_slice_mut(&mut self.cells),
         };
@@ -210,6 +224,20 @@ impl Memory for InMemory {
 
     fn write_tags(&mut self, index: u32, tags: Tags) {
         self.tags[index as usize] = tags;
+    }
+
+    fn write_options(&mut self, number: u16, options: &ServiceOptions) {
+        self.options[usize::from(number)] = *options;
+    }
+
+    fn write_sources(&mut self, entries: &[SourceEntry]) {
+        self.sources.extend(entries);
+    }
+
+    fn remove_sources(&mut self, entries: &[SourceEntry]) {
+        for entry in entries {
+            self.sources.remove(entry);
+        }
     }
 
     fn write_macs(&mut self, index: u32, target: &Target) {
@@ -293,6 +321,14 @@ impl ReadBack for InMemory {
     fn read_cell(&self, index: u32) -> CellRecord {
         self.cells[index as usize]
     }
+
+    fn read_options(&self, number: u32) -> ServiceOptions {
+        self.options[number as usize]
+    }
+
+    fn read_sources(&self) -> Vec<SourceEntry> {
+        self.sources.iter().copied().collect()
+    }
 }
 
 impl Tables for InMemory {
@@ -358,6 +394,13 @@ impl Tables for InMemory {
 
     fn tags(&self, index: u32) -> Option<&Tags> {
         self.tags.get(index as usize)
+    }
+
+    fn access(&self, client: &SourceKey) -> u32 {
+        let holding = self.sources.iter().filter(|entry| entry.holds(client));
+        holding
+            .max_by_key(|entry| entry.bits)
+            .map_or(0, |entry| entry.access)
     }
 
     fn ingress(&self) -> u32 {

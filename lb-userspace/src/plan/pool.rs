@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     model::{
-        AdminState, Affinity, Backend, BackendId, Forwarder, OnEmpty, Prefix, Scheduler, Service,
-        ServiceName, Services, Tracking,
+        AdminState, Affinity, Backend, BackendId, Forwarder, MssClamp, OnEmpty, Prefix, Scheduler, Service,
+        ServiceName, Services, Source, Tracking,
     },
     scheduler::{Last, Member, schedule, table_size},
 };
@@ -359,20 +359,28 @@ pub fn serves(facts: &impl Facts, service: &Service, backend: &Backend) -> bool 
 }
 
 fn flags(service: &Service) -> ServiceFlags {
-    let affinity = if service.affinity == Affinity::ClientIp {
-        ServiceFlags::CLIENT_IP
-    } else {
-        0
+    let affinity = match service.affinity {
+        Affinity::Flow => 0,
+        Affinity::ClientIp => ServiceFlags::CLIENT_IP,
     };
-    let on_empty = if service.on_empty == OnEmpty::Pass {
-        ServiceFlags::PASS_WHEN_EMPTY
-    } else {
-        0
+    let on_empty = match service.on_empty {
+        OnEmpty::Drop => 0,
+        OnEmpty::Pass => ServiceFlags::PASS_WHEN_EMPTY,
+        OnEmpty::Reject => ServiceFlags::REJECT_WHEN_EMPTY,
     };
-    let tracking = if service.tracking == Tracking::Always {
-        ServiceFlags::TRACK_ALWAYS
-    } else {
-        0
+    let tracking = match service.tracking {
+        Tracking::Always => ServiceFlags::TRACK_ALWAYS,
+        Tracking::Changes | Tracking::Never => 0,
     };
-    ServiceFlags(affinity | on_empty | tracking)
+    let permits_all = service.source.as_ref().is_none_or(Source::is_empty);
+    let detour = if permits_all && service.quic.is_none() {
+        0
+    } else {
+        ServiceFlags::DETOUR
+    };
+    let mss = match service.mss_clamp {
+        MssClamp::Off => 0,
+        MssClamp::Auto | MssClamp::To(_) => ServiceFlags::DETOUR_SYN,
+    };
+    ServiceFlags(affinity | on_empty | tracking | detour | mss)
 }

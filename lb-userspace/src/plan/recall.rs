@@ -173,6 +173,8 @@ fn service(key: &PoolKey, front: &Front, slots: usize) -> Service {
         },
         on_empty: if has(ServiceFlags::PASS_WHEN_EMPTY) {
             OnEmpty::Pass
+        } else if has(ServiceFlags::REJECT_WHEN_EMPTY) {
+            OnEmpty::Reject
         } else {
             OnEmpty::Drop
         },

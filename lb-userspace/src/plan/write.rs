@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use super::target::TargetEntry;
-use lb_common::abi::{CellRecord, Control, PoolRecord, ServiceLine4, ServiceLine6, Slot, Target};
+use lb_common::abi::{
+    CellRecord, Control, PoolRecord, ServiceLine4, ServiceLine6, ServiceOptions, Slot, Target,
+};
+
+use super::{sources::SourceEntry, target::TargetEntry};
 
 /// One step toward a plan's layout.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +33,17 @@ pub enum Write {
         index: u32,
         /// Its content.
         entry: TargetEntry,
+    },
+    /// Put entries into lists of clients that no service has yet.
+    Sources(Vec<SourceEntry>),
+    /// Take entries of lists away that no service has any more.
+    SourcesGone(Vec<SourceEntry>),
+    /// Bring the options of a service to this content, word by word.
+    Options {
+        /// Its number.
+        number: u16,
+        /// Their content.
+        options: ServiceOptions,
     },
     /// Change the MACs of a target cell that packets may be reading: the next hop's in one store, our own after it.
     Macs {

@@ -8,6 +8,7 @@
 mod back;
 mod dissect;
 mod find;
+mod permit;
 mod place;
 mod seen;
 mod send;
@@ -29,6 +30,8 @@ pub trait Steps {
     fn find(&mut self, seen: &mut Seen) -> Step;
     /// Takes it back to its client, if it is a backend's answer.
     fn give_back(&mut self, seen: &mut Seen) -> Step;
+    /// Lets its client use the service, or not.
+    fn permit(&mut self, seen: &mut Seen) -> Step;
     /// Picks its backend.
     fn place(&mut self, seen: &mut Seen) -> Step;
     /// Rewrites it toward its backend.
@@ -56,6 +59,7 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
     if seen.is_for_no_service() {
         return steps.give_back(seen);
     }
+    steps.permit(seen)?;
     steps.place(seen)?;
     steps.send(seen)
 }
@@ -82,6 +86,11 @@ impl<P: Packet, T: Tables> Steps for StepByStep<'_, P, T> {
     #[inline(always)]
     fn give_back(&mut self, seen: &mut Seen) -> Step {
         back::give_back(self.packet, self.tables, seen)
+    }
+
+    #[inline(always)]
+    fn permit(&mut self, seen: &mut Seen) -> Step {
+        permit::permit(self.tables, seen)
     }
 
     #[inline(always)]

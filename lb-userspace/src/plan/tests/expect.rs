@@ -9,7 +9,7 @@ use super::{
     steps::World,
 };
 use crate::{
-    model::{Backend, Forwarder, OnEmpty, Protocol, Scheduler, Service, Vlan},
+    model::{Backend, Forwarder, OnEmpty, Prefix, Protocol, Scheduler, Service, ServicePort, Vlan},
     plan::{Facts, Layout, NextHop, PoolKey},
 };
 
@@ -19,7 +19,8 @@ pub(super) fn check(sample: &Sample, seen: &Seen, world: &World, layout: &Layout
         Kind::ToService => check_to_service(sample, seen, world, layout),
         Kind::FromBackend => check_from_backend(sample, seen, world),
         Kind::Echo => {
-            let vip = world.services.iter().any(|s| holds(s, sample.destination));
+            let host = Prefix::from(sample.destination);
+            let vip = world.services.iter().any(|s| s.vips.contains(&host));
             assert_eq!(
                 seen.reason == Reason::EchoReply,
                 vip,
@@ -49,7 +50,7 @@ fn speaks(service: &Service, sample: &Sample) -> bool {
     (service.protocol == Protocol::Tcp) == (sample.protocol == TCP)
 }
 
-/// The service of that port, or the one that takes any.
+/// The service that says most exactly that it takes this packet.
 fn service_of<'w>(sample: &Sample, world: &'w World) -> Option<&'w Arc<Service>> {
     let candidates = || {
         world
@@ -57,10 +58,22 @@ fn service_of<'w>(sample: &Sample, world: &'w World) -> Option<&'w Arc<Service>>
             .iter()
             .filter(|s| holds(s, sample.destination) && speaks(s, sample))
     };
-    let exact = |s: &&Arc<Service>| s.port.exact().is_some_and(|port| port.get() == sample.ports[1]);
+    let longest = |s: &&Arc<Service>| {
+        let holding = s.vips.iter().filter(|vip| vip.contains(sample.destination));
+        holding.map(|vip| vip.length()).max()
+    };
+    // How many ports more than one it takes, if it takes this one.
+    let width = |s: &&Arc<Service>| match s.port {
+        ServicePort::Exact(port) => (port.get() == sample.ports[1]).then_some(0),
+        ServicePort::Range(range) => {
+            let width = u32::from(range.last().get() - range.first().get());
+            range.contains(sample.ports[1]).then_some(width)
+        }
+        ServicePort::Any => Some(u32::MAX),
+    };
     candidates()
-        .find(exact)
-        .or_else(|| candidates().find(|s| s.port.exact().is_none()))
+        .filter(|s| width(s).is_some())
+        .min_by_key(|s| (std::cmp::Reverse(longest(s)), width(s)))
 }
 
 fn check_to_service(sample: &Sample, seen: &Seen, world: &World, layout: &Layout) {
@@ -73,6 +86,14 @@ fn check_to_service(sample: &Sample, seen: &Seen, world: &World, layout: &Layout
         Some(&service.name),
         "{sample:?}"
     );
+    let denied = service
+        .source
+        .as_ref()
+        .is_some_and(|source| !source.permits(sample.source));
+    if denied || seen.reason == Reason::Denied {
+        assert_eq!((denied, seen.reason), (true, Reason::Denied), "{sample:?}");
+        return;
+    }
     let vip = sample.destination;
     let usable = service.backends.iter().any(|b| world.takes(service, vip, b));
     let is_sent = matches!(seen.reason, Reason::Forwarded | Reason::Local);

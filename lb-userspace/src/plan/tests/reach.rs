@@ -6,7 +6,7 @@ use std::{
 };
 
 use lb_common::{
-    abi::{Direction, SLOTS_PER_LINE, Selector, Service, ServiceKey, ServiceLine},
+    abi::{Meaning, SLOTS_PER_LINE, Selector, Service, ServiceKey, ServiceLine},
     pipeline::Tables,
 };
 
@@ -23,6 +23,8 @@ pub(super) struct Reach {
     lines: HashSet<u32>,
     /// Slot tables: first line and number of slots.
     tables: HashSet<(u32, usize)>,
+    /// Lists of clients.
+    lists: HashSet<u32>,
 }
 
 impl Reach {
@@ -51,19 +53,23 @@ impl Reach {
     ) {
         for (key, service) in line.keys.iter().zip(&line.services) {
             let selector = selector(key);
-            if *key == K::default() || selector == Selector::VIP {
-                continue;
-            }
-            if selector.0 >> 24 == Direction::FromBackend as u32 {
-                self.targets.insert(service.target_base);
-            } else {
-                self.add_table(memory, service);
+            match selector.meaning() {
+                _ if *key == K::default() => {}
+                Some(Meaning::FromBackend { .. }) => {
+                    self.targets.insert(service.target_base);
+                }
+                Some(Meaning::Vip { .. }) => {}
+                Some(Meaning::ToService { .. } | Meaning::Block { .. } | Meaning::Portless { .. }) => {
+                    self.add_table(memory, service);
+                }
+                None => panic!("{selector:?} means nothing"),
             }
         }
     }
 
     fn add_table(&mut self, memory: &InMemory, service: &Service) {
         let slots = usize::from(service.slot_mask) + 1;
+        self.lists.insert(list(memory, service.number()));
         self.tables.insert((service.slot_line, slots));
         for line in 0..slots as u32 / SLOTS_PER_LINE {
             self.lines.insert(service.slot_line + line);
@@ -80,12 +86,19 @@ impl Reach {
     }
 }
 
+/// The list of clients of the service of that number.
+fn list(memory: &InMemory, number: u32) -> u32 {
+    memory.options(number).expect("a line").source_list
+}
+
 /// When cells were given up.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     targets: HashMap<u32, Instant>,
     lines: HashMap<u32, Instant>,
     switched: Option<Instant>,
+    /// Lists of clients that packets may be reading.
+    lists: HashSet<u32>,
 }
 
 impl Ledger {
@@ -121,7 +134,18 @@ impl Ledger {
                 assert!(!active(true, *line), "the half is in use");
                 assert!(!hot(self.switched.as_ref()), "the half was in use of late");
             }
-            Write::Pool { .. } | Write::Cell { .. } | Write::Macs { .. } | Write::Publish(_) => {}
+            Write::Sources(entries) | Write::SourcesGone(entries) => {
+                let used = |list: &u32| reach.lists.contains(list) || self.lists.contains(list);
+                assert!(
+                    entries.iter().all(|entry| !used(&entry.key.list)),
+                    "a list is in use"
+                );
+            }
+            Write::Options { number, .. } => {
+                self.lists.insert(list(memory, u32::from(*number)));
+            }
+            Write::Publish(_) => self.lists.extend(reach.lists),
+            Write::Pool { .. } | Write::Cell { .. } | Write::Macs { .. } => {}
         }
     }
 

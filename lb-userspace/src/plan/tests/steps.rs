@@ -11,7 +11,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use crate::{
     model::{
         AdminState, Affinity, Backend, BackendPatch, Change, Forwarder, Prefix, Removal, Service,
-        ServiceName, ServicePatch, ServicePort, Services, arbitrary,
+        ServiceName, ServicePatch, ServicePort, Services, Source, arbitrary,
     },
     plan::{Availability, Facts, NextHop, TunnelSources},
 };
@@ -26,6 +26,8 @@ pub(super) enum Step {
     Touch(ServiceName, usize, Option<BackendPatch>),
     /// A configuration is loaded in which one service serves the same backends differently.
     Rewrite(ServiceName, Front),
+    /// Other clients may use a service.
+    Permit(ServiceName, Option<Source>),
     /// A heartbeat says so.
     Up(IpAddr, bool),
     /// A way is learnt, changed or lost.
@@ -109,6 +111,13 @@ impl World {
                 let Ok(services) = Services::new(list) else { return };
                 Change::ReplaceAll(services, Removal::Now)
             }
+            Step::Permit(name, source) => {
+                let patch = ServicePatch {
+                    source: Some(source),
+                    ..ServicePatch::default()
+                };
+                Change::SetService(name, patch)
+            }
             Step::Up(address, up) => {
                 if up {
                     self.down.remove(&address);
@@ -123,9 +132,26 @@ impl World {
             }
             Step::Pass(_) => return,
         };
+        let change = match change {
+            // Lists and backends that change at once are two changes for packets.
+            Change::ReplaceAll(new, removal) => Change::ReplaceAll(self.with_present_sources(&new), removal),
+            change => change,
+        };
         if let Ok(services) = self.services.after(change) {
             self.services = services;
         }
+    }
+
+    /// Those services, with the lists of clients that are in use.
+    fn with_present_sources(&self, new: &Services) -> Services {
+        let kept = |service: &std::sync::Arc<Service>| {
+            let present = self.services.get(&service.name);
+            Service {
+                source: present.and_then(|present| present.source.clone()),
+                ..Service::clone(service)
+            }
+        };
+        Services::new(new.iter().map(kept).collect()).expect("lists break no rule")
     }
 
     /// Whether packets to `vip` may go to `backend` of `service`.
@@ -203,11 +229,36 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         4 => (arbitrary::name(), 0..6usize, proptest::option::weighted(0.7, backend_patch()))
             .prop_map(|(name, index, patch)| Step::Touch(name, index, patch)),
         4 => (arbitrary::name(), front()).prop_map(|(name, front)| Step::Rewrite(name, front)),
+        2 => (arbitrary::name(), proptest::option::weighted(0.8, source()))
+            .prop_map(|(name, source)| Step::Permit(name, source)),
         2 => (arbitrary::address(1), any::<bool>()).prop_map(|(address, up)| Step::Up(address, up)),
         3 => (arbitrary::address(1), proptest::option::weighted(0.8, way))
             .prop_map(|(address, hop)| Step::Hop(address, hop)),
         2 => select(&[400, 1100]).prop_map(Step::Pass),
     ]
+}
+
+/// Lists that name the clients of the samples, or others.
+fn source() -> impl Strategy<Value = Source> {
+    let prefixes = [
+        "198.51.100.1",
+        "198.51.100.0/24",
+        "198.51.0.0/16",
+        "0.0.0.0/0",
+        "2001:db8:c::/48",
+        "2001:db8:d::/48",
+        "::/0",
+    ];
+    let list = || proptest::sample::subsequence(prefixes.to_vec(), 0..3);
+    (list(), list()).prop_filter_map("names nobody, or somebody twice", |(allow, deny)| {
+        let twice = allow.iter().any(|prefix| deny.contains(prefix));
+        let parsed = |list: Vec<&str>| list.iter().map(|text| text.parse().expect(text)).collect();
+        let source = Source {
+            allow: parsed(allow),
+            deny: parsed(deny),
+        };
+        (!twice && !source.is_empty()).then_some(source)
+    })
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -253,13 +304,12 @@ fn backends() -> impl Strategy<Value = Vec<Backend>> {
 
 fn front() -> impl Strategy<Value = Front> {
     use proptest::option::weighted;
-    let vips = weighted(0.4, vec(arbitrary::address(0).prop_map(Prefix::from), 1..3));
-    let port = arbitrary::port().prop_map(|port| port.map_or(ServicePort::Any, ServicePort::Exact));
+    let vips = weighted(0.4, vec(arbitrary::vip(), 1..3));
     let forwarder = select(&[Forwarder::L2dsr, Forwarder::Ipip, Forwarder::Nat]);
     let affinity = select(&[Affinity::Flow, Affinity::ClientIp]);
     (
         vips,
-        weighted(0.3, port),
+        weighted(0.3, arbitrary::service_port()),
         weighted(0.2, forwarder),
         weighted(0.2, affinity),
         weighted(0.4, backends()),

@@ -1,0 +1,62 @@
+//! Map `SOURCES`: lists of clients, entry by entry.
+
+use std::os::fd::AsFd;
+
+use anyhow::{Result, anyhow};
+use aya::maps::{
+    Map, MapData,
+    lpm_trie::{Key, LpmTrie},
+};
+use lb_common::abi::{SourceKey, map};
+
+use super::Dataplane;
+use crate::plan::SourceEntry;
+
+/// The map. The words of its keys are a [`SourceKey`]'s.
+pub(super) struct Sources(LpmTrie<MapData, [u32; 5], u32>);
+
+impl Sources {
+    pub(super) fn new(dataplane: &Dataplane) -> Result<Self> {
+        let name = map::SOURCES;
+        let Some(Map::LpmTrie(data)) = dataplane.ebpf.map(name) else {
+            return Err(anyhow!("the object holds no trie {name}"));
+        };
+        let data = MapData::from_fd(data.fd().as_fd().try_clone_to_owned()?)?;
+        Ok(Self(Map::LpmTrie(data).try_into()?))
+    }
+
+    /// Puts them in, the shortest last: who is not named is denied until the one for all others is there.
+    pub(super) fn insert(&mut self, entries: &[SourceEntry]) {
+        for entry in entries.iter().rev() {
+            // There is room, so only memory can be short.
+            if let Err(error) = self.0.insert(&key(entry), entry.access, 0) {
+                log::error!(
+                    "a service's source list is not whole, and denies clients that it should not: {error}"
+                );
+                return;
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, entries: &[SourceEntry]) {
+        for entry in entries {
+            if let Err(error) = self.0.remove(&key(entry)) {
+                log::warn!("an entry of a source list that is not in use stays in memory: {error}");
+            }
+        }
+    }
+
+    pub(super) fn entries(&self) -> Vec<SourceEntry> {
+        let entry = |(key, access): (Key<[u32; 5]>, u32)| SourceEntry {
+            bits: key.prefix_len(),
+            key: bytemuck::cast(key.data()),
+            access,
+        };
+        // Nobody else changes the map, and reading needs no memory: the kernel has no reason to refuse.
+        self.0.iter().filter_map(Result::ok).map(entry).collect()
+    }
+}
+
+fn key(entry: &SourceEntry) -> Key<[u32; 5]> {
+    Key::new(entry.bits, bytemuck::cast::<SourceKey, [u32; 5]>(entry.key))
+}
