@@ -15,3 +15,4 @@ pub mod flows;
 pub mod hash;
 pub mod net;
 pub mod pipeline;
+pub mod quic;

@@ -12,6 +12,7 @@ mod flow;
 mod meta;
 mod options;
 mod placement;
+mod quic;
 mod reason;
 mod record;
 mod selector;
@@ -28,6 +29,9 @@ pub use flow::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Tracking
 pub use meta::Meta;
 pub use options::{Fragments, ServiceOptions, TtlExpired};
 pub use placement::Placement;
+pub use quic::{
+    QuicConfig, QuicKind, QuicSet, RoundKeys, SERVERS_PER_LINE, ServerId, ServerLine, ServerTable,
+};
 pub use reason::{Action, Reason};
 pub use record::{CellRecord, NAME_BYTES, PLACES, Place, PoolRecord};
 pub use selector::{Direction, Lengths, Meaning, PortBlock, Scope, Selector};
