@@ -671,7 +671,7 @@ fn dataplane() -> impl Strategy<Value = Dataplane> {
 fn pool() -> impl Strategy<Value = Dataplane> {
     (Dataplane::NAT_FLOWS, Dataplane::ICMP_RATE, 1u16..1000, 1000u16..).prop_map(
         |(max_nat_flows, icmp_rate, first, last)| Dataplane {
-            fullnat_addresses: vec!["10.9.0.1".parse().unwrap(), "2001:db8:9::1".parse().unwrap()],
+            fullnat_addresses: vec!["203.0.113.1".parse().unwrap(), "3fff:9::1".parse().unwrap()],
             fullnat_ports: format!("{first}-{last}").parse().unwrap(),
             max_nat_flows,
             icmp_rate,
