@@ -11,6 +11,7 @@ const _: () = assert!(
 );
 
 pub mod abi;
+pub mod decap;
 pub mod flows;
 pub mod hash;
 pub mod net;

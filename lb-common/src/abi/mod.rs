@@ -33,6 +33,7 @@ pub use quic::{
     QuicConfig, QuicKind, QuicSet, RoundKeys, SERVERS_PER_LINE, ServerId, ServerLine, ServerTable,
 };
 pub use reason::{Action, Reason};
+pub(crate) use reason::reasons;
 pub use record::{CellRecord, NAME_BYTES, PLACES, Place, PoolRecord};
 pub use selector::{Direction, Lengths, Meaning, PortBlock, Scope, Selector};
 pub use service::{

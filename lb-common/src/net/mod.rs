@@ -1,11 +1,13 @@
 //! Bytes on the wire: wide loads and stores, checksums, and the numbers that RFCs fix.
 
+mod bytes;
 pub mod checksum;
 pub mod tcp;
 mod wide;
 
 use network_types::{eth::EtherType, ip::IpProto};
 
+pub use bytes::Bytes;
 pub use wide::{load16, load32, load64, store16, store32, store64};
 
 /// Length of an Ethernet header without tags.
@@ -32,6 +34,8 @@ pub const UDP: u8 = IpProto::Udp as u8;
 pub const IPV6_IN_IP: u8 = IpProto::Ipv6 as u8;
 /// SCTP (RFC 9260).
 pub const SCTP: u8 = IpProto::Sctp as u8;
+/// Generic Routing Encapsulation (RFC 2784).
+pub const GRE: u8 = IpProto::Gre as u8;
 /// ICMPv6.
 pub const ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
 /// IPv6 fragment header.

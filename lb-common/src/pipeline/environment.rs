@@ -6,27 +6,19 @@ use crate::{
         SourceKey, TableIndex, Tags, Target,
     },
     flows::{Placed, Query},
+    net::Bytes,
 };
 
 use super::wrap::Wrap;
 
-/// A frame, from its Ethernet header on.
-pub trait Packet {
-    /// The `N` bytes at `offset`, when they lie inside the frame.
-    fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
-    /// As [`Packet::view`], to write.
-    fn view_mut<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]>;
-    /// Makes room for `bytes` in front of the frame, or takes as many off if it is negative; false when there is no
-    /// room.
-    fn grow(&mut self, bytes: i32) -> bool;
+/// A frame that the balancer forwards.
+pub trait Packet: Bytes {
     /// Gives the packet the front that its target asks for: [`super::wrap::wrap`], which the kernel build makes a function of
     /// its own.
     ///
     /// # Errors
     /// Why it cannot be done; the packet is as it came then.
     fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason>;
-    /// Length of the frame.
-    fn frame_len(&self) -> usize;
 }
 
 /// What the pipeline asks of its tables and of the host.

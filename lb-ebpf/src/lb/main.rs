@@ -9,6 +9,7 @@
 
 mod detour;
 mod flows;
+#[path = "../frame.rs"]
 mod frame;
 mod globals;
 mod maps;

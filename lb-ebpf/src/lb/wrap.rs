@@ -5,7 +5,10 @@ use core::hint::black_box;
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use lb_common::{
     abi::Reason,
-    pipeline::wrap::{Wrap, wrap},
+    pipeline::{
+        Packet, Tables,
+        wrap::{Wrap, wrap},
+    },
 };
 
 use super::{
@@ -14,10 +17,13 @@ use super::{
     maps::Maps,
 };
 
-/// Gives the packet of `context` the front that its target asks for; its data has moved then.
-#[inline(always)]
-pub(super) fn call(context: *mut xdp_md, wrap: &Wrap) -> Result<(), Reason> {
-    step(lb_wrap(context, wrap))
+impl Packet for Frame {
+    #[inline(always)]
+    fn wrap<T: Tables>(&mut self, _: &T, wrap: &Wrap) -> Result<(), Reason> {
+        let wrapped = lb_wrap(self.context, wrap);
+        self.read_ends();
+        step(wrapped)
+    }
 }
 
 #[unsafe(no_mangle)]

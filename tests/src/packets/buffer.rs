@@ -2,6 +2,7 @@
 
 use lb_common::{
     abi::Reason,
+    net::Bytes,
     pipeline::{
         Packet, Tables,
         wrap::{self, Wrap},
@@ -38,7 +39,7 @@ impl Buffer {
     }
 }
 
-impl Packet for Buffer {
+impl Bytes for Buffer {
     fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
         self.frame().get(offset..)?.first_chunk()
     }
@@ -57,11 +58,13 @@ impl Packet for Buffer {
         }
     }
 
-    fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason> {
-        wrap::wrap(self, tables, wrap)
-    }
-
     fn frame_len(&self) -> usize {
         self.frame().len()
+    }
+}
+
+impl Packet for Buffer {
+    fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason> {
+        wrap::wrap(self, tables, wrap)
     }
 }

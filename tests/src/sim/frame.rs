@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use anyhow::{Result, bail};
 use lb_common::{
     abi::Reason,
+    net::Bytes,
     pipeline::{
         Packet, Tables,
         wrap::{self, Wrap},
@@ -100,7 +101,7 @@ impl Frame {
     }
 }
 
-impl Packet for Frame {
+impl Bytes for Frame {
     #[inline(always)]
     fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
         self.bytes[self.start..self.end].get(offset..)?.first_chunk()
@@ -124,12 +125,14 @@ impl Packet for Frame {
         }
     }
 
-    fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason> {
-        wrap::wrap(self, tables, wrap)
-    }
-
     #[inline(always)]
     fn frame_len(&self) -> usize {
         self.end - self.start
+    }
+}
+
+impl Packet for Frame {
+    fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason> {
+        wrap::wrap(self, tables, wrap)
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use lb_common::{
     abi::Reason,
-    net::{TCP, UDP},
+    net::{Bytes, TCP, UDP},
     pipeline::{
         Outcome, Packet, Route, Tables, process,
         wrap::{self, Wrap},
@@ -165,7 +165,7 @@ impl Buffer {
     const ROOM: usize = 64;
 }
 
-impl Packet for Buffer {
+impl Bytes for Buffer {
     fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
         self.bytes.get(self.start + offset..)?.first_chunk()
     }
@@ -182,11 +182,13 @@ impl Packet for Buffer {
         true
     }
 
-    fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason> {
-        wrap::wrap(self, tables, wrap)
-    }
-
     fn frame_len(&self) -> usize {
         self.bytes.len() - self.start
+    }
+}
+
+impl Packet for Buffer {
+    fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason> {
+        wrap::wrap(self, tables, wrap)
     }
 }

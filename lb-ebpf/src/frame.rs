@@ -1,16 +1,11 @@
 //! Access to a frame in the kernel.
 
 use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_adjust_head, programs::XdpContext};
-use lb_common::{
-    abi::Reason,
-    pipeline::{Packet, Tables, wrap::Wrap},
-};
-
-use super::wrap;
+use lb_common::net::Bytes;
 
 /// A frame between `data` and `end`, which the verifier knows as packet pointers.
 pub(super) struct Frame {
-    context: *mut xdp_md,
+    pub(super) context: *mut xdp_md,
     data: usize,
     end: usize,
 }
@@ -27,7 +22,7 @@ impl Frame {
 
     /// Reads both ends anew, when the frame's start may have moved.
     #[inline(always)]
-    fn read_ends(&mut self) {
+    pub(super) fn read_ends(&mut self) {
         // SAFETY: the context is the one that the kernel called the program with.
         unsafe {
             self.data = (*self.context).data as usize;
@@ -46,7 +41,7 @@ impl Frame {
     }
 }
 
-impl Packet for Frame {
+impl Bytes for Frame {
     #[inline(always)]
     fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
         // SAFETY: `at` checked that the bytes lie inside the frame, which is ours while the program runs; any bytes
@@ -68,13 +63,6 @@ impl Packet for Frame {
         }
         self.read_ends();
         true
-    }
-
-    #[inline(always)]
-    fn wrap<T: Tables>(&mut self, _: &T, wrap: &Wrap) -> Result<(), Reason> {
-        let wrapped = wrap::call(self.context, wrap);
-        self.read_ends();
-        wrapped
     }
 
     #[inline(always)]
