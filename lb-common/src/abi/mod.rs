@@ -9,6 +9,7 @@
 mod control;
 mod count;
 mod flow;
+mod fragment;
 mod meta;
 mod options;
 mod placement;
@@ -26,14 +27,15 @@ mod trace;
 pub use control::{Control, Features, TableIndex};
 pub use count::Count;
 pub use flow::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Tracking};
+pub use fragment::{FragmentKey, FragmentRecord};
 pub use meta::Meta;
 pub use options::{Fragments, ServiceOptions, TtlExpired};
 pub use placement::Placement;
 pub use quic::{
     QuicConfig, QuicKind, QuicSet, RoundKeys, SERVERS_PER_LINE, ServerId, ServerLine, ServerTable,
 };
-pub use reason::{Action, Reason};
 pub(crate) use reason::reasons;
+pub use reason::{Action, Reason};
 pub use record::{CellRecord, NAME_BYTES, PLACES, Place, PoolRecord};
 pub use selector::{Direction, Lengths, Meaning, PortBlock, Scope, Selector};
 pub use service::{
@@ -81,6 +83,11 @@ pub mod map {
     pub const COUNTS: &str = "COUNTS";
     /// Per CPU one `u64` a [`super::Reason`].
     pub const REASONS: &str = "REASONS";
+    /// Per [`super::FragmentKey`] one [`super::FragmentRecord`], the program's own.
+    pub const FRAGMENTS: &str = "FRAGMENTS";
+    /// Per CPU one `u64`, the program's own: the unit of the flow clock in which answers were made last (upper half),
+    /// and how many.
+    pub const ANSWERS: &str = "ANSWERS";
     /// Per CPU, the program's own: what the host's routing said last, by destination.
     pub const ROUTES: &str = "ROUTES";
     /// Interface index → interface index: where `XDP_REDIRECT` may send to.
@@ -103,6 +110,8 @@ pub mod global {
     pub const FLOW_LINES: &str = "FLOW_LINES";
     /// `u32`: new flows that one service may write down on one CPU in one unit of the flow clock.
     pub const FLOW_BUDGET: &str = "FLOW_BUDGET";
+    /// `u32`: answers (ICMP errors, TCP resets) that one CPU may make in one unit of the flow clock.
+    pub const ANSWER_BUDGET: &str = "ANSWER_BUDGET";
     /// `u64`: not 0 to log every packet.
     pub const DEBUG: &str = "DEBUG";
     /// [`super::Control`]: the one entry of [`super::map::CONTROL`].

@@ -34,7 +34,11 @@ mod tests {
         ];
         for (inner, row) in figure {
             let outer = [NOT_ECT, ECT_0, ECT_1, CE];
-            assert_eq!(outer.map(|outer| decapsulated(inner, outer)), row, "inner {inner}");
+            assert_eq!(
+                outer.map(|outer| decapsulated(inner, outer)),
+                row,
+                "inner {inner}"
+            );
         }
     }
 }

@@ -121,7 +121,11 @@ fn gue<B: Bytes>(frame: &B, at: usize, end: usize) -> Result<Content, Reason> {
         return Err(Reason::Unsupported);
     }
     let at = at + GUE_HEADER + usize::from(header[0] & 0x1f) * 4;
-    Ok(Content { at, end, v6: Some(v6) })
+    Ok(Content {
+        at,
+        end,
+        v6: Some(v6),
+    })
 }
 
 /// GRE (RFC 2784, RFC 2890). Checksum, key and sequence number are skipped.
@@ -140,5 +144,9 @@ fn gre<B: Bytes>(frame: &B, at: usize, end: usize) -> Result<Content, Reason> {
     }
     let field = |flag: u8| if header[0] & flag != 0 { 4 } else { 0 };
     let at = at + GRE_HEADER + field(GRE_CHECKSUM) + field(GRE_KEY) + field(GRE_SEQUENCE);
-    Ok(Content { at, end, v6: Some(v6) })
+    Ok(Content {
+        at,
+        end,
+        v6: Some(v6),
+    })
 }

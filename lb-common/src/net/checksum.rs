@@ -34,6 +34,14 @@ pub const fn adjusted(checksum: u16, delta: u32) -> u16 {
     !(fold((!checksum) as u32 + delta) as u16)
 }
 
+/// The checksum of words whose sum is `sum`, be they of 16 or 32 bits.
+#[inline(always)]
+pub const fn of(sum: u64) -> u16 {
+    let once = (sum & 0xffff_ffff) + (sum >> 32);
+    let twice = (once & 0xffff) + (once >> 16);
+    !(fold((twice & 0xffff) as u32 + (twice >> 16) as u32) as u16)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 mod bytes;
 pub mod checksum;
+pub mod sctp;
 pub mod tcp;
 mod wide;
 
@@ -41,15 +42,18 @@ pub const ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
 /// IPv6 fragment header.
 pub const IPV6_FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
 
+/// IPv6 authentication header (RFC 4302).
+pub const IPV6_AUTHENTICATION: u8 = IpProto::Ah as u8;
+/// IPv6 routing header.
+pub const IPV6_ROUTING: u8 = IpProto::Ipv6Route as u8;
+
 /// Whether an IPv6 next header is an extension header, behind which any protocol may stand (RFC 8200 §4, RFC 4302).
 #[inline(always)]
 pub const fn is_extension_header(next_header: u8) -> bool {
     const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
-    const ROUTING: u8 = IpProto::Ipv6Route as u8;
-    const AUTHENTICATION: u8 = IpProto::Ah as u8;
     const DESTINATION: u8 = IpProto::Ipv6Opts as u8;
     matches!(
         next_header,
-        HOP_BY_HOP | ROUTING | IPV6_FRAGMENT | AUTHENTICATION | DESTINATION
+        HOP_BY_HOP | IPV6_ROUTING | IPV6_FRAGMENT | IPV6_AUTHENTICATION | DESTINATION
     )
 }

@@ -59,7 +59,7 @@ fn balance<F: Family, P: Packet, T: Tables>(
     outcome: &mut Outcome,
 ) -> Result<Reason, Early> {
     // A frame too short to name a destination is for no service.
-    let ip = F::parse(packet).ok_or(Reason::NoService)?;
+    let ip = F::parse(packet, ETHERNET).ok_or(Reason::NoService)?;
     let Ok(transport) = parse::transport(packet, &ip) else {
         return without_ports::<F, P, T>(packet, tables, &ip);
     };
@@ -84,7 +84,7 @@ fn balance<F: Family, P: Packet, T: Tables>(
     }
     let hash = flow_hash::<F>(&service, ip.source, transport.ports, tables.seed());
     let flow = || F::hash(ip.source, transport.ports, tables.seed());
-    let target = match pick(tables, &service, hash, flow, outcome) {
+    let target = match pick(tables, &service, hash, flow, true, outcome) {
         Ok(target) => target,
         Err(Reason::NoBackend) if service.flags.has(ServiceFlags::REJECT_WHEN_EMPTY) => return Err(DETOUR),
         Err(reason) => return Err(Some(reason)),

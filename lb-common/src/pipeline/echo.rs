@@ -2,7 +2,7 @@
 
 use crate::{
     abi::Reason,
-    net::{ETHERNET, checksum, load16, store16},
+    net::{checksum, load16, store16},
 };
 
 use super::{
@@ -17,17 +17,23 @@ use super::{
 #[inline(always)]
 pub(super) fn answer<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F::Address>) -> Result<Reason, Early> {
     // Options would have to be turned around too (RFC 1122 §3.2.2.6).
-    if ip.transport != ETHERNET + F::HEADER {
-        return Err(Some(Reason::NoService));
+    let is_plain = ip.transport == ip.network + F::HEADER;
+    if usize::from(ip.len) < F::HEADER + 8 || !is_plain {
+        return Err(DETOUR);
     }
-    if usize::from(ip.len) < F::HEADER + 8 {
-        return Err(Some(Reason::Truncated));
-    }
-    let icmp: &mut [u8; 8] = packet.view_mut(ETHERNET + F::HEADER).ok_or(Reason::Truncated)?;
-    let (request, reply) = F::ECHO;
+    let icmp: &[u8; 8] = packet.view(ip.network + F::HEADER).ok_or(Reason::Truncated)?;
+    let (request, _) = F::ECHO;
     if icmp[0] != request || icmp[1] != 0 {
         return Err(DETOUR);
     }
+    Ok(reply::<F, P>(packet, ip)?)
+}
+
+/// Makes an echo request with a plain IP header its own reply.
+#[inline(always)]
+pub(super) fn reply<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F::Address>) -> Result<Reason, Reason> {
+    let icmp: &mut [u8; 8] = packet.view_mut(ip.network + F::HEADER).ok_or(Reason::Truncated)?;
+    let (request, reply) = F::ECHO;
     icmp[0] = reply;
     let word = |kind| u32::from(u16::from_ne_bytes([kind, 0]));
     // Type and code are one word of the sum; swapped addresses leave ICMPv6's pseudo header as it was.

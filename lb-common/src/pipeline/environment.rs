@@ -2,8 +2,8 @@
 
 use crate::{
     abi::{
-        Features, Key4, Key6, Lengths, Reason, Service, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine,
-        SourceKey, TableIndex, Tags, Target,
+        Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, Reason, Service, ServiceLine4,
+        ServiceLine6, ServiceOptions, SlotLine, SourceKey, TableIndex, Tags, Target,
     },
     flows::{Placed, Query},
     net::Bytes,
@@ -13,6 +13,8 @@ use super::wrap::Wrap;
 
 /// A frame that the balancer forwards.
 pub trait Packet: Bytes {
+    /// Cuts off what of the frame is behind its first `len` bytes; false if it cannot be done.
+    fn trim(&mut self, len: usize) -> bool;
     /// Gives the packet the front that its target asks for: [`super::wrap::wrap`], which the kernel build makes a function of
     /// its own.
     ///
@@ -46,6 +48,17 @@ pub trait Tables {
     fn lengths(&self, v6: bool) -> Lengths;
     /// A line of map `SLOTS`.
     fn slots(&self, line: u32) -> Option<&SlotLine>;
+    /// What is known of the packet that a fragment is of: map `FRAGMENTS`.
+    fn fragments(&self, key: &FragmentKey) -> Option<FragmentRecord>;
+    /// Notes what is known of it.
+    fn note_fragments(&self, key: &FragmentKey, record: &FragmentRecord);
+    /// All of its fragments were seen.
+    fn forget_fragments(&self, key: &FragmentKey);
+    /// Whether one more answer may be made now: so many a second, so that nobody can use the balancer to flood others
+    /// (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
+    fn may_answer(&self) -> bool;
+    /// The flow clock.
+    fn now(&self) -> u32;
     /// Asks the flow table: [`crate::flows::place`], which the kernel build makes a function of its own.
     fn place(&self, query: &Query) -> Placed;
     /// Whether the packet is only explained: it must leave no trace in the tables.

@@ -4,8 +4,8 @@ use crate::{
     abi::{Key4, Key6, Reason, Selector, Service, ServiceKey, Target},
     hash,
     net::{
-        ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMP, ICMPV6, IPV4_IN_IP, IPV6_FRAGMENT, IPV6_IN_IP,
-        checksum, load16, load32, load64, store16, store32, store64,
+        ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMP, ICMPV6, IPV4_IN_IP, IPV6_IN_IP, checksum, load16, load32,
+        load64, store16, store32, store64,
     },
 };
 
@@ -59,6 +59,9 @@ pub(super) trait Family {
     const ICMP: u8;
     /// ICMP types: echo request, echo reply.
     const ECHO: (u8, u8);
+    /// ICMP types of errors about packets: bit n for type n. (Source quench and redirect are none: RFC 6633, and they
+    /// are for routers to make.)
+    const ICMP_ERRORS: u32;
     /// EtherType, as a word loaded from the wire.
     const ETHER_TYPE: u16;
     /// IP protocol number of this family inside a tunnel.
@@ -69,8 +72,8 @@ pub(super) trait Family {
     /// Key of the family's service table.
     type Key: ServiceKey;
 
-    /// The IP header; `None` when the frame ends before the addresses.
-    fn parse<P: Packet>(packet: &P) -> Option<Ip<Self::Address>>;
+    /// The IP header at `at` of the frame; `None` when the frame ends before the addresses.
+    fn parse<P: Packet>(packet: &P, at: usize) -> Option<Ip<Self::Address>>;
     fn key(address: Self::Address, selector: Selector) -> Self::Key;
     /// What a line says about a key, and the line after it.
     fn find_in_line<T: Tables>(tables: &T, line: u32, key: &Self::Key) -> Option<(Option<Service>, u32)>;
@@ -105,6 +108,7 @@ impl Family for V4 {
     const HEADER: usize = 20;
     const ICMP: u8 = ICMP;
     const ECHO: (u8, u8) = (8, 0);
+    const ICMP_ERRORS: u32 = 1 << 3 | 1 << 11 | 1 << 12;
     const ETHER_TYPE: u16 = ETHERTYPE_IPV4;
     const IN_IP: u8 = IPV4_IN_IP;
 
@@ -112,8 +116,8 @@ impl Family for V4 {
     type Key = Key4;
 
     #[inline(always)]
-    fn parse<P: Packet>(packet: &P) -> Option<Ip<u32>> {
-        let header: &[u8; 20] = packet.view(ETHERNET)?;
+    fn parse<P: Packet>(packet: &P, at: usize) -> Option<Ip<u32>> {
+        let header: &[u8; 20] = packet.view(at)?;
         let header_len = usize::from(header[0] & 0x0f) * 4;
         let len = u16::from_be(load16(header, 2));
         let fragment_word = load16(header, 6);
@@ -124,11 +128,11 @@ impl Family for V4 {
             tos: header[1],
             ttl: header[8],
             len,
-            network: ETHERNET,
-            transport: ETHERNET + header_len,
+            network: at,
+            transport: at + header_len,
             oddity: if header[0] >> 4 != 4 || header_len < 20 || usize::from(len) < header_len {
                 Some(Reason::BadHeader)
-            } else if ETHERNET + usize::from(len) > packet.frame_len() {
+            } else if at + usize::from(len) > packet.frame_len() {
                 Some(Reason::Truncated)
             } else if fragment_word & FRAGMENT != 0 {
                 Some(Reason::Fragment)
@@ -199,7 +203,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn turn_around<P: Packet>(packet: &mut P, ip: &Ip<u32>) -> Option<()> {
-        let header: &mut [u8; 20] = packet.view_mut(ETHERNET)?;
+        let header: &mut [u8; 20] = packet.view_mut(ip.network)?;
         let delta = checksum::delta(u32::from(header[8]), u32::from(OWN_TTL));
         header[8] = OWN_TTL;
         let sum = checksum::adjusted(load16(header, 10), delta);
@@ -253,6 +257,7 @@ impl Family for V6 {
     const HEADER: usize = 40;
     const ICMP: u8 = ICMPV6;
     const ECHO: (u8, u8) = (128, 129);
+    const ICMP_ERRORS: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4;
     const ETHER_TYPE: u16 = ETHERTYPE_IPV6;
     const IN_IP: u8 = IPV6_IN_IP;
 
@@ -260,39 +265,27 @@ impl Family for V6 {
     type Key = Key6;
 
     #[inline(always)]
-    fn parse<P: Packet>(packet: &P) -> Option<Ip<[u64; 2]>> {
-        let header: &[u8; 40] = packet.view(ETHERNET)?;
+    fn parse<P: Packet>(packet: &P, at: usize) -> Option<Ip<[u64; 2]>> {
+        let header: &[u8; 40] = packet.view(at)?;
         let payload = u16::from_be(load16(header, 4));
         let len = payload.wrapping_add(40);
-        let oddity = if header[0] >> 4 != 6 || len < 40 {
-            Some(Reason::BadHeader)
-        } else if ETHERNET + usize::from(len) > packet.frame_len() {
-            Some(Reason::Truncated)
-        } else {
-            None
-        };
-        let mut ip = Ip {
+        Some(Ip {
             source: [load64(header, 8), load64(header, 16)],
             destination: [load64(header, 24), load64(header, 32)],
             protocol: header[6],
             tos: (u16::from_be(load16(header, 0)) >> 4) as u8,
             ttl: header[7],
             len,
-            network: ETHERNET,
-            transport: ETHERNET + 40,
-            oddity,
-        };
-        if ip.protocol == IPV6_FRAGMENT && ip.oddity.is_none() {
-            // RFC 8200 §4.5. The fragment header starts with the next header.
-            let fragment: Option<&[u8; 8]> = packet.view(ip.transport);
-            ip.protocol = fragment.map_or(ip.protocol, |header| header[0]);
-            ip.oddity = Some(if fragment.is_some() {
-                Reason::Fragment
+            network: at,
+            transport: at + 40,
+            oddity: if header[0] >> 4 != 6 || len < 40 {
+                Some(Reason::BadHeader)
+            } else if at + usize::from(len) > packet.frame_len() {
+                Some(Reason::Truncated)
             } else {
-                Reason::Truncated
-            });
-        }
-        Some(ip)
+                None
+            },
+        })
     }
 
     #[inline(always)]
@@ -352,7 +345,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn turn_around<P: Packet>(packet: &mut P, ip: &Ip<[u64; 2]>) -> Option<()> {
-        let header: &mut [u8; 40] = packet.view_mut(ETHERNET)?;
+        let header: &mut [u8; 40] = packet.view_mut(ip.network)?;
         header[7] = OWN_TTL;
         store_address(header, 8, ip.destination);
         store_address(header, 24, ip.source);

@@ -12,7 +12,7 @@ use super::Packet;
 pub(super) struct Ip<A> {
     pub(super) source: A,
     pub(super) destination: A,
-    /// The transport protocol, or the first extension header that is not followed.
+    /// The transport protocol, or the first extension header.
     pub(super) protocol: u8,
     /// Type of service or traffic class.
     pub(super) tos: u8,

@@ -19,13 +19,14 @@ pub(super) fn flow_hash<F: Family>(service: &Service, source: F::Address, ports:
 }
 
 /// The backend that the flow belongs to: its slot's owner, unless that has changed of late. `flow` hashes the flow by
-/// all of its ports.
+/// all of its ports; a packet that `leaves_traces` may be written down as its flow's first.
 #[inline(always)]
 pub(super) fn pick<'t, T: Tables>(
     tables: &'t T,
     service: &Service,
     hash: u64,
     flow: impl Fn() -> u64,
+    leaves_traces: bool,
     outcome: &mut Outcome,
 ) -> Result<&'t Target, Reason> {
     let slot = (hash >> 48) as u32 & u32::from(service.slot_mask);
@@ -40,7 +41,11 @@ pub(super) fn pick<'t, T: Tables>(
         } else {
             hash
         };
-        look_up(tables, service, FlowKey::new(hash, flow), slot, place, outcome)
+        let mut packet = Query::packet(slot, outcome.tcp_flags as u8);
+        if !leaves_traces || tables.explains() {
+            packet |= Query::IS_EXPLAINED;
+        }
+        look_up(tables, service, FlowKey::new(hash, flow), packet, place, outcome)
     } else {
         slot.owner()
     };
@@ -57,22 +62,18 @@ pub(super) fn pick<'t, T: Tables>(
     tables.target(index).ok_or(Reason::Unresolved)
 }
 
-/// Asks the flow table whom the flow belongs to. `place` is where `slot` lies in `SLOTS`.
+/// Asks the flow table whom the flow belongs to. `packet` is as in [`Query`], `place` where its slot lies in `SLOTS`.
 #[inline(always)]
 fn look_up<T: Tables>(
     tables: &T,
     service: &Service,
     key: FlowKey,
-    slot: Slot,
+    mut packet: u32,
     place: u32,
     outcome: &mut Outcome,
 ) -> Option<u32> {
-    let mut packet = Query::packet(slot, outcome.tcp_flags as u8);
     if service.flags.has(ServiceFlags::TRACK_ALWAYS) {
         packet |= Query::IS_ALWAYS;
-    }
-    if tables.explains() {
-        packet |= Query::IS_EXPLAINED;
     }
     let placed = tables.place(&Query {
         key,

@@ -57,11 +57,16 @@ macro_rules! steps {
 
 steps! {
     dissect lb_dissect;
+    quote lb_quote;
+    follow lb_follow;
     find lb_find;
     give_back lb_give_back;
     permit lb_permit;
     place lb_choose;
+    clamp lb_clamp;
     send lb_send;
+    echo lb_echo;
+    answer lb_answer;
 }
 
 /// A step's result as a number: 0 to go on, else the reason's and 1.

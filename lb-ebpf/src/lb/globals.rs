@@ -25,6 +25,10 @@ pub(super) static FLOW_LINES: Global<u32> = Global::new(2);
 #[unsafe(no_mangle)]
 pub(super) static FLOW_BUDGET: Global<u32> = Global::new(1);
 
+/// Answers that one CPU may make in one unit of the flow clock; set at load.
+#[unsafe(no_mangle)]
+pub(super) static ANSWER_BUDGET: Global<u32> = Global::new(1);
+
 /// Set at load by `lb run --debug-dataplane`. While it is 0 the verifier removes the code behind it.
 #[unsafe(no_mangle)]
 pub(super) static DEBUG: Global<u64> = Global::new(0);

@@ -7,8 +7,10 @@
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics, adt_const_params))]
 #![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "as above"))]
 
+mod answers;
 mod detour;
 mod flows;
+mod fragments;
 #[path = "../frame.rs"]
 mod frame;
 mod globals;

@@ -11,14 +11,15 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{
-        CellRecord, Count, Features, Key4, Key6, Lengths, MAX_SOURCES, Meta, PoolRecord, Reason, Service,
-        ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey, TableIndex, Tags, Target, Trace,
+        CellRecord, Count, Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, MAX_SOURCES, Meta,
+        PoolRecord, Reason, Service, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey,
+        TableIndex, Tags, Target, Trace,
     },
     flows::{Placed, Query},
     pipeline::{Outcome, Route, RouteQuery, Tables},
 };
 
-use super::{flows, globals, route, trace};
+use super::{answers, flows, fragments, globals, route, trace};
 
 #[map]
 static SERVICES4: Array<ServiceLine4> = Array::with_max_entries(4, BPF_F_MMAPABLE);
@@ -119,6 +120,31 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn slots(&self, line: u32) -> Option<&SlotLine> {
         SLOTS.get(line)
+    }
+
+    #[inline(always)]
+    fn fragments(&self, key: &FragmentKey) -> Option<FragmentRecord> {
+        fragments::get(key)
+    }
+
+    #[inline(always)]
+    fn note_fragments(&self, key: &FragmentKey, record: &FragmentRecord) {
+        fragments::note(key, record);
+    }
+
+    #[inline(always)]
+    fn forget_fragments(&self, key: &FragmentKey) {
+        fragments::forget(key);
+    }
+
+    #[inline(always)]
+    fn may_answer(&self) -> bool {
+        self.explains() || answers::spend()
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u32 {
+        flows::clock()
     }
 
     #[inline(always)]

@@ -2,9 +2,10 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
+use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_adjust_tail, programs::XdpContext};
 use lb_common::{
     abi::Reason,
+    net::Bytes as _,
     pipeline::{
         Packet, Tables,
         wrap::{Wrap, wrap},
@@ -18,6 +19,17 @@ use super::{
 };
 
 impl Packet for Frame {
+    #[inline(always)]
+    fn trim(&mut self, len: usize) -> bool {
+        let less = len as i32 - self.frame_len() as i32;
+        // SAFETY: the context is the one that the kernel called the program with.
+        if unsafe { bpf_xdp_adjust_tail(self.context, less) } != 0 {
+            return false;
+        }
+        self.read_ends();
+        true
+    }
+
     #[inline(always)]
     fn wrap<T: Tables>(&mut self, _: &T, wrap: &Wrap) -> Result<(), Reason> {
         let wrapped = lb_wrap(self.context, wrap);

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use nix::time::{ClockId, clock_getres};
 
 use super::{Dataplane, MIN_FRAME};
-use crate::plan::{Capacity, FlowTime};
+use crate::plan::FlowTime;
 
 /// About what a unit is meant to be worth.
 const UNIT: Duration = Duration::from_millis(256);
@@ -21,13 +21,13 @@ pub(super) fn shift() -> Result<u32> {
     Ok(ticks.max(1).ilog2())
 }
 
-/// How many new flows a service may write down on one CPU in one unit.
+/// What of something that all CPUs together may do `a_second` times, one CPU may do in one unit.
 ///
 /// # Errors
 /// As for [`shift`], or when the number of CPUs cannot be told.
-pub(super) fn budget(capacity: &Capacity, shift: u32) -> Result<u32> {
+pub(super) fn per_cpu(a_second: u32, shift: u32) -> Result<u32> {
     let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!("{path}: {error}"))?;
-    let a_unit = f64::from(capacity.flow_budget()) * unit(shift)?.as_secs_f64();
+    let a_unit = f64::from(a_second) * unit(shift)?.as_secs_f64();
     Ok((a_unit / cpus as f64).ceil().max(1.0) as u32)
 }
 

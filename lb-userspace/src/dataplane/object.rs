@@ -69,6 +69,9 @@ impl fmt::Display for Shape {
     }
 }
 
+/// ICMP errors and TCP resets that all CPUs together may answer packets with.
+const ANSWERS_PER_SECOND: u32 = 1000;
+
 /// The sizes that `meta` asks for.
 pub(super) const fn capacity(meta: &Meta) -> Capacity {
     Capacity {
@@ -142,7 +145,8 @@ pub(super) fn load(meta: &Meta, debug: bool, present: Option<&Present>) -> Resul
     let capacity = capacity(meta);
     let (debug, service_bits) = (u64::from(debug), capacity.service_bits());
     let flow_lines = capacity.flow_lines();
-    let flow_budget = flow_clock::budget(&capacity, meta.clock_shift)?;
+    let flow_budget = flow_clock::per_cpu(capacity.flow_budget(), meta.clock_shift)?;
+    let answer_budget = flow_clock::per_cpu(ANSWERS_PER_SECOND, meta.clock_shift)?;
     let mut loader = EbpfLoader::new();
     loader
         .override_global(global::SEED, &meta.seed, true)
@@ -150,6 +154,7 @@ pub(super) fn load(meta: &Meta, debug: bool, present: Option<&Present>) -> Resul
         .override_global(global::CLOCK_SHIFT, &meta.clock_shift, true)
         .override_global(global::FLOW_LINES, &flow_lines, true)
         .override_global(global::FLOW_BUDGET, &flow_budget, true)
+        .override_global(global::ANSWER_BUDGET, &answer_budget, true)
         .override_global(global::DEBUG, &debug, true);
     for (name, entries) in sizes(&capacity) {
         loader.map_max_entries(name, entries);

@@ -1,12 +1,15 @@
 //! Where writes go: the kernel's maps, or plain memory that the host build of the pipeline reads.
 
-use std::{cell::Cell, collections::BTreeSet};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeSet, HashMap},
+};
 
 use lb_common::{
     abi::{
-        CellRecord, Control, Features, FlowKey, FlowLine, FlowValue, Key4, Key6, Lengths, PoolRecord,
-        SLOTS_PER_LINE, Service, ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine, SourceKey,
-        TableIndex, Tags, Target, Tracking, follow_chain,
+        CellRecord, Control, Features, FlowKey, FlowLine, FlowValue, FragmentKey, FragmentRecord, Key4, Key6,
+        Lengths, PoolRecord, SLOTS_PER_LINE, Service, ServiceLine4, ServiceLine6, ServiceOptions, Slot,
+        SlotLine, SourceKey, TableIndex, Tags, Target, Tracking, follow_chain,
     },
     flows::{self, Event, FlowTable, Placed, Query, SharedLine, Word},
     pipeline::{self, Route, RouteQuery, Tables},
@@ -103,6 +106,9 @@ pub struct InMemory {
     sources: BTreeSet<SourceEntry>,
     pools: Vec<PoolRecord>,
     cells: Vec<CellRecord>,
+    fragments: RefCell<HashMap<FragmentKey, FragmentRecord>>,
+    /// Answers that may still be made.
+    pub answers: Cell<u32>,
     /// What the host's routing says to everything.
     pub route: Route,
     /// The interface that packets come in by.
@@ -134,6 +140,8 @@ impl InMemory {
             sources: BTreeSet::new(),
             pools: vec![bytemuck::Zeroable::zeroed(); capacity.numbers() as usize],
             cells: vec![CellRecord::default(); capacity.target_cells() as usize],
+            fragments: RefCell::default(),
+            answers: Cell::new(u32::MAX),
             route: Route::None,
             ingress: 1,
             clock: 0,
@@ -374,6 +382,31 @@ impl Tables for InMemory {
 
     fn slots(&self, line: u32) -> Option<&SlotLine> {
         self.slots.get(line as usize)
+    }
+
+    fn fragments(&self, key: &FragmentKey) -> Option<FragmentRecord> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn note_fragments(&self, key: &FragmentKey, record: &FragmentRecord) {
+        self.fragments.borrow_mut().insert(*key, *record);
+    }
+
+    fn forget_fragments(&self, key: &FragmentKey) {
+        self.fragments.borrow_mut().remove(key);
+    }
+
+    fn may_answer(&self) -> bool {
+        let left = self.answers.get();
+        let may = self.explains || left > 0;
+        if may && !self.explains {
+            self.answers.set(left - 1);
+        }
+        may
+    }
+
+    fn now(&self) -> u32 {
+        self.clock
     }
 
     fn place(&self, query: &Query) -> Placed {

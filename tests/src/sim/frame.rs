@@ -132,6 +132,11 @@ impl Bytes for Frame {
 }
 
 impl Packet for Frame {
+    fn trim(&mut self, len: usize) -> bool {
+        self.end = self.start + len;
+        true
+    }
+
     fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason> {
         wrap::wrap(self, tables, wrap)
     }

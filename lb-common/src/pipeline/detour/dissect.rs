@@ -2,51 +2,212 @@
 
 use crate::{
     abi::Reason,
-    net::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, load16},
+    net::{
+        ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, ETHERTYPE_VLAN_OUTER, SCTP, TCP, UDP,
+        load16, sctp,
+    },
 };
 
 use super::{
     super::{
         Packet,
         family::{Family, V4, V6},
-        parse,
+        parse::{self, Ip, Transport},
     },
     Kind, Seen, Step,
+    extensions::{Content, content},
+    seen::offset,
 };
+
+/// VLAN tags that are looked behind.
+const MAX_TAGS: usize = 2;
+/// Bytes that a fragment's offset and length may come to (RFC 791 §3.1).
+const MAX_PACKET: usize = 65_535;
+/// A header that no later fragment of TCP may begin within: the second 8 bytes hold the flags (RFC 1858 §4.2).
+const TCP_FLAGS: u32 = 8;
 
 /// Reads the headers.
 #[inline(always)]
 pub(super) fn dissect<P: Packet>(packet: &P, seen: &mut Seen) -> Step {
-    let ethernet: &[u8; ETHERNET] = packet.view(0).ok_or(Reason::NotIp)?;
-    match load16(ethernet, 12) {
-        ETHERTYPE_IPV4 => headers::<V4, P>(packet, seen),
-        ETHERTYPE_IPV6 => headers::<V6, P>(packet, seen),
+    match link(packet, seen).ok_or(Reason::NotIp)? {
+        ETHERTYPE_IPV4 => network::<V4, P>(packet, seen),
+        ETHERTYPE_IPV6 => network::<V6, P>(packet, seen),
         _ => Err(Reason::NotIp),
     }
 }
 
+/// Looks behind the VLAN tags; the EtherType that stands there.
 #[inline(always)]
-fn headers<F: Family, P: Packet>(packet: &P, seen: &mut Seen) -> Step {
-    let ip = F::parse(packet).ok_or(Reason::NoService)?;
+fn link<P: Packet>(packet: &P, seen: &mut Seen) -> Option<u16> {
+    let ethernet: &[u8; ETHERNET] = packet.view(0)?;
+    let mut ether_type = load16(ethernet, 12);
+    let mut at = ETHERNET;
+    for _ in 0..MAX_TAGS {
+        if ether_type == ETHERTYPE_VLAN || ether_type == ETHERTYPE_VLAN_OUTER {
+            let tag: &[u8; 4] = packet.view(at)?;
+            ether_type = load16(tag, 2);
+            at += 4;
+            seen.tags += 1;
+        }
+    }
+    seen.network = at as u32;
+    Some(ether_type)
+}
+
+#[inline(always)]
+fn network<F: Family, P: Packet>(packet: &P, seen: &mut Seen) -> Step {
+    let ip = F::parse(packet, offset(seen.network)).ok_or(Reason::NoService)?;
     seen.v6 = u32::from(F::V6);
     seen.source = F::wide(ip.source);
     seen.destination = F::wide(ip.destination);
-    seen.network = ETHERNET as u32;
     seen.transport = ip.transport as u32;
     seen.len = u32::from(ip.len);
     seen.protocol = u32::from(ip.protocol);
     seen.tos = u32::from(ip.tos);
     seen.ttl = u32::from(ip.ttl);
     seen.outcome.bytes = u32::from(ip.len);
-    match parse::transport(packet, &ip) {
-        Ok(transport) => {
-            seen.ports = transport.ports;
-            seen.outcome.tcp_flags = u16::from(transport.flags);
-        }
+    match transport::<F, P>(packet, ip, seen) {
+        Ok(kind) => seen.kind = kind as u32,
         Err(oddity) => {
             seen.kind = Kind::NoPorts as u32;
-            seen.oddity = oddity as u32 + 1;
+            seen.set_oddity(oddity);
         }
     }
+    Ok(())
+}
+
+#[inline(always)]
+fn transport<F: Family, P: Packet>(
+    packet: &P,
+    mut ip: Ip<F::Address>,
+    seen: &mut Seen,
+) -> Result<Kind, Reason> {
+    if let Some(oddity) = ip.oddity.take()
+        && oddity != Reason::Fragment
+    {
+        return Err(oddity);
+    }
+    let end = ip.network + usize::from(ip.len);
+    let content = content::<F, P>(packet, &ip, end)?;
+    ip.protocol = content.protocol;
+    ip.transport = content.at & Seen::MAX_OFFSET;
+    seen.protocol = u32::from(ip.protocol);
+    seen.transport = ip.transport as u32;
+    let is_icmp = ip.protocol == F::ICMP;
+    if content.fragment == 0 {
+        return if is_icmp {
+            icmp::<F, P>(packet, &ip, end)
+        } else {
+            ports(packet, &ip, seen)
+        };
+    }
+    if is_icmp {
+        // The host puts it together by itself.
+        return Err(Reason::NoService);
+    }
+    fragment(packet, &ip, &content, end, seen)
+}
+
+/// Notes the ports of a whole packet.
+#[inline(always)]
+fn ports<P: Packet, A>(packet: &P, ip: &Ip<A>, seen: &mut Seen) -> Result<Kind, Reason> {
+    let transport = if ip.protocol == SCTP {
+        sctp_ports(packet, ip)?
+    } else {
+        parse::transport(packet, ip)?
+    };
+    seen.ports = transport.ports;
+    seen.outcome.tcp_flags = u16::from(transport.flags);
+    Ok(Kind::Whole)
+}
+
+/// SCTP's ports, and what its first chunk says about the association as TCP's flags would say it.
+#[inline(always)]
+fn sctp_ports<P: Packet, A>(packet: &P, ip: &Ip<A>) -> Result<Transport, Reason> {
+    let end = ip.network + usize::from(ip.len);
+    if ip.transport + sctp::HEADER > end {
+        return Err(Reason::Truncated);
+    }
+    let header: &[u8; sctp::HEADER] = packet.view(ip.transport).ok_or(Reason::Truncated)?;
+    let ports = crate::net::load32(header, 0);
+    let chunk: Option<&[u8; 4]> = packet.view(ip.transport + sctp::HEADER);
+    let flags = match chunk {
+        Some(chunk) if ip.transport + sctp::HEADER + chunk.len() <= end => sctp::as_tcp_flags(chunk[0]),
+        _ => 0,
+    };
+    Ok(Transport { ports, flags })
+}
+
+/// An echo request, an error, or nothing that concerns the balancer.
+#[inline(always)]
+fn icmp<F: Family, P: Packet>(packet: &P, ip: &Ip<F::Address>, end: usize) -> Result<Kind, Reason> {
+    if ip.transport + 8 > end {
+        return Err(Reason::Truncated);
+    }
+    let header: &[u8; 8] = packet.view(ip.transport).ok_or(Reason::Truncated)?;
+    let (request, _) = F::ECHO;
+    if header[0] < 32 && F::ICMP_ERRORS >> header[0] & 1 != 0 {
+        return Ok(Kind::IcmpError);
+    }
+    // Options and extension headers would have to be turned around too (RFC 1122 §3.2.2.6).
+    let is_plain = ip.transport == ip.network + F::HEADER;
+    if header[0] == request && header[1] == 0 && is_plain {
+        return Ok(Kind::Echo);
+    }
+    Err(Reason::NoService)
+}
+
+/// Notes where a fragment belongs, and the ports if it is the first.
+#[inline(always)]
+fn fragment<P: Packet, A>(
+    packet: &P,
+    ip: &Ip<A>,
+    content: &Content,
+    end: usize,
+    seen: &mut Seen,
+) -> Result<Kind, Reason> {
+    seen.fragment = content.fragment;
+    seen.fragment_id = content.fragment_id;
+    let start = seen.fragment_start();
+    let len = end.wrapping_sub(content.shared_out);
+    seen.fragment_end = start + len as u32;
+    // RFC 8200 §4.5: all but the last are multiples of 8 bytes long. None is longer than a packet.
+    let is_torn = seen.has_more_fragments() && len % 8 != 0;
+    let is_misplaced = start as usize + len > MAX_PACKET;
+    if len == 0 || is_torn || is_misplaced {
+        return Err(Reason::BadFragment);
+    }
+    if !matches!(ip.protocol, TCP | UDP | SCTP) {
+        return Err(Reason::Fragment);
+    }
+    if start == 0 {
+        first(packet, ip, end, seen)?;
+        return Ok(Kind::FirstFragment);
+    }
+    if ip.protocol == TCP && start <= TCP_FLAGS {
+        return Err(Reason::BadFragment);
+    }
+    Ok(Kind::LaterFragment)
+}
+
+/// The ports of a first fragment, which has to hold the whole transport header (RFC 1858 §4, RFC 7112 §5).
+#[inline(always)]
+fn first<P: Packet, A>(packet: &P, ip: &Ip<A>, end: usize, seen: &mut Seen) -> Result<(), Reason> {
+    const SHORTEST: usize = 8;
+    let transport = if ip.protocol == UDP {
+        // Its length is that of the whole datagram.
+        if ip.transport + SHORTEST > end {
+            return Err(Reason::BadFragment);
+        }
+        let udp: &[u8; SHORTEST] = packet.view(ip.transport).ok_or(Reason::BadFragment)?;
+        let ports = crate::net::load32(udp, 0);
+        Transport { ports, flags: 0 }
+    } else if ip.protocol == SCTP {
+        sctp_ports(packet, ip).map_err(|_| Reason::BadFragment)?
+    } else {
+        parse::transport(packet, ip).map_err(|_| Reason::BadFragment)?
+    };
+    seen.ports = transport.ports;
+    seen.outcome.tcp_flags = u16::from(transport.flags);
     Ok(())
 }

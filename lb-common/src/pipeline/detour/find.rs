@@ -32,11 +32,11 @@ pub(super) fn find<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
 #[inline(always)]
 fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     let place = Place::<F, T>::of(tables, seen);
-    let shows_ports = !seen.is(Kind::Echo) && !seen.is(Kind::NoPorts);
     if let Some(vip) = place.vip()
         && concerns::<F>(&vip, seen)
     {
-        if !shows_ports {
+        let is_portless = seen.is(Kind::Echo) || seen.is(Kind::NoPorts);
+        if is_portless {
             seen.scope = Seen::NOWHERE;
             return seen.oddity().map_or(Ok(()), Err);
         }
@@ -44,7 +44,10 @@ fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
             seen.scope = Seen::NOWHERE;
             seen.service = service;
             seen.outcome.service = service.id;
-            return Ok(());
+            return seen.oddity().map_or(Ok(()), Err);
+        }
+        if !seen.shows_ports() {
+            return Err(Reason::Fragment);
         }
     }
     match tables.lengths(F::V6).after(place.scope) {
@@ -54,7 +57,7 @@ fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
         }
         None => {
             seen.scope = Seen::NOWHERE;
-            if shows_ports {
+            if seen.shows_ports() {
                 Ok(())
             } else {
                 Err(Reason::NoService)
@@ -67,13 +70,9 @@ fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
 #[inline(always)]
 fn concerns<F: Family>(vip: &Service, seen: &Seen) -> bool {
     let protocol = seen.protocol as u8;
-    if protocol == F::ICMP {
-        // The host puts fragmented echo requests together by itself; broken ones nobody answers.
-        return !matches!(seen.oddity(), Some(Reason::Fragment | Reason::ExtensionHeader));
-    }
     // What hides behind an extension header may well be for a service of this VIP.
-    let hides = F::V6 && seen.is(Kind::NoPorts) && is_extension_header(protocol);
-    hides || vip.flags.has(ServiceFlags::speaks(protocol))
+    let hides = F::V6 && !seen.shows_ports() && is_extension_header(protocol);
+    hides || protocol == F::ICMP || vip.flags.has(ServiceFlags::speaks(protocol))
 }
 
 /// One of the places where the service of a packet can be: its destination, or a prefix that holds that.
@@ -110,7 +109,7 @@ impl<'t, F: Family, T: Tables> Place<'t, F, T> {
     #[inline(always)]
     fn service(&self, vip: &Service, seen: &Seen) -> Option<Service> {
         let protocol = seen.protocol as u8;
-        if seen.is(Kind::LaterFragment) && seen.ports == 0 {
+        if !seen.shows_ports() {
             return self.ask(Selector::portless(self.scope, protocol));
         }
         let exact = Selector::within(self.scope, seen.destination_port(), protocol);

@@ -5,17 +5,28 @@
 //! In the kernel every step is a function of its own, which the verifier walks through once, whoever calls it. That
 //! is why a step takes one record, [`Seen`], and why nothing else passes from step to step.
 
+mod answer;
 mod back;
+mod clamp;
 mod dissect;
+mod echo;
+mod error;
+mod extensions;
 mod find;
+mod fragments;
+mod own;
 mod permit;
 mod place;
+mod quote;
+mod reset;
 mod seen;
 mod send;
 
 use crate::abi::{Lengths, Reason};
 
 use super::{Packet, Tables};
+
+use answer::is_answer;
 
 pub use seen::{Kind, Seen};
 
@@ -26,6 +37,10 @@ pub type Step = Result<(), Reason>;
 pub trait Steps {
     /// Reads the headers.
     fn dissect(&mut self, seen: &mut Seen) -> Step;
+    /// Takes the flow that an ICMP error is about from the packet that it quotes.
+    fn quote(&mut self, seen: &mut Seen) -> Step;
+    /// Has a later fragment follow the first.
+    fn follow(&mut self, seen: &mut Seen) -> Step;
     /// Looks in one place for the service that it is for; to be called for as long as [`Seen::is_looked_for`].
     fn find(&mut self, seen: &mut Seen) -> Step;
     /// Takes it back to its client, if it is a backend's answer.
@@ -34,8 +49,14 @@ pub trait Steps {
     fn permit(&mut self, seen: &mut Seen) -> Step;
     /// Picks its backend.
     fn place(&mut self, seen: &mut Seen) -> Step;
+    /// Makes the MSS that a SYN tells small enough.
+    fn clamp(&mut self, seen: &mut Seen) -> Step;
     /// Rewrites it toward its backend.
     fn send(&mut self, seen: &mut Seen) -> Step;
+    /// Answers an echo request.
+    fn echo(&mut self, seen: &mut Seen) -> Step;
+    /// Tells its sender that it goes no further: [`Seen::answer`].
+    fn answer(&mut self, seen: &mut Seen) -> Step;
 }
 
 /// Takes a packet all the way and says why it left as it did; [`Seen::outcome`] says more.
@@ -50,17 +71,34 @@ pub fn detour<S: Steps>(steps: &mut S, seen: &mut Seen) -> Reason {
 #[inline(always)]
 fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
     steps.dissect(seen)?;
+    if seen.is(Kind::IcmpError) {
+        steps.quote(seen)?;
+    } else if seen.fragment != 0 {
+        steps.follow(seen)?;
+    }
     // Twice as many lengths of prefixes for as long as one set of services takes the place of another.
     for _ in 0..=2 * Lengths::MAX {
         if seen.is_looked_for() {
             steps.find(seen)?;
         }
     }
+    if seen.is(Kind::Echo) {
+        return steps.echo(seen);
+    }
     if seen.is_for_no_service() {
         return steps.give_back(seen);
     }
     steps.permit(seen)?;
-    steps.place(seen)?;
+    if let Err(reason) = steps.place(seen) {
+        if !is_answer(reason) {
+            return Err(reason);
+        }
+        seen.answer = reason as u32;
+        return steps.answer(seen);
+    }
+    if seen.has_syn() {
+        steps.clamp(seen)?;
+    }
     steps.send(seen)
 }
 
@@ -76,6 +114,16 @@ impl<P: Packet, T: Tables> Steps for StepByStep<'_, P, T> {
     #[inline(always)]
     fn dissect(&mut self, seen: &mut Seen) -> Step {
         dissect::dissect(self.packet, seen)
+    }
+
+    #[inline(always)]
+    fn quote(&mut self, seen: &mut Seen) -> Step {
+        quote::quote(self.packet, seen)
+    }
+
+    #[inline(always)]
+    fn follow(&mut self, seen: &mut Seen) -> Step {
+        fragments::follow(self.tables, seen)
     }
 
     #[inline(always)]
@@ -101,5 +149,20 @@ impl<P: Packet, T: Tables> Steps for StepByStep<'_, P, T> {
     #[inline(always)]
     fn send(&mut self, seen: &mut Seen) -> Step {
         send::send(self.packet, self.tables, seen)
+    }
+
+    #[inline(always)]
+    fn clamp(&mut self, seen: &mut Seen) -> Step {
+        clamp::clamp(self.packet, self.tables, seen)
+    }
+
+    #[inline(always)]
+    fn echo(&mut self, seen: &mut Seen) -> Step {
+        echo::echo(self.packet, seen)
+    }
+
+    #[inline(always)]
+    fn answer(&mut self, seen: &mut Seen) -> Step {
+        answer::answer(self.packet, self.tables, seen)
     }
 }

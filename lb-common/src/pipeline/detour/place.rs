@@ -1,6 +1,6 @@
 //! Which backend a packet goes to.
 
-use crate::abi::Reason;
+use crate::abi::{Forward, Fragments, Reason, ServiceFlags, TtlExpired};
 
 use super::{
     super::{
@@ -8,7 +8,7 @@ use super::{
         family::{Family, V4, V6},
         place::{flow_hash, pick},
     },
-    Seen, Step,
+    Kind, Seen, Step,
 };
 
 /// Picks the backend: [`crate::pipeline::Outcome::target`].
@@ -23,19 +23,43 @@ pub(super) fn place<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
 
 #[inline(always)]
 fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
-    if seen.ttl <= 1 {
-        return Err(Reason::TtlExpired);
+    let options = tables.options(seen.service.number()).copied().unwrap_or_default();
+    let is_fragment = seen.fragment != 0;
+    if is_fragment && options.fragments == Fragments::Drop as u8 {
+        return Err(Reason::Fragment);
     }
-    let (source, ports, seed) = (F::narrow(seen.source), seen.ports, tables.seed());
+    let goes_by_ports = !(is_fragment && options.fragments == Fragments::Hash3 as u8);
+    let (source, seed) = (F::narrow(seen.source), tables.seed());
+    let ports = if goes_by_ports { seen.ports } else { 0 };
     seen.hash = flow_hash::<F>(&seen.service, source, ports, seed);
     let flow = || F::hash(source, ports, seed);
-    let target = pick(tables, &seen.service, seen.hash, flow, &mut seen.outcome)?;
+    // Errors about a flow do not make it one, and neither does what gets no further.
+    let expires = seen.ttl <= 1;
+    let leaves_traces = !seen.is(Kind::IcmpError) && !expires;
+    let (service, hash) = (seen.service, seen.hash);
+    let target = match pick(tables, &service, hash, flow, leaves_traces, &mut seen.outcome) {
+        Ok(target) => target,
+        Err(Reason::NoBackend) if service.flags.has(ServiceFlags::REJECT_WHEN_EMPTY) => {
+            return Err(Reason::Rejected);
+        }
+        Err(reason) => return Err(reason),
+    };
+    if target.forward == Forward::Local as u8 {
+        return Err(Reason::Local);
+    }
+    if expires {
+        return Err(if options.ttl_expired == TtlExpired::Answer as u8 {
+            Reason::TtlAnswered
+        } else {
+            Reason::TtlExpired
+        });
+    }
     if seen.len > u32::from(target.max_len) {
         // Also the answer of an unresolved target, whose line is all zero.
         return Err(if target.forward == 0 {
             Reason::Unresolved
         } else {
-            Reason::TooBig
+            Reason::TooBigAnswered
         });
     }
     if target.egress != 0 && target.egress != tables.ingress() {

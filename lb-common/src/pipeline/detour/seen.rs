@@ -1,6 +1,9 @@
 //! What the steps of the detour tell one another.
 
-use crate::abi::{Reason, Service, ServiceFlags, Trace};
+use crate::{
+    abi::{Reason, Service, ServiceFlags, Trace},
+    net::{TCP, tcp},
+};
 
 use super::super::{
     Outcome,
@@ -65,8 +68,12 @@ pub struct Seen {
     pub fragment_id: u32,
     /// Where its service is looked for next: the [`Scope`] of its destination, or [`Seen::NOWHERE`].
     pub scope: u32,
-    /// Zero.
-    pub spare: u32,
+    /// Where a fragment's bytes end within the packet that it is of.
+    pub fragment_end: u32,
+    /// Where an ICMP error's quoted transport header begins in the frame.
+    pub quoted_transport: u32,
+    /// The [`Reason`] that the sender is to be told, as a number.
+    pub answer: u32,
     /// The flow's hash: which slot it falls into.
     pub hash: u64,
     /// The service.
@@ -95,7 +102,9 @@ impl Seen {
         fragment: 0,
         fragment_id: 0,
         scope: 0,
-        spare: 0,
+        fragment_end: 0,
+        quoted_transport: 0,
+        answer: 0,
         hash: 0,
         service: Service {
             slot_line: 0,
@@ -146,8 +155,40 @@ impl Seen {
         self.ports as u16
     }
 
-    /// Largest offset of a header that is looked at.
-    const MAX_OFFSET: u32 = 0x1ff;
+    /// No header that is looked at begins further on: a mask, for the verifier.
+    pub(super) const MAX_OFFSET: usize = 0x3ff;
+    /// In [`Seen::fragment`]: more fragments follow.
+    pub const MORE_FRAGMENTS: u32 = 1 << 31;
+
+    /// Whether its flow is known by ports.
+    #[inline(always)]
+    pub const fn shows_ports(&self) -> bool {
+        !self.is(Kind::NoPorts) && !self.is(Kind::Echo) && !(self.is(Kind::LaterFragment) && self.ports == 0)
+    }
+
+    /// Whether it is a TCP segment with SYN, which tells how large segments may be.
+    #[inline(always)]
+    pub const fn has_syn(&self) -> bool {
+        self.protocol == TCP as u32 && tcp::has_syn(self.outcome.tcp_flags as u8)
+    }
+
+    /// Where a fragment's bytes begin within the packet that it is of.
+    #[inline(always)]
+    pub const fn fragment_start(&self) -> u32 {
+        self.fragment & 0xffff
+    }
+
+    /// Whether more fragments follow it.
+    #[inline(always)]
+    pub const fn has_more_fragments(&self) -> bool {
+        self.fragment & Self::MORE_FRAGMENTS != 0
+    }
+
+    /// Makes it a packet whose headers cannot be relied on, for that reason.
+    #[inline(always)]
+    pub const fn set_oddity(&mut self, reason: Reason) {
+        self.oddity = reason as u32 + 1;
+    }
 
     /// Its IP header, for what takes one.
     #[inline(always)]
@@ -159,8 +200,8 @@ impl Seen {
             tos: self.tos as u8,
             ttl: self.ttl as u8,
             len: self.len as u16,
-            network: (self.network & Self::MAX_OFFSET) as usize,
-            transport: (self.transport & Self::MAX_OFFSET) as usize,
+            network: offset(self.network),
+            transport: offset(self.transport),
             oddity: None,
         }
     }
@@ -173,4 +214,10 @@ impl Seen {
             flags: self.outcome.tcp_flags as u8,
         }
     }
+}
+
+/// An offset of a header as one that the verifier believes.
+#[inline(always)]
+pub(super) const fn offset(at: u32) -> usize {
+    at as usize & Seen::MAX_OFFSET
 }

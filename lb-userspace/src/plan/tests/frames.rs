@@ -188,6 +188,11 @@ impl Bytes for Buffer {
 }
 
 impl Packet for Buffer {
+    fn trim(&mut self, len: usize) -> bool {
+        self.bytes.truncate(self.start + len);
+        true
+    }
+
     fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason> {
         wrap::wrap(self, tables, wrap)
     }

@@ -1,0 +1,106 @@
+//! Packets that go no further, and whose sender is told so: too big, no hop left, nobody there.
+//!
+//! Invariant: nobody answers a packet that is an answer itself, and the balancer makes so many answers a second and no
+//! more.
+
+use crate::{
+    abi::{Reason, Target},
+    net::{TCP, tcp},
+};
+
+use super::{
+    super::{
+        Packet, Tables,
+        family::{Family, V4, V6},
+    },
+    Kind, Seen, Step,
+    error::{Error, send_error},
+    own::Speaks,
+    reset::reset,
+};
+
+/// Length of both MACs.
+const MACS: usize = 12;
+
+/// Answers the packet as [`Seen::answer`] says, or drops it.
+#[inline(always)]
+pub(super) fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
+    let Some(reason) = Reason::from_number(seen.answer as u16) else {
+        return Err(Reason::NoBackend);
+    };
+    if !is_answerable(packet, seen) || !tables.may_answer() {
+        return Err(silent(reason));
+    }
+    // Answers go back to where the packet came from.
+    seen.outcome.egress = 0;
+    if seen.v6 == 0 {
+        within::<V4, P, T>(packet, tables, seen, reason)?;
+    } else {
+        within::<V6, P, T>(packet, tables, seen, reason)?;
+    }
+    Err(reason)
+}
+
+/// Whether packets that leave for that reason are answered.
+#[inline(always)]
+pub(super) const fn is_answer(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::TooBigAnswered | Reason::TtlAnswered | Reason::Rejected
+    )
+}
+
+/// What becomes of a packet that is not to be answered.
+#[inline(always)]
+const fn silent(reason: Reason) -> Reason {
+    match reason {
+        Reason::TooBigAnswered => Reason::TooBig,
+        Reason::TtlAnswered => Reason::TtlExpired,
+        _ => Reason::NoBackend,
+    }
+}
+
+/// RFC 1122 §3.2.2, RFC 4443 §2.4 (e): not an ICMP error, not a later fragment, and not what came from or to more than
+/// one host. RFC 9293 §3.10.7.1: no TCP reset is answered by another.
+#[inline(always)]
+fn is_answerable<P: Packet>(packet: &P, seen: &Seen) -> bool {
+    const IS_GROUP: u8 = 1;
+    let Some(macs) = packet.view::<MACS>(0) else {
+        return false;
+    };
+    let is_to_one = macs[0] & IS_GROUP == 0;
+    let is_from_one = if seen.v6 == 0 {
+        V4::is_one_host(V4::narrow(seen.source))
+    } else {
+        V6::is_one_host(seen.source)
+    };
+    let is_rejected_tcp = seen.answer == Reason::Rejected as u32 && seen.protocol == u32::from(TCP);
+    let is_whole = seen.is(Kind::Whole);
+    let is_kind = if is_rejected_tcp {
+        is_whole && !tcp::resets(seen.outcome.tcp_flags as u8)
+    } else {
+        is_whole || seen.is(Kind::FirstFragment)
+    };
+    is_to_one && is_from_one && is_kind
+}
+
+#[inline(always)]
+fn within<F: Speaks, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    seen: &Seen,
+    reason: Reason,
+) -> Result<(), Reason> {
+    let error = match reason {
+        Reason::TooBigAnswered => {
+            let max_len = tables
+                .target(seen.outcome.target)
+                .map_or(0, |target: &Target| target.max_len);
+            Error::too_big::<F>(max_len)
+        }
+        Reason::TtlAnswered => Error::no_hop_left::<F>(),
+        _ if seen.protocol == u32::from(TCP) => return reset::<F, P>(packet, seen),
+        _ => Error::nobody_there::<F>(),
+    };
+    send_error::<F, P>(packet, seen, &error)
+}

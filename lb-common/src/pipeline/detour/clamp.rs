@@ -1,0 +1,98 @@
+//! The largest segment that a connection's ends tell one another (MSS): made smaller where the way asks for it.
+
+use crate::{
+    abi::Reason,
+    net::{checksum, load16, store16},
+};
+
+use super::{
+    super::{Packet, Tables},
+    Kind, Seen, Step,
+    seen::offset,
+};
+
+/// TCP's header without options.
+const HEADER: usize = 20;
+/// Options of one byte each, at most; the longest header is 60 bytes.
+const MAX_OPTIONS: usize = 40;
+/// Kinds of options (RFC 9293 §3.1).
+const END: u8 = 0;
+const NO_OPERATION: u8 = 1;
+const MSS: u8 = 2;
+/// Length of the MSS option.
+const MSS_LEN: u8 = 4;
+
+/// Makes the MSS of a SYN no larger than the service says. It never makes one larger, and adds none.
+#[inline(always)]
+pub(super) fn clamp<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
+    if !seen.is(Kind::Whole) {
+        return Ok(());
+    }
+    let limit = tables
+        .options(seen.outcome.service_number())
+        .map_or(
+            0,
+            |options| {
+                if seen.v6 == 0 { options.mss4 } else { options.mss6 }
+            },
+        );
+    if limit == 0 {
+        return Ok(());
+    }
+    let transport = offset(seen.transport);
+    if let Some(at) = find_mss(packet, transport) {
+        lower(packet, transport, at, limit).ok_or(Reason::Truncated)?;
+    }
+    Ok(())
+}
+
+/// Where the value of the MSS option stands in the frame. Options that contradict themselves end the search: the
+/// backend judges them.
+#[inline(always)]
+fn find_mss<P: Packet>(packet: &P, transport: usize) -> Option<usize> {
+    let header: &[u8; HEADER] = packet.view(transport)?;
+    let end = transport + usize::from(header[12] >> 4) * 4;
+    let mut at = transport + HEADER;
+    for _ in 0..MAX_OPTIONS {
+        at &= Seen::MAX_OFFSET;
+        if at >= end {
+            return None;
+        }
+        let kind: &[u8; 1] = packet.view(at)?;
+        match kind[0] {
+            END => return None,
+            NO_OPERATION => at += 1,
+            kind => {
+                let len: &[u8; 1] = packet.view(at + 1)?;
+                let after = at + usize::from(len[0]);
+                if len[0] < 2 || after > end {
+                    return None;
+                }
+                if kind == MSS {
+                    return (len[0] == MSS_LEN).then_some(at + 2);
+                }
+                at = after;
+            }
+        }
+    }
+    None
+}
+
+/// Makes the value at `at` no larger than `limit`, and the checksum right.
+#[inline(always)]
+fn lower<P: Packet>(packet: &mut P, transport: usize, at: usize, limit: u16) -> Option<()> {
+    let value: &mut [u8; 2] = packet.view_mut(at)?;
+    let old = load16(value, 0);
+    if u16::from_be(old) <= limit {
+        return Some(());
+    }
+    let new = limit.to_be();
+    store16(value, 0, new);
+    // An option may begin at an odd place: then its bytes stand the other way round in the words that are summed.
+    let is_odd = (at - transport) % 2 != 0;
+    let word = |value: u16| u32::from(if is_odd { value.swap_bytes() } else { value });
+    let header: &mut [u8; HEADER] = packet.view_mut(transport)?;
+    let sum = checksum::adjusted(load16(header, 16), checksum::delta(word(old), word(new)));
+    store16(header, 16, sum);
+    Some(())
+}

@@ -1,0 +1,176 @@
+//! ICMP errors of the balancer's own making.
+
+use crate::{
+    abi::Reason,
+    net::{checksum, load64, store16, store32, store64},
+};
+
+use super::{
+    super::{Packet, wrap::write_ether_type},
+    Seen, Step,
+    own::{Own, Speaks},
+    seen::offset,
+};
+
+/// Length of both MACs.
+const MACS: usize = 12;
+/// Length of an ICMP header with the word that follows the checksum.
+const ICMP_HEADER: usize = 8;
+/// Length of an answer over IPv4, at most: what every host takes (RFC 1812 §4.3.2.3).
+const MAX_ANSWER4: usize = 576;
+/// Length of an answer over IPv6, at most: what every link carries (RFC 4443 §2.4 (c)).
+const MAX_ANSWER6: usize = 1280;
+/// The header was there before; the verifier wants it checked all the same.
+const SEEN_BEFORE: Reason = Reason::Truncated;
+
+/// An ICMP error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Error {
+    kind: u8,
+    code: u8,
+    /// What follows the checksum.
+    word: u32,
+}
+
+impl Error {
+    /// No packet longer than `max_len` goes further: fragmentation needed (RFC 1191 §4), packet too big (RFC 4443
+    /// §3.2). Also where IPv4 would allow fragments: nothing here makes any.
+    #[inline(always)]
+    pub(super) const fn too_big<F: Speaks>(max_len: u16) -> Self {
+        let (kind, code) = if F::V6 { (2, 0) } else { (3, 4) };
+        let word = max_len as u32;
+        Self { kind, code, word }
+    }
+
+    /// Time exceeded in transit.
+    #[inline(always)]
+    pub(super) const fn no_hop_left<F: Speaks>() -> Self {
+        let kind = if F::V6 { 3 } else { 11 };
+        let (code, word) = (0, 0);
+        Self { kind, code, word }
+    }
+
+    /// Port unreachable.
+    #[inline(always)]
+    pub(super) const fn nobody_there<F: Speaks>() -> Self {
+        let (kind, code) = if F::V6 { (1, 4) } else { (3, 3) };
+        Self { kind, code, word: 0 }
+    }
+}
+
+/// Turns the packet into an ICMP error about it, with as much of it as may be quoted, from its destination to its source.
+///
+/// # Errors
+/// Why it cannot be done; the packet is as it came then.
+#[inline(always)]
+pub(super) fn send_error<F: Speaks, P: Packet>(packet: &mut P, seen: &Seen, error: &Error) -> Step {
+    let max_answer = if F::V6 { MAX_ANSWER6 } else { MAX_ANSWER4 };
+    let headers = F::HEADER + ICMP_HEADER;
+    let quoted = (seen.len as usize).min(max_answer - headers);
+    let at = offset(seen.network);
+    if !packet.grow(headers as i32) {
+        return Err(Reason::NoHeadroom);
+    }
+    if !packet.trim(at + headers + quoted) {
+        packet.grow(-(headers as i32));
+        return Err(Reason::NoHeadroom);
+    }
+    turn_link_around(packet, headers, seen.tags).ok_or(SEEN_BEFORE)?;
+    write_ether_type(packet, at, F::ETHER_TYPE).ok_or(SEEN_BEFORE)?;
+    let own = Own {
+        source: F::narrow(seen.destination),
+        destination: F::narrow(seen.source),
+        protocol: F::ICMP,
+        len: (ICMP_HEADER + quoted) as u16,
+    };
+    F::write_own(packet, at, &own).ok_or(SEEN_BEFORE)?;
+    write_icmp::<F, P>(packet, at + F::HEADER, &own, error).ok_or(SEEN_BEFORE)
+}
+
+/// Brings what stands in front of the IP header from `from` to the frame's start, and sends it back.
+#[inline(always)]
+fn turn_link_around<P: Packet>(packet: &mut P, from: usize, tags: u32) -> Option<()> {
+    let macs: &[u8; MACS + 2] = packet.view(from)?;
+    let (destination, source) = (load64(macs, 0), load64(macs, 6));
+    let new: &mut [u8; MACS + 2] = packet.view_mut(0)?;
+    // Two bytes more than a MAC each, in this order.
+    store64(new, 0, source);
+    store64(new, 6, destination);
+    for tag in 0..2 {
+        if tag < tags as usize {
+            let old: &[u8; 4] = packet.view(from + MACS + 4 * tag)?;
+            let bytes = *old;
+            let new: &mut [u8; 4] = packet.view_mut(MACS + 4 * tag)?;
+            *new = bytes;
+        }
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn write_icmp<F: Speaks, P: Packet>(
+    packet: &mut P,
+    at: usize,
+    own: &Own<F::Address>,
+    error: &Error,
+) -> Option<()> {
+    let icmp: &mut [u8; ICMP_HEADER] = packet.view_mut(at)?;
+    store32(
+        icmp,
+        0,
+        u32::from(error.kind) | (u32::from(error.code) << 8).to_le(),
+    );
+    store32(icmp, 4, error.word.to_be());
+    let pseudo = if F::V6 { F::pseudo_sum(own) } else { 0 };
+    let sum = checksum::of(pseudo + sum(packet, at, usize::from(own.len))?);
+    let icmp: &mut [u8; ICMP_HEADER] = packet.view_mut(at)?;
+    store16(icmp, 2, sum);
+    Some(())
+}
+
+/// Bytes that are summed at once.
+const RUN: usize = 32;
+/// Runs of the longest answer.
+const MAX_RUNS: usize = MAX_ANSWER6 / RUN;
+/// No answer reaches further into the frame: a mask, for the verifier.
+const MAX_END: usize = 0x7ff;
+
+/// The sum of `len` bytes from `from` on.
+#[inline(always)]
+fn sum<P: Packet>(packet: &P, from: usize, len: usize) -> Option<u64> {
+    let (mut at, mut left, mut sum) = (from, len, 0);
+    for _ in 0..MAX_RUNS {
+        if left < RUN {
+            break;
+        }
+        let run: &[u8; RUN] = packet.view(at & MAX_END)?;
+        for i in 0..RUN / 8 {
+            let word = load64(run, i * 8);
+            sum += (word & 0xffff_ffff) + (word >> 32);
+        }
+        at += RUN;
+        left -= RUN;
+    }
+    // What is left, by halves of a run; an odd byte counts as if a zero followed it.
+    sum += part::<16, P>(packet, &mut at, left)?;
+    sum += part::<8, P>(packet, &mut at, left)?;
+    sum += part::<4, P>(packet, &mut at, left)?;
+    sum += part::<2, P>(packet, &mut at, left)?;
+    Some(sum + part::<1, P>(packet, &mut at, left)?)
+}
+
+/// The sum of `N` bytes, a power of two, if they are part of what is `left`.
+#[inline(always)]
+fn part<const N: usize, P: Packet>(packet: &P, at: &mut usize, left: usize) -> Option<u64> {
+    if left & N == 0 {
+        return Some(0);
+    }
+    let bytes: &[u8; N] = packet.view(*at & MAX_END)?;
+    *at += N;
+    let mut sum = 0;
+    for i in 0..N {
+        let place = if i % 2 == 0 { [bytes[i], 0] } else { [0, bytes[i]] };
+        sum += u64::from(u16::from_ne_bytes(place));
+    }
+    Some(sum)
+}

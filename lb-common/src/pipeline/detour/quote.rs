@@ -1,0 +1,71 @@
+//! Whose flow an ICMP error is about: the packet that it quotes says so.
+
+use crate::{
+    abi::Reason,
+    net::{SCTP, TCP, UDP, load32},
+};
+
+use super::{
+    super::{
+        Packet,
+        family::{Family, V4, V6},
+    },
+    Kind, Seen, Step,
+    extensions::content,
+    seen::offset,
+};
+
+/// Between an ICMP error's header and its quoted packet.
+const ICMP_HEADER: u32 = 8;
+/// Bytes of the transport header that every error quotes (RFC 792).
+const QUOTED: usize = 8;
+
+/// Takes the flow from the quoted packet, turned round: who sent it is the VIP, who would have got it is the client.
+#[inline(always)]
+pub(super) fn quote<P: Packet>(packet: &P, seen: &mut Seen) -> Step {
+    let quoted = if seen.v6 == 0 {
+        within::<V4, P>(packet, seen)
+    } else {
+        within::<V6, P>(packet, seen)
+    };
+    if let Err(oddity) = quoted {
+        seen.kind = Kind::NoPorts as u32;
+        seen.set_oddity(oddity);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn within<F: Family, P: Packet>(packet: &P, seen: &mut Seen) -> Result<(), Reason> {
+    let end = offset(seen.network) + seen.len as usize;
+    let at = offset(seen.transport + ICMP_HEADER);
+    if at + F::HEADER > end {
+        return Err(Reason::Truncated);
+    }
+    let ip = F::parse(packet, at).ok_or(Reason::Truncated)?;
+    // It is quoted in part, so its length says nothing.
+    if ip.oddity == Some(Reason::BadHeader) {
+        return Err(Reason::BadHeader);
+    }
+    // Errors go to whom the packet was from (RFC 1122 §3.2.2), who else gets them knows nothing of the flow.
+    let recipient = seen.destination;
+    if F::wide(ip.source) != recipient {
+        return Err(Reason::NoService);
+    }
+    let content = content::<F, P>(packet, &ip, end)?;
+    let is_later = content.fragment & !Seen::MORE_FRAGMENTS != 0;
+    if is_later || !matches!(content.protocol, TCP | UDP | SCTP) {
+        return Err(Reason::NoService);
+    }
+    let transport = content.at & Seen::MAX_OFFSET;
+    if transport + QUOTED > end {
+        return Err(Reason::Truncated);
+    }
+    let header: &[u8; QUOTED] = packet.view(transport).ok_or(Reason::Truncated)?;
+    seen.ports = load32(header, 0).rotate_left(16);
+    seen.source = F::wide(ip.destination);
+    seen.protocol = u32::from(content.protocol);
+    seen.quote = at as u32;
+    seen.quoted_transport = transport as u32;
+    Ok(())
+}

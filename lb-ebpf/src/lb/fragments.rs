@@ -1,0 +1,29 @@
+//! Fragments in the kernel: what is known of the packets that they are of.
+
+use aya_ebpf::{macros::map, maps::LruHashMap};
+use lb_common::abi::{FragmentKey, FragmentRecord};
+
+/// Packets whose fragments are on their way at once; the oldest give way.
+const PACKETS: u32 = 16_384;
+
+#[map]
+static FRAGMENTS: LruHashMap<FragmentKey, FragmentRecord> = LruHashMap::with_max_entries(PACKETS, 0);
+
+/// What is known of the packet.
+#[inline(always)]
+pub(super) fn get(key: &FragmentKey) -> Option<FragmentRecord> {
+    // SAFETY: an entry is plain words. Another CPU may change it meanwhile: then an overlap goes unnoticed at worst.
+    unsafe { FRAGMENTS.get(key) }.copied()
+}
+
+/// Notes what is known of it. Where that fails, its later fragments are strangers.
+#[inline(always)]
+pub(super) fn note(key: &FragmentKey, record: &FragmentRecord) {
+    let _ = FRAGMENTS.insert(key, record, 0);
+}
+
+/// Forgets it.
+#[inline(always)]
+pub(super) fn forget(key: &FragmentKey) {
+    let _ = FRAGMENTS.remove(key);
+}
