@@ -1,16 +1,21 @@
 //! Access to a frame in the kernel.
 
+use core::hint::black_box;
+
 use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_adjust_head, programs::XdpContext};
 use lb_common::net::Bytes;
 
 /// A frame between `data` and `end`, which the verifier knows as packet pointers.
-pub(super) struct Frame {
+///
+/// With `VARIES` its headers stand where only the packet says. From one check LLVM then concludes that another one is
+/// needless, which the verifier does not follow; each check is made to look at an end of its own.
+pub(super) struct Frame<const VARIES: bool> {
     pub(super) context: *mut xdp_md,
     data: usize,
     end: usize,
 }
 
-impl Frame {
+impl<const VARIES: bool> Frame<VARIES> {
     #[inline(always)]
     pub(super) fn new(context: &XdpContext) -> Self {
         Self {
@@ -33,7 +38,8 @@ impl Frame {
     #[inline(always)]
     fn at<const N: usize>(&self, offset: usize) -> Option<*mut [u8; N]> {
         let start = self.data + offset;
-        if start + N > self.end {
+        let end = if VARIES { black_box(self.end) } else { self.end };
+        if start + N > end {
             None
         } else {
             Some(start as *mut [u8; N])
@@ -41,7 +47,7 @@ impl Frame {
     }
 }
 
-impl Bytes for Frame {
+impl<const VARIES: bool> Bytes for Frame<VARIES> {
     #[inline(always)]
     fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
         // SAFETY: `at` checked that the bytes lie inside the frame, which is ours while the program runs; any bytes

@@ -37,7 +37,7 @@ macro_rules! steps {
                 // Not every step looks at it, and LLVM leaves undefined what nobody looks at; the verifier does look.
                 let context = XdpContext::new(black_box(context));
                 let mut steps = StepByStep {
-                    packet: &mut Frame::new(&context),
+                    packet: &mut Frame::<true>::new(&context),
                     tables: &Maps::new(&context),
                 };
                 number(steps.$step(seen))

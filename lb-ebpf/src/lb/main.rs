@@ -42,7 +42,7 @@ fn lb(context: XdpContext) -> u32 {
     let mut outcome = Outcome::UNDECIDED;
     // Kept in memory: as registers, every way out would set all of its fields anew.
     let outcome = black_box(&mut outcome);
-    match direct(&mut Frame::new(&context), &Maps::new(&context), outcome) {
+    match direct(&mut Frame::<false>::new(&context), &Maps::new(&context), outcome) {
         Some(reason) => leave(&context, reason, outcome),
         None => maps::detour(&context),
     }

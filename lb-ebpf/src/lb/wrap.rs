@@ -18,7 +18,7 @@ use super::{
     maps::Maps,
 };
 
-impl Packet for Frame {
+impl<const VARIES: bool> Packet for Frame<VARIES> {
     #[inline(always)]
     fn trim(&mut self, len: usize) -> bool {
         let less = len as i32 - self.frame_len() as i32;
@@ -46,5 +46,9 @@ extern "C" fn lb_wrap(context: *mut xdp_md, what: *const Wrap) -> u32 {
         return number(Err(Reason::Unresolved));
     };
     let context = XdpContext::new(black_box(context));
-    number(wrap(&mut Frame::new(&context), &Maps::new(&context), what))
+    number(wrap(
+        &mut Frame::<false>::new(&context),
+        &Maps::new(&context),
+        what,
+    ))
 }
