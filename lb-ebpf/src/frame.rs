@@ -8,7 +8,7 @@ use lb_common::net::Bytes;
 /// A frame between `data` and `end`, which the verifier knows as packet pointers.
 ///
 /// With `VARIES` its headers stand where only the packet says. From one check LLVM then concludes that another one is
-/// needless, which the verifier does not follow; each check is made to look at an end of its own.
+/// needless, or may be put in another form, which the verifier does not follow; so it is not told what is checked.
 pub(super) struct Frame<const VARIES: bool> {
     pub(super) context: *mut xdp_md,
     data: usize,
@@ -38,8 +38,8 @@ impl<const VARIES: bool> Frame<VARIES> {
     #[inline(always)]
     fn at<const N: usize>(&self, offset: usize) -> Option<*mut [u8; N]> {
         let start = self.data + offset;
-        let end = if VARIES { black_box(self.end) } else { self.end };
-        if start + N > end {
+        let after = if VARIES { black_box(start + N) } else { start + N };
+        if after > self.end {
             None
         } else {
             Some(start as *mut [u8; N])

@@ -57,8 +57,9 @@ pub struct FragmentRecord {
     gone_by: u32,
     /// Bytes of the whole packet, once the last fragment came; 0 before.
     total: u32,
-    /// Always 0.
-    spare: u32,
+    /// Where the furthest fragment ended.
+    furthest: u32,
+    /// The run that began first and grows with what follows it, then the latest of those that did not.
     spans: [Span; SPANS],
 }
 
@@ -76,7 +77,7 @@ impl FragmentRecord {
             clock,
             gone_by: 0,
             total: 0,
-            spare: 0,
+            furthest: 0,
             spans: [Span(0); SPANS],
         }
     }
@@ -90,35 +91,39 @@ impl FragmentRecord {
     /// Adds a fragment, whose bytes are `start..end` of the packet (`start` a multiple of 8); false if it overlaps one
     /// that has gone by, or goes beyond the packet's end.
     ///
-    /// When bytes come in more runs than the record tells apart, further ones are taken on trust.
+    /// Fragments that come in order are one run, whatever their number. Of those out of order the latest are remembered,
+    /// older ones taken on trust.
     #[inline(always)]
     #[must_use]
-    pub fn add(&mut self, start: u32, end: u32, is_last: bool) -> bool {
+    pub const fn add(&mut self, start: u32, end: u32, is_last: bool) -> bool {
         let (first, after) = (start / 8, end.div_ceil(8));
-        let mut ends_before = self.total == 0 || end <= self.total;
-        let mut place = SPANS;
-        for i in (0..SPANS).rev() {
+        let mut overlaps = 0;
+        let mut i = 0;
+        while i < SPANS {
             let span = self.spans[i];
-            let is_free = span.0 == 0;
-            if !is_free && first < span.end() && span.start() < after {
-                return false;
-            }
-            ends_before &= !is_last || span.end() <= after;
-            let touches = !is_free && (span.end() == first || span.start() == after);
-            if touches || is_free && (place == SPANS || self.spans[place & (SPANS - 1)].0 == 0) {
-                place = i;
-            }
+            // Both differences are negative. Branches would multiply the ways that the verifier walks.
+            overlaps |= first.wrapping_sub(span.end()) & span.start().wrapping_sub(after);
+            i += 1;
         }
-        if !ends_before {
+        let most = if self.total == 0 { u32::MAX } else { self.total };
+        if overlaps >> 31 != 0 || end > most || is_last && end < self.furthest {
             return false;
         }
-        if place < SPANS {
-            let span = &mut self.spans[place & (SPANS - 1)];
-            *span = match *span {
-                Span(0) => Span::new(first, after),
-                old if old.end() == first => Span::new(old.start(), after),
-                old => Span::new(first, old.end()),
-            };
+        let run = self.spans[0];
+        if run.0 == 0 {
+            self.spans[0] = Span::new(first, after);
+        } else if run.end() == first {
+            self.spans[0] = Span::new(run.start(), after);
+        } else {
+            let mut i = SPANS - 1;
+            while i > 1 {
+                self.spans[i] = self.spans[i - 1];
+                i -= 1;
+            }
+            self.spans[1] = Span::new(first, after);
+        }
+        if end > self.furthest {
+            self.furthest = end;
         }
         if is_last {
             self.total = end;

@@ -220,7 +220,7 @@ fn udp_header(port: u16, len: u16, hash: u64) -> u64 {
 /// Writes the EtherType of the IP header at `at`.
 #[inline(always)]
 pub(super) fn write_ether_type<P: Packet>(packet: &mut P, at: usize, value: u16) -> Option<()> {
-    let ether_type: &mut [u8; ETHER_TYPE] = packet.view_mut(at - ETHER_TYPE)?;
+    let ether_type: &mut [u8; ETHER_TYPE] = packet.view_mut((at - ETHER_TYPE) & MAX_FRONT)?;
     store16(ether_type, 0, value);
     Some(())
 }

@@ -15,9 +15,9 @@ mod fragments;
 mod frame;
 mod globals;
 mod maps;
+mod packet;
 mod route;
 mod trace;
-mod wrap;
 
 use core::hint::black_box;
 

@@ -122,55 +122,8 @@ fn write_icmp<F: Speaks, P: Packet>(
     );
     store32(icmp, 4, error.word.to_be());
     let pseudo = if F::V6 { F::pseudo_sum(own) } else { 0 };
-    let sum = checksum::of(pseudo + sum(packet, at, usize::from(own.len))?);
+    let sum = checksum::of(pseudo + packet.sum(at, usize::from(own.len))?);
     let icmp: &mut [u8; ICMP_HEADER] = packet.view_mut(at)?;
     store16(icmp, 2, sum);
     Some(())
-}
-
-/// Bytes that are summed at once.
-const RUN: usize = 32;
-/// Runs of the longest answer.
-const MAX_RUNS: usize = MAX_ANSWER6 / RUN;
-/// No answer reaches further into the frame: a mask, for the verifier.
-const MAX_END: usize = 0x7ff;
-
-/// The sum of `len` bytes from `from` on.
-#[inline(always)]
-fn sum<P: Packet>(packet: &P, from: usize, len: usize) -> Option<u64> {
-    let (mut at, mut left, mut sum) = (from, len, 0);
-    for _ in 0..MAX_RUNS {
-        if left < RUN {
-            break;
-        }
-        let run: &[u8; RUN] = packet.view(at & MAX_END)?;
-        for i in 0..RUN / 8 {
-            let word = load64(run, i * 8);
-            sum += (word & 0xffff_ffff) + (word >> 32);
-        }
-        at += RUN;
-        left -= RUN;
-    }
-    // What is left, by halves of a run; an odd byte counts as if a zero followed it.
-    sum += part::<16, P>(packet, &mut at, left)?;
-    sum += part::<8, P>(packet, &mut at, left)?;
-    sum += part::<4, P>(packet, &mut at, left)?;
-    sum += part::<2, P>(packet, &mut at, left)?;
-    Some(sum + part::<1, P>(packet, &mut at, left)?)
-}
-
-/// The sum of `N` bytes, a power of two, if they are part of what is `left`.
-#[inline(always)]
-fn part<const N: usize, P: Packet>(packet: &P, at: &mut usize, left: usize) -> Option<u64> {
-    if left & N == 0 {
-        return Some(0);
-    }
-    let bytes: &[u8; N] = packet.view(*at & MAX_END)?;
-    *at += N;
-    let mut sum = 0;
-    for i in 0..N {
-        let place = if i % 2 == 0 { [bytes[i], 0] } else { [0, bytes[i]] };
-        sum += u64::from(u16::from_ne_bytes(place));
-    }
-    Some(sum)
 }

@@ -1,4 +1,5 @@
-//! A packet's new front in the kernel: a global function, which the verifier checks once and both programs call.
+//! What is done to a packet in the kernel: its new front and its sum are global functions, which the verifier checks once,
+//! whoever calls them.
 
 use core::hint::black_box;
 
@@ -8,6 +9,7 @@ use lb_common::{
     net::Bytes as _,
     pipeline::{
         Packet, Tables,
+        sum::sum,
         wrap::{Wrap, wrap},
     },
 };
@@ -20,8 +22,15 @@ use super::{
 
 impl<const VARIES: bool> Packet for Frame<VARIES> {
     #[inline(always)]
+    fn sum(&self, from: usize, len: usize) -> Option<u64> {
+        let sum = lb_sum(self.context, from as u32, len as u32);
+        (sum != NO_SUM).then_some(sum)
+    }
+
+    #[inline(always)]
     fn trim(&mut self, len: usize) -> bool {
-        let less = len as i32 - self.frame_len() as i32;
+        // A difference of two pointers is a number to LLVM, of which 32 bits would do; not so to the verifier.
+        let less = len as i32 - black_box(self.frame_len()) as i32;
         // SAFETY: the context is the one that the kernel called the program with.
         if unsafe { bpf_xdp_adjust_tail(self.context, less) } != 0 {
             return false;
@@ -51,4 +60,14 @@ extern "C" fn lb_wrap(context: *mut xdp_md, what: *const Wrap) -> u32 {
         &Maps::new(&context),
         what,
     ))
+}
+
+/// No sum of so few bytes.
+const NO_SUM: u64 = u64::MAX;
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_sum(context: *mut xdp_md, from: u32, len: u32) -> u64 {
+    let context = XdpContext::new(black_box(context));
+    sum(&Frame::<true>::new(&context), from as usize, len as usize).unwrap_or(NO_SUM)
 }
