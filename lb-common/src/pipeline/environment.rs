@@ -51,8 +51,8 @@ pub trait Tables {
     fn lengths(&self, v6: bool) -> Lengths;
     /// A line of map `SLOTS`.
     fn slots(&self, line: u32) -> Option<&SlotLine>;
-    /// What is known of the packet that a fragment is of: map `FRAGMENTS`.
-    fn fragments(&self, key: &FragmentKey) -> Option<FragmentRecord>;
+    /// What is known of the packet that a fragment is of, from map `FRAGMENTS` into `record`; false if nothing is.
+    fn fragments(&self, key: &FragmentKey, record: &mut FragmentRecord) -> bool;
     /// Notes what is known of it.
     fn note_fragments(&self, key: &FragmentKey, record: &FragmentRecord);
     /// All of its fragments were seen.

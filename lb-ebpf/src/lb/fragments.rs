@@ -9,11 +9,17 @@ const PACKETS: u32 = 16_384;
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, FragmentRecord> = LruHashMap::with_max_entries(PACKETS, 0);
 
-/// What is known of the packet.
+/// What is known of the packet, into `record`; false if nothing is.
 #[inline(always)]
-pub(super) fn get(key: &FragmentKey) -> Option<FragmentRecord> {
+pub(super) fn get(key: &FragmentKey, record: &mut FragmentRecord) -> bool {
     // SAFETY: an entry is plain words. Another CPU may change it meanwhile: then an overlap goes unnoticed at worst.
-    unsafe { FRAGMENTS.get(key) }.copied()
+    match unsafe { FRAGMENTS.get(key) } {
+        Some(known) => {
+            *record = *known;
+            true
+        }
+        None => false,
+    }
 }
 
 /// Notes what is known of it. Where that fails, its later fragments are strangers.

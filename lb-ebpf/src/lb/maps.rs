@@ -123,8 +123,8 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn fragments(&self, key: &FragmentKey) -> Option<FragmentRecord> {
-        fragments::get(key)
+    fn fragments(&self, key: &FragmentKey, record: &mut FragmentRecord) -> bool {
+        fragments::get(key, record)
     }
 
     #[inline(always)]

@@ -384,8 +384,10 @@ impl Tables for InMemory {
         self.slots.get(line as usize)
     }
 
-    fn fragments(&self, key: &FragmentKey) -> Option<FragmentRecord> {
-        self.fragments.borrow().get(key).copied()
+    fn fragments(&self, key: &FragmentKey, record: &mut FragmentRecord) -> bool {
+        let known = self.fragments.borrow().get(key).copied();
+        *record = known.unwrap_or(*record);
+        known.is_some()
     }
 
     fn note_fragments(&self, key: &FragmentKey, record: &FragmentRecord) {

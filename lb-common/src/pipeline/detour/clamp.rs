@@ -58,18 +58,19 @@ fn find_mss<P: Packet>(packet: &P, transport: usize) -> Option<usize> {
         if at >= end {
             return None;
         }
-        let kind: &[u8; 1] = packet.view(at)?;
-        match kind[0] {
+        // With the byte before it, and the length with the kind: the verifier takes a view of one byte for none.
+        let [_, kind] = *packet.view::<2>(at - 1)?;
+        match kind {
             END => return None,
             NO_OPERATION => at += 1,
             kind => {
-                let len: &[u8; 1] = packet.view(at + 1)?;
-                let after = at + usize::from(len[0]);
-                if len[0] < 2 || after > end {
+                let [_, len] = *packet.view::<2>(at)?;
+                let after = at + usize::from(len);
+                if len < 2 || after > end {
                     return None;
                 }
                 if kind == MSS {
-                    return (len[0] == MSS_LEN).then_some(at + 2);
+                    return (len == MSS_LEN).then_some(at + 2);
                 }
                 at = after;
             }

@@ -125,14 +125,15 @@ fn ports<P: Packet, A>(packet: &P, ip: &Ip<A>, seen: &mut Seen) -> Result<Kind, 
 #[inline(always)]
 fn sctp_ports<P: Packet, A>(packet: &P, ip: &Ip<A>) -> Result<Transport, Reason> {
     let end = ip.network + usize::from(ip.len);
-    if ip.transport + sctp::HEADER > end {
+    let len = end.saturating_sub(ip.transport);
+    if len < sctp::HEADER {
         return Err(Reason::Truncated);
     }
     let header: &[u8; sctp::HEADER] = packet.view(ip.transport).ok_or(Reason::Truncated)?;
     let ports = crate::net::load32(header, 0);
     let chunk: Option<&[u8; 4]> = packet.view(ip.transport + sctp::HEADER);
     let flags = match chunk {
-        Some(chunk) if ip.transport + sctp::HEADER + chunk.len() <= end => sctp::as_tcp_flags(chunk[0]),
+        Some(chunk) if len >= sctp::HEADER + chunk.len() => sctp::as_tcp_flags(chunk[0]),
         _ => 0,
     };
     Ok(Transport { ports, flags })
@@ -141,7 +142,7 @@ fn sctp_ports<P: Packet, A>(packet: &P, ip: &Ip<A>) -> Result<Transport, Reason>
 /// An echo request, an error, or nothing that concerns the balancer.
 #[inline(always)]
 fn icmp<F: Family, P: Packet>(packet: &P, ip: &Ip<F::Address>, end: usize) -> Result<Kind, Reason> {
-    if ip.transport + 8 > end {
+    if end.saturating_sub(ip.transport) < 8 {
         return Err(Reason::Truncated);
     }
     let header: &[u8; 8] = packet.view(ip.transport).ok_or(Reason::Truncated)?;
@@ -196,7 +197,7 @@ fn first<P: Packet, A>(packet: &P, ip: &Ip<A>, end: usize, seen: &mut Seen) -> R
     const SHORTEST: usize = 8;
     let transport = if ip.protocol == UDP {
         // Its length is that of the whole datagram.
-        if ip.transport + SHORTEST > end {
+        if end.saturating_sub(ip.transport) < SHORTEST {
             return Err(Reason::BadFragment);
         }
         let udp: &[u8; SHORTEST] = packet.view(ip.transport).ok_or(Reason::BadFragment)?;

@@ -6,7 +6,7 @@ use crate::{
 };
 
 use super::{
-    super::{Packet, wrap::write_ether_type},
+    super::Packet,
     Seen, Step,
     own::{Own, Speaks},
     seen::offset,
@@ -76,7 +76,6 @@ pub(super) fn send_error<F: Speaks, P: Packet>(packet: &mut P, seen: &Seen, erro
         return Err(Reason::NoHeadroom);
     }
     turn_link_around(packet, headers, seen.tags).ok_or(SEEN_BEFORE)?;
-    write_ether_type(packet, at, F::ETHER_TYPE).ok_or(SEEN_BEFORE)?;
     let own = Own {
         source: F::narrow(seen.destination),
         destination: F::narrow(seen.source),
@@ -96,14 +95,25 @@ fn turn_link_around<P: Packet>(packet: &mut P, from: usize, tags: u32) -> Option
     // Two bytes more than a MAC each, in this order.
     store64(new, 0, source);
     store64(new, 6, destination);
-    for tag in 0..2 {
-        if tag < tags as usize {
-            let old: &[u8; 4] = packet.view(from + MACS + 4 * tag)?;
-            let bytes = *old;
-            let new: &mut [u8; 4] = packet.view_mut(MACS + 4 * tag)?;
-            *new = bytes;
+    // Tags, and the EtherType behind them.
+    for place in 0..=2 {
+        let at = MACS + 4 * place;
+        if place < tags as usize {
+            bring::<4, P>(packet, from, at)?;
+        } else if place == tags as usize {
+            bring::<2, P>(packet, from, at)?;
         }
     }
+    Some(())
+}
+
+/// Copies `N` bytes to `at` from as far behind it as `from`.
+#[inline(always)]
+fn bring<const N: usize, P: Packet>(packet: &mut P, from: usize, at: usize) -> Option<()> {
+    let old: &[u8; N] = packet.view(from + at)?;
+    let bytes = *old;
+    let new: &mut [u8; N] = packet.view_mut(at)?;
+    *new = bytes;
     Some(())
 }
 

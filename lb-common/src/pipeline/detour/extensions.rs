@@ -82,8 +82,14 @@ fn walk<P: Packet>(packet: &P, content: &mut Content, end: usize) -> Result<(), 
             return Ok(());
         }
         let at = content.at & Seen::MAX_OFFSET;
-        if at + 8 > end {
-            return Err(Reason::Truncated);
+        if end.saturating_sub(at) < 8 {
+            // RFC 7112 §5: a first fragment holds all of them.
+            let torn = if is_fragment {
+                Reason::BadFragment
+            } else {
+                Reason::Truncated
+            };
+            return Err(torn);
         }
         let header: &[u8; 8] = packet.view(at).ok_or(Reason::Truncated)?;
         let units = usize::from(header[1]);

@@ -18,12 +18,14 @@ pub(super) fn follow<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
         protocol: if seen.v6 == 0 { seen.protocol } else { 0 },
     };
     let clock = tables.now();
-    let known = tables.fragments(&key).filter(|record| record.is_current(clock));
-    let mut record = match known {
-        Some(record) => record,
-        None if is_later => return Ok(()),
-        None => FragmentRecord::new(seen.ports, seen.protocol, clock),
-    };
+    let mut record = FragmentRecord::new(seen.ports, seen.protocol, clock);
+    let is_known = tables.fragments(&key, &mut record) && record.is_current(clock);
+    if !is_known {
+        if is_later {
+            return Ok(());
+        }
+        record = FragmentRecord::new(seen.ports, seen.protocol, clock);
+    }
     let is_last = !seen.has_more_fragments();
     if !record.add(seen.fragment_start(), seen.fragment_end, is_last) {
         // Whether that is the balancer's business depends on whom the packet is for.

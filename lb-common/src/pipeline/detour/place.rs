@@ -37,23 +37,27 @@ fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     let expires = seen.ttl <= 1;
     let leaves_traces = !seen.is(Kind::IcmpError) && !expires;
     let (service, hash) = (seen.service, seen.hash);
-    let target = match pick(tables, &service, hash, flow, leaves_traces, &mut seen.outcome) {
-        Ok(target) => target,
-        Err(Reason::NoBackend) if service.flags.has(ServiceFlags::REJECT_WHEN_EMPTY) => {
-            return Err(Reason::Rejected);
-        }
-        Err(reason) => return Err(reason),
+    let picked = pick(tables, &service, hash, flow, leaves_traces, &mut seen.outcome);
+    // For this host itself the last hop is far enough.
+    let stays = match picked {
+        Ok(target) => target.forward == Forward::Local as u8,
+        Err(reason) => matches!(reason, Reason::EmptyPassed),
     };
-    if target.forward == Forward::Local as u8 {
-        return Err(Reason::Local);
-    }
-    if expires {
+    if expires && !stays {
         return Err(if options.ttl_expired == TtlExpired::Answer as u8 {
             Reason::TtlAnswered
         } else {
             Reason::TtlExpired
         });
     }
+    let target = match picked {
+        Ok(_) if stays => return Err(Reason::Local),
+        Ok(target) => target,
+        Err(Reason::NoBackend) if service.flags.has(ServiceFlags::REJECT_WHEN_EMPTY) => {
+            return Err(Reason::Rejected);
+        }
+        Err(reason) => return Err(reason),
+    };
     if seen.len > u32::from(target.max_len) {
         // Also the answer of an unresolved target, whose line is all zero.
         return Err(if target.forward == 0 {

@@ -39,7 +39,7 @@ pub(super) fn quote<P: Packet>(packet: &P, seen: &mut Seen) -> Step {
 fn within<F: Family, P: Packet>(packet: &P, seen: &mut Seen) -> Result<(), Reason> {
     let end = offset(seen.network) + seen.len as usize;
     let at = offset(seen.transport + ICMP_HEADER);
-    if at + F::HEADER > end {
+    if end.saturating_sub(at) < F::HEADER {
         return Err(Reason::Truncated);
     }
     let ip = F::parse(packet, at).ok_or(Reason::Truncated)?;
@@ -58,7 +58,7 @@ fn within<F: Family, P: Packet>(packet: &P, seen: &mut Seen) -> Result<(), Reaso
         return Err(Reason::NoService);
     }
     let transport = content.at & Seen::MAX_OFFSET;
-    if transport + QUOTED > end {
+    if end.saturating_sub(transport) < QUOTED {
         return Err(Reason::Truncated);
     }
     let header: &[u8; QUOTED] = packet.view(transport).ok_or(Reason::Truncated)?;
