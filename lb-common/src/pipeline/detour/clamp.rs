@@ -90,7 +90,7 @@ fn lower<P: Packet>(packet: &mut P, transport: usize, at: usize, limit: u16) -> 
     let new = limit.to_be();
     store16(value, 0, new);
     // An option may begin at an odd place: then its bytes stand the other way round in the words that are summed.
-    let is_odd = (at - transport) % 2 != 0;
+    let is_odd = !(at - transport).is_multiple_of(2);
     let word = |value: u16| u32::from(if is_odd { value.swap_bytes() } else { value });
     let header: &mut [u8; HEADER] = packet.view_mut(transport)?;
     let sum = checksum::adjusted(load16(header, 16), checksum::delta(word(old), word(new)));

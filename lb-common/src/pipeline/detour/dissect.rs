@@ -173,7 +173,7 @@ fn fragment<P: Packet, A>(
     let len = end.wrapping_sub(content.shared_out);
     seen.fragment_end = start + len as u32;
     // RFC 8200 §4.5: all but the last are multiples of 8 bytes long. None is longer than a packet.
-    let is_torn = seen.has_more_fragments() && len % 8 != 0;
+    let is_torn = seen.has_more_fragments() && !len.is_multiple_of(8);
     let is_misplaced = start as usize + len > MAX_PACKET;
     if len == 0 || is_torn || is_misplaced {
         return Err(Reason::BadFragment);

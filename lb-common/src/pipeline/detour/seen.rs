@@ -163,7 +163,7 @@ impl Seen {
     /// Whether its flow is known by ports.
     #[inline(always)]
     pub const fn shows_ports(&self) -> bool {
-        !self.is(Kind::NoPorts) && !self.is(Kind::Echo) && !(self.is(Kind::LaterFragment) && self.ports == 0)
+        !(self.is(Kind::NoPorts) || self.is(Kind::Echo) || self.is(Kind::LaterFragment) && self.ports == 0)
     }
 
     /// Whether it is a TCP segment with SYN, which tells how large segments may be.
