@@ -432,7 +432,10 @@ impl Tables for InMemory {
     }
 
     fn access(&self, client: &SourceKey) -> u32 {
-        let holding = self.sources.iter().filter(|entry| entry.holds(client));
+        let holding = self
+            .sources
+            .iter()
+            .filter(|entry| entry.key.agrees(client, entry.bits));
         holding
             .max_by_key(|entry| entry.bits)
             .map_or(0, |entry| entry.access)

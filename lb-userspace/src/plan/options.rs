@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use lb_common::abi::{self, MAX_SOURCES, ServiceOptions};
+use lb_common::abi::{self, MAX_SOURCES, ServiceOptions, SourceKey};
 
 use super::{
     capacity::CapacityError,
@@ -59,7 +59,7 @@ impl Options {
             .collect();
         let mut by_list: BTreeMap<u32, Vec<SourceEntry>> = BTreeMap::new();
         for entry in entries {
-            by_list.entry(entry.key.list).or_default().push(entry);
+            by_list.entry(entry.key.list()).or_default().push(entry);
         }
         let mut lists = BTreeMap::new();
         for (service, line) in lines.iter().filter(|(service, _)| used(**service)) {
@@ -149,11 +149,12 @@ fn removal(entries: Vec<SourceEntry>) -> Option<Write> {
 
 /// A number that no list has.
 fn free(taken: &mut BTreeSet<u32>) -> u32 {
-    let after_last = taken.last().and_then(|last| last.checked_add(1));
-    let number = after_last
-        .or_else(|| (1..=u32::MAX).find(|number| !taken.contains(number)))
-        .unwrap_or(1)
-        .max(1);
+    let next = taken.last().map_or(1, |last| last + 1);
+    let number = if next <= SourceKey::LAST_LIST {
+        next
+    } else {
+        (1..next).find(|number| !taken.contains(number)).unwrap_or(next)
+    };
     taken.insert(number);
     number
 }

@@ -1,6 +1,6 @@
 //! Lists of clients that may use a service, as map `SOURCES` has them.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use lb_common::abi::{Access, SourceKey};
 
@@ -20,47 +20,32 @@ pub struct SourceEntry {
 
 impl SourceEntry {
     fn new(prefix: Prefix, access: Access) -> Self {
-        let v6 = prefix.is_ipv6();
-        let in_front = if v6 { 0 } else { SourceKey::MAPPED_BITS };
         Self {
-            bits: SourceKey::LIST_BITS + in_front + u32::from(prefix.length()),
-            key: SourceKey::new(0, v6, wide(prefix.address())),
+            bits: SourceKey::LIST_BITS + u32::from(prefix.length()),
+            key: SourceKey::new(0, prefix.is_ipv6(), wide(prefix.address())),
             access: access as u32,
         }
     }
 
-    /// What clients meet that the list does not name.
-    fn unnamed(access: Access) -> Self {
+    /// What clients of a family meet that the list does not name.
+    fn unnamed(v6: bool, access: Access) -> Self {
         Self {
             bits: SourceKey::LIST_BITS,
-            key: SourceKey::default(),
+            key: SourceKey::new(0, v6, [0; 2]),
             access: access as u32,
         }
     }
 
     /// The same entry of another list.
-    pub(super) fn of_list(mut self, list: u32) -> Self {
-        self.key.list = list;
-        self
-    }
-
-    /// Whether it speaks of that client.
-    pub(super) fn holds(&self, client: &SourceKey) -> bool {
-        let words = |key: &SourceKey| {
-            let [a, b, c, d] = key.address;
-            [key.list, a, b, c, d].map(u32::from_be)
-        };
-        let counts = |i: usize| self.bits.saturating_sub(32 * i as u32).min(32);
-        let mask = |i: usize| u32::MAX.checked_shl(32 - counts(i)).unwrap_or(0);
-        words(&self.key)
-            .iter()
-            .zip(words(client))
-            .enumerate()
-            .all(|(i, (ours, theirs))| (ours ^ theirs) & mask(i) == 0)
+    pub(super) fn of_list(self, list: u32) -> Self {
+        Self {
+            key: self.key.of_list(list),
+            ..self
+        }
     }
 }
 
-/// A list without a number, in order; empty if everybody may use the service.
+/// A list without a number, in order, the shortest prefixes first; empty if everybody may use the service.
 pub(super) fn entries(source: Option<&Source>) -> Arc<[SourceEntry]> {
     let Some(source) = source.filter(|source| !source.is_empty()) else {
         return Arc::from([]);
@@ -70,13 +55,17 @@ pub(super) fn entries(source: Option<&Source>) -> Arc<[SourceEntry]> {
     } else {
         Access::Denied
     };
-    let named = |list: &[Prefix], access| {
-        let entries = list.iter().map(|prefix| SourceEntry::new(*prefix, access));
-        entries.collect::<Vec<_>>()
+    let mut entries = BTreeMap::new();
+    let mut add = |entry: SourceEntry| {
+        entries.insert((entry.bits, entry.key), entry);
     };
-    let mut entries = vec![SourceEntry::unnamed(unnamed)];
-    entries.extend(named(&source.allow, Access::Allowed));
-    entries.extend(named(&source.deny, Access::Denied));
-    entries.sort_unstable();
-    entries.into()
+    add(SourceEntry::unnamed(false, unnamed));
+    add(SourceEntry::unnamed(true, unnamed));
+    // A prefix of length 0 names everybody.
+    for (list, access) in [(&source.allow, Access::Allowed), (&source.deny, Access::Denied)] {
+        for prefix in list {
+            add(SourceEntry::new(*prefix, access));
+        }
+    }
+    entries.into_values().collect()
 }

@@ -17,8 +17,10 @@ mod kernel;
 mod malformed;
 mod mutations;
 mod nat;
+mod ranges;
 mod routes;
 mod row;
+mod sources;
 mod tracking;
 mod tunnels;
 mod verdict;
@@ -41,6 +43,8 @@ fn all() -> Vec<Row> {
         forward::rows(),
         nat::rows(),
         tunnels::rows(),
+        ranges::rows(),
+        sources::rows(),
         icmp::rows(),
         bystanders::rows(),
         malformed::rows(),

@@ -9,7 +9,7 @@ use lb_userspace::{
     plan::{Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, TunnelSources, apply, pools},
 };
 
-use super::tunnels;
+use super::{ranges, sources, tunnels};
 
 /// The flow hash's seed.
 pub(crate) const SEED: u64 = 0x5eed_0f5e_ed0f_5eed;
@@ -38,6 +38,10 @@ pub(crate) enum World {
     Varied,
     /// Every forwarder and its tags: see [`super::tunnels`]. Tunnels' sources vary with the flow.
     Tunnels,
+    /// Ranges of ports and prefixes of addresses: see [`super::ranges`].
+    Ranges,
+    /// Lists of clients: see [`super::sources`].
+    Lists,
     /// One `l2dsr` service, so that look-ups for any port and for answers are off.
     Plain,
     /// As plain, but the target was emptied behind the planner's back.
@@ -47,10 +51,12 @@ pub(crate) enum World {
 }
 
 impl World {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Full,
         Self::Varied,
         Self::Tunnels,
+        Self::Ranges,
+        Self::Lists,
         Self::Plain,
         Self::Emptied,
         Self::Nothing,
@@ -100,6 +106,8 @@ impl World {
             }
             Self::Full | Self::Varied => full(),
             Self::Tunnels => tunnels::services(),
+            Self::Ranges => ranges::services(),
+            Self::Lists => sources::services(),
         }
     }
 }

@@ -137,7 +137,7 @@ impl Ledger {
             Write::Sources(entries) | Write::SourcesGone(entries) => {
                 let used = |list: &u32| reach.lists.contains(list) || self.lists.contains(list);
                 assert!(
-                    entries.iter().all(|entry| !used(&entry.key.list)),
+                    entries.iter().all(|entry| !used(&entry.key.list())),
                     "a list is in use"
                 );
             }

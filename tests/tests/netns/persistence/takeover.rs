@@ -9,6 +9,7 @@ use std::{
 };
 
 use aya::maps::{Array, Map, MapData};
+use lb_common::abi::Control;
 use lb_tests::{
     lab::{Forwarder, Lab, LabOptions},
     traffic::load::Load,
@@ -135,10 +136,12 @@ fn first_start_that_is_killed_halfway_can_be_begun_again() {
     }
 }
 
+const CONTROL_WORDS: usize = size_of::<Control>() / 8;
+
 /// The words that the program reads, as they are in the kernel at this instant.
-fn control(maps: &Path) -> [u64; 7] {
+fn control(maps: &Path) -> [u64; CONTROL_WORDS] {
     let data = MapData::from_pin(maps.join("data-control")).unwrap();
-    let map: Array<_, [u64; 7]> = Map::Array(data).try_into().unwrap();
+    let map: Array<_, [u64; CONTROL_WORDS]> = Map::Array(data).try_into().unwrap();
     map.get(&0, 0).unwrap()
 }
 
@@ -153,7 +156,7 @@ fn program_is_replaced_under_load_and_meets_the_same_tables() {
 
     let (directory, stop) = (rig.agent.pins().pin_dir(), AtomicBool::new(false));
     let words = control(&directory.join("maps"));
-    assert_ne!(words, [0; 7]);
+    assert_ne!(words, [0; CONTROL_WORDS]);
     let replace = || {
         let capacity = Capacity {
             services: 1,
