@@ -16,12 +16,22 @@ impl Tags {
 
     /// One tag of IEEE 802.1Q.
     pub const fn one(vlan: u16) -> Self {
-        Self([tag(ETHERTYPE_VLAN, vlan), 0])
+        Self([Self::tag(ETHERTYPE_VLAN, vlan), 0])
     }
 
     /// Two tags: the outer one of IEEE 802.1ad.
     pub const fn two(outer: u16, inner: u16) -> Self {
-        Self([tag(ETHERTYPE_VLAN_OUTER, outer), tag(ETHERTYPE_VLAN, inner)])
+        Self([
+            Self::tag(ETHERTYPE_VLAN_OUTER, outer),
+            Self::tag(ETHERTYPE_VLAN, inner),
+        ])
+    }
+
+    /// The tag of that EtherType (as on the wire), with priority 0.
+    pub const fn tag(ether_type: u16, vlan: u16) -> u32 {
+        let [a, b] = ether_type.to_ne_bytes();
+        let [c, d] = (vlan & 0xfff).to_be_bytes();
+        u32::from_ne_bytes([a, b, c, d])
     }
 
     /// The bytes that they take in a frame.
@@ -38,13 +48,6 @@ impl Tags {
     pub const fn is_empty(self) -> bool {
         self.0[0] == 0
     }
-}
-
-/// A tag of that EtherType (as on the wire), with priority 0.
-const fn tag(ether_type: u16, vlan: u16) -> u32 {
-    let [a, b] = ether_type.to_ne_bytes();
-    let [c, d] = (vlan & 0xfff).to_be_bytes();
-    u32::from_ne_bytes([a, b, c, d])
 }
 
 const _: () = assert!(size_of::<Tags>() == 8);

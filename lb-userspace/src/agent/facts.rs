@@ -5,8 +5,6 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use lb_common::abi::Tags;
-
 use crate::{
     health,
     model::{AdminState, Backend, BackendId, Service, ServiceName, Services},
@@ -126,7 +124,7 @@ impl Facts for Knowledge {
             source_mac: hop.source_mac,
             mtu: hop.mtu,
             on_link: hop.gateway.is_none(),
-            tags: Tags::NONE,
+            tags: hop.tags,
         })
     }
 

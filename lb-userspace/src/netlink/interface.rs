@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use lb_common::abi::Tags;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, VlanProtocol,
 };
 
 use super::socket::{Error, Socket};
@@ -166,6 +167,55 @@ pub(super) struct Link {
     /// Administratively up.
     pub(super) up: bool,
     pub(super) carrier: bool,
+    /// What a virtual interface lies on.
+    pub(super) lower: Option<Lower>,
+    /// The tag of a VLAN device.
+    pub(super) vlan: Option<VlanTag>,
+}
+
+/// The interface that another one lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lower {
+    /// The one of that index.
+    Here(u32),
+    /// One of another network namespace, where the index means something else.
+    Elsewhere,
+}
+
+/// A VLAN tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct VlanTag {
+    id: u16,
+    /// EtherType, host order.
+    protocol: u16,
+}
+
+impl VlanTag {
+    /// The tag of a VLAN device; `None` of other devices.
+    fn of(infos: &[LinkInfo]) -> Option<Self> {
+        let data = infos.iter().find_map(|info| match info {
+            LinkInfo::Data(InfoData::Vlan(data)) => Some(data),
+            _ => None,
+        })?;
+        let id = data.iter().find_map(|attribute| match attribute {
+            InfoVlan::Id(id) => Some(*id),
+            _ => None,
+        })?;
+        // 802.1ad came later: kernels that know only 802.1Q do not say so.
+        let protocol = data.iter().find_map(|attribute| match attribute {
+            InfoVlan::Protocol(protocol) => Some(u16::from(*protocol)),
+            _ => None,
+        });
+        Some(Self {
+            id,
+            protocol: protocol.unwrap_or(u16::from(VlanProtocol::Ieee8021Q)),
+        })
+    }
+
+    /// As a word of [`Tags`].
+    pub(super) const fn as_tag(self) -> u32 {
+        Tags::tag(self.protocol.to_be(), self.id)
+    }
 }
 
 impl Link {
@@ -183,6 +233,8 @@ impl Link {
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
             carrier: message.header.flags.contains(LinkFlags::LowerUp),
+            lower: None,
+            vlan: None,
         };
         let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
         for attribute in &message.attributes {
@@ -190,6 +242,10 @@ impl Link {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Address(address) if ethernet => link.mac = address.as_slice().try_into().ok(),
+                // The index of an interface elsewhere comes with the number of its namespace.
+                LinkAttribute::Link(index) => link.lower = link.lower.or(Some(Lower::Here(*index))),
+                LinkAttribute::LinkNetNsId(_) => link.lower = Some(Lower::Elsewhere),
+                LinkAttribute::LinkInfo(infos) => link.vlan = VlanTag::of(infos),
                 _ => {}
             }
         }

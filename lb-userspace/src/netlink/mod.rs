@@ -10,9 +10,11 @@ mod socket;
 mod sysctl;
 #[cfg(test)]
 mod tests;
+mod upper;
 
 pub use interface::{AttachedXdp, Interface, InterfaceError, XdpMode, find_interface};
 pub use next_hop::{NextHop, Resolution};
 pub use resolver::{ResolverHandle, ResolverStopped, Snapshot, spawn_resolver};
 pub use socket::Error;
 pub use sysctl::{Family, forwarding_enabled};
+pub use upper::{OwnAddresses, Upper, Uppers};

@@ -4,15 +4,20 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use lb_common::abi::Tags;
+
 use super::interface::Link;
 use super::neighbour::{NeighbourTable, Reachability};
 use super::route::Route;
+use super::upper::{Egress, egress};
 
 /// The next hop toward an address, complete enough to write an Ethernet header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextHop {
-    /// The interface that packets leave through.
+    /// The interface that frames leave through; not a VLAN device, but what that lies on.
     pub interface_index: u32,
+    /// The tags that frames carry there.
+    pub tags: Tags,
     /// The MAC address of the gateway or of the host itself.
     pub destination_mac: [u8; 6],
     /// The MAC address of the interface.
@@ -133,8 +138,10 @@ fn resolution(
         }
     };
     let mtu = route_mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
+    let Egress { interface, tags } = egress(link, links)?;
     Ok(Resolution::Resolved(NextHop {
-        interface_index,
+        interface_index: interface,
+        tags,
         destination_mac,
         source_mac,
         mtu,

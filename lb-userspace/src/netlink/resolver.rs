@@ -21,6 +21,7 @@ use super::neighbour::{NeighbourKey, NeighbourTable};
 use super::next_hop::{Resolution, resolve};
 use super::route::{self, Route};
 use super::socket::{Error, Socket};
+use super::upper::{OwnAddresses, Uppers, egress, list_addresses, uppers};
 
 /// How long after a change the kernel's further reports are awaited, so that a burst costs one round.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -67,6 +68,7 @@ struct Wanted {
 pub struct ResolverHandle {
     wanted: watch::Sender<Wanted>,
     changes: watch::Receiver<u64>,
+    uppers: watch::Receiver<Uppers>,
 }
 
 impl ResolverHandle {
@@ -91,6 +93,11 @@ impl ResolverHandle {
     /// they move a next hop that was asked for.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
+    }
+
+    /// What the dataplane must know of all interfaces: every change of it is published whole.
+    pub fn uppers(&self) -> watch::Receiver<Uppers> {
+        self.uppers.clone()
     }
 
     fn update<T: PartialEq>(
@@ -124,6 +131,7 @@ pub fn spawn_resolver() -> Result<(ResolverHandle, watch::Receiver<Snapshot>), E
     let (handle, wanted) = watch::channel(Wanted::default());
     let (snapshots, receiver) = watch::channel(Snapshot::default());
     let (changes, changed) = watch::channel(0);
+    let (uppers, interfaces) = watch::channel(Uppers::default());
     let resolver = Resolver {
         socket: Socket::open()?,
         events: events.map(|(message, _)| message).boxed(),
@@ -131,12 +139,15 @@ pub fn spawn_resolver() -> Result<(ResolverHandle, watch::Receiver<Snapshot>), E
         wanted,
         snapshots,
         changes,
+        uppers,
         links: HashMap::new(),
+        addresses: HashMap::new(),
         routes: HashMap::new(),
         gateways: HashSet::new(),
         neighbours: NeighbourTable::default(),
         todo: Todo {
             links: true,
+            addresses: true,
             ..Todo::default()
         },
     };
@@ -149,6 +160,7 @@ pub fn spawn_resolver() -> Result<(ResolverHandle, watch::Receiver<Snapshot>), E
         ResolverHandle {
             wanted: handle,
             changes: changed,
+            uppers: interfaces,
         },
         receiver,
     ))
@@ -166,6 +178,8 @@ struct LookedUp {
 struct Todo {
     /// List the interfaces anew, and then everything that hangs on them.
     links: bool,
+    /// List the addresses of interfaces anew.
+    addresses: bool,
     /// Ask for these routes.
     routes: BTreeSet<IpAddr>,
     /// List the default gateways anew.
@@ -182,7 +196,9 @@ struct Resolver {
     wanted: watch::Receiver<Wanted>,
     snapshots: watch::Sender<Snapshot>,
     changes: watch::Sender<u64>,
+    uppers: watch::Sender<Uppers>,
     links: HashMap<u32, Link>,
+    addresses: HashMap<u32, OwnAddresses>,
     routes: HashMap<IpAddr, LookedUp>,
     gateways: HashSet<NeighbourKey>,
     neighbours: NeighbourTable,
@@ -221,11 +237,12 @@ impl Resolver {
     fn has_work(&self) -> bool {
         let Todo {
             links,
+            addresses,
             routes,
             gateways,
             decide,
         } = &self.todo;
-        *links || !routes.is_empty() || *gateways || *decide || self.neighbours.needs_refresh()
+        *links || *addresses || !routes.is_empty() || *gateways || *decide || self.neighbours.needs_refresh()
     }
 
     fn take_wanted(&mut self) {
@@ -248,6 +265,7 @@ impl Resolver {
         self.changes
             .send_modify(|changes| *changes = changes.wrapping_add(1));
         self.todo.links = true;
+        self.todo.addresses = true;
         self.distrust_routes();
         self.neighbours.distrust_all();
     }
@@ -293,10 +311,11 @@ impl Resolver {
                 self.observe_route(message);
             }
             // Routes that name a deleted address as their source vanish without a report.
-            RouteNetlinkMessage::NewAddress(_)
-            | RouteNetlinkMessage::DelAddress(_)
-            | RouteNetlinkMessage::NewRule(_)
-            | RouteNetlinkMessage::DelRule(_) => self.distrust_routes(),
+            RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => {
+                self.todo.addresses = true;
+                self.distrust_routes();
+            }
+            RouteNetlinkMessage::NewRule(_) | RouteNetlinkMessage::DelRule(_) => self.distrust_routes(),
             _ => {}
         }
     }
@@ -340,6 +359,13 @@ impl Resolver {
                 Err(error) => log::warn!("cannot list the network interfaces: {error}"),
             }
         }
+        if std::mem::take(&mut self.todo.addresses) {
+            match list_addresses(&self.socket).await {
+                Ok(addresses) => self.addresses = addresses,
+                Err(Error::Closed) => return Err(Error::Closed),
+                Err(error) => log::warn!("cannot list the interfaces' addresses: {error}"),
+            }
+        }
         for _ in 0..ROUTES_PER_ROUND {
             let Some(address) = self.todo.routes.pop_first() else {
                 break;
@@ -347,7 +373,7 @@ impl Resolver {
             self.look_up(address).await?;
         }
         if std::mem::take(&mut self.todo.gateways) {
-            let interfaces = self.wanted.borrow().gateway_interfaces.clone();
+            let interfaces = self.with_vlans(self.wanted.borrow().gateway_interfaces.clone());
             self.gateways = route::default_gateways(&self.socket, &interfaces).await?;
         }
         self.track_neighbours();
@@ -355,6 +381,21 @@ impl Resolver {
         self.todo.decide = false;
         self.publish();
         Ok(())
+    }
+
+    /// Those interfaces and the VLAN devices that lie on them.
+    fn with_vlans(&self, mut interfaces: BTreeSet<u32>) -> BTreeSet<u32> {
+        let on_them = |link: &&Link| {
+            egress(link, &self.links).is_ok_and(|egress| interfaces.contains(&egress.interface))
+        };
+        let vlans: Vec<u32> = self
+            .links
+            .values()
+            .filter(on_them)
+            .map(|link| link.index)
+            .collect();
+        interfaces.extend(vlans);
+        interfaces
     }
 
     async fn look_up(&mut self, address: IpAddr) -> Result<(), Error> {
@@ -390,6 +431,14 @@ impl Resolver {
     }
 
     fn publish(&self) {
+        let uppers = uppers(&self.links, &self.addresses);
+        self.uppers.send_if_modified(|published| {
+            let changed = *published != uppers;
+            if changed {
+                *published = uppers;
+            }
+            changed
+        });
         let (links, neighbours) = (&self.links, &self.neighbours);
         let decide = |(address, known): (&IpAddr, &LookedUp)| {
             (

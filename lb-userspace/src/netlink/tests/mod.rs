@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lb_common::abi::Tags;
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -158,6 +159,7 @@ fn resolves_neighbours_on_the_link_and_behind_gateways() {
             assert_eq!(
                 next_hop,
                 NextHop {
+                    tags: Tags::NONE,
                     interface_index,
                     destination_mac: PEER_MAC,
                     source_mac: LB_MAC,
