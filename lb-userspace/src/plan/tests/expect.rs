@@ -9,7 +9,7 @@ use super::{
     steps::World,
 };
 use crate::{
-    model::{Backend, Forwarder, OnEmpty, Prefix, Protocol, Scheduler, Service, ServicePort, Vlan},
+    model::{Backend, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Vlan},
     plan::{Facts, Layout, NextHop, PoolKey},
 };
 
@@ -19,8 +19,7 @@ pub(super) fn check(sample: &Sample, seen: &Seen, world: &World, layout: &Layout
         Kind::ToService => check_to_service(sample, seen, world, layout),
         Kind::FromBackend => check_from_backend(sample, seen, world),
         Kind::Echo => {
-            let host = Prefix::from(sample.destination);
-            let vip = world.services.iter().any(|s| s.vips.contains(&host));
+            let vip = world.services.iter().any(|s| holds(s, sample.destination));
             assert_eq!(
                 seen.reason == Reason::EchoReply,
                 vip,

@@ -20,7 +20,7 @@ pub(super) enum Kind {
     ToService,
     /// A packet from where a nat backend may be.
     FromBackend,
-    /// The first fragment of a packet from a client.
+    /// A later fragment of a packet from a client, the first of which was never seen.
     Fragment,
     /// An echo request from a client.
     Echo,
@@ -133,9 +133,12 @@ impl Sample {
         let macs = [2; 12];
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let fragment = if self.kind == Kind::Fragment { 0x20 } else { 0x40 };
+                let [flags, offset] = match self.kind {
+                    Kind::Fragment => [0, 16],
+                    _ => [0x40, 0],
+                };
                 let len = 20 + transport.len() as u8;
-                let head = [0x45, 0, 0, len, 0, 0, fragment, 0, 64, self.protocol, 0xab, 0xcd];
+                let head = [0x45, 0, 0, len, 0, 0, flags, offset, 64, self.protocol, 0xab, 0xcd];
                 let addresses = [source.octets(), destination.octets()].concat();
                 [&macs[..], &[8, 0], &head, &addresses, &transport].concat()
             }
