@@ -3,7 +3,7 @@
 use super::{super::*, refusal, service};
 
 /// A service from JSON; what is not given is usual.
-fn with(parts: serde_json::Value) -> Service {
+fn with(parts: &serde_json::Value) -> Service {
     let mut json = serde_json::json!({"name": "a", "vips": ["192.0.2.1"], "protocol": "udp", "port": 80,
         "forwarder": "ipip"});
     for (key, value) in parts.as_object().expect("a table") {
@@ -12,7 +12,7 @@ fn with(parts: serde_json::Value) -> Service {
     serde_json::from_value(json).expect("a service")
 }
 
-fn check(parts: serde_json::Value, expected: &str) {
+fn check(parts: &serde_json::Value, expected: &str) {
     let shown = parts.to_string();
     let found = refusal(vec![with(parts)]).unwrap_or_default();
     assert!(
@@ -35,11 +35,11 @@ fn vips_are_addresses_or_prefixes() {
         ("255.0.0.0/8", "unicast"),
         ("::fffe:0:0/95", "unicast"),
     ] {
-        check(serde_json::json!({"vips": [vip]}), expected);
+        check(&serde_json::json!({"vips": [vip]}), expected);
     }
     let backend = serde_json::json!([{"address": "198.51.100.7"}]);
     check(
-        serde_json::json!({"vips": ["198.51.100.0/24"], "backend": backend}),
+        &serde_json::json!({"vips": ["198.51.100.0/24"], "backend": backend}),
         "backend[0].address: 198.51.100.7 is a VIP",
     );
 }
@@ -103,7 +103,7 @@ fn translation_has_its_limits() {
             "backend[0].vlan: packets to a backend that is this host",
         ),
     ] {
-        check(json(text), expected);
+        check(&json(text), expected);
     }
 }
 
@@ -130,7 +130,7 @@ fn not_every_protocol_can_do_everything() {
             "source.deny[0]: 10.0.0.0/8 is listed twice",
         ),
     ] {
-        check(parts, expected);
+        check(&parts, expected);
     }
 }
 
@@ -153,12 +153,12 @@ fn quic_backends_have_names_of_their_own() {
         ),
     ] {
         let backends: serde_json::Value = serde_json::from_str(backends).expect("JSON");
-        check(serde_json::json!({"quic": quic, "backend": backends}), expected);
+        check(&serde_json::json!({"quic": quic, "backend": backends}), expected);
     }
     // Who leaves has handed its name on.
     let one = |address: &str| serde_json::json!({"address": address, "server_id": "0005"});
-    let before = with(serde_json::json!({"quic": quic, "backend": [one("10.0.0.5")]}));
-    let after = with(serde_json::json!({"quic": quic, "backend": [one("10.0.0.6")]}));
+    let before = with(&serde_json::json!({"quic": quic, "backend": [one("10.0.0.5")]}));
+    let after = with(&serde_json::json!({"quic": quic, "backend": [one("10.0.0.6")]}));
     let new = |service| Services::new(vec![service]).expect("valid");
     let services = new(before)
         .after(Change::ReplaceAll(new(after), Removal::Drain))
@@ -268,7 +268,7 @@ fn only_one_service_has_fragments_without_ports() {
 
 #[test]
 fn old_services_have_the_usual_behaviour() {
-    let old = with(serde_json::json!({"backend": [{"address": "10.0.0.5"}]}));
+    let old = with(&serde_json::json!({"backend": [{"address": "10.0.0.5"}]}));
     let new = Service {
         protocol: Protocol::Udp,
         ..service("a", "192.0.2.1", "80", Forwarder::Ipip, &["10.0.0.5"])
