@@ -3,6 +3,7 @@
 
 mod cases;
 mod damage;
+mod documented;
 mod expect;
 mod flows;
 mod frames;
