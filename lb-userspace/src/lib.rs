@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod dataplane;
+pub mod decap;
 pub mod health;
 pub mod model;
 pub mod netlink;

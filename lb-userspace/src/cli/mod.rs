@@ -7,6 +7,7 @@ mod backend;
 mod check;
 mod check_config;
 mod checkpoint;
+mod decap;
 mod decode;
 mod drain;
 mod explain;
@@ -101,6 +102,8 @@ enum Verb {
     Checkpoint(checkpoint::CheckpointVerb),
     /// Ask what the dataplane would do with a packet; it leaves no trace in counters and tables.
     Explain(explain::ExplainArgs),
+    /// Take the outer headers off that tunnels put on: on a backend, in XDP, without tunnel devices. Needs no agent.
+    Decap(decap::DecapArgs),
     /// End the agent; the dataplane goes on without it unless told otherwise.
     Stop(stop::StopArgs),
     /// Print completions for a shell.
@@ -178,6 +181,7 @@ async fn execute(Cli { socket, json, verb }: Cli) -> Result<Output, Failure> {
         Verb::CheckConfig(args) => args.execute(json),
         Verb::Checkpoint(verb) => verb.execute(&client, json).await,
         Verb::Explain(args) => args.execute(&client, json).await,
+        Verb::Decap(args) => args.execute(json).await,
         Verb::Stop(args) => args.execute(&client, json).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();

@@ -5,6 +5,7 @@
 use std::{fmt::Display, net::IpAddr, net::SocketAddr, num::NonZeroU16, str::FromStr};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use ipnet::IpNet;
 
 use crate::{
     config::HashSeed,
@@ -149,6 +150,14 @@ impl FromStr for Endpoint {
 pub(super) fn hash_seed(text: &str) -> Result<HashSeed, Invalid> {
     text.parse()
         .or_else(|error| format!("0x{text}").parse().map_err(|_| error))
+}
+
+/// A prefix, or an address alone.
+pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpAddr>()
+        .map(IpNet::from)
+        .or_else(|_| text.parse::<IpNet>())
+        .map_err(|_| "expected an address, or a prefix such as 172.16.0.0/16".into())
 }
 
 /// A name that a Linux interface may have.

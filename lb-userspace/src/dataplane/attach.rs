@@ -2,13 +2,12 @@
 
 use std::{collections::BTreeMap, fs, io, os::fd::AsFd};
 
-use anyhow::{Context, Result, bail};
-use aya::programs::loaded_programs;
-use clap::ValueEnum;
+use anyhow::{Context, Result};
 
 use super::{
     Dataplane,
-    bpf::{Hook, LinkInfo, XdpLink},
+    bpf::{LinkInfo, XdpLink},
+    hook::{Hooked, Mode, advice, hook},
     object,
     persist::Origin,
     pins::make_directory,
@@ -18,18 +17,6 @@ use crate::{
     api::view::AttachMode,
     netlink::{Interface, XdpMode},
 };
-
-/// How to attach to an interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// Native where the driver can, else generic with a warning that says why.
-    Auto,
-    /// In the driver only.
-    #[default]
-    Native,
-    /// In the kernel's stack only: slower, with any driver.
-    Generic,
-}
 
 /// The program on an interface.
 #[derive(Clone, Debug)]
@@ -115,34 +102,9 @@ impl Dataplane {
         Ok(links)
     }
 
-    fn attach_one(&mut self, interface: Interface, mode: Mode) -> Result<(Link, Attached)> {
-        if let Some(present) = interface.xdp.first() {
-            bail!(
-                "{} has an XDP program already: {}. Stop its owner, or detach it with `ip link set dev {} xdp off`",
-                interface.name,
-                whose(present.program_id),
-                interface.name
-            );
-        }
-        let (link, mode, slow) = match mode {
-            Mode::Generic => (self.create(&interface, Hook::Generic)?, AttachMode::Generic, None),
-            Mode::Native => (self.create(&interface, Hook::Native)?, AttachMode::Native, None),
-            Mode::Auto => match self.create(&interface, Hook::Native) {
-                Ok(link) => (link, AttachMode::Native, None),
-                Err(why) => {
-                    let slow = format!(
-                        "{}: driver {} cannot run XDP natively ({why:#}); attached in generic mode, which is several \
-                         times slower",
-                        interface.name, interface.driver
-                    );
-                    (
-                        self.create(&interface, Hook::Generic)?,
-                        AttachMode::Generic,
-                        Some(slow),
-                    )
-                }
-            },
-        };
+    fn attach_one(&self, interface: Interface, mode: Mode) -> Result<(Link, Attached)> {
+        let program = self.program()?.fd()?;
+        let Hooked { link, mode, slow } = hook(program.as_fd(), &interface, mode)?;
         let attached = Attached {
             link_id: link.info()?.id,
             mode,
@@ -156,12 +118,6 @@ impl Dataplane {
             kept: false,
         };
         Ok((link, attached))
-    }
-
-    fn create(&self, interface: &Interface, hook: Hook) -> Result<XdpLink> {
-        let program = self.program()?.fd()?;
-        XdpLink::create(program.as_fd(), interface.index, hook)
-            .map_err(|error| refusal(error, interface, hook))
     }
 
     /// Pins the new links.
@@ -267,84 +223,6 @@ fn keep(link: XdpLink, interface: Interface, mode: Mode) -> Result<(Link, Attach
         kept: true,
     };
     Ok((link, attached))
-}
-
-/// What is known to go wrong silently with such a device.
-fn advice(interface: &Interface, mode: AttachMode) -> Option<String> {
-    let name = &interface.name;
-    match mode {
-        AttachMode::Native if interface.driver == "veth" => Some(format!(
-            "{name} is a veth: what XDP sends out of it is lost unless its peer has an XDP program too (one that passes \
-             everything will do), or lb runs with `--mode generic`; senders behind it must not offload checksums \
-             (`ethtool -K DEVICE tx off`)"
-        )),
-        AttachMode::Generic => Some(format!(
-            "{name} is in generic mode: switch off merging of packets, or large ones are dropped as too big \
-             (`ethtool -K {name} gro off lro off`)"
-        )),
-        AttachMode::Native => None,
-    }
-}
-
-fn refusal(error: io::Error, interface: &Interface, hook: Hook) -> anyhow::Error {
-    let (name, driver) = (&interface.name, &interface.driver);
-    let what = match error.raw_os_error() {
-        Some(libc::EOPNOTSUPP) if hook == Hook::Native => {
-            format!("driver {driver} has no native XDP: use `--mode auto` or `--mode generic`")
-        }
-        Some(libc::EBUSY | libc::EEXIST) => "another XDP program was attached meanwhile".to_owned(),
-        Some(libc::EINVAL | libc::ERANGE) if hook == Hook::Native => format!(
-            "driver {driver} refuses native XDP as {name} is set up (MTU {}, offloads, number of queues); `dmesg` may \
-             say more; or use `--mode auto`",
-            interface.mtu
-        ),
-        Some(libc::EPERM) => "not permitted: run lb as root".to_owned(),
-        _ => format!("driver {driver} refuses the program"),
-    };
-    anyhow::Error::new(error).context(format!("cannot attach to {name}: {what}"))
-}
-
-/// A program by its kernel id, in words: its name, and the processes that hold it.
-fn whose(program_id: u32) -> String {
-    let name = loaded_programs()
-        .filter_map(Result::ok)
-        .find(|program| program.id() == program_id)
-        .and_then(|program| program.name_as_str().map(str::to_owned))
-        .unwrap_or_else(|| "unnamed".to_owned());
-    let holders = holders(program_id);
-    let held = if holders.is_empty() {
-        "held by no process, so pinned (by an lb of another --pin-dir perhaps: `lb stop --detach --pin-dir DIR`) or attached by \
-         `ip link`".to_owned()
-    } else {
-        format!("held by {}", holders.join(", "))
-    };
-    format!("{name:?} (program id {program_id}), {held}")
-}
-
-/// Processes with a descriptor of that program or of a link to it: "comm (pid)".
-fn holders(program_id: u32) -> Vec<String> {
-    let wanted = format!("prog_id:\t{program_id}");
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
-    for process in processes.filter_map(Result::ok) {
-        let Ok(infos) = fs::read_dir(process.path().join("fdinfo")) else {
-            continue;
-        };
-        let holds = infos.filter_map(Result::ok).any(|info| {
-            fs::read_to_string(info.path()).is_ok_and(|text| text.lines().any(|line| line == wanted))
-        });
-        if holds {
-            let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            found.push(format!(
-                "{} (pid {})",
-                comm.trim_end(),
-                process.file_name().to_string_lossy()
-            ));
-        }
-    }
-    found
 }
 
 impl Dataplane {

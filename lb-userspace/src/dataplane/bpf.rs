@@ -53,17 +53,17 @@ impl Hook {
 
 /// An XDP program on an interface. It stays there while anybody holds the link: a descriptor, or a pin.
 #[derive(Debug)]
-pub(super) struct XdpLink(OwnedFd);
+pub(crate) struct XdpLink(OwnedFd);
 
 /// What the kernel says about a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LinkInfo {
+pub(crate) struct LinkInfo {
     /// The kernel's id of the link.
-    pub(super) id: u32,
+    pub(crate) id: u32,
     /// The kernel's id of the program that it runs.
-    pub(super) program: u32,
+    pub(crate) program: u32,
     /// Index of the interface; 0 when that is gone.
-    pub(super) interface: u32,
+    pub(crate) interface: u32,
 }
 
 impl XdpLink {
@@ -88,7 +88,7 @@ impl XdpLink {
     ///
     /// # Errors
     /// When there is none, or something else.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let path = c_path(path)?;
         let fd = call_for_fd(
             Command::ObjGet,
@@ -107,7 +107,7 @@ impl XdpLink {
     ///
     /// # Errors
     /// When the place is taken, or on no BPF file system.
-    pub(super) fn pin(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn pin(&self, path: &Path) -> io::Result<()> {
         let path = c_path(path)?;
         let mut object = Object {
             path: path.as_ptr() as u64,
@@ -121,7 +121,7 @@ impl XdpLink {
     ///
     /// # Errors
     /// When it is no XDP link.
-    pub(super) fn info(&self) -> io::Result<LinkInfo> {
+    pub(crate) fn info(&self) -> io::Result<LinkInfo> {
         let mut info = RawLinkInfo::zeroed();
         let mut question = InfoByFd {
             fd: number(self.0.as_fd()),
@@ -144,7 +144,7 @@ impl XdpLink {
     ///
     /// # Errors
     /// When the kernel refuses; nothing has changed then.
-    pub(super) fn replace(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn replace(&self, program: BorrowedFd<'_>) -> io::Result<()> {
         let mut update = LinkUpdate {
             link: number(self.0.as_fd()),
             program: number(program),
@@ -158,7 +158,7 @@ impl XdpLink {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(super) fn detach(&self) -> io::Result<()> {
+    pub(crate) fn detach(&self) -> io::Result<()> {
         let mut link = LinkDetach {
             link: number(self.0.as_fd()),
         };

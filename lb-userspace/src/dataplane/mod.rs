@@ -9,6 +9,7 @@ mod bpf;
 mod counters;
 mod explain;
 mod flow_clock;
+mod hook;
 mod mapped;
 mod object;
 mod persist;
@@ -27,11 +28,15 @@ use aya::{
 };
 use lb_common::abi::{DETOUR_PROGRAM, Meta, PROGRAM, map};
 
-pub use attach::{Attached, Mode};
+pub use attach::Attached;
+pub(crate) use bpf::XdpLink;
 pub use counters::Counters;
 pub use explain::{Explained, MAX_FRAME, MIN_FRAME};
+pub use hook::Mode;
+pub(crate) use hook::hook;
 pub use persist::Origin;
 pub use pins::PinDir;
+pub(crate) use pins::make_directory;
 pub use remove::{Removed, remove_all};
 pub use tables::MappedTables;
 

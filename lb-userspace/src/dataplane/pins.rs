@@ -117,12 +117,12 @@ impl PinDir {
     }
 
     /// Where links are.
-    pub(super) fn links(&self) -> PathBuf {
+    pub(crate) fn links(&self) -> PathBuf {
         self.path.join("links")
     }
 
     /// Where the link to an interface is.
-    pub(super) fn link(&self, interface: u32) -> PathBuf {
+    pub(crate) fn link(&self, interface: u32) -> PathBuf {
         self.links().join(interface.to_string())
     }
 
@@ -130,7 +130,7 @@ impl PinDir {
     ///
     /// # Errors
     /// When something else is among them.
-    pub(super) fn pinned_links(&self) -> Result<Vec<(PathBuf, XdpLink)>> {
+    pub(crate) fn pinned_links(&self) -> Result<Vec<(PathBuf, XdpLink)>> {
         let open = |path: PathBuf| {
             let link = XdpLink::open(&path)
                 .with_context(|| format!("{} is no link of lb: remove it with `rm`", path.display()))?;
@@ -164,7 +164,7 @@ pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Makes a directory of ours, unless it is there.
-pub(super) fn make_directory(path: &Path) -> Result<()> {
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             Err(error).with_context(|| format!("cannot make {}", path.display()))
@@ -185,7 +185,8 @@ fn ensure_bpf(path: &Path) -> Result<()> {
     ensure!(
         kind == BPF_FS_MAGIC,
         "{} is not on a BPF file system, where the dataplane is kept: run `mount -t bpf bpf /sys/fs/bpf` (`ip netns exec` \
-         hides the host's), choose another --pin-dir, or run with --ephemeral, and the dataplane ends with the agent",
+         hides the host's), choose another --pin-dir, or pin nothing (`lb run --ephemeral`, `lb decap` without --keep), and \
+         the program ends with lb",
         path.display()
     );
     Ok(())

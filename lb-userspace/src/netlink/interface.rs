@@ -91,6 +91,17 @@ pub async fn find_interface(name: &str) -> Result<Interface, InterfaceError> {
     })
 }
 
+/// Describes every interface of the calling thread's network namespace.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub async fn interfaces() -> Result<Vec<Interface>, InterfaceError> {
+    let mut all = Vec::new();
+    let socket = Socket::open()?;
+    visit_links(&socket, |message, link| all.push(describe(message, link))).await?;
+    Ok(all)
+}
+
 fn describe(message: &LinkMessage, link: Link) -> Interface {
     Interface {
         index: link.index,

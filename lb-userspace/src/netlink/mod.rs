@@ -1,6 +1,7 @@
 //! Everything the agent asks the kernel about the network: next hops, interfaces, forwarding settings. It speaks of
 //! the network namespace of the thread that asks, and changes nothing there but the freshness of neighbour entries.
 
+mod address;
 mod interface;
 mod neighbour;
 mod next_hop;
@@ -12,7 +13,8 @@ mod sysctl;
 mod tests;
 mod upper;
 
-pub use interface::{AttachedXdp, Interface, InterfaceError, XdpMode, find_interface};
+pub use address::own_addresses;
+pub use interface::{AttachedXdp, Interface, InterfaceError, XdpMode, find_interface, interfaces};
 pub use next_hop::{NextHop, Resolution};
 pub use resolver::{ResolverHandle, ResolverStopped, Snapshot, spawn_resolver};
 pub use socket::Error;

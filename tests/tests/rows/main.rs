@@ -9,6 +9,7 @@
 
 mod bystanders;
 mod chains;
+mod decap;
 mod flows;
 mod forward;
 mod host;
