@@ -12,8 +12,8 @@ const NAT_PORT: u16 = 8080;
 /// The port that the backends listen on.
 pub(super) const fn backend_port(forwarder: Forwarder) -> u16 {
     match forwarder {
-        Forwarder::L2dsr | Forwarder::Ipip => SERVICE_PORT,
         Forwarder::Nat => NAT_PORT,
+        _ => SERVICE_PORT,
     }
 }
 

@@ -3,12 +3,15 @@
 //! What must hold: a host that owns a VIP never answers for it on the wire; only the balancer draws a VIP's packets,
 //! because the clients route them to it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    process::Command,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{
-    Host, Namespace, Netlink, NextHop, Route,
+    BpfFs, Host, Namespace, Netlink, NextHop, Route, find_binary,
     host::{HostNumber, INTERFACE, Network, SECOND_INTERFACE},
     sysctl,
     xdp::{LabProgram, LabPrograms},
@@ -25,6 +28,12 @@ pub enum Forwarder {
     L2dsr,
     /// IP in IP: the backend strips the outer header, owns the VIP and answers the client directly.
     Ipip,
+    /// The same in Generic UDP Encapsulation.
+    Gue,
+    /// The same in UDP alone.
+    Fou,
+    /// The same in GRE.
+    Gre,
     /// Rewritten addresses: the backend routes its answers through the balancer.
     Nat,
 }
@@ -35,8 +44,16 @@ impl Forwarder {
         match self {
             Self::L2dsr => "l2dsr",
             Self::Ipip => "ipip",
+            Self::Gue => "gue",
+            Self::Fou => "fou",
+            Self::Gre => "gre",
             Self::Nat => "nat",
         }
+    }
+
+    /// Whether packets reach the backends through a tunnel.
+    pub const fn is_tunnel(self) -> bool {
+        matches!(self, Self::Ipip | Self::Gue | Self::Fou | Self::Gre)
     }
 }
 
@@ -110,6 +127,8 @@ pub struct Lab {
     pub backends: Vec<Host>,
     options: LabOptions,
     programs: LabPrograms,
+    /// What keeps `lb decap` on the backends.
+    pins: BpfFs,
 }
 
 impl Lab {
@@ -134,6 +153,7 @@ impl Lab {
             backends: Vec::new(),
             options,
             programs: LabPrograms::load()?,
+            pins: BpfFs::new()?,
         };
         lab.set_up_balancer()?;
         for index in 0..lab.options.backends {
@@ -173,8 +193,8 @@ impl Lab {
         self.programs.attach(LabProgram::Pass, namespace, interface)
     }
 
-    /// Lets all backends count TCP packets over IPv4 and drop them, instead of serving. Not for `ipip`, whose backends
-    /// have another program there.
+    /// Lets all backends count TCP packets over IPv4 and drop them, instead of serving. Not for tunnels, whose
+    /// backends have another program there.
     ///
     /// # Errors
     /// As [`Lab::attach_pass`].
@@ -247,11 +267,28 @@ impl Lab {
             }
             self.add_routes(netlink, Network::Server, Network::Client).await
         })?;
-        if self.options.forwarder == Forwarder::Ipip {
-            self.programs
-                .attach(LabProgram::Decap, &host.namespace, INTERFACE)?;
+        if self.options.forwarder.is_tunnel() {
+            self.end_tunnels_at(&host)?;
         }
         self.backends.push(host);
+        Ok(())
+    }
+
+    /// Lets `lb decap` take the outer headers off, as on any backend whose kernel has no tunnel devices.
+    fn end_tunnels_at(&self, host: &Host) -> Result<()> {
+        let mut command = Command::new(find_binary("lb", "LB_BIN")?);
+        command.args(["decap", "--keep", "--iface", INTERFACE, "--pin-dir"]);
+        command.arg(self.pins.path().join(&host.name));
+        let output = host
+            .namespace
+            .run(|| command.output())?
+            .context("cannot run lb decap")?;
+        ensure!(
+            output.status.success(),
+            "lb decap failed on {}: {}",
+            host.name,
+            String::from_utf8_lossy(&output.stderr)
+        );
         Ok(())
     }
 
@@ -285,7 +322,7 @@ impl Lab {
         for (destination, prefix) in to.addresses(HostNumber::NETWORK) {
             let next = match self.options.forwarder {
                 Forwarder::Nat => NextHop::Via(from.like(HostNumber::BALANCER, destination)),
-                Forwarder::L2dsr | Forwarder::Ipip => NextHop::On(INTERFACE),
+                _ => NextHop::On(INTERFACE),
             };
             // A backend's larger packets are for what the balancer sends to it, not for its answers.
             let route = Route {

@@ -14,19 +14,16 @@ use super::Namespace;
 pub(super) enum LabProgram {
     /// Passes everything: lets the other end of a veth pair send with `XDP_TX`.
     Pass,
-    /// Strips an outer IPv4 or IPv6 header: the tunnel device of an `ipip` backend.
-    Decap,
     /// Counts TCP packets over IPv4, and drops them.
     Count,
 }
 
 impl LabProgram {
-    const ALL: [Self; 3] = [Self::Pass, Self::Decap, Self::Count];
+    const ALL: [Self; 2] = [Self::Pass, Self::Count];
 
     const fn symbol(self) -> &'static str {
         match self {
             Self::Pass => "pass",
-            Self::Decap => "decap",
             Self::Count => "count",
         }
     }
