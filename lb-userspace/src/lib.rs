@@ -12,4 +12,5 @@ pub mod model;
 pub mod netlink;
 pub mod plan;
 pub mod scheduler;
+pub mod setup;
 mod span;

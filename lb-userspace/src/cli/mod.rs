@@ -4,6 +4,7 @@
 //! asked. Exit codes: 0 done, 1 refused or failed, 2 bad usage or input, 3 no agent, 4 conflict, 5 a deadline.
 
 mod backend;
+mod backend_setup;
 mod check;
 mod check_config;
 mod checkpoint;
@@ -102,6 +103,8 @@ enum Verb {
     Checkpoint(checkpoint::CheckpointVerb),
     /// Ask what the dataplane would do with a packet; it leaves no trace in counters and tables.
     Explain(explain::ExplainArgs),
+    /// Print or do what a backend host needs for a service's forwarder, and undo it.
+    BackendSetup(backend_setup::BackendSetupArgs),
     /// Take the outer headers off that tunnels put on: on a backend, in XDP, without tunnel devices. Needs no agent.
     Decap(decap::DecapArgs),
     /// End the agent; the dataplane goes on without it unless told otherwise.
@@ -181,6 +184,7 @@ async fn execute(Cli { socket, json, verb }: Cli) -> Result<Output, Failure> {
         Verb::CheckConfig(args) => args.execute(json),
         Verb::Checkpoint(verb) => verb.execute(&client, json).await,
         Verb::Explain(args) => args.execute(&client, json).await,
+        Verb::BackendSetup(args) => args.execute(&client, json).await,
         Verb::Decap(args) => args.execute(json).await,
         Verb::Stop(args) => args.execute(&client, json).await,
         Verb::Completions { shell } => {

@@ -5,12 +5,14 @@ use std::{fs, io, os::fd::BorrowedFd};
 use anyhow::{Result, bail};
 use aya::programs::loaded_programs;
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use super::bpf::{Hook, XdpLink};
 use crate::{api::view::AttachMode, netlink::Interface};
 
 /// How to attach to an interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Native where the driver can, else generic with a warning that says why.
     Auto,

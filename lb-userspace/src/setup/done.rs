@@ -1,0 +1,118 @@
+//! What was changed on this host, on disk.
+//!
+//! Invariant: the file is whole at any time; when nothing is left to undo, there is none.
+
+use std::{
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Step;
+
+const FILE: &str = "backend-setup.json";
+
+/// A step that was taken, and the way back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The step.
+    pub step: Step,
+    /// How it was before.
+    pub undo: Undo,
+}
+
+/// The way back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "undo", rename_all = "kebab-case")]
+pub enum Undo {
+    /// Set a kernel setting.
+    Sysctl {
+        /// Below `/proc/sys`.
+        key: String,
+        /// What it was.
+        value: String,
+    },
+    /// Remove an address from `lo`.
+    RemoveAddress {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Remove a route, and put back what it took the place of.
+    Route {
+        /// The route that was made, as a netlink message.
+        made: Vec<u8>,
+        /// The route that was there.
+        before: Option<Vec<u8>>,
+    },
+    /// Set an interface's MTU.
+    Mtu {
+        /// The interface.
+        interface: String,
+        /// What it was.
+        mtu: u32,
+    },
+    /// Run the step's command that undoes it.
+    Command,
+    /// Take `lb decap` off.
+    Decap,
+}
+
+/// Everything that was changed and not undone.
+#[derive(Debug)]
+pub struct Done {
+    path: PathBuf,
+    changes: Vec<Change>,
+}
+
+impl Done {
+    /// What is written down in that directory.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn load(directory: &Path) -> Result<Self> {
+        let path = directory.join(FILE);
+        let changes = match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .with_context(|| format!("{} is not of this version of lb", path.display()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        Ok(Self { path, changes })
+    }
+
+    /// Whether that step was taken.
+    pub fn has(&self, step: &Step) -> bool {
+        self.changes.iter().any(|change| change.step == *step)
+    }
+
+    /// What was changed last.
+    pub fn last(&self) -> Option<&Change> {
+        self.changes.last()
+    }
+
+    pub(super) fn add(&mut self, change: Change) -> Result<()> {
+        self.changes.push(change);
+        self.save()
+    }
+
+    pub(super) fn remove_last(&mut self) -> Result<()> {
+        self.changes.pop();
+        self.save()
+    }
+
+    fn save(&self) -> Result<()> {
+        let save = || -> Result<()> {
+            if self.changes.is_empty() {
+                return Ok(fs::remove_file(&self.path)?);
+            }
+            let new = self.path.with_extension("new");
+            fs::create_dir_all(self.path.parent().unwrap_or(Path::new("/")))?;
+            fs::write(&new, serde_json::to_vec_pretty(&self.changes)?)?;
+            Ok(fs::rename(&new, &self.path)?)
+        };
+        save().with_context(|| format!("cannot write down what was changed in {}", self.path.display()))
+    }
+}

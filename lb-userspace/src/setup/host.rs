@@ -1,0 +1,341 @@
+//! Taking steps on this host, and undoing them: kernel settings, addresses, routes, commands.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures_util::TryStreamExt;
+use ipnet::IpNet;
+use rtnetlink::{
+    Handle, LinkUnspec, RouteMessageBuilder,
+    packet_core::{Emitable, Parseable},
+    packet_route::{
+        AddressFamily,
+        address::{AddressAttribute, AddressHeaderFlags, AddressScope},
+        route::{RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType},
+    },
+};
+use tokio::task::JoinSet;
+
+use super::{Change, Step, done::Undo, plan::Kernel};
+use crate::{
+    dataplane::PinDir,
+    decap::{self, Decap, Rules},
+    model::Forwarder,
+    netlink::find_interface,
+};
+
+const LOOPBACK: &str = "lo";
+/// The routing table of the host's own addresses (`RT_TABLE_LOCAL`).
+const TABLE_LOCAL: u8 = 255;
+/// The metric of IPv6 routes that are made without one.
+const METRIC_V6: u32 = 1024;
+
+/// The network of the calling thread's namespace.
+pub(super) struct HostNetwork {
+    handle: Handle,
+    /// Drives the connection; aborted when this is dropped.
+    _driver: JoinSet<()>,
+}
+
+impl HostNetwork {
+    pub(super) fn open() -> Result<Self> {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().context("cannot open an rtnetlink socket")?;
+        let mut driver = JoinSet::new();
+        driver.spawn(connection);
+        Ok(Self {
+            handle,
+            _driver: driver,
+        })
+    }
+
+    /// Takes a step; the way back, or `None` if everything was so already.
+    pub(super) async fn take(&self, step: &Step) -> Result<Option<Undo>> {
+        match step {
+            Step::Sysctl { key, value, fine } => set(key, value, fine),
+            Step::LooseReversePath { interface } => loosen(interface),
+            Step::Address { address } => self.add_address(*address).await,
+            Step::LocalRoute { prefix } => self.replace_route(self.local(*prefix).await?).await,
+            Step::DefaultRoute { via } => self.replace_route(default_route(*via)).await,
+            Step::Mtu { interface, mtu } => self.set_mtu(interface, *mtu).await,
+            Step::Command { command, .. } => run(command).map(|()| Some(Undo::Command)),
+            Step::Decap { .. } => attach(step).await,
+        }
+    }
+
+    pub(super) async fn undo(&self, change: &Change) -> Result<()> {
+        let Change { step, undo } = change;
+        match undo {
+            Undo::Sysctl { key, value } => write(key, value),
+            Undo::RemoveAddress { address } => self.remove_address(*address).await,
+            Undo::Route { made, before } => self.undo_route(made, before.as_deref()).await,
+            Undo::Mtu { interface, mtu } => self.set_mtu(interface, *mtu).await.map(drop),
+            Undo::Command => match step {
+                Step::Command { undo, .. } if !undo.is_empty() => run(undo),
+                _ => Ok(()),
+            },
+            Undo::Decap => match step {
+                Step::Decap { pin_dir, .. } => decap::detach(pin_dir).map(drop),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    async fn add_address(&self, address: IpAddr) -> Result<Option<Undo>> {
+        let lo = index_of(LOOPBACK).await?;
+        let has = crate::netlink::own_addresses().await?.contains(&address);
+        if has {
+            return Ok(None);
+        }
+        let length = IpNet::from(address).prefix_len();
+        let mut request = self.handle.address().add(lo, address, length);
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        request.execute().await?;
+        Ok(Some(Undo::RemoveAddress { address }))
+    }
+
+    async fn remove_address(&self, address: IpAddr) -> Result<()> {
+        let lo = index_of(LOOPBACK).await?;
+        let of_lo = self.handle.address().get().set_link_index_filter(lo);
+        let all: Vec<_> = of_lo.execute().try_collect().await?;
+        let ours = all.into_iter().find(|message| {
+            message.header.scope != AddressScope::Link
+                && message.attributes.iter().any(|attribute| {
+                    matches!(attribute, AddressAttribute::Address(found) | AddressAttribute::Local(found) if *found == address)
+                })
+        });
+        match ours {
+            Some(message) => Ok(self.handle.address().del(message).execute().await?),
+            // Somebody else removed it.
+            None => Ok(()),
+        }
+    }
+
+    async fn local(&self, prefix: IpNet) -> Result<RouteMessage> {
+        let mut message = RouteMessageBuilder::<IpAddr>::new()
+            .destination_prefix(prefix.network(), prefix.prefix_len())?
+            .output_interface(index_of(LOOPBACK).await?)
+            .build();
+        message.header.kind = RouteType::Local;
+        message.header.scope = RouteScope::Host;
+        message.header.table = TABLE_LOCAL;
+        Ok(message)
+    }
+
+    /// Makes a route, in the place of another to the same destination if there is one.
+    async fn replace_route(&self, wanted: RouteMessage) -> Result<Option<Undo>> {
+        let before = self.like(&wanted).await?;
+        if before.as_ref().is_some_and(|before| same_way(before, &wanted)) {
+            return Ok(None);
+        }
+        self.handle
+            .route()
+            .add(wanted.clone())
+            .replace()
+            .execute()
+            .await?;
+        Ok(Some(Undo::Route {
+            made: bytes(&wanted),
+            before: before.as_ref().map(bytes),
+        }))
+    }
+
+    async fn undo_route(&self, made: &[u8], before: Option<&[u8]>) -> Result<()> {
+        let made = route(made)?;
+        match before {
+            Some(before) => Ok(self
+                .handle
+                .route()
+                .add(route(before)?)
+                .replace()
+                .execute()
+                .await?),
+            // Somebody else may have removed it.
+            None if self.like(&made).await?.is_none() => Ok(()),
+            None => Ok(self.handle.route().del(made).execute().await?),
+        }
+    }
+
+    /// The route that a new one would take the place of.
+    async fn like(&self, wanted: &RouteMessage) -> Result<Option<RouteMessage>> {
+        let mut question = RouteMessage::default();
+        question.header.address_family = wanted.header.address_family;
+        let all: Vec<RouteMessage> = self.handle.route().get(question).execute().try_collect().await?;
+        Ok(all.into_iter().find(|found| {
+            found.header.table == wanted.header.table
+                && found.header.destination_prefix_length == wanted.header.destination_prefix_length
+                && destination(found) == destination(wanted)
+                && metric(found) == metric(wanted)
+        }))
+    }
+
+    async fn set_mtu(&self, interface: &str, mtu: u32) -> Result<Option<Undo>> {
+        let found = find_interface(interface).await?;
+        if found.mtu == mtu {
+            return Ok(None);
+        }
+        let link = LinkUnspec::new_with_index(found.index).mtu(mtu).build();
+        self.handle.link().set(link).execute().await?;
+        Ok(Some(Undo::Mtu {
+            interface: interface.to_owned(),
+            mtu: found.mtu,
+        }))
+    }
+}
+
+async fn index_of(interface: &str) -> Result<u32> {
+    Ok(find_interface(interface).await?.index)
+}
+
+fn default_route(via: IpAddr) -> RouteMessage {
+    let anything = if via.is_ipv4() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    };
+    let builder = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(anything, 0)
+        .and_then(|builder| builder.gateway(via));
+    // Both are of one family, which is all that could be wrong.
+    builder.map_or_else(|_| RouteMessage::default(), RouteMessageBuilder::build)
+}
+
+fn destination(route: &RouteMessage) -> Option<&RouteAttribute> {
+    let is_destination = |attribute: &&RouteAttribute| matches!(attribute, RouteAttribute::Destination(_));
+    // The default route has one of zeros, or none.
+    (route.header.destination_prefix_length > 0)
+        .then(|| route.attributes.iter().find(is_destination))
+        .flatten()
+}
+
+fn metric(route: &RouteMessage) -> u32 {
+    let priority = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Priority(metric) => Some(*metric),
+        _ => None,
+    });
+    let usual = match route.header.address_family {
+        AddressFamily::Inet6 => METRIC_V6,
+        _ => 0,
+    };
+    priority.unwrap_or(usual)
+}
+
+/// Whether a route that was found does what a wanted one would.
+fn same_way(found: &RouteMessage, wanted: &RouteMessage) -> bool {
+    let way = |route: &RouteMessage| {
+        let of = |wanted: fn(&RouteAttribute) -> bool| route.attributes.iter().find(|a| wanted(a)).cloned();
+        of(|attribute| matches!(attribute, RouteAttribute::Gateway(_)))
+            .or_else(|| of(|attribute| matches!(attribute, RouteAttribute::Oif(_))))
+    };
+    found.header.kind == wanted.header.kind && way(found) == way(wanted)
+}
+
+fn bytes(route: &RouteMessage) -> Vec<u8> {
+    let mut bytes = vec![0; route.buffer_len()];
+    route.emit(&mut bytes);
+    bytes
+}
+
+fn route(bytes: &[u8]) -> Result<RouteMessage> {
+    let mut message = RouteMessage::parse(bytes)?;
+    // What the kernel tells of a route and does not take back.
+    message
+        .attributes
+        .retain(|attribute| !matches!(attribute, RouteAttribute::CacheInfo(_)));
+    Ok(message)
+}
+
+fn set(key: &str, value: &str, fine: &[String]) -> Result<Option<Undo>> {
+    let present = read(key)?;
+    if present == value || fine.contains(&present) {
+        return Ok(None);
+    }
+    write(key, value)?;
+    Ok(Some(Undo::Sysctl {
+        key: key.to_owned(),
+        value: present,
+    }))
+}
+
+/// The larger of `all` and the interface's own value counts: 0 is off, 1 strict, 2 loose.
+fn loosen(interface: &str) -> Result<Option<Undo>> {
+    let key = format!("net/ipv4/conf/{interface}/rp_filter");
+    let both = [read("net/ipv4/conf/all/rp_filter")?, read(&key)?];
+    if both.iter().max().is_some_and(|strictest| strictest == "1") {
+        return set(&key, "2", &[]);
+    }
+    Ok(None)
+}
+
+fn read(key: &str) -> Result<String> {
+    let path = Path::new("/proc/sys").join(key);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+fn write(key: &str, value: &str) -> Result<()> {
+    let path = Path::new("/proc/sys").join(key);
+    fs::write(&path, value).with_context(|| format!("cannot write {value} to {}", path.display()))
+}
+
+fn run(command: &[String]) -> Result<()> {
+    let (program, arguments) = command.split_first().context("an empty command")?;
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("cannot run {program}: is it installed?"))?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
+
+/// Attaches `lb decap`, unless that step was taken before.
+async fn attach(step: &Step) -> Result<Option<Undo>> {
+    let Step::Decap {
+        interface,
+        mode,
+        tunnels,
+        port,
+        pin_dir,
+    } = step
+    else {
+        bail!("no step for lb decap");
+    };
+    let port = |tunnel: Forwarder| port.or(tunnel.default_tunnel_port()).into_iter().collect();
+    let mut decap = Decap::load(&Rules {
+        tunnels: tunnels.clone(),
+        gue_ports: port(Forwarder::Gue),
+        fou_ports: port(Forwarder::Fou),
+        from: Vec::new(),
+    })?;
+    decap.follow_own_addresses().await?;
+    let interface = find_interface(interface).await?;
+    let pins = PinDir::lock(pin_dir)?;
+    let kept = pins.link(interface.index).exists();
+    if let Some(slow) = decap.keep(&pins, &interface, *mode)? {
+        log::warn!("{slow}");
+    }
+    Ok((!kept).then_some(Undo::Decap))
+}
+
+/// The kernel that runs.
+#[derive(Clone, Copy, Debug)]
+pub struct ThisKernel;
+
+impl Kernel for ThisKernel {
+    fn has(&self, module: &str) -> bool {
+        Path::new("/sys/module").join(module).exists()
+            || Command::new("modprobe")
+                .args(["--dry-run", "--quiet", module])
+                .status()
+                .is_ok_and(|status| status.success())
+    }
+}

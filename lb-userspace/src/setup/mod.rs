@@ -1,0 +1,69 @@
+//! `lb backend-setup`: what a backend host needs for a service's forwarder, in steps that can be printed, done and undone.
+//!
+//! Invariant: every change is written down, with what was there before, before the next one is made; undoing restores
+//! exactly that.
+
+mod done;
+mod host;
+mod need;
+mod plan;
+mod step;
+mod tunnels;
+
+pub use done::{Change, Done, Undo};
+pub use host::ThisKernel;
+pub use need::{Families, Need};
+pub use plan::{Kernel, Options, Plan, plan};
+pub use step::Step;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use host::HostNetwork;
+
+/// Where what was changed is written down unless told otherwise.
+pub const STATE_DIR: &str = "/run/lb";
+
+/// Takes the steps that are not taken yet; what it has changed.
+///
+/// # Errors
+/// When a step fails; those before it stay, and can be undone.
+pub async fn apply(steps: &[Step], state_dir: &Path) -> Result<Vec<Change>> {
+    let mut done = Done::load(state_dir)?;
+    let host = HostNetwork::open()?;
+    let mut changed = Vec::new();
+    for step in steps {
+        if step.is_command() && done.has(step) {
+            continue;
+        }
+        let undo = host.take(step).await.with_context(|| format!("cannot {step}"))?;
+        if let Some(undo) = undo {
+            let change = Change {
+                step: step.clone(),
+                undo,
+            };
+            changed.push(change.clone());
+            done.add(change)?;
+        }
+    }
+    Ok(changed)
+}
+
+/// Undoes everything that was ever done there, the last first; what that was.
+///
+/// # Errors
+/// When something cannot be undone; that and what was done before it stay written down.
+pub async fn undo(state_dir: &Path) -> Result<Vec<Change>> {
+    let mut done = Done::load(state_dir)?;
+    let host = HostNetwork::open()?;
+    let mut undone = Vec::new();
+    while let Some(change) = done.last().cloned() {
+        host.undo(&change)
+            .await
+            .with_context(|| format!("cannot undo `{}`", change.step))?;
+        done.remove_last()?;
+        undone.push(change);
+    }
+    Ok(undone)
+}

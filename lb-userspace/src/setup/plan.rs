@@ -1,0 +1,134 @@
+//! From what a service needs to the steps that provide it.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::{Need, Step, tunnels};
+use crate::{
+    dataplane::Mode,
+    model::{Forwarder, Prefix},
+};
+
+/// What is particular to this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The interface toward the balancer.
+    pub interface: String,
+    /// Addresses of the balancer on the way to the clients, for `nat`: one a family at most.
+    pub via: Vec<IpAddr>,
+    /// What packets the interface is to carry, in bytes of IP.
+    pub mtu: Option<u32>,
+    /// Whether `lb decap` ends tunnels also where the kernel has devices.
+    pub decap: bool,
+    /// How `lb decap` is attached.
+    pub mode: Mode,
+    /// Where `lb decap` is pinned.
+    pub pin_dir: PathBuf,
+}
+
+/// What the kernel can do.
+pub trait Kernel {
+    /// Whether it has that module, loaded or not.
+    fn has(&self, module: &str) -> bool;
+}
+
+/// Steps, and what an operator should know beside them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// In this order: an ARP answer that escapes stays in the neighbours' caches.
+    pub steps: Vec<Step>,
+    /// What is not done by steps.
+    pub notes: Vec<String>,
+}
+
+/// What a backend needs.
+///
+/// # Errors
+/// When something is missing that only the operator knows.
+pub fn plan(need: &Need, options: &Options, kernel: &impl Kernel) -> Result<Plan, String> {
+    let mut plan = Plan::default();
+    if need.owns_vips() {
+        plan.own(need, options);
+    }
+    if need.forwarders.contains(&Forwarder::Nat) {
+        plan.answer_through_balancer(need, options)?;
+    }
+    if let Some(mtu) = options.mtu {
+        plan.steps.push(Step::Mtu {
+            interface: options.interface.clone(),
+            mtu,
+        });
+    }
+    tunnels::end(&mut plan, need, options, kernel);
+    if plan.steps.is_empty() {
+        let names: Vec<String> = need.forwarders.iter().map(ToString::to_string).collect();
+        plan.note(format!("{} needs nothing of a backend", names.join(", ")));
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    pub(super) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
+    /// The VIPs on this host, without telling its network.
+    fn own(&mut self, need: &Need, options: &Options) {
+        let inner = need.inner();
+        if inner.v4 {
+            for (name, value, fine) in [("arp_ignore", "1", &["2", "8"][..]), ("arp_announce", "2", &[])] {
+                self.steps.push(Step::Sysctl {
+                    key: format!("net/ipv4/conf/all/{name}"),
+                    value: value.into(),
+                    fine: fine.iter().map(|&value| value.into()).collect(),
+                });
+            }
+            self.steps.push(Step::LooseReversePath {
+                interface: options.interface.clone(),
+            });
+        }
+        if inner.v6 {
+            self.note(
+                "IPv6 needs no settings: Linux answers neighbour discovery only for addresses of the interface that was \
+                 asked on, and looks for no duplicates on lo",
+            );
+        }
+        self.steps.extend(need.vips.iter().map(|vip| own(*vip)));
+        self.note("the server listens on the VIP, or on all addresses, at the service's port");
+    }
+
+    /// For `nat`, which rewrites answers on their way back.
+    fn answer_through_balancer(&mut self, need: &Need, options: &Options) -> Result<(), String> {
+        let inner = need.inner();
+        for (needed, name, is_family) in [
+            (inner.v4, "IPv4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool),
+            (inner.v6, "IPv6", IpAddr::is_ipv6),
+        ] {
+            if !needed {
+                continue;
+            }
+            let via = options.via.iter().find(|via| is_family(via)).ok_or_else(|| {
+                format!(
+                    "nat needs the answers to pass the balancer: name its {name} address in this host's network with --via"
+                )
+            })?;
+            self.steps.push(Step::DefaultRoute { via: *via });
+        }
+        self.note(
+            "on the balancer, `sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1` lets it look up the way \
+             back; clients in this host's own network do not work",
+        );
+        Ok(())
+    }
+}
+
+fn own(vip: Prefix) -> Step {
+    match vip.host() {
+        Some(address) => Step::Address { address },
+        None => Step::LocalRoute {
+            prefix: IpNet::new_assert(vip.address(), vip.length()),
+        },
+    }
+}
