@@ -11,7 +11,7 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 use crate::{
-    abi::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Placement, Slot},
+    abi::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Placement, Slot, Tracking},
     net::tcp,
 };
 
@@ -104,6 +104,26 @@ pub enum Event {
     Evicted,
     /// A flow was not written down.
     Refused,
+    /// A connection ID named the backend.
+    Routed,
+    /// A connection ID named none.
+    Unroutable,
+}
+
+impl Tracking {
+    /// Counts an event.
+    #[inline(always)]
+    pub fn note(&mut self, event: Event) {
+        match event {
+            Event::Hit => self.hits += 1,
+            Event::Inserted => self.inserted += 1,
+            Event::Adopted => self.adopted += 1,
+            Event::Evicted => self.evicted += 1,
+            Event::Refused => self.refused += 1,
+            Event::Routed => self.routed += 1,
+            Event::Unroutable => self.unroutable += 1,
+        }
+    }
 }
 
 /// A packet in an unsafe slot, or of a service that tracks all flows. Few words, so that a BPF function can take it.

@@ -187,11 +187,15 @@ pub struct Tracking {
     pub evicted: u64,
     /// Flows that were not written down: no room, or too many new ones. They stay with the previous owner.
     pub refused: u64,
+    /// Packets whose QUIC connection ID named their backend.
+    pub routed: u64,
+    /// Packets whose QUIC connection ID named none, so that they were placed as any other.
+    pub unroutable: u64,
     /// The program's own: high half the flow clock, low half how many new flows were written down at that time.
     pub budget: u64,
 }
 
-const _: () = assert!(size_of::<Tracking>() == 48);
+const _: () = assert!(size_of::<Tracking>() == 64);
 
 impl Tracking {
     /// Adds what was counted elsewhere, on another CPU or for another pool; a budget is nobody else's.
@@ -202,6 +206,8 @@ impl Tracking {
             adopted,
             evicted,
             refused,
+            routed,
+            unroutable,
             budget: _,
         } = *other;
         self.hits += hits;
@@ -209,6 +215,8 @@ impl Tracking {
         self.adopted += adopted;
         self.evicted += evicted;
         self.refused += refused;
+        self.routed += routed;
+        self.unroutable += unroutable;
     }
 }
 

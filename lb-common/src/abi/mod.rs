@@ -79,6 +79,10 @@ pub mod map {
     pub const OPTIONS: &str = "OPTIONS";
     /// A trie of [`super::SourceKey`]s, and [`super::Access`] as a `u32` of each.
     pub const SOURCES: &str = "SOURCES";
+    /// [`super::QuicSet`]s, handed out to services that route by connection IDs.
+    pub const QUIC: &str = "QUIC";
+    /// [`super::ServerLine`]s, handed out to those in runs.
+    pub const SERVERS: &str = "SERVERS";
     /// Per CPU one [`super::Count`] a target.
     pub const COUNTS: &str = "COUNTS";
     /// Per CPU one `u64` a [`super::Reason`].

@@ -2,11 +2,12 @@
 
 use crate::{
     abi::{
-        Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, Reason, Service, ServiceLine4,
-        ServiceLine6, ServiceOptions, SlotLine, SourceKey, TableIndex, Tags, Target,
+        Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, QuicSet, Reason, ServerId, ServerTable,
+        Service, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey, TableIndex, Tags, Target,
     },
-    flows::{Placed, Query},
+    flows::{Event, Placed, Query},
     net::Bytes,
+    quic::aes::Cipher,
 };
 
 use super::wrap::Wrap;
@@ -27,7 +28,7 @@ pub trait Packet: Bytes {
 }
 
 /// What the pipeline asks of its tables and of the host.
-pub trait Tables {
+pub trait Tables: Cipher {
     /// Seed of the flow hash.
     fn seed(&self) -> u64;
     /// Look-ups that can find anything.
@@ -75,6 +76,12 @@ pub trait Tables {
     /// What the longest entry of map `SOURCES` that agrees with `client` says: an [`crate::abi::Access`] as a number, or
     /// 0 if there is none.
     fn access(&self, client: &SourceKey) -> u32;
+    /// An entry of map `QUIC`.
+    fn quic(&self, index: u32) -> Option<&QuicSet>;
+    /// The target that a server ID names by map `SERVERS`: [`ServerTable::look_up`], which the kernel build makes a function of its own.
+    fn server(&self, table: &ServerTable, id: &ServerId) -> Option<u32>;
+    /// Notes what became of a packet of the service of that number.
+    fn count(&self, number: u32, event: Event);
     /// The interface that the packet came in by.
     fn ingress(&self) -> u32;
     /// The host's route for a packet that it would forward.

@@ -6,7 +6,7 @@
 
 use crate::abi::RoundKeys;
 
-use super::aes::{self, Block};
+use super::aes::{Block, Cipher, Direct};
 
 /// Server ID and nonce as three words, the first byte in the highest bits, zeros behind.
 pub(super) type Text = [u64; 3];
@@ -67,8 +67,9 @@ const fn back(block: Block, n: u32) -> Text {
 }
 
 /// Where the halves of a text of that many bytes are.
-#[derive(Clone, Copy)]
-struct Halves {
+struct Halves<'k, C> {
+    cipher: &'k C,
+    keys: &'k RoundKeys,
     len: u32,
     /// The bits of the left half.
     left: Block,
@@ -76,14 +77,16 @@ struct Halves {
     right: Block,
 }
 
-impl Halves {
+impl<'k, C: Cipher> Halves<'k, C> {
     #[inline(always)]
-    const fn new(len: u32) -> Self {
+    fn new(cipher: &'k C, keys: &'k RoundKeys, len: u32) -> Self {
         let mut right = first(len.div_ceil(2) * 8);
         if !len.is_multiple_of(2) {
             right[0] &= u64::MAX >> 4;
         }
         Self {
+            cipher,
+            keys,
             len,
             left: first(len * 4),
             right,
@@ -91,32 +94,32 @@ impl Halves {
     }
 
     #[inline(always)]
-    const fn cut(&self, text: Text) -> (Block, Block) {
+    fn cut(&self, text: Text) -> (Block, Block) {
         let left = and([text[0], text[1]], self.left);
         (left, and(from(text, self.len / 2), self.right))
     }
 
     #[inline(always)]
-    const fn join(&self, left: Block, right: Block) -> Text {
+    fn join(&self, left: Block, right: Block) -> Text {
         let [a, b, c] = back(right, self.len / 2);
         [left[0] | a, left[1] | b, c]
     }
 
     /// One pass: `half` changed by the `other` half.
     #[inline(always)]
-    fn pass(&self, keys: &RoundKeys, pass: u32, half: Block, other: Block, mask: Block) -> Block {
+    fn pass(&self, pass: u32, half: Block, other: Block, mask: Block) -> Block {
         let expanded = [other[0], other[1] | u64::from(self.len << 8 | pass)];
-        xor(half, and(aes::encrypt(keys, expanded), mask))
+        xor(half, and(self.cipher.encrypt(self.keys, expanded), mask))
     }
 }
 
 /// Encrypts the first `len` bytes of `text`, and leaves the others out.
 pub(super) fn encrypt(keys: &RoundKeys, text: Text, len: u32) -> Text {
-    let halves = Halves::new(len);
+    let halves = Halves::new(&Direct, keys, len);
     let (mut left, mut right) = halves.cut(text);
     for pass in [1, 3] {
-        right = halves.pass(keys, pass, right, left, halves.right);
-        left = halves.pass(keys, pass + 1, left, right, halves.left);
+        right = halves.pass(pass, right, left, halves.right);
+        left = halves.pass(pass + 1, left, right, halves.left);
     }
     halves.join(left, right)
 }
@@ -124,14 +127,14 @@ pub(super) fn encrypt(keys: &RoundKeys, text: Text, len: u32) -> Text {
 /// Decrypts the first `len` bytes of `text`, and leaves the others out. Only the first `wanted` of them are asked for:
 /// if they are in the left half, the last pass is spared.
 #[inline(always)]
-pub(super) fn decrypt(keys: &RoundKeys, text: Text, len: u32, wanted: u32) -> Text {
-    let halves = Halves::new(len);
+pub(super) fn decrypt<C: Cipher>(cipher: &C, keys: &RoundKeys, text: Text, len: u32, wanted: u32) -> Text {
+    let halves = Halves::new(cipher, keys, len);
     let (mut left, mut right) = halves.cut(text);
-    left = halves.pass(keys, 4, left, right, halves.left);
-    right = halves.pass(keys, 3, right, left, halves.right);
-    left = halves.pass(keys, 2, left, right, halves.left);
+    left = halves.pass(4, left, right, halves.left);
+    right = halves.pass(3, right, left, halves.right);
+    left = halves.pass(2, left, right, halves.left);
     if wanted * 2 > len {
-        right = halves.pass(keys, 1, right, left, halves.right);
+        right = halves.pass(1, right, left, halves.right);
     }
     halves.join(left, right)
 }

@@ -62,6 +62,7 @@ steps! {
     find lb_find;
     give_back lb_give_back;
     permit lb_permit;
+    identify lb_identify;
     place lb_choose;
     clamp lb_clamp;
     send lb_send;

@@ -137,15 +137,7 @@ impl FlowTable for Kernel {
 
     #[inline(always)]
     fn count(&self, service: u32, event: Event) {
-        if let Some(tracking) = tracking(service) {
-            match event {
-                Event::Hit => tracking.hits += 1,
-                Event::Inserted => tracking.inserted += 1,
-                Event::Adopted => tracking.adopted += 1,
-                Event::Evicted => tracking.evicted += 1,
-                Event::Refused => tracking.refused += 1,
-            }
-        }
+        count(service, event);
     }
 
     #[inline(always)]
@@ -163,6 +155,14 @@ impl FlowTable for Kernel {
         }
         tracking.budget = u64::from(clock) << 32 | u64::from(spent + 1);
         true
+    }
+}
+
+/// Counts what became of a packet of a service.
+#[inline(always)]
+pub(super) fn count(service: u32, event: Event) {
+    if let Some(tracking) = tracking(service) {
+        tracking.note(event);
     }
 }
 

@@ -8,6 +8,7 @@
 #![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "as above"))]
 
 mod answers;
+mod cipher;
 mod detour;
 mod flows;
 mod fragments;

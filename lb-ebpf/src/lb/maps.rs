@@ -12,14 +12,15 @@ use aya_ebpf::{
 use lb_common::{
     abi::{
         CellRecord, Count, Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, MAX_SOURCES, Meta,
-        PoolRecord, Reason, Service, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey,
-        TableIndex, Tags, Target, Trace,
+        PoolRecord, QuicSet, Reason, RoundKeys, ServerId, ServerLine, ServerTable, Service, ServiceLine4,
+        ServiceLine6, ServiceOptions, SlotLine, SourceKey, TableIndex, Tags, Target, Trace,
     },
-    flows::{Placed, Query},
+    flows::{Event, Placed, Query},
     pipeline::{Outcome, Route, RouteQuery, Tables},
+    quic::aes::{Block, Cipher},
 };
 
-use super::{answers, flows, fragments, globals, route, trace};
+use super::{answers, cipher, flows, fragments, globals, route, trace};
 
 #[map]
 static SERVICES4: Array<ServiceLine4> = Array::with_max_entries(4, BPF_F_MMAPABLE);
@@ -40,6 +41,10 @@ static OPTIONS: Array<ServiceOptions> = Array::with_max_entries(1, BPF_F_MMAPABL
 #[map]
 static SOURCES: LpmTrie<SourceKey, u32> = LpmTrie::with_max_entries(2 * MAX_SOURCES, 0);
 #[map]
+static QUIC: Array<QuicSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static SERVERS: Array<ServerLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
 static COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
@@ -59,6 +64,18 @@ impl<'a> Maps<'a> {
     #[inline(always)]
     pub(super) fn new(context: &'a XdpContext) -> Self {
         Self { context }
+    }
+}
+
+impl Cipher for Maps<'_> {
+    #[inline(always)]
+    fn encrypt(&self, keys: &RoundKeys, block: Block) -> Block {
+        cipher::encrypt(keys, block)
+    }
+
+    #[inline(always)]
+    fn decrypt(&self, keys: &RoundKeys, block: Block) -> Block {
+        cipher::decrypt(keys, block)
     }
 }
 
@@ -179,6 +196,24 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
+    fn quic(&self, index: u32) -> Option<&QuicSet> {
+        QUIC.get(index)
+    }
+
+    #[inline(always)]
+    fn server(&self, table: &ServerTable, id: &ServerId) -> Option<u32> {
+        let ServerTable { first, mask, seed } = *table;
+        let [high, low] = id.0;
+        let target = lb_server(first, mask, seed, high, low);
+        (target != Trace::NONE).then_some(target)
+    }
+
+    #[inline(always)]
+    fn count(&self, number: u32, event: Event) {
+        flows::count(number, event);
+    }
+
+    #[inline(always)]
     fn ingress(&self) -> u32 {
         self.context.ingress_ifindex() as u32
     }
@@ -187,6 +222,16 @@ impl Tables for Maps<'_> {
     fn route(&self, query: &RouteQuery) -> Route {
         route::look_up(self.context, query)
     }
+}
+
+/// The target that the server ID of words `high` and `low` names by the table of the other words, or [`Trace::NONE`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_server(first: u32, mask: u32, seed: u64, high: u64, low: u64) -> u32 {
+    let table = ServerTable { first, mask, seed };
+    table
+        .look_up(&ServerId([high, low]), |line| SERVERS.get(line))
+        .unwrap_or(Trace::NONE)
 }
 
 /// Following chains, and whole look-ups, as functions of their own: the verifier checks a global function once, whoever

@@ -12,8 +12,8 @@ use crate::{
     api::{
         quic::QuicView,
         view::{
-            BackendView, DataplaneOrigin, ExplainView, InterfaceView, MapView, ReasonView, ServiceStats,
-            ServiceView, ServicesView, StatsView, StatusView, Totals, TrackingView,
+            BackendView, ConnectionIdsView, DataplaneOrigin, ExplainView, InterfaceView, MapView, ReasonView,
+            ServiceStats, ServiceView, ServicesView, StatsView, StatusView, Totals, TrackingView,
         },
     },
     dataplane::{Attached, Explained, Origin},
@@ -266,9 +266,7 @@ impl Actor {
                 .find(|service| service.name.as_str() == name)?;
             let counters = counters.as_ref().ok()?;
             let pools = self.pools(service);
-            Some(tracking_view(
-                pools.filter_map(|pool| counters.tracking(pool.number()).ok()),
-            ))
+            Some(sum(pools.filter_map(|pool| counters.tracking(pool.number()).ok())))
         };
         let services: Vec<ServiceStats> = services
             .into_iter()
@@ -279,12 +277,19 @@ impl Actor {
                      bytes,
                      flows,
                      ..
-                 }| ServiceStats {
-                    tracking: tracking(&name).unwrap_or_default(),
-                    name,
-                    packets,
-                    bytes,
-                    flows,
+                 }| {
+                    let tracked = tracking(&name).unwrap_or_default();
+                    ServiceStats {
+                        name,
+                        packets,
+                        bytes,
+                        flows,
+                        tracking: tracking_view(&tracked),
+                        connection_ids: ConnectionIdsView {
+                            routed: tracked.routed,
+                            unroutable: tracked.unroutable,
+                        },
+                    }
                 },
             )
             .collect();
@@ -375,17 +380,21 @@ impl Actor {
 }
 
 /// The sum over a service's pools.
-fn tracking_view(pools: impl Iterator<Item = Tracking>) -> TrackingView {
+fn sum(pools: impl Iterator<Item = Tracking>) -> Tracking {
     let mut sum = Tracking::default();
     pools.for_each(|pool| sum.add(&pool));
+    sum
+}
+
+fn tracking_view(tracked: &Tracking) -> TrackingView {
     let Tracking {
         hits,
         inserted,
         adopted,
         evicted,
         refused,
-        budget: _,
-    } = sum;
+        ..
+    } = *tracked;
     TrackingView {
         hits,
         inserted,

@@ -394,6 +394,8 @@ pub struct ServiceStats {
     pub flows: u64,
     /// Flow table.
     pub tracking: TrackingView,
+    /// QUIC connection IDs.
+    pub connection_ids: ConnectionIdsView,
 }
 
 /// What became of a service's packets that needed the flow table.
@@ -410,6 +412,15 @@ pub struct TrackingView {
     /// Flows that were not written down for want of room, or because too many were new; they stay with the backend
     /// that owned their slot before.
     pub refused: u64,
+}
+
+/// What QUIC connection IDs said of where packets go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionIdsView {
+    /// Packets whose connection ID named their backend.
+    pub routed: u64,
+    /// Packets whose connection ID named none, so that they were placed as any other.
+    pub unroutable: u64,
 }
 
 /// The counters of all services together.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::output::{Failure, Output};
 use crate::api::{
     client::Client,
-    view::{ServiceStats, StatsView, Totals, TrackingView},
+    view::{ConnectionIdsView, ServiceStats, StatsView, Totals, TrackingView},
 };
 
 pub(super) async fn execute(client: &Client, json: bool) -> Result<Output, Failure> {
@@ -38,6 +38,7 @@ fn text(view: &StatsView) -> String {
         bytes,
         flows,
         tracking: _,
+        connection_ids: _,
     } in &view.services
     {
         put(*packets, *bytes, *flows, name);
@@ -48,7 +49,7 @@ fn text(view: &StatsView) -> String {
         flows,
     } = view.totals;
     put(packets, bytes, flows, "(all)");
-    text + &tracked(&view.services)
+    text + &tracked(&view.services) + &routed(&view.services)
 }
 
 /// What the flow table did, by service; those that never needed it are left out.
@@ -76,6 +77,29 @@ fn tracked(services: &[ServiceStats]) -> String {
             text,
             "{hits:>16}  {inserted:>12}  {adopted:>12}  {evicted:>12}  {refused:>12}  {name}"
         );
+    }
+    text
+}
+
+/// What connection IDs said, by service; those that are not routed by them are left out.
+fn routed(services: &[ServiceStats]) -> String {
+    let mut text = String::new();
+    for ServiceStats {
+        name, connection_ids, ..
+    } in services
+    {
+        let ConnectionIdsView { routed, unroutable } = *connection_ids;
+        if (routed, unroutable) == (0, 0) {
+            continue;
+        }
+        if text.is_empty() {
+            let _ = writeln!(
+                text,
+                "\n{:>16}  {:>12}  Connection IDs of",
+                "Routed", "Unroutable"
+            );
+        }
+        let _ = writeln!(text, "{routed:>16}  {unroutable:>12}  {name}");
     }
     text
 }

@@ -83,7 +83,7 @@ pub(super) const fn capacity(meta: &Meta) -> Capacity {
 }
 
 /// Maps whose size is chosen when they are made.
-fn sizes(capacity: &Capacity) -> [(&'static str, u32); 13] {
+fn sizes(capacity: &Capacity) -> [(&'static str, u32); 15] {
     [
         (map::SERVICES4, capacity.service_lines()),
         (map::SERVICES6, capacity.service_lines()),
@@ -96,6 +96,8 @@ fn sizes(capacity: &Capacity) -> [(&'static str, u32); 13] {
         (map::POOLS, capacity.numbers()),
         (map::CELLS, capacity.target_cells()),
         (map::OPTIONS, capacity.numbers()),
+        (map::QUIC, capacity.quic_sets()),
+        (map::SERVERS, capacity.server_lines()),
         (map::COUNTS, capacity.target_cells()),
         (map::REASONS, Reason::COUNT),
     ]

@@ -51,6 +51,16 @@ impl Capacity {
         self.flows / 16
     }
 
+    /// Services that can route by connection IDs, with room for the sets that take the place of others.
+    pub fn quic_sets(&self) -> u32 {
+        (self.services / 16).max(16)
+    }
+
+    /// Lines for server IDs: for as many as there can be targets, and again while one set takes the place of another.
+    pub fn server_lines(&self) -> u32 {
+        self.targets.next_power_of_two() * 2
+    }
+
     /// Lines of the slot table.
     pub fn slot_lines(&self) -> u32 {
         self.slots / SLOTS_PER_LINE

@@ -8,11 +8,13 @@ use std::{
 use lb_common::{
     abi::{
         CellRecord, Control, Features, FlowKey, FlowLine, FlowValue, FragmentKey, FragmentRecord, Key4, Key6,
-        Lengths, PoolRecord, SLOTS_PER_LINE, Service, ServiceLine4, ServiceLine6, ServiceOptions, Slot,
-        SlotLine, SourceKey, TableIndex, Tags, Target, Tracking, follow_chain,
+        Lengths, PoolRecord, QuicSet, RoundKeys, SLOTS_PER_LINE, ServerId, ServerLine, ServerTable, Service,
+        ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine, SourceKey, TableIndex, Tags, Target,
+        Tracking, follow_chain,
     },
     flows::{self, Event, FlowTable, Placed, Query, SharedLine, Word},
     pipeline::{self, Route, RouteQuery, Tables},
+    quic::aes::{self, Block, Cipher},
 };
 
 use super::{adopt::ReadBack, capacity::Capacity, sources::SourceEntry, write::Write};
@@ -104,6 +106,8 @@ pub struct InMemory {
     tags: Vec<Tags>,
     options: Vec<ServiceOptions>,
     sources: BTreeSet<SourceEntry>,
+    quic: Vec<QuicSet>,
+    servers: Vec<ServerLine>,
     pools: Vec<PoolRecord>,
     cells: Vec<CellRecord>,
     fragments: RefCell<HashMap<FragmentKey, FragmentRecord>>,
@@ -138,6 +142,8 @@ impl InMemory {
             tags: vec![Tags::NONE; capacity.target_cells() as usize],
             options: vec![ServiceOptions::default(); capacity.numbers() as usize],
             sources: BTreeSet::new(),
+            quic: vec![QuicSet::default(); capacity.quic_sets() as usize],
+            servers: vec![ServerLine::default(); capacity.server_lines() as usize],
             pools: vec![bytemuck::Zeroable::zeroed(); capacity.numbers() as usize],
             cells: vec![CellRecord::default(); capacity.target_cells() as usize],
             fragments: RefCell::default(),
@@ -339,6 +345,16 @@ impl ReadBack for InMemory {
     }
 }
 
+impl Cipher for InMemory {
+    fn encrypt(&self, keys: &RoundKeys, block: Block) -> Block {
+        aes::encrypt(keys, block)
+    }
+
+    fn decrypt(&self, keys: &RoundKeys, block: Block) -> Block {
+        aes::decrypt(keys, block)
+    }
+}
+
 impl Tables for InMemory {
     fn seed(&self) -> u64 {
         self.seed
@@ -441,6 +457,18 @@ impl Tables for InMemory {
             .map_or(0, |entry| entry.access)
     }
 
+    fn quic(&self, index: u32) -> Option<&QuicSet> {
+        self.quic.get(index as usize)
+    }
+
+    fn server(&self, table: &ServerTable, id: &ServerId) -> Option<u32> {
+        table.look_up(id, |line| self.servers.get(line as usize))
+    }
+
+    fn count(&self, number: u32, event: Event) {
+        FlowTable::count(self, number, event);
+    }
+
     fn ingress(&self) -> u32 {
         self.ingress
     }
@@ -485,13 +513,7 @@ impl FlowTable for InMemory {
     }
 
     fn count(&self, service: u32, event: Event) {
-        self.change_tracking(service, |tracking| match event {
-            Event::Hit => tracking.hits += 1,
-            Event::Inserted => tracking.inserted += 1,
-            Event::Adopted => tracking.adopted += 1,
-            Event::Evicted => tracking.evicted += 1,
-            Event::Refused => tracking.refused += 1,
-        });
+        self.change_tracking(service, |tracking| tracking.note(event));
     }
 
     fn spend(&self, service: u32, clock: u32) -> bool {

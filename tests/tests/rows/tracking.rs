@@ -75,6 +75,8 @@ const NOTHING: Tracking = Tracking {
     adopted: 0,
     evicted: 0,
     refused: 0,
+    routed: 0,
+    unroutable: 0,
     budget: 0,
 };
 const HIT: Tracking = Tracking { hits: 1, ..NOTHING };
@@ -410,6 +412,8 @@ fn since(now: Tracking, before: Tracking) -> Tracking {
         adopted: now.adopted - before.adopted,
         evicted: now.evicted - before.evicted,
         refused: now.refused - before.refused,
+        routed: now.routed - before.routed,
+        unroutable: now.unroutable - before.unroutable,
         budget: 0,
     }
 }

@@ -14,6 +14,7 @@ mod error;
 mod extensions;
 mod find;
 mod fragments;
+mod identify;
 mod own;
 mod permit;
 mod place;
@@ -22,7 +23,7 @@ mod reset;
 mod seen;
 mod send;
 
-use crate::abi::{Lengths, Reason};
+use crate::abi::{Lengths, Reason, ServiceFlags};
 
 use super::{Packet, Tables};
 
@@ -47,7 +48,9 @@ pub trait Steps {
     fn give_back(&mut self, seen: &mut Seen) -> Step;
     /// Lets its client use the service, or not.
     fn permit(&mut self, seen: &mut Seen) -> Step;
-    /// Picks its backend.
+    /// Finds the backend that its connection ID names, for services that are routed so.
+    fn identify(&mut self, seen: &mut Seen) -> Step;
+    /// Picks its backend, if it has none yet.
     fn place(&mut self, seen: &mut Seen) -> Step;
     /// Makes the MSS that a SYN tells small enough.
     fn clamp(&mut self, seen: &mut Seen) -> Step;
@@ -89,6 +92,9 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
         return steps.give_back(seen);
     }
     steps.permit(seen)?;
+    if seen.service.flags.has(ServiceFlags::DETOUR) {
+        steps.identify(seen)?;
+    }
     if let Err(reason) = steps.place(seen) {
         if !is_answer(reason) {
             return Err(reason);
@@ -139,6 +145,11 @@ impl<P: Packet, T: Tables> Steps for StepByStep<'_, P, T> {
     #[inline(always)]
     fn permit(&mut self, seen: &mut Seen) -> Step {
         permit::permit(self.tables, seen)
+    }
+
+    #[inline(always)]
+    fn identify(&mut self, seen: &mut Seen) -> Step {
+        identify::identify(self.packet, self.tables, seen)
     }
 
     #[inline(always)]

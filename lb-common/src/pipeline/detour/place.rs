@@ -11,7 +11,7 @@ use super::{
     Kind, Seen, Step,
 };
 
-/// Picks the backend: [`crate::pipeline::Outcome::target`].
+/// Picks the backend, unless it is known already: [`crate::pipeline::Outcome::target`].
 #[inline(always)]
 pub(super) fn place<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     if seen.v6 == 0 {
@@ -37,7 +37,11 @@ fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     let expires = seen.ttl <= 1;
     let leaves_traces = !seen.is(Kind::IcmpError) && !expires;
     let (service, hash) = (seen.service, seen.hash);
-    let picked = pick(tables, &service, hash, flow, leaves_traces, &mut seen.outcome);
+    let picked = if seen.is_placed() {
+        tables.target(seen.outcome.target).ok_or(Reason::Unresolved)
+    } else {
+        pick(tables, &service, hash, flow, leaves_traces, &mut seen.outcome)
+    };
     // For this host itself the last hop is far enough.
     let stays = match picked {
         Ok(target) => target.forward == Forward::Local as u8,

@@ -190,6 +190,12 @@ impl Seen {
         self.oddity = reason as u32 + 1;
     }
 
+    /// Whether its backend is known already.
+    #[inline(always)]
+    pub const fn is_placed(&self) -> bool {
+        self.outcome.target != Trace::NONE
+    }
+
     /// Its IP header, for what takes one.
     #[inline(always)]
     pub(super) fn ip<F: Family>(&self) -> Ip<F::Address> {

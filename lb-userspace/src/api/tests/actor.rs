@@ -302,6 +302,7 @@ impl Actor {
     fn stats(&self) -> StatsView {
         let line = |s: &Service| ServiceStats {
             tracking: Default::default(),
+            connection_ids: Default::default(),
             name: s.name.to_string(),
             packets: 0,
             bytes: 0,

@@ -1,0 +1,75 @@
+//! Which backend a QUIC packet belongs to by its connection ID, wherever it comes from.
+
+use crate::{
+    abi::{Placement, QuicSet, ServerId},
+    flows::Event,
+    net::load16,
+    quic::{self, ConnectionId, Header},
+};
+
+use super::{
+    super::{Packet, Tables},
+    Kind, Seen, Step,
+    seen::offset,
+};
+
+const UDP_HEADER: usize = 8;
+
+/// Finds the backend that the connection ID names, if the service is routed so: [`crate::pipeline::Outcome::target`].
+/// Otherwise the packet is placed as any other.
+#[inline(always)]
+pub(super) fn identify<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Seen) -> Step {
+    let number = seen.service.number();
+    // QUIC is never sent in fragments (RFC 9000 §14), and what an error quotes has the client's connection ID.
+    let Some(set) = tables.options(number).and_then(|options| {
+        let index = options.quic.checked_sub(1)?;
+        tables.quic(index).filter(|_| seen.is(Kind::Whole))
+    }) else {
+        return Ok(());
+    };
+    let target = server_id(packet, tables, set, seen).and_then(|id| tables.server(&set.servers, &id));
+    let event = match target {
+        Some(target) => {
+            seen.outcome.target = target;
+            seen.outcome.placement = Placement::ConnectionId as u16;
+            Event::Routed
+        }
+        None => Event::Unroutable,
+    };
+    if !tables.explains() {
+        tables.count(number, event);
+    }
+    Ok(())
+}
+
+/// The server ID in the packet's connection ID.
+#[inline(always)]
+fn server_id<P: Packet, T: Tables>(packet: &P, tables: &T, set: &QuicSet, seen: &Seen) -> Option<ServerId> {
+    let cid = connection_id(packet, seen)?;
+    quic::decode(tables, set, &cid).ok()
+}
+
+/// The packet's destination connection ID.
+#[inline(always)]
+fn connection_id<P: Packet>(packet: &P, seen: &Seen) -> Option<ConnectionId> {
+    const LONG: usize = Header::Long.connection_id();
+    const SHORT: usize = Header::Short.connection_id();
+    let udp = offset(seen.transport);
+    let header: &[u8; UDP_HEADER] = packet.view(udp)?;
+    // What follows the datagram is padding.
+    let datagram = usize::from(u16::from_be(load16(header, 4)));
+    let first: &[u8; 1] = packet.view(udp + UDP_HEADER)?;
+    // Every packet of QUIC is longer than what is looked at, since keys need samples of it (RFC 9001 §5.4.2).
+    match quic::header(first[0]) {
+        Header::Long if datagram >= UDP_HEADER + LONG + ConnectionId::MAX_BYTES => {
+            let quic: &[u8; LONG + ConnectionId::MAX_BYTES] = packet.view(udp + UDP_HEADER)?;
+            let length = usize::from(quic[Header::LENGTH]);
+            Some(ConnectionId::new(quic.last_chunk()?, length))
+        }
+        Header::Short if datagram >= UDP_HEADER + SHORT + ConnectionId::MAX_BYTES => {
+            let quic: &[u8; SHORT + ConnectionId::MAX_BYTES] = packet.view(udp + UDP_HEADER)?;
+            Some(ConnectionId::new(quic.last_chunk()?, ConnectionId::MAX_BYTES))
+        }
+        _ => None,
+    }
+}
