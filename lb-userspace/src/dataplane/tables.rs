@@ -6,8 +6,8 @@ use anyhow::Result;
 use aya::maps::{Array, MapData};
 use lb_common::{
     abi::{
-        CellRecord, Control, FlowKey, FlowLine, FlowValue, Meta, PoolRecord, SLOTS_PER_LINE, ServiceLine4,
-        ServiceLine6, ServiceOptions, Slot, SlotLine, Tags, Target, map,
+        CellRecord, Control, FlowKey, FlowLine, FlowValue, Meta, PoolRecord, QuicSet, SLOTS_PER_LINE,
+        ServerLine, ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine, Tags, Target, map,
     },
     flows::SharedLine,
 };
@@ -29,6 +29,8 @@ pub struct MappedTables {
     pools: Mapped<PoolRecord>,
     cells: Mapped<CellRecord>,
     options: Mapped<ServiceOptions>,
+    quic: Mapped<QuicSet>,
+    servers: Mapped<ServerLine>,
     sources: Sources,
 }
 
@@ -52,6 +54,8 @@ impl MappedTables {
             pools: mapped(dataplane, map::POOLS)?,
             cells: mapped(dataplane, map::CELLS)?,
             options: mapped(dataplane, map::OPTIONS)?,
+            quic: mapped(dataplane, map::QUIC)?,
+            servers: mapped(dataplane, map::SERVERS)?,
             sources: Sources::new(dataplane)?,
         })
     }
@@ -80,6 +84,16 @@ impl Memory for MappedTables {
 
     fn write_tags(&mut self, index: u32, tags: Tags) {
         self.tags.store(index as usize, &tags);
+    }
+
+    fn write_servers(&mut self, line: u32, lines: &[ServerLine]) {
+        for (i, value) in lines.iter().enumerate() {
+            self.servers.store(line as usize + i, value);
+        }
+    }
+
+    fn write_quic(&mut self, index: u32, set: &QuicSet) {
+        self.quic.store(index as usize, set);
     }
 
     fn write_options(&mut self, number: u16, options: &ServiceOptions) {
@@ -188,6 +202,14 @@ impl ReadBack for MappedTables {
 
     fn read_cell(&self, index: u32) -> CellRecord {
         self.cells.load(index as usize)
+    }
+
+    fn read_quic(&self, index: u32) -> QuicSet {
+        self.quic.load(index as usize)
+    }
+
+    fn read_servers(&self, line: u32) -> ServerLine {
+        self.servers.load(line as usize)
     }
 
     fn read_options(&self, number: u32) -> ServiceOptions {

@@ -14,9 +14,9 @@ use std::{
 
 use lb_common::{
     abi::{
-        CellRecord, Control, Key4, Key6, MAX_CHAIN, Meaning, Place, PoolRecord, SLOTS_PER_LINE, Scope,
-        Selector, Service, ServiceFlags, ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, ServiceOptions,
-        Slot, SlotLine, TableIndex, Tags, Target,
+        CellRecord, Control, Key4, Key6, MAX_CHAIN, Meaning, Place, PoolRecord, QuicSet, SLOTS_PER_LINE,
+        Scope, Selector, ServerLine, Service, ServiceFlags, ServiceKey, ServiceLine, ServiceLine4,
+        ServiceLine6, ServiceOptions, Slot, SlotLine, TableIndex, Tags, Target,
     },
     net::{SCTP, TCP},
 };
@@ -57,6 +57,10 @@ pub trait ReadBack: Memory {
     fn read_cell(&self, index: u32) -> CellRecord;
     /// The options of a service.
     fn read_options(&self, number: u32) -> ServiceOptions;
+    /// A set of QUIC configurations.
+    fn read_quic(&self, index: u32) -> QuicSet;
+    /// A line of server IDs.
+    fn read_servers(&self, line: u32) -> ServerLine;
     /// All entries of all lists of clients.
     fn read_sources(&self) -> Vec<SourceEntry>;
 }
@@ -93,6 +97,9 @@ pub enum Damage {
     /// Cells outside the tables, or of two services.
     #[error("cells of service {0} are outside the tables, or another service's too")]
     Overlap(ServiceName),
+    /// A set of QUIC configurations that cannot be where it is said to be.
+    #[error("the QUIC configurations of service number {0} are outside the tables, or another service's too")]
+    Routing(u32),
     /// A slot that leads to nobody.
     #[error("slot {1} of service {0} leads to target {2}, which is nobody's")]
     Slot(ServiceName, usize, u32),
@@ -137,6 +144,17 @@ impl Layout {
             memory.read_sources(),
             |number| placed.contains(&number),
         );
+        for placed in layout.placed.values() {
+            let options = memory.read_options(placed.number);
+            if !layout
+                .routing
+                .read(placed.number, &options, &placed.targets, memory)?
+            {
+                layout
+                    .astray
+                    .push((placed.number, ServiceOptions { quic: 0, ..options }));
+            }
+        }
         let used: Vec<u32> = layout.records.pools.keys().copied().collect();
         for number in used {
             // Flows may name those that no key leads to any more.

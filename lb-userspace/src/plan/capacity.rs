@@ -105,6 +105,15 @@ pub enum CapacityError {
         "{0} prefixes in the `source` lists of all services, at most {MAX_SOURCES}: name larger prefixes"
     )]
     Sources(usize),
+    /// Too many services route by connection IDs.
+    #[error(
+        "no room for the QUIC configurations of {1}: {0} services can have some, counting those changed a moment ago. \
+         Raise `max_services` and restart, or try again in a few seconds"
+    )]
+    QuicSets(u32, ServiceName),
+    /// No run of lines is long enough.
+    #[error("no room for {0} server IDs of {1}: raise `max_targets` and restart")]
+    Servers(usize, ServiceName),
     /// Too many keys.
     #[error(transparent)]
     Table(#[from] TableError),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use lb_common::abi::{
-    Control, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, SLOTS_PER_LINE, Slot, TableIndex,
+    Control, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, SLOTS_PER_LINE, ServiceOptions, Slot, TableIndex,
 };
 
 use super::{
@@ -20,6 +20,7 @@ use super::{
     placed::{COOL_DOWN, Cell, Placed, PoolView, Writes},
     pool::{Facts, Pool, PoolKey, pools_after},
     record::Records,
+    routing::Routing,
     service_table,
     slots::SlotTable,
     target::TargetEntry,
@@ -76,6 +77,10 @@ pub struct Layout {
     pub(super) keys6: Entries<Key6>,
     pub(super) records: Records,
     pub(super) options: Options,
+    pub(super) routing: Routing,
+    /// Options of services whose server IDs may name targets that are somebody else's soon, without these: so they are
+    /// where an agent died while it moved targets.
+    pub(super) astray: Vec<(u32, ServiceOptions)>,
     /// Whether packets may be led to what waits here to be usable again: so it is after tables were read back, until
     /// the next plan.
     pub(super) recalled: bool,
@@ -100,6 +105,8 @@ impl Layout {
             keys6: Vec::new(),
             records: Records::default(),
             options: Options::default(),
+            routing: Routing::new(capacity.quic_sets(), capacity.server_lines()),
+            astray: Vec::new(),
             recalled: false,
             control: Control::default(),
             seed,
@@ -185,7 +192,10 @@ impl Layout {
     /// Whether something given up waits to be usable again.
     pub fn has_retired(&self) -> bool {
         let cooling = |placed: &Arc<Placed>| placed.cells.iter().any(|c| matches!(c, Cell::Cooling(_)));
-        !self.retired.is_empty() || !self.retired_numbers.is_empty() || self.placed.values().any(cooling)
+        self.routing.has_retired()
+            || !self.retired.is_empty()
+            || !self.retired_numbers.is_empty()
+            || self.placed.values().any(cooling)
     }
 
     /// The way from this layout to one that means `pools`, published as `generation`.
@@ -201,6 +211,7 @@ impl Layout {
         let cold = |at: Instant| now.saturating_duration_since(at) >= COOL_DOWN;
         next.release(cold);
         let mut writes = Writes::default();
+        writes.targets.extend(next.call_back());
         let mut old = std::mem::take(&mut next.placed);
         let mut places = Vec::with_capacity(pools.len());
         // Pools that go are given up first, and pools that stay are changed before new ones look for room.
@@ -236,11 +247,28 @@ impl Layout {
             next.placed.insert(placed.pool.key.clone(), placed);
         }
         writes.targets.extend(next.note(self));
-        let options = next.options.change(next.placed.values().map(Arc::as_ref))?;
+        let placed = || next.placed.values().map(Arc::as_ref);
+        writes.targets.extend(next.routing.change(placed(), now)?);
+        let options = next
+            .options
+            .change(placed(), |number| next.routing.leads(number))?;
         writes.targets.extend(options.first);
         let mut writes = next.publish(writes, generation, now)?;
         writes.extend(options.last);
         Ok(Plan { layout: next, writes })
+    }
+
+    /// Before anything else, so that targets can be filled.
+    fn call_back(&mut self) -> Vec<Write> {
+        let astray = std::mem::take(&mut self.astray);
+        let mut writes: Vec<_> = astray
+            .into_iter()
+            .map(|(number, options)| self.options.set(number, options))
+            .collect();
+        if !writes.is_empty() {
+            writes.push(Write::Wait);
+        }
+        writes
     }
 
     fn check_capacity(&self, pools: &[Pool]) -> Result<(), CapacityError> {
@@ -266,6 +294,7 @@ impl Layout {
     }
 
     fn release(&mut self, cold: impl Fn(Instant) -> bool) {
+        self.routing.release(&cold);
         let (free, keep) = std::mem::take(&mut self.retired)
             .into_iter()
             .partition::<Vec<_>, _>(|r| cold(r.at));

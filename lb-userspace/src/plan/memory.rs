@@ -33,6 +33,10 @@ pub trait Memory {
     fn write_tags(&mut self, index: u32, tags: Tags);
     /// Stores the options of a service.
     fn write_options(&mut self, number: u16, options: &ServiceOptions);
+    /// Stores lines of server IDs.
+    fn write_servers(&mut self, line: u32, lines: &[ServerLine]);
+    /// Stores a set of QUIC configurations.
+    fn write_quic(&mut self, index: u32, set: &QuicSet);
     /// Stores entries of lists of clients.
     fn write_sources(&mut self, entries: &[SourceEntry]);
     /// Removes them.
@@ -68,6 +72,8 @@ pub fn apply(writes: &[Write], memory: &mut (impl Memory + ?Sized)) {
                 memory.write_target(*index, &entry.target);
             }
             Write::Options { number, options } => memory.write_options(*number, options),
+            Write::Servers { line, lines } => memory.write_servers(*line, lines),
+            Write::Quic { index, set } => memory.write_quic(*index, set),
             Write::Sources(entries) => memory.write_sources(entries),
             Write::SourcesGone(entries) => memory.remove_sources(entries),
             Write::Macs { index, target } => memory.write_macs(*index, target),
@@ -167,6 +173,8 @@ pub(super) enum Part {
     Previous,
     Targets,
     Options,
+    Quic,
+    Servers,
     Tags,
     Pools,
     Cells,
@@ -183,6 +191,8 @@ impl Part {
         Self::Targets,
         Self::Tags,
         Self::Options,
+        Self::Quic,
+        Self::Servers,
         Self::Pools,
         Self::Cells,
     ];
@@ -201,6 +211,8 @@ impl InMemory {
             Part::Targets => bytemuck::cast_slice_mut(&mut self.targets),
             Part::Tags => bytemuck::cast_slice_mut(&mut self.tags),
             Part::Options => bytemuck::cast_slice_mut(&mut self.options),
+            Part::Quic => bytemuck::cast_slice_mut(&mut self.quic),
+            Part::Servers => bytemuck::cast_slice_mut(&mut self.servers),
             Part::Pools => bytemuck::cast_slice_mut(&mut self.pools),
             Part::Cells => bytemuck::cast_slice_mut(&mut self.cells),
         };
@@ -242,6 +254,14 @@ impl Memory for InMemory {
 
     fn write_options(&mut self, number: u16, options: &ServiceOptions) {
         self.options[usize::from(number)] = *options;
+    }
+
+    fn write_servers(&mut self, line: u32, lines: &[ServerLine]) {
+        self.servers[line as usize..][..lines.len()].copy_from_slice(lines);
+    }
+
+    fn write_quic(&mut self, index: u32, set: &QuicSet) {
+        self.quic[index as usize] = *set;
     }
 
     fn write_sources(&mut self, entries: &[SourceEntry]) {
@@ -338,6 +358,14 @@ impl ReadBack for InMemory {
 
     fn read_options(&self, number: u32) -> ServiceOptions {
         self.options[number as usize]
+    }
+
+    fn read_quic(&self, index: u32) -> QuicSet {
+        self.quic[index as usize]
+    }
+
+    fn read_servers(&self, line: u32) -> ServerLine {
+        self.servers[line as usize]
     }
 
     fn read_sources(&self) -> Vec<SourceEntry> {

@@ -20,6 +20,7 @@ mod pool;
 mod ports;
 mod recall;
 mod record;
+mod routing;
 mod service_table;
 mod slots;
 mod snapshot;

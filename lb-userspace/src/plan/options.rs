@@ -78,13 +78,21 @@ impl Options {
         }
     }
 
-    /// Brings them to what these pools ask for.
+    /// Brings the options of a service to `options`.
+    pub(super) fn set(&mut self, number: u32, options: ServiceOptions) -> Write {
+        self.lines.insert(number, options);
+        let number = number as u16;
+        Write::Options { number, options }
+    }
+
+    /// Brings them to what these pools ask for. `routing` says what is to lead to a service's QUIC configurations.
     ///
     /// # Errors
     /// When the lists do not fit.
     pub(super) fn change<'p>(
         &mut self,
         pools: impl Iterator<Item = &'p Placed>,
+        routing: impl Fn(u32) -> u32,
     ) -> Result<OptionWrites, CapacityError> {
         let mut writes = OptionWrites::default();
         // Nothing has led to them since they were read.
@@ -108,13 +116,13 @@ impl Options {
                     })
                 }
             };
-            let line = line(placed, list.as_ref().map_or(0, |list| list.number));
+            let line = ServiceOptions {
+                quic: routing(placed.number),
+                ..line(placed, list.as_ref().map_or(0, |list| list.number))
+            };
             if self.lines.get(&placed.number).copied().unwrap_or_default() != line {
-                self.lines.insert(placed.number, line);
-                writes.first.push(Write::Options {
-                    number: placed.number as u16,
-                    options: line,
-                });
+                let write = self.set(placed.number, line);
+                writes.first.push(write);
             }
             self.lists.extend(list.map(|list| (placed.number, list)));
         }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use lb_common::abi::{
-    CellRecord, Control, PoolRecord, ServiceLine4, ServiceLine6, ServiceOptions, Slot, Target,
+    CellRecord, Control, PoolRecord, QuicSet, ServerLine, ServiceLine4, ServiceLine6, ServiceOptions, Slot,
+    Target,
 };
 
 use super::{sources::SourceEntry, target::TargetEntry};
@@ -38,6 +39,20 @@ pub enum Write {
     Sources(Vec<SourceEntry>),
     /// Take entries of lists away that no service has any more.
     SourcesGone(Vec<SourceEntry>),
+    /// Fill lines of server IDs that no packet can reach.
+    Servers {
+        /// The first one.
+        line: u32,
+        /// Their content.
+        lines: Vec<ServerLine>,
+    },
+    /// Fill a set of QUIC configurations that no packet can reach.
+    Quic {
+        /// Its index.
+        index: u32,
+        /// Its content.
+        set: Box<QuicSet>,
+    },
     /// Bring the options of a service to this content, word by word.
     Options {
         /// Its number.

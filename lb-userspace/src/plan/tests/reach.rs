@@ -6,11 +6,11 @@ use std::{
 };
 
 use lb_common::{
-    abi::{Meaning, SLOTS_PER_LINE, Selector, Service, ServiceKey, ServiceLine},
+    abi::{Meaning, SLOTS_PER_LINE, Selector, ServerId, Service, ServiceKey, ServiceLine},
     pipeline::Tables,
 };
 
-use crate::plan::{InMemory, Write};
+use crate::plan::{InMemory, ReadBack, Write};
 
 const COOL_DOWN: Duration = Duration::from_secs(1);
 
@@ -25,6 +25,10 @@ pub(super) struct Reach {
     tables: HashSet<(u32, usize)>,
     /// Lists of clients.
     lists: HashSet<u32>,
+    /// Sets of QUIC configurations.
+    sets: HashSet<u32>,
+    /// Lines of server IDs.
+    servers: HashSet<u32>,
 }
 
 impl Reach {
@@ -70,6 +74,7 @@ impl Reach {
     fn add_table(&mut self, memory: &InMemory, service: &Service) {
         let slots = usize::from(service.slot_mask) + 1;
         self.lists.insert(list(memory, service.number()));
+        self.add_set(memory, service.number());
         self.tables.insert((service.slot_line, slots));
         for line in 0..slots as u32 / SLOTS_PER_LINE {
             self.lines.insert(service.slot_line + line);
@@ -86,6 +91,23 @@ impl Reach {
     }
 }
 
+impl Reach {
+    fn add_set(&mut self, memory: &InMemory, number: u32) {
+        let Some(index) = memory.options(number).expect("a line").quic.checked_sub(1) else {
+            return;
+        };
+        let table = memory.quic(index).expect("a set").servers;
+        self.sets.insert(index);
+        for line in table.first..=table.first + table.mask {
+            self.servers.insert(line);
+            let line = memory.read_servers(line);
+            let named = line.ids.iter().zip(line.targets);
+            let named = named.filter(|(id, _)| **id != ServerId::NONE);
+            self.targets.extend(named.map(|(_, target)| target));
+        }
+    }
+}
+
 /// The list of clients of the service of that number.
 fn list(memory: &InMemory, number: u32) -> u32 {
     memory.options(number).expect("a line").source_list
@@ -96,6 +118,8 @@ fn list(memory: &InMemory, number: u32) -> u32 {
 pub(super) struct Ledger {
     targets: HashMap<u32, Instant>,
     lines: HashMap<u32, Instant>,
+    sets: HashMap<u32, Instant>,
+    servers: HashMap<u32, Instant>,
     switched: Option<Instant>,
     /// Lists of clients that packets may be reading.
     lists: HashSet<u32>,
@@ -124,6 +148,16 @@ impl Ledger {
                 for line in *line..line + slots.len() as u32 / SLOTS_PER_LINE {
                     assert!(!reach.lines.contains(&line), "slot line {line} is in use");
                     assert!(!hot(self.lines.get(&line)), "slot line {line} was in use of late");
+                }
+            }
+            Write::Quic { index, .. } => {
+                assert!(!reach.sets.contains(index), "set {index} is in use");
+                assert!(!hot(self.sets.get(index)), "set {index} was in use of late");
+            }
+            Write::Servers { line, lines } => {
+                for line in *line..line + lines.len() as u32 {
+                    assert!(!reach.servers.contains(&line), "line {line} is in use");
+                    assert!(!hot(self.servers.get(&line)), "line {line} was in use of late");
                 }
             }
             Write::Services4 { line, .. } => {
@@ -155,6 +189,12 @@ impl Ledger {
         self.targets.extend(gone.map(|cell| (*cell, now)));
         let gone = before.lines.difference(&after.lines);
         self.lines.extend(gone.map(|line| (*line, now)));
+        let gone = before.sets.difference(&after.sets);
+        self.sets.extend(gone.map(|index| (*index, now)));
+        let gone = before.servers.difference(&after.servers);
+        self.servers.extend(gone.map(|line| (*line, now)));
+        self.sets.retain(|index, _| !after.sets.contains(index));
+        self.servers.retain(|line, _| !after.servers.contains(line));
         self.targets.retain(|cell, _| !after.targets.contains(cell));
         self.lines.retain(|line, _| !after.lines.contains(line));
     }
