@@ -16,7 +16,7 @@ use rtnetlink::{
     packet_route::{
         AddressFamily,
         address::{AddressAttribute, AddressHeaderFlags, AddressScope},
-        route::{RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType},
+        route::{RouteAttribute, RouteMessage, RouteScope, RouteType},
     },
 };
 use tokio::task::JoinSet;

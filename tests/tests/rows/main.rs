@@ -18,6 +18,7 @@ mod kernel;
 mod malformed;
 mod mutations;
 mod nat;
+mod quic;
 mod ranges;
 mod routes;
 mod row;
@@ -46,6 +47,7 @@ fn all() -> Vec<Row> {
         tunnels::rows(),
         ranges::rows(),
         sources::rows(),
+        quic::rows(),
         icmp::rows(),
         bystanders::rows(),
         malformed::rows(),

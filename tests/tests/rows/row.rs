@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_common::abi::Reason;
+use lb_common::abi::{Placement, Reason};
 use lb_tests::packets::{Body, Frame, flow_hash};
 use lb_userspace::model::BackendId;
 
@@ -25,6 +25,8 @@ pub(crate) struct Row {
     pub(crate) backend: Option<BackendId>,
     /// The flow's hash, where a slot is looked at.
     pub(crate) hash: Option<u64>,
+    /// How its backend is found, where that matters.
+    pub(crate) placement: Option<Placement>,
     /// Whether it leaves by another interface than it came in by.
     pub(crate) redirected: bool,
 }
@@ -40,6 +42,7 @@ pub(crate) fn unsent(name: impl Into<String>, frame: impl Into<Vec<u8>>, reason:
         reason,
         backend: None,
         hash: None,
+        placement: None,
         redirected: false,
     }
 }

@@ -44,6 +44,9 @@ impl Verdict {
         } else if check_sums(&row.input).is_ok() {
             check_sums(&self.frame).context("the frame sent has a wrong checksum")?;
         }
+        if let Some(placement) = row.placement {
+            ensure!(self.placement == placement, "placed by {:?}", self.placement);
+        }
         self.check_backend(row, layout)
     }
 

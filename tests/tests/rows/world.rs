@@ -9,7 +9,7 @@ use lb_userspace::{
     plan::{Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, TunnelSources, apply, pools},
 };
 
-use super::{ranges, sources, tunnels};
+use super::{quic, ranges, sources, tunnels};
 
 /// The flow hash's seed.
 pub(crate) const SEED: u64 = 0x5eed_0f5e_ed0f_5eed;
@@ -42,6 +42,8 @@ pub(crate) enum World {
     Ranges,
     /// Lists of clients: see [`super::sources`].
     Lists,
+    /// Services that are routed by QUIC connection IDs: see [`super::quic`].
+    Quic,
     /// One `l2dsr` service, so that look-ups for any port and for answers are off.
     Plain,
     /// As plain, but the target was emptied behind the planner's back.
@@ -51,12 +53,13 @@ pub(crate) enum World {
 }
 
 impl World {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Full,
         Self::Varied,
         Self::Tunnels,
         Self::Ranges,
         Self::Lists,
+        Self::Quic,
         Self::Plain,
         Self::Emptied,
         Self::Nothing,
@@ -108,6 +111,7 @@ impl World {
             Self::Tunnels => tunnels::services(),
             Self::Ranges => ranges::services(),
             Self::Lists => sources::services(),
+            Self::Quic => quic::services(),
         }
     }
 }

@@ -138,7 +138,20 @@ impl Sample {
                     _ => [0x40, 0],
                 };
                 let len = 20 + transport.len() as u8;
-                let head = [0x45, 0, 0, len, 0, 0, flags, offset, 64, self.protocol, 0xab, 0xcd];
+                let head = [
+                    0x45,
+                    0,
+                    0,
+                    len,
+                    0,
+                    0,
+                    flags,
+                    offset,
+                    64,
+                    self.protocol,
+                    0xab,
+                    0xcd,
+                ];
                 let addresses = [source.octets(), destination.octets()].concat();
                 [&macs[..], &[8, 0], &head, &addresses, &transport].concat()
             }
