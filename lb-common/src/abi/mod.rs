@@ -23,6 +23,7 @@ mod source;
 mod tags;
 mod target;
 mod trace;
+mod upper;
 
 pub use control::{Control, Features, TableIndex};
 pub use count::Count;
@@ -47,6 +48,7 @@ pub use source::{Access, MAX_SOURCES, SourceKey};
 pub use tags::Tags;
 pub use target::{Forward, Target};
 pub use trace::Trace;
+pub use upper::{MAX_UPPERS, Upper};
 
 /// The version of everything in this module.
 pub const ABI_VERSION: u32 = 3;
@@ -94,6 +96,8 @@ pub mod map {
     pub const ANSWERS: &str = "ANSWERS";
     /// Per CPU, the program's own: what the host's routing said last, by destination.
     pub const ROUTES: &str = "ROUTES";
+    /// Interface index → [`super::Upper`]: how to send out of it.
+    pub const UPPERS: &str = "UPPERS";
     /// Interface index → interface index: where `XDP_REDIRECT` may send to.
     pub const EGRESS: &str = "EGRESS";
     /// The program for packets which take the detour, at index 0.

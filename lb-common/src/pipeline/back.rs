@@ -1,6 +1,6 @@
 //! From a `nat` backend to its client.
 
-use crate::abi::{Direction, Features, Reason, Target};
+use crate::abi::{Direction, Features, Reason, Tags, Target};
 
 use super::{
     Outcome, Packet, Route, RouteQuery, Tables,
@@ -10,15 +10,27 @@ use super::{
     services::Lookup,
 };
 
-/// A packet for no service may still be a nat backend's answer: the VIP becomes its source again.
+/// Where a backend's answer goes, and as what.
+pub(super) struct Answer<'t> {
+    /// The backend.
+    target: &'t Target,
+    /// MACs of the way to the client, laid out as in [`Target`].
+    pub(super) macs: (u64, u32),
+    /// The VLAN tags that frames carry there.
+    pub(super) tags: Tags,
+}
+
+/// A packet for no service may still be a nat backend's answer.
+///
+/// # Errors
+/// Why it is none, or goes no further.
 #[inline(always)]
-pub(super) fn give_back<F: Family, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
+pub(super) fn answer_of<'t, F: Family, T: Tables>(
+    tables: &'t T,
     ip: &Ip<F::Address>,
     transport: &Transport,
     outcome: &mut Outcome,
-) -> Result<Reason, Reason> {
+) -> Result<Answer<'t>, Reason> {
     if !tables.features().has(Features::RETURNS) {
         return Err(Reason::NoService);
     }
@@ -39,14 +51,15 @@ pub(super) fn give_back<F: Family, P: Packet, T: Tables>(
         tos: ip.tos,
         len: ip.len,
     };
-    let (macs_head, macs_tail, egress) = match tables.route(&query) {
+    let (macs, egress, tags) = match tables.route(&query) {
         // The backend talks to this host itself, as it does when it answers a heartbeat.
         Route::Local => return Err(Reason::NoService),
         Route::Hop {
             macs_head,
             macs_tail,
             egress,
-        } => (macs_head, macs_tail, egress),
+            tags,
+        } => ((macs_head, macs_tail), egress, tags),
         Route::TooBig => return Err(Reason::TooBig),
         Route::None => return Err(Reason::NoWayBack),
     };
@@ -58,7 +71,19 @@ pub(super) fn give_back<F: Family, P: Packet, T: Tables>(
     if egress != tables.ingress() {
         outcome.egress = egress;
     }
-    rewrite::set_macs(packet, macs_head, macs_tail)?;
-    rewrite::nat::<F, P>(packet, ip, transport, &rewrite::Nat::to_client::<F>(target))?;
-    Ok(Reason::Returned)
+    Ok(Answer { target, macs, tags })
+}
+
+impl Answer<'_> {
+    /// Makes the VIP the packet's source again.
+    #[inline(always)]
+    pub(super) fn restore<F: Family, P: Packet>(
+        &self,
+        packet: &mut P,
+        ip: &Ip<F::Address>,
+        transport: &Transport,
+    ) -> Result<Reason, Reason> {
+        rewrite::nat::<F, P>(packet, ip, transport, &rewrite::Nat::to_client::<F>(self.target))?;
+        Ok(Reason::Returned)
+    }
 }

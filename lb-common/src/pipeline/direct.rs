@@ -10,7 +10,7 @@ use crate::{
 
 use super::{
     Outcome, Packet, Tables,
-    back::give_back,
+    back::answer_of,
     echo,
     family::{Family, V4, V6},
     parse::{self, Ip, Transport},
@@ -136,10 +136,15 @@ fn answer<F: Family, P: Packet, T: Tables>(
     transport: &Transport,
     outcome: &mut Outcome,
 ) -> Result<Reason, Early> {
-    give_back::<F, P, T>(packet, tables, ip, transport, outcome).map_err(|reason| match reason {
+    let answer = answer_of::<F, T>(tables, ip, transport, outcome).map_err(|reason| match reason {
         Reason::TtlExpired | Reason::TooBig => DETOUR,
         // Answers to the source pool of `fullnat` are not known by their source.
         Reason::NoService if tables.features().has(Features::FULLNAT) => DETOUR,
         reason => Some(reason),
-    })
+    })?;
+    if !answer.tags.is_empty() {
+        return Err(DETOUR);
+    }
+    rewrite::set_macs(packet, answer.macs.0, answer.macs.1)?;
+    Ok(answer.restore::<F, P>(packet, ip, transport)?)
 }

@@ -4,6 +4,7 @@ use crate::{
     abi::{
         Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, QuicSet, Reason, ServerId, ServerTable,
         Service, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey, TableIndex, Tags, Target,
+        Upper,
     },
     flows::{Event, Placed, Query},
     net::Bytes,
@@ -82,6 +83,8 @@ pub trait Tables: Cipher {
     fn server(&self, table: &ServerTable, id: &ServerId) -> Option<u32>;
     /// Notes what became of a packet of the service of that number.
     fn count(&self, number: u32, event: Event);
+    /// What is known of the interface of that index: map `UPPERS`.
+    fn upper(&self, interface: u32) -> Option<Upper>;
     /// The interface that the packet came in by.
     fn ingress(&self) -> u32;
     /// The host's route for a packet that it would forward.
@@ -116,6 +119,8 @@ pub enum Route {
         macs_tail: u32,
         /// Interface index.
         egress: u32,
+        /// The VLAN tags that frames carry there.
+        tags: Tags,
     },
     /// The destination is this host.
     Local,

@@ -91,7 +91,7 @@ pub fn wrap<P: Packet, T: Tables>(packet: &mut P, tables: &T, wrap: &Wrap) -> Re
     };
     forwarded.ok_or(SEEN_BEFORE)?;
     write_shell(packet, at, target, shell, between, wrap).ok_or(SEEN_BEFORE)?;
-    write_link(packet, target, tags).ok_or(SEEN_BEFORE)
+    write_link(packet, (target.macs_head, target.macs_tail), tags).ok_or(SEEN_BEFORE)
 }
 
 /// The VLAN tags of frames to a target.
@@ -225,9 +225,9 @@ pub(super) fn write_ether_type<P: Packet>(packet: &mut P, at: usize, value: u16)
     Some(())
 }
 
-/// Writes MACs and tags in front of the EtherType.
+/// Writes MACs, laid out as in [`Target`], and tags in front of the EtherType.
 #[inline(always)]
-pub(super) fn write_link<P: Packet>(packet: &mut P, target: &Target, tags: Tags) -> Option<()> {
+pub(super) fn write_link<P: Packet>(packet: &mut P, (head, tail): (u64, u32), tags: Tags) -> Option<()> {
     let Tags([outer, inner]) = tags;
     if outer != 0 {
         let tag: &mut [u8; 4] = packet.view_mut(12)?;
@@ -238,7 +238,7 @@ pub(super) fn write_link<P: Packet>(packet: &mut P, target: &Target, tags: Tags)
         store32(tag, 0, inner);
     }
     let macs: &mut [u8; 12] = packet.view_mut(0)?;
-    store64(macs, 0, target.macs_head);
-    store32(macs, 8, target.macs_tail);
+    store64(macs, 0, head);
+    store32(macs, 8, tail);
     Some(())
 }

@@ -4,16 +4,17 @@ use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, xdp_action},
     macros::map,
     maps::{
-        Array, DevMapHash, PerCpuArray, ProgramArray,
+        Array, DevMapHash, HashMap, PerCpuArray, ProgramArray,
         lpm_trie::{Key, LpmTrie},
     },
     programs::XdpContext,
 };
 use lb_common::{
     abi::{
-        CellRecord, Count, Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, MAX_SOURCES, Meta,
-        PoolRecord, QuicSet, Reason, RoundKeys, ServerId, ServerLine, ServerTable, Service, ServiceLine4,
-        ServiceLine6, ServiceOptions, SlotLine, SourceKey, TableIndex, Tags, Target, Trace,
+        CellRecord, Count, Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, MAX_SOURCES,
+        MAX_UPPERS, Meta, PoolRecord, QuicSet, Reason, RoundKeys, ServerId, ServerLine, ServerTable, Service,
+        ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey, TableIndex, Tags, Target, Trace,
+        Upper,
     },
     flows::{Event, Placed, Query},
     pipeline::{Outcome, Route, RouteQuery, Tables},
@@ -48,6 +49,8 @@ static SERVERS: Array<ServerLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 static COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
+#[map]
+static UPPERS: HashMap<u32, Upper> = HashMap::with_max_entries(MAX_UPPERS, 0);
 #[map]
 static EGRESS: DevMapHash = DevMapHash::with_max_entries(64, 0);
 #[map]
@@ -214,6 +217,11 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
+    fn upper(&self, interface: u32) -> Option<Upper> {
+        upper(interface)
+    }
+
+    #[inline(always)]
     fn ingress(&self) -> u32 {
         self.context.ingress_ifindex() as u32
     }
@@ -326,6 +334,13 @@ pub(super) fn count(reason: Reason, outcome: &Outcome) {
             }
         }
     }
+}
+
+/// What is known of the interface of that index.
+#[inline(always)]
+pub(super) fn upper(interface: u32) -> Option<Upper> {
+    // SAFETY: entries are replaced whole, and what is read here outlives the program's run (RCU).
+    unsafe { UPPERS.get(interface) }.copied()
 }
 
 /// Lets the other program have the packet. Returns only if that is not there.

@@ -15,11 +15,12 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
+    abi::Tags,
     hash,
     pipeline::{Route, RouteQuery},
 };
 
-use super::globals;
+use super::{globals, maps};
 
 /// Address families as the kernel numbers them.
 const AF_INET: u64 = 2;
@@ -44,7 +45,8 @@ struct Remembered {
     ingress: u32,
     /// `Control::routes` at the time.
     routes: u32,
-    spare: u32,
+    /// The VLAN device that the route goes over, or 0.
+    over: u32,
 }
 
 #[map]
@@ -78,21 +80,28 @@ pub(super) fn look_up(context: &XdpContext, query: &RouteQuery) -> Route {
             macs_head,
             macs_tail,
             egress,
+            over,
             ..
         } = *remembered;
+        let tags = if over == 0 { Tags::NONE } else { below(over).1 };
         return Route::Hop {
             macs_head,
             macs_tail,
             egress,
+            tags,
         };
     }
-    let (route, mtu) = ask(context, query, ingress);
+    let (mut route, mtu) = ask(context, query, ingress);
     if let Route::Hop {
         macs_head,
         macs_tail,
         egress,
-    } = route
+        tags,
+    } = &mut route
     {
+        let device = *egress;
+        (*egress, *tags) = below(device);
+        let (macs_head, macs_tail, egress) = (*macs_head, *macs_tail, *egress);
         *remembered = Remembered {
             destination,
             source,
@@ -102,10 +111,16 @@ pub(super) fn look_up(context: &XdpContext, query: &RouteQuery) -> Route {
             mtu,
             ingress,
             routes,
-            spare: 0,
+            over: if tags.is_empty() { 0 } else { device },
         };
     }
     route
+}
+
+/// The interface that carries the frames of the one of that index, and the tags that they carry there.
+#[inline(always)]
+fn below(interface: u32) -> (u32, Tags) {
+    maps::upper(interface).map_or((interface, Tags::NONE), |upper| (upper.interface, upper.tags))
 }
 
 /// Asks the kernel's FIB and neighbour tables. The second value is the route's MTU, if there is a hop.
@@ -152,6 +167,7 @@ fn ask(context: &XdpContext, query: &RouteQuery, ingress: u32) -> (Route, u32) {
             macs_head: fib[7] >> 16 | (fib[6] >> 32) << 48,
             macs_tail: (fib[6] >> 48) as u32 | (fib[7] as u32) << 16,
             egress: fib[1] as u32,
+            tags: Tags::NONE,
         },
         BPF_FIB_LKUP_RET_NOT_FWDED => Route::Local,
         BPF_FIB_LKUP_RET_FRAG_NEEDED => Route::TooBig,

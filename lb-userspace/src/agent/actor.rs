@@ -31,7 +31,7 @@ use crate::{
     dataplane::{Attached, Dataplane, MappedTables},
     health,
     model::{Change, Removal, Services},
-    netlink::{ResolverHandle, Snapshot},
+    netlink::{ResolverHandle, Snapshot, Uppers},
     plan::{self, Capacity, Layout, Plan, Situation, Whose, Write},
 };
 
@@ -75,6 +75,7 @@ pub(super) struct Inputs {
     pub(super) hops: watch::Receiver<Snapshot>,
     /// Any change of the host's routes and neighbours.
     pub(super) route_changes: watch::Receiver<u64>,
+    pub(super) uppers: watch::Receiver<Uppers>,
     pub(super) reloads: mpsc::Receiver<()>,
 }
 
@@ -128,6 +129,13 @@ impl Actor {
                 Ok(()) = inputs.hops.changed() => {
                     self.parts.knowledge.hops = inputs.hops.borrow_and_update().clone();
                     self.refresh();
+                }
+                Ok(()) = inputs.uppers.changed() => {
+                    let uppers = inputs.uppers.borrow_and_update().clone();
+                    if let Err(error) = self.parts.dataplane.set_uppers(&uppers) {
+                        log::error!("the dataplane does not know the interfaces as they are now: {error:#}");
+                    }
+                    self.parts.tables.distrust_routes();
                 }
                 Ok(()) = inputs.route_changes.changed() => {
                     self.parts.tables.distrust_routes();

@@ -76,7 +76,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
     let (resolver, mut hops) = netlink::spawn_resolver()?;
     resolver.set_gateway_interfaces(interfaces.iter().map(|i| i.index).collect::<BTreeSet<u32>>())?;
     takeover.find_ways(&resolver, &mut hops).await?;
-    let route_changes = resolver.changes();
+    let (route_changes, uppers) = (resolver.changes(), resolver.uppers());
     let knowledge = Knowledge {
         verdicts: HashMap::new(),
         presumed: takeover.serving,
@@ -120,6 +120,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
                 verdicts,
                 hops,
                 route_changes,
+                uppers,
                 reloads,
             },
             told_to_stop()?,

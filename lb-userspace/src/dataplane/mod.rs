@@ -17,6 +17,7 @@ mod pins;
 mod remove;
 mod sources;
 mod tables;
+mod uppers;
 
 use std::os::fd::AsFd;
 

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
 };
 
 use lb_common::{
@@ -10,7 +10,7 @@ use lb_common::{
         CellRecord, Control, Features, FlowKey, FlowLine, FlowValue, FragmentKey, FragmentRecord, Key4, Key6,
         Lengths, PoolRecord, QuicSet, RoundKeys, SLOTS_PER_LINE, ServerId, ServerLine, ServerTable, Service,
         ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine, SourceKey, TableIndex, Tags, Target,
-        Tracking, follow_chain,
+        Tracking, Upper, follow_chain,
     },
     flows::{self, Event, FlowTable, Placed, Query, SharedLine, Word},
     pipeline::{self, Route, RouteQuery, Tables},
@@ -119,6 +119,8 @@ pub struct InMemory {
     fragments: RefCell<HashMap<FragmentKey, FragmentRecord>>,
     /// Answers that may still be made.
     pub answers: Cell<u32>,
+    /// What is known of interfaces, by index.
+    pub uppers: BTreeMap<u32, Upper>,
     /// What the host's routing says to everything.
     pub route: Route,
     /// The interface that packets come in by.
@@ -154,6 +156,7 @@ impl InMemory {
             cells: vec![CellRecord::default(); capacity.target_cells() as usize],
             fragments: RefCell::default(),
             answers: Cell::new(u32::MAX),
+            uppers: BTreeMap::new(),
             route: Route::None,
             ingress: 1,
             clock: 0,
@@ -495,6 +498,10 @@ impl Tables for InMemory {
 
     fn count(&self, number: u32, event: Event) {
         FlowTable::count(self, number, event);
+    }
+
+    fn upper(&self, interface: u32) -> Option<Upper> {
+        self.uppers.get(&interface).copied()
     }
 
     fn ingress(&self) -> u32 {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
-use lb_common::pipeline::Route;
+use lb_common::{abi::Tags, pipeline::Route};
 use lb_tests::lab::Namespace;
 
 use super::world::{Interfaces, OWN_MAC, ROUTER_MAC};
@@ -45,6 +45,7 @@ pub(crate) fn route(destination: IpAddr, len: usize, interfaces: Interfaces) -> 
         } else {
             interfaces.front
         },
+        tags: Tags::NONE,
     }
 }
 

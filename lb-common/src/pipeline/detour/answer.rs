@@ -91,6 +91,7 @@ fn within<F: Speaks, P: Packet, T: Tables>(
     seen: &Seen,
     reason: Reason,
 ) -> Result<(), Reason> {
+    let mut source = seen.destination;
     let error = match reason {
         Reason::TooBigAnswered => {
             let max_len = tables
@@ -98,9 +99,14 @@ fn within<F: Speaks, P: Packet, T: Tables>(
                 .map_or(0, |target: &Target| target.max_len);
             Error::too_big::<F>(max_len)
         }
-        Reason::TtlAnswered => Error::no_hop_left::<F>(),
+        Reason::TtlAnswered => {
+            // The balancer speaks as the hop that it is (RFC 1812 §4.3.2.4), so that a traceroute shows it.
+            let own = tables.upper(tables.ingress());
+            source = own.and_then(|upper| upper.own_address(F::V6)).unwrap_or(source);
+            Error::no_hop_left::<F>()
+        }
         _ if seen.protocol == u32::from(TCP) => return reset::<F, P>(packet, seen),
         _ => Error::nobody_there::<F>(),
     };
-    send_error::<F, P>(packet, seen, &error)
+    send_error::<F, P>(packet, seen, F::narrow(source), &error)
 }

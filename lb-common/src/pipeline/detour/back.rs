@@ -1,9 +1,13 @@
 //! Back to the client.
 
+use crate::{abi::Reason, net::ETHERNET};
+
 use super::{
     super::{
-        Packet, Tables, back,
+        Packet, Tables,
+        back::answer_of,
         family::{Family, V4, V6},
+        wrap::{move_start, write_ether_type, write_link},
     },
     Seen, Step,
 };
@@ -21,11 +25,12 @@ pub(super) fn give_back<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: 
 #[inline(always)]
 fn within<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
     let (ip, transport) = (seen.ip::<F>(), seen.transport());
-    Err(back::give_back::<F, P, T>(
-        packet,
-        tables,
-        &ip,
-        &transport,
-        &mut seen.outcome,
-    )?)
+    let answer = answer_of::<F, T>(tables, &ip, &transport, &mut seen.outcome)?;
+    let at = ETHERNET + answer.tags.len();
+    move_start(packet, seen.network as usize, at)?;
+    write_ether_type(packet, at, F::ETHER_TYPE).ok_or(Reason::Truncated)?;
+    write_link(packet, answer.macs, answer.tags).ok_or(Reason::Truncated)?;
+    seen.transport = seen.transport - seen.network + at as u32;
+    seen.network = at as u32;
+    Err(answer.restore::<F, P>(packet, &seen.ip::<F>(), &transport)?)
 }

@@ -58,12 +58,17 @@ impl Error {
     }
 }
 
-/// Turns the packet into an ICMP error about it, with as much of it as may be quoted, from its destination to its source.
+/// Turns the packet into an ICMP error about it, with as much of it as may be quoted, from `source` to its source.
 ///
 /// # Errors
 /// Why it cannot be done; the packet is as it came then.
 #[inline(always)]
-pub(super) fn send_error<F: Speaks, P: Packet>(packet: &mut P, seen: &Seen, error: &Error) -> Step {
+pub(super) fn send_error<F: Speaks, P: Packet>(
+    packet: &mut P,
+    seen: &Seen,
+    source: F::Address,
+    error: &Error,
+) -> Step {
     let max_answer = if F::V6 { MAX_ANSWER6 } else { MAX_ANSWER4 };
     let headers = F::HEADER + ICMP_HEADER;
     let quoted = (seen.len as usize).min(max_answer - headers);
@@ -77,7 +82,7 @@ pub(super) fn send_error<F: Speaks, P: Packet>(packet: &mut P, seen: &Seen, erro
     }
     turn_link_around(packet, headers, seen.tags).ok_or(SEEN_BEFORE)?;
     let own = Own {
-        source: F::narrow(seen.destination),
+        source,
         destination: F::narrow(seen.source),
         protocol: F::ICMP,
         len: (ICMP_HEADER + quoted) as u16,

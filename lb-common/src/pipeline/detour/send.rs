@@ -51,7 +51,7 @@ fn nat<F: Family, P: Packet, T: Tables>(
     let at = ETHERNET + tags.len();
     move_start(packet, seen.network as usize, at)?;
     write_ether_type(packet, at, F::ETHER_TYPE).ok_or(Reason::Truncated)?;
-    write_link(packet, target, tags).ok_or(Reason::Truncated)?;
+    write_link(packet, (target.macs_head, target.macs_tail), tags).ok_or(Reason::Truncated)?;
     seen.transport = seen.transport - seen.network + at as u32;
     seen.network = at as u32;
     rewrite::nat::<F, P>(

@@ -170,6 +170,7 @@ pub(super) const ROUTE: Route = Route::Hop {
     macs_head: 0x0102_0304_0506_0708,
     macs_tail: 0x0a0b_0c0d,
     egress: 1,
+    tags: lb_common::abi::Tags::NONE,
 };
 
 struct Buffer {
