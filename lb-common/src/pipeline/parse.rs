@@ -2,7 +2,7 @@
 
 use crate::{
     abi::Reason,
-    net::{ETHERNET, TCP, UDP, load16, load32, tcp},
+    net::{TCP, UDP, load16, load32, tcp},
 };
 
 use super::Packet;
@@ -68,7 +68,7 @@ pub(super) fn transport<P: Packet, A>(packet: &P, ip: &Ip<A>) -> Result<Transpor
         return Err(reason);
     }
     // The packet's own length, not the frame's: what follows it is padding.
-    let len = (ETHERNET + usize::from(ip.len)).wrapping_sub(ip.transport);
+    let len = (ip.network + usize::from(ip.len)).wrapping_sub(ip.transport);
     match ip.protocol {
         TCP => {
             let tcp: &[u8; TCP_HEADER] = packet.view(ip.transport).ok_or(Reason::Truncated)?;
