@@ -6,5 +6,6 @@
 pub mod echo;
 pub mod http;
 pub mod load;
+pub mod quic;
 pub mod server;
 pub mod udp;

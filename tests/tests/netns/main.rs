@@ -17,6 +17,7 @@ mod lifecycle;
 mod packets;
 mod persistence;
 mod plan;
+mod quic;
 mod resolution;
 mod support;
 mod unbroken;
