@@ -229,9 +229,7 @@ fn a_draining_backend_keeps_its_connections_wherever_they_go() {
     let leaving = stage.rig.lab.backends[0]
         .address_like(stage.target.ip())
         .to_string();
-    stage
-        .rig
-        .lb(&["backend", "set", "web", &leaving, "--state", "drain"]);
+    stage.rig.lb(&["backend", "drain", "web", &leaving]);
     for address in stage.moves() {
         clients.move_to(address).unwrap();
         assert_eq!(answers(&clients), first, "moved to {address}");
