@@ -8,6 +8,8 @@ mod host;
 mod need;
 mod plan;
 mod step;
+#[cfg(test)]
+mod tests;
 mod tunnels;
 
 pub use done::{Change, Done, Undo};

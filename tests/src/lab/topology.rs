@@ -129,6 +129,8 @@ pub struct Lab {
     programs: LabPrograms,
     /// What keeps `lb decap` on the backends.
     pins: BpfFs,
+    /// What `lb backend-setup` has changed on them.
+    state: tempfile::TempDir,
 }
 
 impl Lab {
@@ -154,6 +156,7 @@ impl Lab {
             options,
             programs: LabPrograms::load()?,
             pins: BpfFs::new()?,
+            state: tempfile::tempdir().context("cannot make a directory")?,
         };
         lab.set_up_balancer()?;
         for index in 0..lab.options.backends {
@@ -254,38 +257,40 @@ impl Lab {
         let name = format!("backend-{}", index + 1);
         let host = Host::new(name, Network::Server, number, format!("to-backend-{}", index + 1))?;
         self.connect(&host, self.options.mtu.backend)?;
-        let owns_vips = self.options.forwarder != Forwarder::Nat;
-        if owns_vips {
-            host.namespace.set_sysctls(sysctl::ARP_SILENCE)?;
-        }
         host.namespace.netlink(async |netlink| {
             for (address, prefix) in Network::Server.addresses(number) {
                 netlink.add_address(INTERFACE, address, prefix).await?;
             }
-            for &vip in self.options.vips.iter().filter(|_| owns_vips) {
-                netlink.add_address("lo", vip, host_prefix(vip)).await?;
-            }
             self.add_routes(netlink, Network::Server, Network::Client).await
         })?;
-        if self.options.forwarder.is_tunnel() {
-            self.end_tunnels_at(&host)?;
+        // The routes of `nat` are there: of a default route the packet sizes of clients could not be told.
+        if self.options.forwarder != Forwarder::Nat {
+            self.set_up(&host)?;
         }
         self.backends.push(host);
         Ok(())
     }
 
-    /// Lets `lb decap` take the outer headers off, as on any backend whose kernel has no tunnel devices.
-    fn end_tunnels_at(&self, host: &Host) -> Result<()> {
+    /// Lets `lb backend-setup` do what the forwarder needs on a backend, as its operator would.
+    fn set_up(&self, host: &Host) -> Result<()> {
+        let vips: Vec<String> = self.options.vips.iter().map(ToString::to_string).collect();
         let mut command = Command::new(find_binary("lb", "LB_BIN")?);
-        command.args(["decap", "--keep", "--iface", INTERFACE, "--pin-dir"]);
-        command.arg(self.pins.path().join(&host.name));
-        let output = host
-            .namespace
-            .run(|| command.output())?
-            .context("cannot run lb decap")?;
+        command.args([
+            "backend-setup",
+            "--apply",
+            "--iface",
+            INTERFACE,
+            "--vip",
+            &vips.join(","),
+        ]);
+        command.args(["--forwarder", self.options.forwarder.name()]);
+        command.arg("--pin-dir").arg(self.pins.path().join(&host.name));
+        command.arg("--state-dir").arg(self.state.path().join(&host.name));
+        let run = || command.output().context("cannot run lb backend-setup");
+        let output = host.namespace.run(run)??;
         ensure!(
             output.status.success(),
-            "lb decap failed on {}: {}",
+            "lb backend-setup failed on {}: {}",
             host.name,
             String::from_utf8_lossy(&output.stderr)
         );
