@@ -5,7 +5,8 @@ use bytemuck::{Pod, Zeroable};
 use crate::net::{ETHERTYPE_VLAN, ETHERTYPE_VLAN_OUTER};
 
 /// Map `TAGS`, mmap-able, indexed like `TARGETS`; read of targets with [`super::Target::tags`] only. Each word is a tag
-/// as it stands in a frame (EtherType, then VLAN identifier), the outer one first; 0 for none.
+/// as it stands in a frame (EtherType, then VLAN identifier). A single one is the second, so that whatever their number
+/// they end where the EtherType of the packet begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct Tags(pub [u32; 2]);
@@ -16,7 +17,7 @@ impl Tags {
 
     /// One tag of IEEE 802.1Q.
     pub const fn one(vlan: u16) -> Self {
-        Self([Self::tag(ETHERTYPE_VLAN, vlan), 0])
+        Self([0, Self::tag(ETHERTYPE_VLAN, vlan)])
     }
 
     /// Two tags: the outer one of IEEE 802.1ad.
@@ -34,19 +35,20 @@ impl Tags {
         u32::from_ne_bytes([a, b, c, d])
     }
 
-    /// The bytes that they take in a frame.
+    /// Whether there are none.
     #[inline(always)]
-    pub const fn len(self) -> usize {
-        match self.0 {
-            [0, _] => 0,
-            [_, 0] => 4,
-            _ => 8,
-        }
+    pub const fn is_empty(self) -> bool {
+        self.0[1] == 0
     }
 
-    /// Whether there are none.
-    pub const fn is_empty(self) -> bool {
-        self.0[0] == 0
+    /// The bytes that they take in a frame: 0, 4 or 8.
+    #[inline(always)]
+    pub const fn bytes(self) -> u8 {
+        match self.0 {
+            [0, 0] => 0,
+            [0, _] => 4,
+            _ => 8,
+        }
     }
 }
 
@@ -58,9 +60,9 @@ mod tests {
 
     #[test]
     fn tags_are_laid_out_as_on_the_wire() {
-        assert_eq!(bytemuck::bytes_of(&Tags::one(100)), [0x81, 0, 0, 100, 0, 0, 0, 0]);
+        assert_eq!(bytemuck::bytes_of(&Tags::one(100)), [0, 0, 0, 0, 0x81, 0, 0, 100]);
         let two = Tags::two(4094, 1);
         assert_eq!(bytemuck::bytes_of(&two), [0x88, 0xa8, 0x0f, 0xfe, 0x81, 0, 0, 1]);
-        assert_eq!([Tags::NONE, Tags::one(1), two].map(Tags::len), [0, 4, 8]);
+        assert_eq!([Tags::NONE, Tags::one(1), two].map(Tags::bytes), [0, 4, 8]);
     }
 }

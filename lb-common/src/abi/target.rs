@@ -44,7 +44,7 @@ pub struct Target {
     pub macs_tail: u32,
     /// A [`Forward`].
     pub forward: u8,
-    /// VLAN tags that frames to the backend carry: 0 for none, 1 if they are in map `TAGS`.
+    /// Bytes of VLAN tags that frames to the backend carry: 0, or 4 or 8 from map `TAGS`.
     pub tags: u8,
     /// `nat`: the service's port (wire order), restored in answers; 0 when ports are not translated.
     pub vip_port: u16,

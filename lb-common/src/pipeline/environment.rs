@@ -25,7 +25,7 @@ pub trait Packet: Bytes {
     ///
     /// # Errors
     /// Why it cannot be done; the packet is as it came then.
-    fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason>;
+    fn wrap<T: Tables>(&mut self, tables: &T, wrap: Wrap) -> Result<(), Reason>;
 }
 
 /// What the pipeline asks of its tables and of the host.

@@ -96,7 +96,7 @@ pub(super) trait Family {
     ) -> Option<()>;
     /// Turns a packet to this host into one from it: addresses swapped, a fresh TTL.
     fn turn_around<P: Packet>(packet: &mut P, ip: &Ip<Self::Address>) -> Option<()>;
-    /// Writes an outer IP header at `at` of the frame, and the EtherType in front of it.
+    /// Writes an EtherType at `at` of the frame, and the outer IP header behind it.
     fn write_outer<P: Packet>(packet: &mut P, at: usize, target: &Target, outer: &Outer) -> Option<()>;
 }
 
@@ -232,7 +232,7 @@ impl Family for V4 {
             u32::from(version_tos) + u32::from(total) + u32::from(DONT_FRAGMENT) + u32::from(ttl_protocol);
         let sum = !checksum::fold(target.header_sum + words + checksum::halves(varied)) as u16;
 
-        let header: &mut [u8; ETHER_TYPE + 20] = packet.view_mut(at - ETHER_TYPE)?;
+        let header: &mut [u8; ETHER_TYPE + 20] = packet.view_mut(at)?;
         store16(header, 0, ETHERTYPE_IPV4);
         store64(
             header,
@@ -366,7 +366,7 @@ impl Family for V6 {
         let varied = u64::from((hash >> 8) as u32 & target.variation) << 32;
         let destination = target.addresses[Target::OUTER_DESTINATION];
 
-        let header: &mut [u8; ETHER_TYPE + 40] = packet.view_mut(at - ETHER_TYPE)?;
+        let header: &mut [u8; ETHER_TYPE + 40] = packet.view_mut(at)?;
         store16(header, 0, ETHERTYPE_IPV6);
         store64(
             header,

@@ -14,7 +14,8 @@ use super::{
 
 /// GRE (RFC 2784).
 const GRE: u8 = 47;
-/// Lengths of the headers between the outer IP header and the packet.
+/// Lengths of headers.
+const MACS: usize = 12;
 const UDP_HEADER: usize = 8;
 const GUE_HEADER: usize = 4;
 const GRE_HEADER: usize = 4;
@@ -41,18 +42,15 @@ pub struct Wrap {
     pub v6: u16,
 }
 
-/// What a forwarder puts around a packet.
+/// The outer IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shell {
-    /// Nothing.
     None,
-    /// An outer IPv4 header.
     V4,
-    /// An outer IPv6 header.
     V6,
 }
 
-/// What a forwarder puts between the outer IP header and the packet.
+/// What stands between the outer IP header and the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Between {
     Nothing,
@@ -61,6 +59,15 @@ enum Between {
         gue: bool,
     },
     Gre,
+}
+
+/// What a packet gets in front of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Front {
+    /// Bytes of VLAN tags.
+    tags: usize,
+    shell: Shell,
+    between: Between,
 }
 
 /// Whether a forwarder, by its number, does no more than give the packet a new front.
@@ -72,141 +79,154 @@ pub(super) const fn wraps(forward: u8) -> bool {
     FIRST <= forward && forward <= LAST && forward != NAT
 }
 
-/// Gives a packet the front that its target asks for.
+/// Gives any packet the front that its target asks for.
 ///
 /// # Errors
 /// Why it cannot be done; the packet is as it came then.
 #[inline(always)]
-pub fn wrap<P: Packet, T: Tables>(packet: &mut P, tables: &T, wrap: &Wrap) -> Result<(), Reason> {
+pub fn wrap<P: Packet, T: Tables>(packet: &mut P, tables: &T, wrap: Wrap) -> Result<(), Reason> {
     let target = tables.target(wrap.target).ok_or(Reason::Unresolved)?;
-    let (shell, between) = layers(target.forward).ok_or(Reason::Unresolved)?;
-    let tags = tags_of(tables, wrap.target, target);
-    let at = ETHERNET + tags.len();
-    let front = at + shell.len() + between.len();
-    move_start(packet, wrap.network as usize, front)?;
-
-    let forwarded = match wrap.v6 {
-        0 => V4::forwarded(packet, front & MAX_FRONT, None),
-        _ => V6::forwarded(packet, front & MAX_FRONT, None),
-    };
-    forwarded.ok_or(SEEN_BEFORE)?;
-    write_shell(packet, at, target, shell, between, wrap).ok_or(SEEN_BEFORE)?;
-    write_link(packet, (target.macs_head, target.macs_tail), tags).ok_or(SEEN_BEFORE)
+    let tags = tables.tags(wrap.target).ok_or(Reason::Unresolved)?;
+    let front = Front::of(target.forward, tags_len(target)).ok_or(Reason::Unresolved)?;
+    move_start(packet, wrap.network as usize, front.len())?;
+    write_tags(packet, front.tags, *tags).ok_or(SEEN_BEFORE)?;
+    front.write(packet, target, wrap).ok_or(SEEN_BEFORE)
 }
 
-/// The VLAN tags of frames to a target.
+/// The same for an untagged packet whose target has no tags and that forwarder, a constant.
 #[inline(always)]
-pub(super) fn tags_of<T: Tables>(tables: &T, index: u32, target: &Target) -> Tags {
-    if target.tags == 0 {
-        return Tags::NONE;
-    }
-    tables.tags(index).copied().unwrap_or_default()
+pub(super) fn wrap_plain<P: Packet>(
+    packet: &mut P,
+    target: &Target,
+    forward: Forward,
+    wrap: Wrap,
+) -> Result<(), Reason> {
+    let front = Front::of(forward as u8, 0).ok_or(Reason::Unresolved)?;
+    move_start(packet, wrap.network as usize, front.len())?;
+    front.write(packet, target, wrap).ok_or(SEEN_BEFORE)
+}
+
+/// Bytes of VLAN tags of frames to a target.
+#[inline(always)]
+pub(super) const fn tags_len(target: &Target) -> usize {
+    // All that the field says, and what the verifier needs to know of it.
+    (target.tags & 0xc) as usize
 }
 
 /// Moves the frame's start so that what stands at `from` stands at `to`.
 #[inline(always)]
 pub(super) fn move_start<P: Packet>(packet: &mut P, from: usize, to: usize) -> Result<(), Reason> {
-    let moved = packet.grow(to as i32 - from as i32);
-    if moved { Ok(()) } else { Err(Reason::NoHeadroom) }
+    if from == to || packet.grow(to as i32 - from as i32) {
+        Ok(())
+    } else {
+        Err(Reason::NoHeadroom)
+    }
 }
 
-#[inline(always)]
-fn layers(forward: u8) -> Option<(Shell, Between)> {
-    const L2DSR: u8 = Forward::L2dsr as u8;
-    const IPIP4: u8 = Forward::Ipip4 as u8;
-    const IPIP6: u8 = Forward::Ipip6 as u8;
-    const GUE4: u8 = Forward::Gue4 as u8;
-    const GUE6: u8 = Forward::Gue6 as u8;
-    const FOU4: u8 = Forward::Fou4 as u8;
-    const FOU6: u8 = Forward::Fou6 as u8;
-    const GRE4: u8 = Forward::Gre4 as u8;
-    const GRE6: u8 = Forward::Gre6 as u8;
-    Some(match forward {
-        L2DSR => (Shell::None, Between::Nothing),
-        IPIP4 => (Shell::V4, Between::Nothing),
-        IPIP6 => (Shell::V6, Between::Nothing),
-        GUE4 => (Shell::V4, Between::Udp { gue: true }),
-        GUE6 => (Shell::V6, Between::Udp { gue: true }),
-        FOU4 => (Shell::V4, Between::Udp { gue: false }),
-        FOU6 => (Shell::V6, Between::Udp { gue: false }),
-        GRE4 => (Shell::V4, Between::Gre),
-        GRE6 => (Shell::V6, Between::Gre),
-        _ => return None,
-    })
-}
-
-impl Shell {
+impl Front {
     #[inline(always)]
-    const fn len(self) -> usize {
-        match self {
-            Self::None => 0,
-            Self::V4 => V4::HEADER,
-            Self::V6 => V6::HEADER,
+    const fn of(forward: u8, tags: usize) -> Option<Self> {
+        const L2DSR: u8 = Forward::L2dsr as u8;
+        const IPIP4: u8 = Forward::Ipip4 as u8;
+        const IPIP6: u8 = Forward::Ipip6 as u8;
+        const GUE4: u8 = Forward::Gue4 as u8;
+        const GUE6: u8 = Forward::Gue6 as u8;
+        const FOU4: u8 = Forward::Fou4 as u8;
+        const FOU6: u8 = Forward::Fou6 as u8;
+        const GRE4: u8 = Forward::Gre4 as u8;
+        const GRE6: u8 = Forward::Gre6 as u8;
+        let (shell, between) = match forward {
+            L2DSR => (Shell::None, Between::Nothing),
+            IPIP4 => (Shell::V4, Between::Nothing),
+            IPIP6 => (Shell::V6, Between::Nothing),
+            GUE4 => (Shell::V4, Between::Udp { gue: true }),
+            GUE6 => (Shell::V6, Between::Udp { gue: true }),
+            FOU4 => (Shell::V4, Between::Udp { gue: false }),
+            FOU6 => (Shell::V6, Between::Udp { gue: false }),
+            GRE4 => (Shell::V4, Between::Gre),
+            GRE6 => (Shell::V6, Between::Gre),
+            _ => return None,
+        };
+        Some(Self { tags, shell, between })
+    }
+
+    /// Where the outer IP header ends, or would begin.
+    #[inline(always)]
+    const fn behind_shell(self) -> usize {
+        ETHERNET
+            + self.tags
+            + match self.shell {
+                Shell::None => 0,
+                Shell::V4 => V4::HEADER,
+                Shell::V6 => V6::HEADER,
+            }
+    }
+
+    #[inline(always)]
+    const fn between_len(self) -> usize {
+        match self.between {
+            Between::Nothing => 0,
+            Between::Udp { gue: true } => UDP_HEADER + GUE_HEADER,
+            Between::Udp { gue: false } => UDP_HEADER,
+            Between::Gre => GRE_HEADER,
         }
     }
-}
 
-impl Between {
+    /// Length of all of it.
     #[inline(always)]
     const fn len(self) -> usize {
-        match self {
-            Self::Nothing => 0,
-            Self::Udp { gue: true } => UDP_HEADER + GUE_HEADER,
-            Self::Udp { gue: false } => UDP_HEADER,
-            Self::Gre => GRE_HEADER,
-        }
+        self.behind_shell() + self.between_len()
     }
-}
 
-/// Writes the headers from the outer IP header, at `at`, to the packet, or the packet's EtherType if there are none.
-#[inline(always)]
-fn write_shell<P: Packet>(
-    packet: &mut P,
-    at: usize,
-    target: &Target,
-    shell: Shell,
-    between: Between,
-    wrap: &Wrap,
-) -> Option<()> {
-    let (inner_protocol, inner_type) = match wrap.v6 {
-        0 => (V4::IN_IP, V4::ETHER_TYPE),
-        _ => (V6::IN_IP, V6::ETHER_TYPE),
-    };
-    let outer = Outer {
-        protocol: match between {
-            Between::Nothing => inner_protocol,
-            Between::Udp { .. } => UDP,
-            Between::Gre => GRE,
-        },
-        tos: wrap.tos as u8,
-        len: (wrap.len as u16).wrapping_add(between.len() as u16),
-        hash: wrap.hash,
-    };
-    match shell {
-        Shell::None => write_ether_type(packet, at, inner_type)?,
-        Shell::V4 => V4::write_outer(packet, at, target, &outer)?,
-        Shell::V6 => V6::write_outer(packet, at, target, &outer)?,
-    }
-    let at = at + shell.len();
-    match between {
-        Between::Nothing => {}
-        Between::Udp { gue } => {
-            let udp: &mut [u8; UDP_HEADER] = packet.view_mut(at)?;
-            store64(udp, 0, udp_header(target.backend_port, outer.len, wrap.hash));
-            if gue {
-                // Version 0, no flags and no optional fields: what counts is the protocol inside
-                // (draft-ietf-intarea-gue §3).
-                let header: &mut [u8; GUE_HEADER] = packet.view_mut(at + UDP_HEADER)?;
-                *header = [0, inner_protocol, 0, 0];
+    /// Writes all but the tags, and takes a hop off the packet behind.
+    #[inline(always)]
+    fn write<P: Packet>(self, packet: &mut P, target: &Target, wrap: Wrap) -> Option<()> {
+        let at = self.len() & MAX_FRONT;
+        let (inner, ether_type) = match wrap.v6 {
+            0 => {
+                V4::forwarded(packet, at, None)?;
+                (V4::IN_IP, V4::ETHER_TYPE)
+            }
+            _ => {
+                V6::forwarded(packet, at, None)?;
+                (V6::IN_IP, V6::ETHER_TYPE)
+            }
+        };
+        let outer = Outer {
+            protocol: match self.between {
+                Between::Nothing => inner,
+                Between::Udp { .. } => UDP,
+                Between::Gre => GRE,
+            },
+            tos: wrap.tos as u8,
+            len: (wrap.len as u16).wrapping_add(self.between_len() as u16),
+            hash: wrap.hash,
+        };
+        match self.shell {
+            Shell::None => write_ether_type(packet, self.tags, ether_type)?,
+            Shell::V4 => V4::write_outer(packet, MACS + self.tags, target, &outer)?,
+            Shell::V6 => V6::write_outer(packet, MACS + self.tags, target, &outer)?,
+        }
+        match self.between {
+            Between::Nothing => {}
+            Between::Udp { gue } => {
+                let udp: &mut [u8; UDP_HEADER] = packet.view_mut(self.behind_shell())?;
+                store64(udp, 0, udp_header(target.backend_port, outer.len, wrap.hash));
+                if gue {
+                    // Version 0, no flags and no optional fields: what counts is the protocol inside
+                    // (draft-ietf-intarea-gue §3).
+                    let header: &mut [u8; GUE_HEADER] = packet.view_mut(self.behind_shell() + UDP_HEADER)?;
+                    store32(header, 0, u32::from(inner) << 8);
+                }
+            }
+            Between::Gre => {
+                // RFC 2784 §2.1: no checksum, version 0, and the EtherType of what is inside.
+                let gre: &mut [u8; GRE_HEADER] = packet.view_mut(self.behind_shell())?;
+                store32(gre, 0, u32::from(ether_type) << 16);
             }
         }
-        Between::Gre => {
-            // RFC 2784 §2.1: no checksum, version 0, and the EtherType of what is inside.
-            let gre: &mut [u8; GRE_HEADER] = packet.view_mut(at)?;
-            store32(gre, 0, u32::from(inner_type) << 16);
-        }
+        write_macs(packet, (target.macs_head, target.macs_tail))
     }
-    Some(())
 }
 
 /// A tunnel's UDP header. The source port varies with the flow within the dynamic ports (RFC 6335 §6); there is no
@@ -217,28 +237,45 @@ fn udp_header(port: u16, len: u16, hash: u64) -> u64 {
     u64::from(from) | u64::from(port) << 16 | u64::from(len.to_be()) << 32
 }
 
-/// Writes the EtherType of the IP header at `at`.
+/// Writes the EtherType behind that many bytes of tags.
 #[inline(always)]
-pub(super) fn write_ether_type<P: Packet>(packet: &mut P, at: usize, value: u16) -> Option<()> {
-    let ether_type: &mut [u8; ETHER_TYPE] = packet.view_mut((at - ETHER_TYPE) & MAX_FRONT)?;
+fn write_ether_type<P: Packet>(packet: &mut P, tags: usize, value: u16) -> Option<()> {
+    let ether_type: &mut [u8; ETHER_TYPE] = packet.view_mut(MACS + tags)?;
     store16(ether_type, 0, value);
     Some(())
 }
 
-/// Writes MACs, laid out as in [`Target`], and tags in front of the EtherType.
+/// Writes tags of that many bytes, and what a longer run of tags would take in front of them: the MACs have to be
+/// written after them.
 #[inline(always)]
-pub(super) fn write_link<P: Packet>(packet: &mut P, (head, tail): (u64, u32), tags: Tags) -> Option<()> {
-    let Tags([outer, inner]) = tags;
-    if outer != 0 {
-        let tag: &mut [u8; 4] = packet.view_mut(12)?;
-        store32(tag, 0, outer);
-    }
-    if inner != 0 {
-        let tag: &mut [u8; 4] = packet.view_mut(16)?;
-        store32(tag, 0, inner);
-    }
-    let macs: &mut [u8; 12] = packet.view_mut(0)?;
+fn write_tags<P: Packet>(packet: &mut P, len: usize, Tags([first, last]): Tags) -> Option<()> {
+    const MOST: usize = size_of::<Tags>();
+    // LLVM leaves out checks that a stricter one implies, and the verifier does not see that this one does: it comes
+    // before.
+    let _: &[u8; MACS] = packet.view(0)?;
+    let room: &mut [u8; MOST] = packet.view_mut(MACS - MOST + len)?;
+    store64(room, 0, u64::from(first) | u64::from(last) << 32);
+    Some(())
+}
+
+/// Writes both MACs.
+#[inline(always)]
+fn write_macs<P: Packet>(packet: &mut P, (head, tail): (u64, u32)) -> Option<()> {
+    let macs: &mut [u8; MACS] = packet.view_mut(0)?;
     store64(macs, 0, head);
     store32(macs, 8, tail);
     Some(())
+}
+
+/// Writes MACs (laid out as in [`Target`]), tags of `len` bytes and the EtherType of the IP header behind them.
+#[inline(always)]
+pub(super) fn write_link<F: Family, P: Packet>(
+    packet: &mut P,
+    macs: (u64, u32),
+    tags: Tags,
+    len: usize,
+) -> Option<()> {
+    write_tags(packet, len, tags)?;
+    write_ether_type(packet, len, F::ETHER_TYPE)?;
+    write_macs(packet, macs)
 }

@@ -40,8 +40,8 @@ impl<const VARIES: bool> Packet for Frame<VARIES> {
     }
 
     #[inline(always)]
-    fn wrap<T: Tables>(&mut self, _: &T, wrap: &Wrap) -> Result<(), Reason> {
-        let wrapped = lb_wrap(self.context, wrap);
+    fn wrap<T: Tables>(&mut self, _: &T, wrap: Wrap) -> Result<(), Reason> {
+        let wrapped = lb_wrap(self.context, &wrap);
         self.read_ends();
         step(wrapped)
     }
@@ -58,7 +58,7 @@ extern "C" fn lb_wrap(context: *mut xdp_md, what: *const Wrap) -> u32 {
     number(wrap(
         &mut Frame::<false>::new(&context),
         &Maps::new(&context),
-        what,
+        *what,
     ))
 }
 

@@ -74,7 +74,7 @@ pub(super) fn egress(link: &Link, links: &HashMap<u32, Link>) -> Result<Egress, 
     }
     let tags = match tags[..] {
         [] => Tags::NONE,
-        [one] => Tags([one.as_tag(), 0]),
+        [one] => Tags([0, one.as_tag()]),
         [inner, outer, ..] => Tags([outer.as_tag(), inner.as_tag()]),
     };
     Ok(Egress {
@@ -195,7 +195,8 @@ mod tests {
 
     fn found(links: &HashMap<u32, Link>, index: u32) -> Result<(u32, Vec<u8>), String> {
         let Egress { interface, tags } = egress(&links[&index], links)?;
-        Ok((interface, bytemuck::bytes_of(&tags)[..tags.len()].to_vec()))
+        let wire = bytemuck::bytes_of(&tags);
+        Ok((interface, wire[wire.len() - usize::from(tags.bytes())..].to_vec()))
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub struct TunnelSources {
 pub struct TargetEntry {
     /// All but the tags.
     pub target: Target,
-    /// The VLAN tags; [`Target::tags`] says whether there are any.
+    /// The VLAN tags; [`Target::tags`] says how many there are.
     pub tags: Tags,
 }
 
@@ -105,7 +105,7 @@ pub(super) fn encode(
     let mut target = Target {
         macs_head: u64::from_ne_bytes([d0, d1, d2, d3, d4, d5, s0, s1]),
         macs_tail: u32::from_ne_bytes([s2, s3, s4, s5]),
-        tags: u8::from(!tags.is_empty()),
+        tags: tags.bytes(),
         egress: hop.interface,
         max_len: u16::try_from(hop.mtu).unwrap_or(u16::MAX),
         ..Target::default()

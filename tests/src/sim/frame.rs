@@ -141,7 +141,7 @@ impl Packet for Frame {
         true
     }
 
-    fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason> {
+    fn wrap<T: Tables>(&mut self, tables: &T, wrap: Wrap) -> Result<(), Reason> {
         wrap::wrap(self, tables, wrap)
     }
 }

@@ -7,7 +7,7 @@ use super::{
         Packet, Tables,
         back::answer_of,
         family::{Family, V4, V6},
-        wrap::{move_start, write_ether_type, write_link},
+        wrap::{move_start, write_link},
     },
     Seen, Step,
 };
@@ -26,10 +26,10 @@ pub(super) fn give_back<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: 
 fn within<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
     let (ip, transport) = (seen.ip::<F>(), seen.transport());
     let answer = answer_of::<F, T>(tables, &ip, &transport, &mut seen.outcome)?;
-    let at = ETHERNET + answer.tags.len();
+    let len = usize::from(answer.tags.bytes());
+    let at = ETHERNET + len;
     move_start(packet, seen.network as usize, at)?;
-    write_ether_type(packet, at, F::ETHER_TYPE).ok_or(Reason::Truncated)?;
-    write_link(packet, answer.macs, answer.tags).ok_or(Reason::Truncated)?;
+    write_link::<F, P>(packet, answer.macs, answer.tags, len).ok_or(Reason::Truncated)?;
     seen.transport = seen.transport - seen.network + at as u32;
     seen.network = at as u32;
     Err(answer.restore::<F, P>(packet, &seen.ip::<F>(), &transport)?)

@@ -10,7 +10,7 @@ use super::{
         Packet, Tables,
         family::{Family, V4, V6},
         rewrite::{self, Nat},
-        wrap::{Wrap, move_start, tags_of, write_ether_type, write_link},
+        wrap::{Wrap, move_start, tags_len, write_link},
     },
     Seen, Step,
 };
@@ -27,7 +27,7 @@ pub(super) fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut 
         NAT => nat::<V6, P, T>(packet, tables, seen, target),
         _ => packet.wrap(
             tables,
-            &Wrap {
+            Wrap {
                 hash: seen.hash,
                 target: seen.outcome.target,
                 network: seen.network,
@@ -47,11 +47,11 @@ fn nat<F: Family, P: Packet, T: Tables>(
     seen: &mut Seen,
     target: &Target,
 ) -> Step {
-    let tags = tags_of(tables, seen.outcome.target, target);
-    let at = ETHERNET + tags.len();
+    let tags = tables.tags(seen.outcome.target).ok_or(Reason::Unresolved)?;
+    let (len, macs) = (tags_len(target), (target.macs_head, target.macs_tail));
+    let at = ETHERNET + len;
     move_start(packet, seen.network as usize, at)?;
-    write_ether_type(packet, at, F::ETHER_TYPE).ok_or(Reason::Truncated)?;
-    write_link(packet, (target.macs_head, target.macs_tail), tags).ok_or(Reason::Truncated)?;
+    write_link::<F, P>(packet, macs, *tags, len).ok_or(Reason::Truncated)?;
     seen.transport = seen.transport - seen.network + at as u32;
     seen.network = at as u32;
     rewrite::nat::<F, P>(

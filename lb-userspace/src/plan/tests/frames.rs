@@ -214,7 +214,7 @@ impl Packet for Buffer {
         true
     }
 
-    fn wrap<T: Tables>(&mut self, tables: &T, wrap: &Wrap) -> Result<(), Reason> {
+    fn wrap<T: Tables>(&mut self, tables: &T, wrap: Wrap) -> Result<(), Reason> {
         wrap::wrap(self, tables, wrap)
     }
 }
