@@ -94,6 +94,21 @@ fn ipip_serves_both_families() {
 }
 
 #[test]
+fn gue_serves_both_families() {
+    forwarder_serves_both_families(Forwarder::Gue);
+}
+
+#[test]
+fn fou_serves_both_families() {
+    forwarder_serves_both_families(Forwarder::Fou);
+}
+
+#[test]
+fn gre_serves_both_families() {
+    forwarder_serves_both_families(Forwarder::Gre);
+}
+
+#[test]
 fn nat_serves_both_families() {
     forwarder_serves_both_families(Forwarder::Nat);
 }
@@ -108,10 +123,16 @@ fn forwarder_crosses_families(forwarder: Forwarder) {
             .vips
             .iter()
             .find(|other| other.is_ipv4() != vip.is_ipv4());
+        let family = if vip.is_ipv4() { 4 } else { 6 };
         let web = Service::new(forwarder, &[vip])
-            .text("name", if vip.is_ipv4() { "web4" } else { "web6" })
+            .text("name", &format!("web{family}"))
             .backends(&backend_addresses(&lab, *other.unwrap()));
-        config += &web.to_string();
+        let echo = web
+            .clone()
+            .text("name", &format!("echo{family}"))
+            .text("protocol", "udp")
+            .text("tracking", "never");
+        config += &format!("{web}{echo}");
     }
     let rig = Rig::new(lab, &config);
     for &vip in &rig.lab.options().vips {
@@ -119,12 +140,28 @@ fn forwarder_crosses_families(forwarder: Forwarder) {
         let shares = requests(rig.client(), target, 60);
         assert_eq!(shares.len(), 2, "{target}: {shares:?}");
         carries_megabytes(&rig, target);
+        echoes_datagrams(&rig, target);
     }
 }
 
 #[test]
 fn ipip_wraps_each_family_in_the_other() {
     forwarder_crosses_families(Forwarder::Ipip);
+}
+
+#[test]
+fn gue_wraps_each_family_in_the_other() {
+    forwarder_crosses_families(Forwarder::Gue);
+}
+
+#[test]
+fn fou_wraps_each_family_in_the_other() {
+    forwarder_crosses_families(Forwarder::Fou);
+}
+
+#[test]
+fn gre_wraps_each_family_in_the_other() {
+    forwarder_crosses_families(Forwarder::Gre);
 }
 
 #[test]

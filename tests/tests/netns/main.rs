@@ -14,6 +14,7 @@ mod failure;
 mod forwarders;
 mod host_traffic;
 mod lifecycle;
+mod mixed;
 mod packets;
 mod persistence;
 mod plan;
