@@ -12,8 +12,12 @@ pub enum Body {
     Tcp {
         /// Source and destination.
         ports: [u16; 2],
+        /// Sequence and acknowledgment number.
+        numbers: [u32; 2],
         /// The flags' byte.
         flags: u8,
+        /// The window.
+        window: u16,
         /// Options; a multiple of four bytes.
         options: Vec<u8>,
         /// What follows the header.
@@ -49,6 +53,8 @@ pub enum Body {
 pub struct Frame {
     /// Destination and source MAC.
     pub macs: [Mac; 2],
+    /// VLAN tags, the outer first: EtherType, and priority and VLAN.
+    pub tags: Vec<[u16; 2]>,
     /// Source address.
     pub source: IpAddr,
     /// Destination address, of the same family.
@@ -63,6 +69,8 @@ pub struct Frame {
     pub fragment: u16,
     /// IPv4: options; a multiple of four bytes.
     pub ip_options: Vec<u8>,
+    /// IPv6: extension headers, each a protocol number and what follows the next header's.
+    pub extensions: Vec<(u8, Vec<u8>)>,
     /// The packet's content.
     pub body: Body,
     /// What follows the IP packet in the frame.
@@ -70,14 +78,16 @@ pub struct Frame {
 }
 
 const CLIENT_SIDE: [Mac; 2] = [[2, 0, 0, 0, 0, 0xaa], [2, 0, 0, 0, 0, 0xcc]];
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
+const SCTP: u8 = 132;
 
 impl Frame {
     fn new(source: IpAddr, destination: IpAddr, body: Body) -> Self {
         assert_eq!(source.is_ipv4(), destination.is_ipv4(), "one packet, one family");
         Self {
             macs: CLIENT_SIDE,
+            tags: Vec::new(),
             source,
             destination,
             tos: 0,
@@ -85,6 +95,7 @@ impl Frame {
             label: 0x1234,
             fragment: 0x4000,
             ip_options: Vec::new(),
+            extensions: Vec::new(),
             body,
             padding: Vec::new(),
         }
@@ -95,7 +106,9 @@ impl Frame {
         let (source, destination) = (socket(source), socket(destination));
         let body = Body::Tcp {
             ports: [source.port(), destination.port()],
+            numbers: [0x0102_0304, 0x0506_0708],
             flags: 0x10,
+            window: 0xfaf0,
             options: Vec::new(),
             data: b"0123456789".to_vec(),
         };
@@ -133,6 +146,70 @@ impl Frame {
             address(destination),
             Body::Raw { protocol, bytes },
         )
+    }
+
+    /// An SCTP packet that begins with a chunk of that type.
+    pub fn sctp(source: &str, destination: &str, chunk: u8) -> Self {
+        let (source, destination) = (socket(source), socket(destination));
+        let ports = [source.port(), destination.port()].map(u16::to_be_bytes);
+        let tag_and_sum = [0xa1, 0xa2, 0xa3, 0xa4, 0xc1, 0xc2, 0xc3, 0xc4];
+        let chunk = [chunk, 0, 0, 8, 1, 2, 3, 4];
+        let bytes = [&ports.concat()[..], &tag_and_sum, &chunk].concat();
+        let body = Body::Raw {
+            protocol: SCTP,
+            bytes,
+        };
+        Self::new(source.ip(), destination.ip(), body)
+    }
+
+    /// With one more VLAN tag, behind those that are there.
+    #[must_use]
+    pub fn tag(mut self, ether_type: u16, vlan: u16) -> Self {
+        self.tags.push([ether_type, vlan]);
+        self
+    }
+
+    /// Without VLAN tags.
+    #[must_use]
+    pub fn untagged(mut self) -> Self {
+        self.tags.clear();
+        self
+    }
+
+    /// IPv6, with one more extension header: its protocol number, and what follows the next header's.
+    #[must_use]
+    pub fn extension(mut self, protocol: u8, rest: &[u8]) -> Self {
+        self.extensions.push((protocol, rest.to_vec()));
+        self
+    }
+
+    /// IPv6, with a fragment header: an offset in bytes, and whether more fragments follow. [`Frame::label`] is its
+    /// identification, too.
+    #[must_use]
+    pub fn fragment6(self, offset: u16, more: bool) -> Self {
+        let id = self.label.to_be_bytes();
+        let place = (offset | u16::from(more)).to_be_bytes();
+        self.extension(44, &[&[0][..], &place, &id].concat())
+    }
+
+    /// The packet in fragments, each with `len` bytes of what the packet carries (a multiple of 8).
+    pub fn in_fragments(&self, len: usize) -> Vec<Self> {
+        let (protocol, payload) = self.payload();
+        let count = payload.len().div_ceil(len);
+        let fragment = |(i, bytes): (usize, &[u8])| {
+            let body = Body::Raw {
+                protocol,
+                bytes: bytes.to_vec(),
+            };
+            let fragment = Self { body, ..self.clone() };
+            let (offset, more) = ((i * len) as u16, i + 1 < count);
+            if self.source.is_ipv6() {
+                fragment.fragment6(offset, more)
+            } else {
+                fragment.fragment(offset / 8 | u16::from(more) << 13)
+            }
+        };
+        payload.chunks(len).enumerate().map(fragment).collect()
     }
 
     /// With that TTL or hop limit.
@@ -182,6 +259,24 @@ impl Frame {
     pub fn flags(mut self, new: u8) -> Self {
         if let Body::Tcp { flags, .. } = &mut self.body {
             *flags = new;
+        }
+        self
+    }
+
+    /// With those TCP sequence and acknowledgment numbers.
+    #[must_use]
+    pub fn numbers(mut self, sequence: u32, acknowledgment: u32) -> Self {
+        if let Body::Tcp { numbers, .. } = &mut self.body {
+            *numbers = [sequence, acknowledgment];
+        }
+        self
+    }
+
+    /// With that TCP window.
+    #[must_use]
+    pub fn window(mut self, new: u16) -> Self {
+        if let Body::Tcp { window, .. } = &mut self.body {
+            *window = new;
         }
         self
     }
@@ -244,10 +339,14 @@ impl Frame {
         self.set_port(1, port)
     }
 
-    /// Source and destination port of TCP or UDP; zeros for anything else.
+    /// Source and destination port of TCP, UDP or SCTP; zeros for anything else.
     pub fn ports(&self) -> [u16; 2] {
         match &self.body {
             Body::Tcp { ports, .. } | Body::Udp { ports, .. } => *ports,
+            Body::Raw {
+                protocol: SCTP,
+                bytes,
+            } => [0, 2].map(|at| u16::from_be_bytes([bytes[at], bytes[at + 1]])),
             Body::Icmp { .. } | Body::Raw { .. } => [0, 0],
         }
     }
@@ -260,112 +359,6 @@ impl Frame {
         }
         self
     }
-
-    /// The frame.
-    pub fn bytes(&self) -> Vec<u8> {
-        let ether_type = if self.source.is_ipv4() {
-            [0x08, 0x00]
-        } else {
-            [0x86, 0xdd]
-        };
-        [
-            &self.macs.concat()[..],
-            &ether_type,
-            &self.ip_bytes(),
-            &self.padding,
-        ]
-        .concat()
-    }
-
-    /// The IP packet.
-    pub fn ip_bytes(&self) -> Vec<u8> {
-        let (protocol, payload) = self.payload();
-        let (IpAddr::V4(source), IpAddr::V4(destination)) = (self.source, self.destination) else {
-            return [self.ip6_header(protocol, payload.len()), payload].concat();
-        };
-        let header_len = 20 + self.ip_options.len();
-        let total = (header_len + payload.len()) as u16;
-        let mut header = vec![0x40 | (header_len / 4) as u8, self.tos];
-        header.extend(total.to_be_bytes());
-        header.extend((self.label as u16).to_be_bytes());
-        header.extend(self.fragment.to_be_bytes());
-        header.extend([self.ttl, protocol, 0, 0]);
-        header.extend(source.octets());
-        header.extend(destination.octets());
-        header.extend(&self.ip_options);
-        let sum = checksum(&[&header]);
-        header[10..12].copy_from_slice(&sum);
-        [header, payload].concat()
-    }
-
-    fn ip6_header(&self, protocol: u8, payload: usize) -> Vec<u8> {
-        let first = 6 << 28 | u32::from(self.tos) << 20 | self.label;
-        let mut header = first.to_be_bytes().to_vec();
-        header.extend((payload as u16).to_be_bytes());
-        header.extend([protocol, self.ttl]);
-        header.extend(octets(self.source));
-        header.extend(octets(self.destination));
-        header
-    }
-
-    fn payload(&self) -> (u8, Vec<u8>) {
-        match &self.body {
-            Body::Raw { protocol, bytes } => (*protocol, bytes.clone()),
-            Body::Tcp {
-                ports,
-                flags,
-                options,
-                data,
-            } => (TCP, self.tcp_bytes(*ports, *flags, options, data)),
-            Body::Udp { ports, summed, data } => (UDP, self.udp_bytes(*ports, *summed, data)),
-            Body::Icmp { kind, rest } if self.source.is_ipv4() => {
-                let mut bytes = [&kind[..], &[0, 0], rest].concat();
-                let sum = checksum(&[&bytes]);
-                bytes[2..4].copy_from_slice(&sum);
-                (1, bytes)
-            }
-            Body::Icmp { kind, rest } => {
-                let bytes = [&kind[..], &[0, 0], rest].concat();
-                (58, self.summed(58, bytes, 2))
-            }
-        }
-    }
-
-    fn tcp_bytes(&self, [source, destination]: [u16; 2], flags: u8, options: &[u8], data: &[u8]) -> Vec<u8> {
-        let mut bytes = [source.to_be_bytes(), destination.to_be_bytes()].concat();
-        bytes.extend(*b"\x01\x02\x03\x04\x05\x06\x07\x08");
-        bytes.extend([((20 + options.len()) * 4) as u8, flags, 0xfa, 0xf0, 0, 0, 0, 0]);
-        bytes.extend(options);
-        bytes.extend(data);
-        self.summed(TCP, bytes, 16)
-    }
-
-    fn udp_bytes(&self, [source, destination]: [u16; 2], summed: bool, data: &[u8]) -> Vec<u8> {
-        let len = 8 + data.len() as u16;
-        let head = [source, destination, len, 0].map(u16::to_be_bytes).concat();
-        let mut bytes = [head, data.to_vec()].concat();
-        if summed {
-            bytes = self.summed(UDP, bytes, 6);
-            if bytes[6..8] == [0, 0] {
-                bytes[6..8].fill(0xff);
-            }
-        }
-        bytes
-    }
-
-    /// Puts the checksum over pseudo header and `bytes` at `at`.
-    fn summed(&self, protocol: u8, mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
-        let pseudo = [
-            octets(self.source),
-            octets(self.destination),
-            (bytes.len() as u32).to_be_bytes().to_vec(),
-            vec![0, 0, 0, protocol],
-        ]
-        .concat();
-        let sum = checksum(&[&pseudo, &bytes]);
-        bytes[at..at + 2].copy_from_slice(&sum);
-        bytes
-    }
 }
 
 fn address(text: &str) -> IpAddr {
@@ -375,23 +368,6 @@ fn address(text: &str) -> IpAddr {
 fn socket(text: &str) -> SocketAddr {
     text.parse()
         .unwrap_or_else(|_| panic!("{text:?} is neither ADDRESS:PORT nor [IPV6]:PORT"))
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
-}
-
-/// The Internet checksum by the letter of RFC 1071; every part but the last has an even length.
-fn checksum(parts: &[&[u8]]) -> [u8; 2] {
-    let word = |pair: &[u8]| u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0));
-    let mut sum: u64 = parts.iter().flat_map(|part| part.chunks(2)).map(word).sum();
-    while sum >> 16 != 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!(sum as u16)).to_be_bytes()
 }
 
 impl From<Frame> for Vec<u8> {

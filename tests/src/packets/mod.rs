@@ -2,6 +2,7 @@
 //!
 //! What must hold here: nothing of lb's own packet code is used, so that its mistakes cannot agree with themselves.
 
+mod assemble;
 mod buffer;
 mod frame;
 mod oracle;

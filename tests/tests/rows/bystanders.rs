@@ -1,6 +1,6 @@
 //! Traffic that is not for a service: it passes untouched, whatever it is.
 
-use lb_common::abi::Reason::{ExtensionHeader, Fragment, NotIp, Truncated};
+use lb_common::abi::Reason::NotIp;
 use lb_tests::packets::Frame;
 
 use super::{
@@ -14,15 +14,7 @@ const VIP4: &str = "192.0.2.1";
 const VIP6: &str = "2001:db8::1";
 
 pub(crate) fn rows() -> Vec<Row> {
-    [
-        not_ip(),
-        no_service(),
-        protocols(),
-        fragments(),
-        fragments6(),
-        extensions(),
-    ]
-    .concat()
+    [not_ip(), no_service(), protocols()].concat()
 }
 
 fn ethernet(ether_type: u16, payload: &[u8]) -> Vec<u8> {
@@ -32,23 +24,10 @@ fn ethernet(ether_type: u16, payload: &[u8]) -> Vec<u8> {
 
 fn not_ip() -> Vec<Row> {
     let packet = Frame::tcp(C4, "192.0.2.1:80").ip_bytes();
-    let packet6 = Frame::tcp(C6, "[2001:db8::1]:80").ip_bytes();
-    let tagged = |ether_type: [u8; 2], packet: &[u8]| [&[0, 5], &ether_type[..], packet].concat();
     let arp = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &[0; 20]].concat();
     vec![
         unsent("ARP", ethernet(0x0806, &arp), NotIp),
         unsent("LLDP", ethernet(0x88cc, &[2, 7, 4, 2, 0, 0, 0, 0, 1]), NotIp),
-        unsent("VLAN, IPv4", ethernet(0x8100, &tagged([8, 0], &packet)), NotIp),
-        unsent(
-            "VLAN, IPv6",
-            ethernet(0x8100, &tagged([0x86, 0xdd], &packet6)),
-            NotIp,
-        ),
-        unsent(
-            "VLAN in VLAN",
-            ethernet(0x88a8, &tagged([0x81, 0], &packet)),
-            NotIp,
-        ),
         unsent("MPLS", ethernet(0x8847, &packet), NotIp),
         unsent(
             "spanning tree (802.3 with a length)",
@@ -141,125 +120,4 @@ fn protocols() -> Vec<Row> {
         &Frame::tcp(C4, "192.0.2.1:80").ip_bytes(),
     ));
     rows
-}
-
-fn fragments() -> Vec<Row> {
-    const PLACES: [(&str, u16); 4] = [
-        ("first", 0x2000),
-        ("middle", 0x2010),
-        ("last", 0x0020),
-        ("first, not to be fragmented", 0x6000),
-    ];
-    let mut rows = Vec::new();
-    for (place, word) in PLACES {
-        let tcp = |to: &str| Frame::tcp(C4, to).fragment(word);
-        let udp = |to: &str| Frame::udp(C4, to).fragment(word);
-        rows.extend([
-            unsent(format!("fragment, {place}, TCP"), tcp("192.0.2.1:80"), Fragment),
-            unsent(format!("fragment, {place}, UDP"), udp("192.0.2.1:53"), Fragment),
-            unsent(
-                format!("fragment, {place}, a port without service"),
-                tcp("192.0.2.1:81"),
-                Fragment,
-            ),
-            passed(
-                format!("fragment, {place}, a VIP without that protocol"),
-                tcp("192.0.2.17:53"),
-            ),
-            passed(format!("fragment, {place}, a host"), udp("192.0.2.200:53")),
-        ]);
-    }
-    let short = Frame::raw(A4, VIP4, 17, &[1, 2, 3]).fragment(0x0001);
-    rows.push(unsent(
-        "fragment, shorter than a transport header",
-        short,
-        Fragment,
-    ));
-    rows.push(passed(
-        "fragment of another protocol",
-        Frame::raw(A4, VIP4, 47, &[0; 16]).fragment(0x2000),
-    ));
-    rows
-}
-
-fn fragments6() -> Vec<Row> {
-    let fragment = |next: u8, offset_and_more: u16, rest: &[u8]| {
-        let [high, low] = offset_and_more.to_be_bytes();
-        [&[next, 0, high, low, 0, 0, 0, 9], rest].concat()
-    };
-    let segment = &Frame::tcp(C6, "[2001:db8::1]:80").ip_bytes()[40..];
-    let to = |vip: &str, payload: &[u8]| Frame::raw(A6, vip, 44, payload);
-    let first = fragment(6, 1, segment);
-    vec![
-        unsent("IPv6 fragment, first, TCP", to(VIP6, &first), Fragment),
-        unsent(
-            "IPv6 fragment, middle, TCP",
-            to(VIP6, &fragment(6, 0x19, &[9; 24])),
-            Fragment,
-        ),
-        unsent(
-            "IPv6 fragment, last, UDP",
-            to(VIP6, &fragment(17, 0x18, &[9; 3])),
-            Fragment,
-        ),
-        unsent(
-            "IPv6 fragment, the only one",
-            to(VIP6, &fragment(6, 0, segment)),
-            Fragment,
-        ),
-        unsent("IPv6 fragment, empty", to(VIP6, &fragment(6, 1, &[])), Fragment),
-        unsent(
-            "IPv6 fragment of extension headers",
-            to(VIP6, &fragment(60, 1, &[6, 0, 1, 4])),
-            Fragment,
-        ),
-        unsent(
-            "IPv6 fragment of a fragment",
-            to(VIP6, &fragment(44, 1, &first)),
-            Fragment,
-        ),
-        unsent(
-            "IPv6 fragment header of 7 bytes",
-            to(VIP6, &first[..7]),
-            Truncated,
-        ),
-        passed(
-            "IPv6 fragment header of 7 bytes, a host",
-            to("2001:db8::200", &first[..7]),
-        ),
-        passed(
-            "IPv6 fragment, a VIP without that protocol",
-            to("2001:db8::11", &first),
-        ),
-        passed(
-            "IPv6 fragment, ICMPv6",
-            to(VIP6, &fragment(58, 1, &[128, 0, 0, 0])),
-        ),
-        passed("IPv6 fragment, a host", to("2001:db8::200", &first)),
-    ]
-}
-
-fn extensions() -> Vec<Row> {
-    let segment = &Frame::tcp(C6, "[2001:db8::1]:80").ip_bytes()[40..];
-    let padded = [&[6, 0, 1, 4, 0, 0, 0, 0], segment].concat();
-    let row = |name: &str, header: u8| {
-        [
-            unsent(
-                format!("{name} to a VIP"),
-                Frame::raw(A6, VIP6, header, &padded),
-                ExtensionHeader,
-            ),
-            passed(
-                format!("{name} to a host"),
-                Frame::raw(A6, "2001:db8::200", header, &padded),
-            ),
-        ]
-    };
-    [
-        row("hop-by-hop options", 0),
-        row("routing header", 43),
-        row("authentication header", 51),
-        row("destination options", 60),
-    ]
-    .concat()
 }

@@ -1,10 +1,12 @@
 //! To a backend without a change of destination: `l2dsr` and `ipip`.
 
-use lb_common::abi::Reason::{self, EmptyPassed, NoBackend, TooBig, TtlExpired, Unresolved};
+use lb_common::abi::Reason::{self, EmptyPassed, NoBackend, Unresolved};
 use lb_tests::packets::Frame;
 
 use super::{
-    row::{CLIENT4 as C4, CLIENT6 as C6, Row, hash, l2dsr, tunnelled, tunnelled_from, unsent},
+    row::{
+        CLIENT4 as C4, CLIENT6 as C6, Row, expired, hash, l2dsr, too_big, tunnelled, tunnelled_from, unsent,
+    },
     world::{SMALL, World},
 };
 
@@ -196,10 +198,10 @@ fn limits() -> Vec<Row> {
     let long = |vip: u8, len| Frame::udp(C4, &format!("192.0.2.{vip}:53")).ip_len(len);
     let long6 = |vip: u8, len| Frame::udp(C6, &format!("[2001:db8::{vip:x}]:53")).ip_len(len);
     vec![
-        unsent("TTL 0", dsr(v4, 0), TtlExpired),
-        unsent("TTL 1", dsr(v4, 1), TtlExpired),
-        unsent("hop limit 0", dsr(v6, 0), TtlExpired),
-        unsent("hop limit 1", dsr(v6, 1), TtlExpired),
+        expired("TTL 0", &dsr(v4, 0)),
+        expired("TTL 1", &dsr(v4, 1)),
+        expired("hop limit 0", &dsr(v6, 0)),
+        expired("hop limit 1", &dsr(v6, 1)),
         l2dsr("TTL 2", &dsr(v4, 2), "10.0.0.1"),
         l2dsr("TTL 255", &dsr(v4, 255), "10.0.0.1"),
         l2dsr("hop limit 2", &dsr(v6, 2), "10.0.0.1"),
@@ -209,51 +211,47 @@ fn limits() -> Vec<Row> {
             &Frame::udp(C4, "192.0.2.2:53").ttl(2),
             "10.0.0.2",
         ),
-        unsent(
-            "TTL 1 before a tunnel",
-            Frame::udp(C4, "192.0.2.2:53").ttl(1),
-            TtlExpired,
-        ),
+        expired("TTL 1 before a tunnel", &Frame::udp(C4, "192.0.2.2:53").ttl(1)),
         l2dsr("as long as the MTU", &long(13, SMALL), "10.0.0.96"),
         l2dsr(
             "as long as the MTU, with padding",
             &long(13, SMALL).padding(&[0; 4]),
             "10.0.0.96",
         ),
-        unsent("longer than the MTU", long(13, SMALL + 1), TooBig),
+        too_big("longer than the MTU", &long(13, SMALL + 1), SMALL),
         l2dsr("as long as the MTU, IPv6", &long6(13, SMALL), "10.0.0.96"),
-        unsent("longer than the MTU, IPv6", long6(13, SMALL + 1), TooBig),
+        too_big("longer than the MTU, IPv6", &long6(13, SMALL + 1), SMALL),
         tunnelled("4in4 as long as the MTU", &long(14, SMALL - 20), "10.0.0.97"),
-        unsent("4in4 longer than the MTU", long(14, SMALL - 19), TooBig),
+        too_big("4in4 longer than the MTU", &long(14, SMALL - 19), SMALL - 20),
         tunnelled("6in4 as long as the MTU", &long6(14, SMALL - 20), "10.0.0.97"),
-        unsent("6in4 longer than the MTU", long6(14, SMALL - 19), TooBig),
+        too_big("6in4 longer than the MTU", &long6(14, SMALL - 19), SMALL - 20),
         tunnelled("4in6 as long as the MTU", &long(15, SMALL - 40), "2001:db8:b::61"),
-        unsent("4in6 longer than the MTU", long(15, SMALL - 39), TooBig),
+        too_big("4in6 longer than the MTU", &long(15, SMALL - 39), SMALL - 40),
         tunnelled(
             "6in6 as long as the MTU",
             &long6(15, SMALL - 40),
             "2001:db8:b::61",
         ),
-        unsent("6in6 longer than the MTU", long6(15, SMALL - 39), TooBig),
+        too_big("6in6 longer than the MTU", &long6(15, SMALL - 39), SMALL - 40),
         l2dsr(
             "1,500 bytes",
             &Frame::tcp(C4, "192.0.2.1:80").ip_len(1500),
             "10.0.0.1",
         ),
-        unsent(
+        too_big(
             "merged by the receiver",
-            Frame::tcp(C4, "192.0.2.1:80").ip_len(2900),
-            TooBig,
+            &Frame::tcp(C4, "192.0.2.1:80").ip_len(2900),
+            1500,
         ),
         tunnelled(
             "1,480 bytes into 4in4",
             &Frame::tcp(C4, "192.0.2.2:80").ip_len(1480),
             "10.0.0.2",
         ),
-        unsent(
+        too_big(
             "1,500 bytes into 4in4",
-            Frame::tcp(C4, "192.0.2.2:80").ip_len(1500),
-            TooBig,
+            &Frame::tcp(C4, "192.0.2.2:80").ip_len(1500),
+            1480,
         ),
     ]
 }
@@ -276,10 +274,9 @@ fn without_backend() -> Vec<Row> {
     .concat();
     let emptied = row("an emptied target", 1, Unresolved).map(|row| row.within(World::Emptied));
     rows.extend(emptied);
-    rows.push(unsent(
+    rows.push(expired(
         "TTL 1 without backend",
-        Frame::tcp(C4, "192.0.2.10:80").ttl(1),
-        TtlExpired,
+        &Frame::tcp(C4, "192.0.2.10:80").ttl(1),
     ));
     rows
 }

@@ -12,6 +12,7 @@ use lb_userspace::plan::{Capacity, InMemory, Layout, Memory};
 
 use super::{
     routes,
+    row::ip_start,
     tracking::Machine,
     verdict::Verdict,
     world::{Interfaces, SEED, World},
@@ -78,9 +79,10 @@ impl Host {
     }
 
     fn route(&self, frame: &[u8]) -> Route {
-        let (destination, len) = match frame.get(12..14) {
-            Some([0x08, 0x00]) => (address::<4>(frame, 30), word(frame, 16)),
-            Some([0x86, 0xdd]) => (address::<16>(frame, 38), word(frame, 18) + 40),
+        let at = ip_start(frame);
+        let (destination, len) = match frame.get(at - 2..at) {
+            Some([0x08, 0x00]) => (address::<4>(frame, at + 16), word(frame, at + 2)),
+            Some([0x86, 0xdd]) => (address::<16>(frame, at + 24), word(frame, at + 4) + 40),
             _ => (None, 0),
         };
         destination.map_or(Route::None, |to| routes::route(to, len, self.interfaces))

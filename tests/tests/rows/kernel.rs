@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
+use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
 use lb_common::abi::{Action, Count, Reason, Tracking};
 use lb_tests::lab::Namespace;
 use lb_userspace::{
@@ -11,7 +12,7 @@ use lb_userspace::{
 
 use super::{
     routes,
-    row::Row,
+    row::{Row, ip_start},
     tracking::Machine,
     verdict::Verdict,
     world::{Interfaces, SEED, World},
@@ -207,8 +208,9 @@ impl Counters {
                 let count = target.context("no target")?;
                 count.packets += 1;
                 count.bytes += ip_len(&row.input);
-                count.flows += u64::from(is_syn(&row.input));
-                count.closed += u64::from(is_fin_or_rst(&row.input));
+                let (opens, closes) = flow_events(&row.input);
+                count.flows += u64::from(opens);
+                count.closed += u64::from(closes);
             }
             Reason::Returned => {
                 let count = target.context("no target")?;
@@ -223,29 +225,28 @@ impl Counters {
 
 /// Length of the IP packet, by its header.
 fn ip_len(frame: &[u8]) -> u64 {
-    let field = |at: usize| u64::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
-    if frame[12] == 0x08 {
-        field(16)
-    } else {
-        field(18) + 40
-    }
+    let ip = &frame[ip_start(frame)..];
+    let field = |at: usize| u64::from(u16::from_be_bytes([ip[at], ip[at + 1]]));
+    if ip[0] >> 4 == 4 { field(2) } else { field(4) + 40 }
 }
 
-/// Whether the packet is a TCP SYN without ACK.
-fn is_syn(frame: &[u8]) -> bool {
-    tcp_flags(frame).is_some_and(|flags| flags & 0x12 == 0x02)
-}
-
-/// Whether the packet is a TCP FIN or RST.
-fn is_fin_or_rst(frame: &[u8]) -> bool {
-    tcp_flags(frame).is_some_and(|flags| flags & 0x05 != 0)
-}
-
-fn tcp_flags(frame: &[u8]) -> Option<u8> {
-    let (protocol, transport) = if frame[12] == 0x08 {
-        (frame[23], 14 + usize::from(frame[14] & 15) * 4)
-    } else {
-        (frame[20], 54)
+/// What a packet says about its flow: whether it opens it, and whether it closes it.
+fn flow_events(frame: &[u8]) -> (bool, bool) {
+    let ip = &frame[ip_start(frame)..];
+    let Ok(headers) = PacketHeaders::from_ip_slice(ip) else {
+        return (false, false);
     };
-    (protocol == 6).then(|| frame[transport + 13])
+    let is_sctp = match &headers.net {
+        Some(NetHeaders::Ipv4(ip, _)) => ip.protocol.0 == 132,
+        Some(NetHeaders::Ipv6(ip, _)) => ip.next_header.0 == 132,
+        _ => false,
+    };
+    match &headers.transport {
+        Some(TransportHeader::Tcp(tcp)) => (tcp.syn && !tcp.ack, tcp.fin || tcp.rst),
+        None if is_sctp => {
+            let chunk = headers.payload.slice().get(12);
+            (chunk == Some(&1), matches!(chunk, Some(6 | 14)))
+        }
+        _ => (false, false),
+    }
 }

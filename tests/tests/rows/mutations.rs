@@ -13,6 +13,7 @@ use super::{
     kernel::{Kernel, Loaded},
     of, report,
     row::Row,
+    tracking::Machine,
     world::World,
 };
 
@@ -56,7 +57,7 @@ fn damaged(row: &Row, numbers: &mut Numbers) -> Vec<u8> {
 
 fn check(frame: &[u8], loaded: &Loaded, host: &mut Host) -> Result<Reason> {
     let verdict = loaded.explain(frame)?;
-    let on_host = host.run(frame);
+    let on_host = host.explain(frame)?;
     ensure!(
         verdict == on_host,
         "the kernel says {verdict:?}, the host {on_host:?}"

@@ -5,7 +5,7 @@ use lb_tests::packets::Frame;
 
 use super::{
     routes::BACK_MTU,
-    row::{CLIENT4 as C4, CLIENT6 as C6, Row, nat, passed, returned, unsent},
+    row::{CLIENT4 as C4, CLIENT6 as C6, Row, expired, nat, passed, returned, too_big, unsent},
     world::{SMALL, World},
 };
 
@@ -88,12 +88,12 @@ fn forth() -> Vec<Row> {
             &Frame::tcp(C4, "192.0.2.4:80").ttl(255),
             "10.0.0.4",
         ),
-        unsent("nat, TTL 1", Frame::tcp(C4, "192.0.2.4:80").ttl(1), TtlExpired),
+        expired("nat, TTL 1", &Frame::tcp(C4, "192.0.2.4:80").ttl(1)),
         nat("nat, damaged data stays noticed", &damaged(), "10.0.0.5:8080").damaged(),
         nat("nat as long as the MTU", &long(SMALL), "10.0.0.98"),
-        unsent("nat longer than the MTU", long(SMALL + 1), TooBig),
+        too_big("nat longer than the MTU", &long(SMALL + 1), SMALL),
         nat("nat as long as the MTU, IPv6", &long6(SMALL), "2001:db8:b::62"),
-        unsent("nat longer than the MTU, IPv6", long6(SMALL + 1), TooBig),
+        too_big("nat longer than the MTU, IPv6", &long6(SMALL + 1), SMALL),
         nat(
             "nat out of the other interface",
             &Frame::tcp(C4, "192.0.2.19:80"),

@@ -29,6 +29,8 @@ pub(crate) struct Row {
     pub(crate) placement: Option<Placement>,
     /// Whether it leaves by another interface than it came in by.
     pub(crate) redirected: bool,
+    /// Packets that came before it.
+    pub(crate) before: Vec<Vec<u8>>,
 }
 
 /// A packet that is dropped or passed, and stays as it is.
@@ -44,6 +46,7 @@ pub(crate) fn unsent(name: impl Into<String>, frame: impl Into<Vec<u8>>, reason:
         hash: None,
         placement: None,
         redirected: false,
+        before: Vec::new(),
     }
 }
 
@@ -121,11 +124,46 @@ pub(crate) fn answered(name: &str, frame: &Frame) -> Row {
     }
 }
 
+/// A packet whose sender is told by ICMP that it goes no further: type and code, and the word behind the checksum.
+pub(crate) fn told(name: impl Into<String>, frame: &Frame, kind: [u8; 2], word: u32, reason: Reason) -> Row {
+    let (source, destination) = (frame.destination.to_string(), frame.source.to_string());
+    // RFC 1812 §4.3.2.3 and RFC 4443 §2.4 (c): so much of the packet that every way carries the answer.
+    let quoted = if frame.source.is_ipv4() {
+        576 - 28
+    } else {
+        1280 - 48
+    };
+    let packet = frame.ip_bytes();
+    let rest = [&word.to_be_bytes()[..], &packet[..packet.len().min(quoted)]].concat();
+    let mut answer = Frame::icmp(&source, &destination, kind, rest)
+        .tos(0xc0)
+        .label(0)
+        .macs(frame.macs[1], frame.macs[0]);
+    answer.tags.clone_from(&frame.tags);
+    Row {
+        output: answer.bytes(),
+        ..unsent(name, frame.clone(), reason)
+    }
+}
+
+/// A packet too big for its way: its sender is told what fits.
+pub(crate) fn too_big(name: impl Into<String>, frame: &Frame, fits: usize) -> Row {
+    let kind = if frame.source.is_ipv4() { [3, 4] } else { [2, 0] };
+    told(name, frame, kind, fits as u32, Reason::TooBigAnswered)
+}
+
+/// A packet whose last hop this is: its sender is told.
+pub(crate) fn expired(name: impl Into<String>, frame: &Frame) -> Row {
+    let kind = if frame.source.is_ipv4() { [11, 0] } else { [3, 0] };
+    told(name, frame, kind, 0, Reason::TtlAnswered)
+}
+
 /// A backend's answer, whose source becomes the VIP again.
 pub(crate) fn returned(name: &str, frame: &Frame, vip: &str, backend: &str) -> Row {
     let vip: SocketAddr = vip.parse().unwrap();
     let output = frame
         .clone()
+        .untagged()
         .ttl(frame.ttl - 1)
         .macs(ROUTER_MAC, OWN_MAC)
         .from(vip.ip(), vip.port());
@@ -167,12 +205,34 @@ impl Row {
         self
     }
 
+    /// After other packets.
+    pub(crate) fn after(self, frames: &[Frame]) -> Self {
+        let before = frames.iter().map(Frame::bytes).collect();
+        Self { before, ..self }
+    }
+
+    /// Of the flow that `frame` is of.
+    pub(crate) fn of_flow(self, frame: &Frame) -> Self {
+        let hash = Some(hash(frame));
+        Self { hash, ..self }
+    }
+
     /// Sent out of the other interface.
     pub(crate) fn redirected(self) -> Self {
         Self {
             redirected: true,
             ..self
         }
+    }
+}
+
+/// Where the IP header stands in a frame.
+pub(crate) fn ip_start(frame: &[u8]) -> usize {
+    let is_tag = |at: usize| matches!(frame.get(at..at + 2), Some([0x81, 0x00] | [0x88, 0xa8]));
+    match (is_tag(12), is_tag(16)) {
+        (false, _) => 14,
+        (true, false) => 18,
+        (true, true) => 22,
     }
 }
 
@@ -185,6 +245,7 @@ pub(crate) fn hash(frame: &Frame) -> u64 {
 fn hop(frame: &Frame, backend: IpAddr) -> Frame {
     frame
         .clone()
+        .untagged()
         .ttl(frame.ttl.wrapping_sub(1))
         .macs(backend_mac(backend), OWN_MAC)
 }

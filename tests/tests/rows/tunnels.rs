@@ -2,12 +2,11 @@
 
 use std::net::IpAddr;
 
-use lb_common::abi::Reason::TooBig;
 use lb_tests::packets::Frame;
 use lb_userspace::model::{Forwarder, Service, Vlan};
 
 use super::{
-    row::{CLIENT4 as C4, CLIENT6 as C6, Row, forwarded, hash, l2dsr, local, nat, unsent},
+    row::{CLIENT4 as C4, CLIENT6 as C6, Row, forwarded, hash, l2dsr, local, nat, too_big},
     world::{OWN_MAC, SMALL, World, backend_mac, service},
 };
 
@@ -280,18 +279,8 @@ fn sizes(tunnel: Tunnel, i: u8) -> Vec<Row> {
     vec![
         tunnel.row("IPv4 as long as the MTU", &udp4(most), 0x60),
         tunnel.row("IPv6 as long as the MTU", &udp6(most), 0x60),
-        unsent(
-            format!("{name}, IPv4 longer than the MTU"),
-            udp4(most + 1),
-            TooBig,
-        )
-        .within(World::Tunnels),
-        unsent(
-            format!("{name}, IPv6 longer than the MTU"),
-            udp6(most + 1),
-            TooBig,
-        )
-        .within(World::Tunnels),
+        too_big(format!("{name}, IPv4 longer than the MTU"), &udp4(most + 1), most).within(World::Tunnels),
+        too_big(format!("{name}, IPv6 longer than the MTU"), &udp6(most + 1), most).within(World::Tunnels),
     ]
 }
 

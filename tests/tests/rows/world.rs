@@ -9,7 +9,7 @@ use lb_userspace::{
     plan::{Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, TunnelSources, apply, pools},
 };
 
-use super::{quic, ranges, sources, tunnels};
+use super::{options, quic, ranges, sources, tunnels};
 
 /// The flow hash's seed.
 pub(crate) const SEED: u64 = 0x5eed_0f5e_ed0f_5eed;
@@ -44,6 +44,8 @@ pub(crate) enum World {
     Lists,
     /// Services that are routed by QUIC connection IDs: see [`super::quic`].
     Quic,
+    /// Services with options of their own: see [`super::options`].
+    Options,
     /// One `l2dsr` service, so that look-ups for any port and for answers are off.
     Plain,
     /// As plain, but the target was emptied behind the planner's back.
@@ -53,13 +55,14 @@ pub(crate) enum World {
 }
 
 impl World {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Full,
         Self::Varied,
         Self::Tunnels,
         Self::Ranges,
         Self::Lists,
         Self::Quic,
+        Self::Options,
         Self::Plain,
         Self::Emptied,
         Self::Nothing,
@@ -112,6 +115,7 @@ impl World {
             Self::Ranges => ranges::services(),
             Self::Lists => sources::services(),
             Self::Quic => quic::services(),
+            Self::Options => options::services(),
         }
     }
 }
