@@ -18,8 +18,12 @@ use super::{
     world::{Interfaces, SEED, World},
 };
 
-/// Any two numbers will do.
-pub(crate) const INTERFACES: Interfaces = Interfaces { front: 2, back: 4 };
+/// Any numbers will do.
+pub(crate) const INTERFACES: Interfaces = Interfaces {
+    front: 2,
+    back: 4,
+    vlan: 6,
+};
 
 /// A world in plain memory.
 pub(crate) struct Host {

@@ -7,6 +7,7 @@ use lb_common::abi::{Action, Count, Reason, Tracking};
 use lb_tests::lab::Namespace;
 use lb_userspace::{
     dataplane::{Dataplane, Explained, MappedTables},
+    netlink::Uppers,
     plan::{Capacity, Layout, Memory},
 };
 
@@ -60,10 +61,22 @@ impl Kernel {
         build: impl FnOnce(&mut MappedTables) -> Layout + Send,
         body: impl FnOnce(&Loaded) -> Result<T> + Send,
     ) -> Result<T> {
+        self.with_uppers(&routes::uppers(self.interfaces), capacity, build, body)
+    }
+
+    /// The same with other knowledge of the interfaces.
+    pub(crate) fn with_uppers<T: Send>(
+        &self,
+        uppers: &Uppers,
+        capacity: &Capacity,
+        build: impl FnOnce(&mut MappedTables) -> Layout + Send,
+        body: impl FnOnce(&Loaded) -> Result<T> + Send,
+    ) -> Result<T> {
         let interfaces = self.interfaces;
         self.namespace.run(|| {
             let mut dataplane = Dataplane::load(capacity, SEED, false)?;
             dataplane.allow_egress(interfaces.back)?;
+            dataplane.set_uppers(uppers)?;
             let layout = build(&mut dataplane.tables()?);
             body(&Loaded {
                 dataplane,

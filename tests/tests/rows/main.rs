@@ -32,6 +32,7 @@ mod sctp;
 mod sources;
 mod tracking;
 mod tunnels;
+mod uppers;
 mod verdict;
 mod vlan;
 mod world;
@@ -55,6 +56,7 @@ fn all() -> Vec<Row> {
         tunnels::rows(),
         ranges::rows(),
         sources::rows(),
+        uppers::rows(),
         quic::rows(),
         icmp::rows(),
         bystanders::rows(),

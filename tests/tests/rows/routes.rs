@@ -1,10 +1,11 @@
 //! The host's routes: what the test's tables answer, and what the kernel is told so that it answers the same.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use anyhow::Result;
 use lb_common::{abi::Tags, pipeline::Route};
 use lb_tests::lab::Namespace;
+use lb_userspace::netlink::{OwnAddresses, Upper, Uppers};
 
 use super::world::{Interfaces, OWN_MAC, ROUTER_MAC};
 
@@ -20,6 +21,11 @@ const SILENT: [&str; 2] = ["198.51.100.200", "2001:db8:c::200"];
 const NOWHERE: [&str; 2] = ["100.64.0.1", "2001:db8:dd::1"];
 /// Behind the back interface.
 const BEHIND_BACK: [&str; 2] = ["203.0.113.9", "2001:db8:ee::9"];
+/// Behind an interface that stands for a VLAN device on the front one.
+const BEHIND_VLAN: [&str; 2] = ["203.0.114.9", "2001:db8:f0::9"];
+const VLAN_DEVICE: &str = "vlan";
+/// Its VLAN.
+pub(crate) const VLAN: u16 = 100;
 /// The back interface's MTU; IPv6 knows none below 1,280.
 pub(crate) const BACK_MTU: usize = 1280;
 
@@ -45,14 +51,32 @@ pub(crate) fn route(destination: IpAddr, len: usize, interfaces: Interfaces) -> 
         } else {
             interfaces.front
         },
-        tags: Tags::NONE,
+        tags: if is(BEHIND_VLAN) {
+            Tags::one(VLAN)
+        } else {
+            Tags::NONE
+        },
     }
+}
+
+/// What an agent would tell the program of such interfaces.
+pub(crate) fn uppers(interfaces: Interfaces) -> Uppers {
+    let vlan = Upper {
+        interface: interfaces.front,
+        tags: Tags::one(VLAN),
+        addresses: OwnAddresses::default(),
+    };
+    Arc::new(BTreeMap::from([(interfaces.vlan, vlan)]))
 }
 
 /// Gives the namespace the interfaces, addresses and routes that make its kernel answer as [`route`] does.
 pub(crate) fn set_up(namespace: &Namespace) -> Result<Interfaces> {
     namespace.netlink(async |netlink| {
-        for (interface, peer, mtu) in [(FRONT, "front-peer", 1500), (BACK, "back-peer", BACK_MTU as u32)] {
+        for (interface, peer, mtu) in [
+            (FRONT, "front-peer", 1500),
+            (BACK, "back-peer", BACK_MTU as u32),
+            (VLAN_DEVICE, "vlan-peer", 1500),
+        ] {
             netlink.add_veth(interface, peer).await?;
             netlink.configure(interface, OWN_MAC, mtu).await?;
             for end in [interface, peer] {
@@ -65,10 +89,12 @@ pub(crate) fn set_up(namespace: &Namespace) -> Result<Interfaces> {
             (FRONT, OWN[1], 64),
             (BACK, "203.0.113.1", 24),
             (BACK, "2001:db8:ee::1", 64),
+            (VLAN_DEVICE, "203.0.114.1", 24),
+            (VLAN_DEVICE, "2001:db8:f0::1", 64),
         ] {
             netlink.add_address(interface, address.parse()?, prefix).await?;
         }
-        for (interface, addresses) in [(FRONT, CLIENTS), (BACK, BEHIND_BACK)] {
+        for (interface, addresses) in [(FRONT, CLIENTS), (BACK, BEHIND_BACK), (VLAN_DEVICE, BEHIND_VLAN)] {
             for address in addresses {
                 netlink
                     .add_neighbour(interface, address.parse()?, ROUTER_MAC)
@@ -78,6 +104,7 @@ pub(crate) fn set_up(namespace: &Namespace) -> Result<Interfaces> {
         Ok(Interfaces {
             front: netlink.index(FRONT).await?,
             back: netlink.index(BACK).await?,
+            vlan: netlink.index(VLAN_DEVICE).await?,
         })
     })
 }

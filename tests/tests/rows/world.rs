@@ -233,6 +233,8 @@ pub(crate) struct Interfaces {
     pub(crate) front: u32,
     /// Where the rest is.
     pub(crate) back: u32,
+    /// Where answers go that leave by the front one with a tag.
+    pub(crate) vlan: u32,
 }
 
 struct Fixed {
@@ -249,7 +251,7 @@ impl Facts for Fixed {
     }
 
     fn next_hop(&self, address: IpAddr) -> Option<NextHop> {
-        let Interfaces { front, back } = self.interfaces;
+        let Interfaces { front, back, .. } = self.interfaces;
         let last = last_byte(address);
         (last != UNRESOLVED).then_some(NextHop {
             interface: if last == BEHIND_BACK { back } else { front },

@@ -1,0 +1,140 @@
+//! VLAN devices and interfaces' own addresses: answers leave with the tags of their route, whatever tags they came with,
+//! and a hop that expires here is told of by the interface that the packet came in by.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use lb_common::abi::{Reason, Tags, Upper};
+use lb_tests::packets::Frame;
+use lb_userspace::netlink::{self, OwnAddresses};
+
+use super::{
+    host::{Host, INTERFACES},
+    kernel::Kernel,
+    routes::VLAN,
+    row::{CLIENT4, CLIENT6, Row, returned},
+    world::{Interfaces, World},
+};
+
+/// The balancer's own addresses, where it has some.
+const OWN4: [u8; 4] = [203, 0, 113, 1];
+const OWN6: &str = "2001:db8:ee::1";
+/// Where the source stands in a frame without tags.
+const SOURCE4: usize = 26;
+const SOURCE6: usize = 22;
+
+pub(crate) fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (vip, from, to, client) in [
+        ("192.0.2.4:80", "10.0.0.4", "203.0.114.9:40000", CLIENT4),
+        (
+            "[2001:db8::4]:80",
+            "2001:db8:b::4",
+            "[2001:db8:f0::9]:40000",
+            CLIENT6,
+        ),
+    ] {
+        let backend = if from.contains(':') {
+            format!("[{from}]:80")
+        } else {
+            format!("{from}:80")
+        };
+        let over_vlan =
+            |name: &str| returned(&format!("{name}, {from}"), &Frame::tcp(&backend, to), vip, from);
+        let plain = |name: &str| {
+            returned(
+                &format!("{name}, {from}"),
+                &Frame::tcp(&backend, client),
+                vip,
+                from,
+            )
+        };
+        rows.extend([
+            tagged(over_vlan("an answer over a VLAN device"), &[], &[VLAN]),
+            tagged(over_vlan("an answer from one VLAN into another"), &[7], &[VLAN]),
+            tagged(over_vlan("an answer from within two VLANs"), &[8, 7], &[VLAN]),
+            tagged(plain("an answer out of a VLAN"), &[7], &[]),
+            tagged(plain("an answer out of two VLANs"), &[8, 7], &[]),
+        ]);
+    }
+    rows
+}
+
+/// With tags in front of what comes in and of what goes out, the outer one first.
+fn tagged(mut row: Row, input: &[u16], output: &[u16]) -> Row {
+    row.input = with_tags(&row.input, input);
+    row.output = with_tags(&row.output, output);
+    row
+}
+
+fn with_tags(frame: &[u8], vlans: &[u16]) -> Vec<u8> {
+    let (macs, rest) = frame.split_at(12);
+    let tags = vlans
+        .iter()
+        .flat_map(|vlan| [[0x81, 0], vlan.to_be_bytes()].concat());
+    [macs, &tags.collect::<Vec<u8>>(), rest].concat()
+}
+
+/// What an agent would tell of the interfaces: one with addresses.
+fn with_addresses(interfaces: Interfaces) -> netlink::Uppers {
+    let upper = netlink::Upper {
+        interface: interfaces.front,
+        tags: Tags::NONE,
+        addresses: OwnAddresses {
+            v4: Some(OWN4.into()),
+            v6: Some(OWN6.parse().unwrap()),
+        },
+    };
+    Arc::new(BTreeMap::from([(interfaces.front, upper)]))
+}
+
+/// Packets whose hop ends here, and the source of the answer in its frame.
+fn expired() -> [(Vec<u8>, usize, Vec<u8>); 2] {
+    let own6: std::net::Ipv6Addr = OWN6.parse().unwrap();
+    [
+        (
+            Frame::udp(CLIENT4, "192.0.2.1:53").ttl(1).bytes(),
+            SOURCE4,
+            OWN4.to_vec(),
+        ),
+        (
+            Frame::udp(CLIENT6, "[2001:db8::1]:53").ttl(1).bytes(),
+            SOURCE6,
+            own6.octets().to_vec(),
+        ),
+    ]
+}
+
+#[test]
+fn a_hop_that_expires_here_is_told_of_by_the_interface_itself() {
+    let mut host = Host::with(&World::CAPACITY, INTERFACES, |memory| {
+        let own6: std::net::Ipv6Addr = OWN6.parse().unwrap();
+        let upper = Upper {
+            interface: INTERFACES.front,
+            v4: u32::from_ne_bytes(OWN4),
+            tags: Tags::NONE,
+            v6: bytemuck::cast(own6.octets()),
+        };
+        memory.uppers.insert(INTERFACES.front, upper);
+        World::Full.build(INTERFACES, memory)
+    });
+    let mut frames = Vec::new();
+    for (frame, at, own) in expired() {
+        let verdict = host.run(&frame);
+        assert_eq!(verdict.reason, Reason::TtlAnswered);
+        assert_eq!(verdict.frame[at..][..own.len()], own[..]);
+        frames.push(verdict.frame);
+    }
+    let kernel = Kernel::new().unwrap();
+    let checked = kernel.with_uppers(
+        &with_addresses(kernel.interfaces),
+        &World::CAPACITY,
+        |tables| World::Full.build(kernel.interfaces, tables),
+        |loaded| {
+            for ((frame, ..), expected) in expired().iter().zip(&frames) {
+                assert_eq!(loaded.explain(frame)?.frame, *expected);
+            }
+            Ok(())
+        },
+    );
+    checked.unwrap();
+}
