@@ -19,4 +19,4 @@ pub use host::Host;
 pub use namespace::Namespace;
 pub use netlink::{Netlink, NextHop, Route};
 pub use sysctl::FORWARDING;
-pub use topology::{Forwarder, Lab, LabOptions, Mtu};
+pub use topology::{Forwarder, Lab, LabOptions, Mtu, Tags};

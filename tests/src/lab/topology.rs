@@ -57,6 +57,15 @@ impl Forwarder {
     }
 }
 
+/// How a client's packets are tagged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tags {
+    /// VLAN 100 (IEEE 802.1Q).
+    One,
+    /// VLAN 100 within VLAN 200 of a provider (IEEE 802.1ad).
+    Two,
+}
+
 /// The largest IP packet on each kind of port, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mtu {
@@ -194,6 +203,25 @@ impl Lab {
     /// When the interface is missing or carries another program.
     pub fn attach_pass(&mut self, namespace: &Namespace, interface: &str) -> Result<()> {
         self.programs.attach(LabProgram::Pass, namespace, interface)
+    }
+
+    /// Puts the client of that index into a VLAN; what it is sent may be tagged or not. Its neighbours are outside, so
+    /// that only the balancer has to know about tags.
+    ///
+    /// # Errors
+    /// As [`Lab::attach_pass`].
+    pub fn tag_client(&mut self, index: usize, tags: Tags) -> Result<()> {
+        let client = self.clients.get(index).context("there is no such client")?;
+        let program = match tags {
+            Tags::One => LabProgram::Tag,
+            Tags::Two => LabProgram::Stack,
+        };
+        self.programs.attach(program, &self.wire, &client.port)?;
+        self.programs
+            .attach(LabProgram::Untag, &client.namespace, INTERFACE)?;
+        // Attaching turned receive merging on.
+        self.wire.disable_offloads(&client.port)?;
+        client.namespace.disable_offloads(INTERFACE)
     }
 
     /// Lets all backends count TCP packets over IPv4 and drop them, instead of serving. Not for tunnels, whose

@@ -16,15 +16,24 @@ pub(super) enum LabProgram {
     Pass,
     /// Counts TCP packets over IPv4, and drops them.
     Count,
+    /// Puts IP packets into VLAN 100.
+    Tag,
+    /// Puts IP packets into VLAN 100 of a provider's VLAN 200.
+    Stack,
+    /// Takes all tags off.
+    Untag,
 }
 
 impl LabProgram {
-    const ALL: [Self; 2] = [Self::Pass, Self::Count];
+    const ALL: [Self; 5] = [Self::Pass, Self::Count, Self::Tag, Self::Stack, Self::Untag];
 
     const fn symbol(self) -> &'static str {
         match self {
             Self::Pass => "pass",
             Self::Count => "count",
+            Self::Tag => "tag",
+            Self::Stack => "stack",
+            Self::Untag => "untag",
         }
     }
 }

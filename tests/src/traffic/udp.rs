@@ -11,8 +11,8 @@ use tokio::{net::UdpSocket, time::timeout};
 
 use crate::lab::Namespace;
 
-/// The longest datagram that is echoed, in bytes.
-const DATAGRAM_LIMIT: usize = 2048;
+/// The longest datagram that is echoed, in bytes: more than an Ethernet takes at once.
+const DATAGRAM_LIMIT: usize = 16 << 10;
 
 /// Opens a UDP socket on `address`.
 ///
@@ -29,7 +29,7 @@ pub async fn bind(address: SocketAddr) -> Result<UdpSocket> {
 /// # Errors
 /// When the socket fails for another reason than an unreachable client.
 pub(super) async fn echo(socket: UdpSocket, name: Arc<str>) -> Result<()> {
-    let mut buffer = [0; DATAGRAM_LIMIT];
+    let mut buffer = vec![0; DATAGRAM_LIMIT];
     loop {
         let (length, client) = socket
             .recv_from(&mut buffer)

@@ -7,8 +7,8 @@ use lb_tests::{
     traffic::http,
 };
 
-use super::services;
-use crate::support::{LIMIT, PORT, Rig, SILENCE, get};
+use super::{Rig, get, services};
+use crate::support::{LIMIT, PORT, SILENCE};
 
 fn served(client: &Host, vip: IpAddr) -> bool {
     let target = SocketAddr::new(vip, PORT);

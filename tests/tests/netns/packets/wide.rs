@@ -7,7 +7,10 @@ use lb_tests::{
     traffic::{http, server::Server},
 };
 
-use crate::support::{LIMIT, NO_CHECK, PORT, Rig, SILENCE, Service, backend_addresses, get, lab, server_for};
+use super::{LIMIT, Rig, get};
+use crate::support::{
+    NO_CHECK, PORT, SILENCE, Service, allow_ping, backend_addresses, lab, ping, server_for,
+};
 
 /// A prefix of each family, and two addresses of it.
 const PREFIXES: [(&str, [&str; 2]); 2] = [
@@ -87,14 +90,17 @@ fn a_prefix_is_served_and_its_longest_goes_first() {
     let rig = Rig::on_ports(lab, &config, &[]);
     rig.wait_until_all_up();
     let client = rig.client();
+    allow_ping(&client.namespace);
     for (prefix, [first, second]) in PREFIXES {
         for (address, server) in [(first, "backend-1"), (second, "backend-2")] {
             let target = SocketAddr::new(address.parse().unwrap(), PORT);
             assert_eq!(server_for(client, target), server, "{target} of {prefix}");
             let big = http::fetch(&client.namespace, target, get("/big?bytes=3000000"), LIMIT).unwrap();
             assert_eq!(big.body().len(), 3_000_000, "{target} of {prefix}");
+            assert!(ping(client, target.ip(), LIMIT), "{address} of {prefix}");
         }
     }
+    assert_eq!(rig.count("echo-reply"), 4);
 
     // A narrower prefix that comes later takes its part.
     for (_, [first, _]) in PREFIXES {
