@@ -17,7 +17,7 @@ pub struct Outcome {
     pub target: u32,
     /// Length of the IP packet as it came in.
     pub bytes: u32,
-    /// TCP's flags; 0 for anything but TCP.
+    /// TCP's flags, or what says the same of a flow of another protocol; mostly 0 then.
     pub tcp_flags: u16,
     /// A [`crate::abi::Placement`]'s number.
     pub placement: u16,

@@ -2,12 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
 use lb_tests::{
-    lab::Forwarder,
+    lab::{Forwarder, Lab},
     traffic::quic::{ConnectionIds, Identity, QuicClients, QuicServer},
 };
 use lb_userspace::{
@@ -83,6 +83,7 @@ impl Stage {
         client
             .netlink(async |netlink| netlink.add_address("eth0", ELSEWHERE.parse()?, 24).await)
             .unwrap();
+        greet(&lab);
         let identity = Identity::new().unwrap();
         let ids: Vec<ConnectionIds> = (0..BACKENDS)
             .map(|i| ConnectionIds::new(server_id(i), configs[0].clone(), lifetime))
@@ -153,6 +154,17 @@ impl Stage {
 
     fn counted(&self) -> ConnectionIdsView {
         self.rig.agent.stats().unwrap().services[0].connection_ids
+    }
+}
+
+/// Lets the balancer's host learn where the client's addresses are: `nat` sends answers there, and does not ask.
+fn greet(lab: &Lab) {
+    let client = &lab.clients[0];
+    for address in [client.ipv4, ELSEWHERE.parse().unwrap()] {
+        let bind = || UdpSocket::bind((address, 0)).unwrap();
+        let socket = client.namespace.run(bind).unwrap();
+        // Nobody listens there, so that the host answers.
+        socket.send_to(b"hello", ("10.1.0.1", 9)).unwrap();
     }
 }
 

@@ -1,9 +1,9 @@
 //! Which backend a QUIC packet belongs to by its connection ID, wherever it comes from.
 
 use crate::{
-    abi::{Placement, QuicSet, ServerId},
+    abi::Placement,
     flows::Event,
-    net::load16,
+    net::{load16, tcp},
     quic::{self, ConnectionId, Header},
 };
 
@@ -27,14 +27,22 @@ pub(super) fn identify<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut 
     }) else {
         return Ok(());
     };
-    let target = server_id(packet, tables, set, seen).and_then(|id| tables.server(&set.servers, &id));
-    let event = match target {
+    let packet = header(packet, seen);
+    let id = packet.and_then(|(_, cid)| quic::decode(tables, set, &cid).ok());
+    let event = match id.and_then(|id| tables.server(&set.servers, &id)) {
         Some(target) => {
             seen.outcome.target = target;
             seen.outcome.placement = Placement::ConnectionId as u16;
             Event::Routed
         }
-        None => Event::Unroutable,
+        None => {
+            // A client that has had no answer yet: whoever has a connection knows a connection ID of its server. So a
+            // backend that drains gets no new ones.
+            if let Some((Header::Long, _)) = packet {
+                seen.outcome.tcp_flags = u16::from(tcp::SYN);
+            }
+            Event::Unroutable
+        }
     };
     if !tables.explains() {
         tables.count(number, event);
@@ -42,16 +50,9 @@ pub(super) fn identify<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut 
     Ok(())
 }
 
-/// The server ID in the packet's connection ID.
+/// The packet's kind of header, and its destination connection ID.
 #[inline(always)]
-fn server_id<P: Packet, T: Tables>(packet: &P, tables: &T, set: &QuicSet, seen: &Seen) -> Option<ServerId> {
-    let cid = connection_id(packet, seen)?;
-    quic::decode(tables, set, &cid).ok()
-}
-
-/// The packet's destination connection ID.
-#[inline(always)]
-fn connection_id<P: Packet>(packet: &P, seen: &Seen) -> Option<ConnectionId> {
+fn header<P: Packet>(packet: &P, seen: &Seen) -> Option<(Header, ConnectionId)> {
     const LONG: usize = Header::Long.connection_id();
     const SHORT: usize = Header::Short.connection_id();
     let udp = offset(seen.transport);
@@ -64,11 +65,12 @@ fn connection_id<P: Packet>(packet: &P, seen: &Seen) -> Option<ConnectionId> {
         Header::Long if datagram >= UDP_HEADER + LONG + ConnectionId::MAX_BYTES => {
             let quic: &[u8; LONG + ConnectionId::MAX_BYTES] = packet.view(udp + UDP_HEADER)?;
             let length = usize::from(quic[Header::LENGTH]);
-            Some(ConnectionId::new(quic.last_chunk()?, length))
+            Some((Header::Long, ConnectionId::new(quic.last_chunk()?, length)))
         }
         Header::Short if datagram >= UDP_HEADER + SHORT + ConnectionId::MAX_BYTES => {
             let quic: &[u8; SHORT + ConnectionId::MAX_BYTES] = packet.view(udp + UDP_HEADER)?;
-            Some(ConnectionId::new(quic.last_chunk()?, ConnectionId::MAX_BYTES))
+            let cid = ConnectionId::new(quic.last_chunk()?, ConnectionId::MAX_BYTES);
+            Some((Header::Short, cid))
         }
         _ => None,
     }

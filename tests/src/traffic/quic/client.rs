@@ -100,7 +100,7 @@ impl QuicClients {
 
     /// Lets time pass.
     pub fn rest(&self, time: Duration) {
-        self.runtime.block_on(sleep(time));
+        self.runtime.block_on(async { sleep(time).await });
     }
 }
 
