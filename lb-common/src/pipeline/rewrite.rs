@@ -2,7 +2,7 @@
 
 use crate::{
     abi::{Forward, Reason, Target},
-    net::{ETHERNET, TCP, checksum, load16, load64, store16, store32, store64},
+    net::{ETHERNET, SCTP, TCP, checksum, load16, load64, store16, store32, store64},
 };
 
 use super::{
@@ -145,6 +145,10 @@ pub(super) fn nat<F: Family, P: Packet>(
         (port, End::Source) => transport.ports & 0xffff_0000 | u32::from(port),
         (port, End::Destination) => transport.ports & 0xffff | u32::from(port) << 16,
     };
+    // RFC 9260 §6.8: SCTP's checksum knows no addresses, and no ports of its are translated.
+    if ip.protocol == SCTP {
+        return Ok(());
+    }
     if ip.protocol == TCP {
         let tcp: &mut [u8; 20] = packet.view_mut(ip.transport).ok_or(SEEN_BEFORE)?;
         store32(tcp, 0, ports);

@@ -222,7 +222,7 @@ impl Counters {
                 count.packets += 1;
                 count.bytes += ip_len(&row.input);
                 let (opens, closes) = flow_events(&row.input);
-                count.flows += u64::from(opens);
+                count.flows += u64::from(opens || row.opens);
                 count.closed += u64::from(closes);
             }
             Reason::Returned => {

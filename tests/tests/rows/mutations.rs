@@ -12,7 +12,7 @@ use super::{
     host::Host,
     kernel::{Kernel, Loaded},
     of, report,
-    row::Row,
+    row::{Row, ip_start},
     tracking::Machine,
     world::World,
 };
@@ -35,7 +35,12 @@ impl Numbers {
 /// routes know only those that rows go to.
 fn damaged(row: &Row, numbers: &mut Numbers) -> Vec<u8> {
     let mut frame = row.input.clone();
-    let destination = if frame[12] == 0x08 { 30..34 } else { 38..54 };
+    let ip = ip_start(&frame);
+    let destination = if frame[ip - 2] == 0x08 {
+        ip + 16..ip + 20
+    } else {
+        ip + 24..ip + 40
+    };
     for _ in 0..=numbers.below(3) {
         let at = numbers.below(frame.len().min(DAMAGED));
         if !destination.contains(&at) {

@@ -206,11 +206,11 @@ pub(crate) fn rows() -> Vec<Row> {
             .map(|(name, data)| by_id(l2dsr(&format!("QUIC, {name}"), &to4(ROTATING, &data), NAMED))),
     );
     rows.extend(unroutable().into_iter().map(|(name, data)| {
-        by_flow(l2dsr(
-            &format!("QUIC, {name}: by its flow"),
-            &to4(ROTATING, &data),
-            OTHER,
-        ))
+        let name = format!("QUIC, {name}: by its flow");
+        Row {
+            opens: is_of_a_new_client(&data),
+            ..by_flow(l2dsr(&name, &to4(ROTATING, &data), OTHER))
+        }
     }));
     rows.push(by_flow(l2dsr(
         "QUIC for a service that is not routed by connection IDs",
@@ -293,6 +293,12 @@ fn named() -> Vec<(&'static str, Vec<u8>)> {
             data
         }),
     ]
+}
+
+/// Whether a packet that names nobody has a whole long header: its sender has had no answer yet.
+fn is_of_a_new_client(data: &[u8]) -> bool {
+    const LONG_HEADER: usize = 6 + 20;
+    data.len() >= LONG_HEADER && data[0] & 0x80 != 0
 }
 
 /// Packets that name nobody who could be sent to.

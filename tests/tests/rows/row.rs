@@ -29,6 +29,8 @@ pub(crate) struct Row {
     pub(crate) placement: Option<Placement>,
     /// Whether it leaves by another interface than it came in by.
     pub(crate) redirected: bool,
+    /// Whether it opens a flow though its transport header does not say so.
+    pub(crate) opens: bool,
     /// Packets that came before it.
     pub(crate) before: Vec<Vec<u8>>,
 }
@@ -46,6 +48,7 @@ pub(crate) fn unsent(name: impl Into<String>, frame: impl Into<Vec<u8>>, reason:
         hash: None,
         placement: None,
         redirected: false,
+        opens: false,
         before: Vec::new(),
     }
 }
