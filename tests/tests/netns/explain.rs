@@ -105,15 +105,19 @@ fn in_bytes(client: &Host, balancer: &Host, vip: IpAddr) -> Vec<Case> {
                 |header: Ipv4Header| ethernet().ip(etherparse::IpHeaders::Ipv4(header, Default::default()));
             let tcp = |header: Ipv4Header| written(ip(header).tcp(1025, PORT, 1, 1000).syn());
             let syn = tcp(header.clone());
-            let mut fragment = header.clone();
-            (fragment.dont_fragment, fragment.more_fragments) = (false, true);
+            let mut odd = header.clone();
+            (odd.dont_fragment, odd.more_fragments) = (false, true);
+            let mut stray = odd.clone();
+            stray.fragment_offset = 100.try_into().unwrap();
+            stray.more_fragments = false;
             let mut last_hop = header.clone();
             last_hop.time_to_live = 1;
             let mut short_header = syn.clone();
             short_header[14] = 0x44;
             let oddities = vec![
-                ("fragment", tcp(fragment), "fragment"),
-                ("last hop", tcp(last_hop), "ttl-expired"),
+                ("fragment of unknown ports", tcp(stray), "fragment"),
+                ("first fragment of an odd length", tcp(odd), "bad-fragment"),
+                ("last hop", tcp(last_hop), "ttl-answered"),
                 ("header of 16 bytes", short_header, "bad-header"),
                 (
                     "EtherType of ARP",
@@ -139,19 +143,32 @@ fn in_bytes(client: &Host, balancer: &Host, vip: IpAddr) -> Vec<Case> {
                 hop_limit: 1,
                 ..header.clone()
             };
-            let with_extension = |number: u8| {
+            let with_extension = |number: u8, header: [u8; 8]| {
                 let mut frame = syn.clone();
-                // Eight bytes of an extension header that says that TCP follows.
                 frame[20] = number;
-                frame.splice(54..54, [6, 0, 0, 1, 0, 0, 0, 7]);
+                frame.splice(54..54, header);
                 let payload = u16::try_from(frame.len() - 54).unwrap();
                 frame[18..20].copy_from_slice(&payload.to_be_bytes());
                 frame
             };
             let oddities = vec![
-                ("last hop", tcp(last_hop), "ttl-expired"),
-                ("fragment header", with_extension(44), "fragment"),
-                ("destination options", with_extension(60), "extension-header"),
+                ("last hop", tcp(last_hop), "ttl-answered"),
+                // Extension headers that say that TCP follows.
+                (
+                    "fragment of unknown ports",
+                    with_extension(44, [6, 0, 3, 0x20, 0, 0, 0, 7]),
+                    "fragment",
+                ),
+                (
+                    "first fragment of an odd length",
+                    with_extension(44, [6, 0, 0, 1, 0, 0, 0, 7]),
+                    "bad-fragment",
+                ),
+                (
+                    "destination options",
+                    with_extension(60, [6, 0, 1, 4, 0, 0, 0, 0]),
+                    "forwarded",
+                ),
                 (
                     "EtherType of MPLS",
                     frame_of_type(client, balancer, 0x8847),

@@ -111,11 +111,12 @@ fn fragments_for_the_host_arrive() {
 }
 
 #[test]
-fn fragments_for_a_service_are_dropped_and_counted() {
+fn fragments_for_a_service_that_wants_none_are_dropped_and_counted() {
     let lab = lab(Forwarder::L2dsr, 1);
     let vip = lab.options().vips[0];
     let echo = Service::new(Forwarder::L2dsr, &[vip])
         .text("protocol", "udp")
+        .text("fragments", "drop")
         .backends(&backend_addresses(&lab, vip));
     let rig = Rig::new(lab, &echo);
     let target = SocketAddr::new(vip, PORT);
