@@ -13,7 +13,7 @@ use super::{
 /// Where a backend's answer goes, and as what.
 pub(super) struct Answer<'t> {
     /// The backend.
-    target: &'t Target,
+    pub(super) target: &'t Target,
     /// MACs of the way to the client, laid out as in [`Target`].
     pub(super) macs: (u64, u32),
     /// The VLAN tags that frames carry there.

@@ -2,7 +2,7 @@
 
 use crate::{
     abi::{Forward, Reason, Target},
-    net::{ETHERNET, SCTP, TCP, checksum, load16, load64, store16, store32, store64},
+    net::{ETHERNET, TCP, UDP, checksum, load16, load64, store16, store32, store64},
 };
 
 use super::{
@@ -126,7 +126,8 @@ impl<A> Nat<A> {
     }
 }
 
-/// Rewrites address, port and checksums (RFC 1624).
+/// Rewrites address, port and checksums (RFC 1624). Of what is neither TCP nor UDP the address only: SCTP's checksum
+/// covers no addresses, and its ports are not translated.
 #[inline(always)]
 pub(super) fn nat<F: Family, P: Packet>(
     packet: &mut P,
@@ -145,16 +146,12 @@ pub(super) fn nat<F: Family, P: Packet>(
         (port, End::Source) => transport.ports & 0xffff_0000 | u32::from(port),
         (port, End::Destination) => transport.ports & 0xffff | u32::from(port) << 16,
     };
-    // RFC 9260 §6.8: SCTP's checksum knows no addresses, and no ports of its are translated.
-    if ip.protocol == SCTP {
-        return Ok(());
-    }
     if ip.protocol == TCP {
         let tcp: &mut [u8; 20] = packet.view_mut(ip.transport).ok_or(SEEN_BEFORE)?;
         store32(tcp, 0, ports);
         let sum = checksum::adjusted(load16(tcp, 16), *transport_sum);
         store16(tcp, 16, sum);
-    } else {
+    } else if ip.protocol == UDP {
         let udp: &mut [u8; 8] = packet.view_mut(ip.transport).ok_or(SEEN_BEFORE)?;
         store32(udp, 0, ports);
         let old = load16(udp, 6);

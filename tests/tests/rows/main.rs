@@ -31,6 +31,7 @@ mod row;
 mod sctp;
 mod sources;
 mod tracking;
+mod translated;
 mod tunnels;
 mod uppers;
 mod verdict;
@@ -68,6 +69,7 @@ fn all() -> Vec<Row> {
         errors::rows(),
         answers::rows(),
         clamp::rows(),
+        translated::rows(),
     ]
     .concat()
 }

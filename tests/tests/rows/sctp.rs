@@ -83,6 +83,9 @@ fn not_forwarded() -> Vec<Row> {
         ),
         passed("SCTP to another port", Frame::sctp(C4, &vip4(SCTP, 80), INIT)),
         passed("SCTP to a VIP of TCP", Frame::sctp(C4, &vip4(6, 80), INIT)),
-        passed("SCTP to a host", Frame::sctp(C4, "192.0.2.200:80", INIT)),
+        passed(
+            "SCTP to a host by its port",
+            Frame::sctp(C4, "192.0.2.200:80", INIT),
+        ),
     ]
 }

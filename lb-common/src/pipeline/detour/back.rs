@@ -1,6 +1,9 @@
 //! Back to the client.
 
-use crate::{abi::Reason, net::ETHERNET};
+use crate::{
+    abi::{Reason, Target},
+    net::ETHERNET,
+};
 
 use super::{
     super::{
@@ -9,7 +12,7 @@ use super::{
         family::{Family, V4, V6},
         wrap::{move_start, write_link},
     },
-    Seen, Step,
+    Kind, Seen, Step, translate,
 };
 
 /// Takes the answer of a backend to its client.
@@ -30,7 +33,13 @@ fn within<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mu
     let at = ETHERNET + len;
     move_start(packet, seen.network as usize, at)?;
     write_link::<F, P>(packet, answer.macs, answer.tags, len).ok_or(Reason::Truncated)?;
-    seen.transport = seen.transport - seen.network + at as u32;
-    seen.network = at as u32;
-    Err(answer.restore::<F, P>(packet, &seen.ip::<F>(), &transport)?)
+    seen.moved_to(at);
+    if seen.is(Kind::IcmpError) {
+        let Target {
+            addresses, vip_port, ..
+        } = *answer.target;
+        translate::to_client::<F, P>(packet, seen, addresses[Target::VIP], vip_port)?;
+        return Err(Reason::Returned);
+    }
+    Err(answer.restore::<F, P>(packet, &seen.ip_to_rewrite::<F>(), &transport)?)
 }

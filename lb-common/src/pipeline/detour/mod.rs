@@ -22,6 +22,7 @@ mod quote;
 mod reset;
 mod seen;
 mod send;
+mod translate;
 
 use crate::abi::{Lengths, Reason, ServiceFlags};
 

@@ -157,6 +157,8 @@ impl Seen {
 
     /// No header that is looked at begins further on: a mask, for the verifier.
     pub(super) const MAX_OFFSET: usize = 0x3ff;
+    /// The protocol of a packet without a transport header: reserved by IANA.
+    const NO_TRANSPORT: u8 = 255;
     /// In [`Seen::fragment`]: more fragments follow.
     pub const MORE_FRAGMENTS: u32 = 1 << 31;
 
@@ -182,6 +184,19 @@ impl Seen {
     #[inline(always)]
     pub const fn has_more_fragments(&self) -> bool {
         self.fragment & Self::MORE_FRAGMENTS != 0
+    }
+
+    /// Its IP header stands at `at` now, and all that follows as far behind it as before.
+    #[inline(always)]
+    pub(super) const fn moved_to(&mut self, at: usize) {
+        let from = self.network;
+        self.network = at as u32;
+        self.transport = self.transport.wrapping_sub(from).wrapping_add(self.network);
+        self.quote = self.quote.wrapping_sub(from).wrapping_add(self.network);
+        self.quoted_transport = self
+            .quoted_transport
+            .wrapping_sub(from)
+            .wrapping_add(self.network);
     }
 
     /// Makes it a packet whose headers cannot be relied on, for that reason.
@@ -210,6 +225,16 @@ impl Seen {
             transport: offset(self.transport),
             oddity: None,
         }
+    }
+
+    /// The same of a packet that is to be rewritten: a later fragment has no transport header to rewrite.
+    #[inline(always)]
+    pub(super) fn ip_to_rewrite<F: Family>(&self) -> Ip<F::Address> {
+        let mut ip = self.ip::<F>();
+        if self.is(Kind::LaterFragment) {
+            ip.protocol = Self::NO_TRANSPORT;
+        }
+        ip
     }
 
     /// Its transport header, for what takes one.

@@ -12,7 +12,7 @@ use super::{
         rewrite::{self, Nat},
         wrap::{Wrap, move_start, tags_len, write_link},
     },
-    Seen, Step,
+    Kind, Seen, Step, translate,
 };
 
 /// Rewrites the packet toward its backend.
@@ -52,11 +52,14 @@ fn nat<F: Family, P: Packet, T: Tables>(
     let at = ETHERNET + len;
     move_start(packet, seen.network as usize, at)?;
     write_link::<F, P>(packet, macs, *tags, len).ok_or(Reason::Truncated)?;
-    seen.transport = seen.transport - seen.network + at as u32;
-    seen.network = at as u32;
+    seen.moved_to(at);
+    if seen.is(Kind::IcmpError) {
+        let backend = target.addresses[Target::BACKEND];
+        return translate::to_backend::<F, P>(packet, seen, backend, target.backend_port);
+    }
     rewrite::nat::<F, P>(
         packet,
-        &seen.ip::<F>(),
+        &seen.ip_to_rewrite::<F>(),
         &seen.transport(),
         &Nat::to_backend::<F>(target),
     )
