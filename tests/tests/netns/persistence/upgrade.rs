@@ -1,6 +1,6 @@
 //! From one release to the next: what earlier versions of the tables have pinned, as recorded in `tests/fixtures`.
 
-use std::path::Path;
+use std::{fs, path::Path, process::Command};
 
 use aya::maps::{Array, Map, MapData};
 use lb_common::abi::{FlowValue, Meta, map};
@@ -15,23 +15,86 @@ use lb_userspace::{
 };
 
 use super::{
-    super::support::{rig::lb, wait_until},
-    entries_of, names, rewrite_meta,
+    super::support::{LbRun, rig::lb, wait_until},
+    entries_of, names, rewrite_meta, stop_view,
 };
 
 const DATAPLANE_2: &str = include_str!("../../../fixtures/abi-2.txt");
 const WISH_2: &str = include_str!("../../../fixtures/abi-2.toml");
 const TOLD_2: &str = include_str!("../../../fixtures/abi-2.json");
+const CHECKPOINT_2: &[u8] = include_bytes!("../../../fixtures/abi-2.checkpoint");
+const DATAPLANE_3: &str = include_str!("../../../fixtures/abi-3.txt");
+const WISH_3: &str = include_str!("../../../fixtures/abi-3.toml");
+const TOLD_3: &str = include_str!("../../../fixtures/abi-3.json");
 
+/// Its tables have another layout: it is refused as it is, and goes on; once it was taken away, what its agent had saved
+/// brings services, slots and flows back.
 #[test]
-fn dataplane_of_version_2_is_taken_over_as_it_was_recorded() {
-    let recorded: Told = serde_json::from_str(TOLD_2).unwrap();
+fn dataplane_of_version_2_is_refused_and_comes_back_from_its_checkpoint() {
     let lab = fixture::lab().unwrap();
     let pins = BpfFs::new().unwrap();
-    fixture::lay_out(DATAPLANE_2, &pins.pin_dir()).unwrap();
-    make_it_of_here_and_now(&pins.pin_dir().join("maps"), &lab);
+    let pin_dir = pins.pin_dir();
+    fixture::lay_out(DATAPLANE_2, &pin_dir).unwrap();
+    let before = fixture::record(&pin_dir).unwrap();
+    let pin_dir = pin_dir.to_str().unwrap();
+
+    let arguments = ["--iface", "eth0", "--pin-dir", pin_dir];
+    let ended = LbRun::start(&lab.balancer.namespace, &arguments).wait();
+    assert_eq!(ended.code, Some(1), "{}", ended.log);
+    for what in [
+        "layout 2",
+        "cannot be taken over",
+        "lb stop --detach",
+        "checkpoint",
+    ] {
+        assert!(ended.log.contains(what), "no {what} in: {}", ended.log);
+    }
+    assert_eq!(fixture::record(Path::new(pin_dir)).unwrap(), before);
 
     let options = LbOptions::new(lb(), Some(WISH_2.to_owned()));
+    detach(pin_dir);
+    let mut agent = Agent::start_on(&lab.balancer, &options, pins).unwrap();
+    agent.kill().unwrap();
+    detach(agent.pins().pin_dir().to_str().unwrap());
+    let checkpoints = agent.config_file().with_file_name("state/checkpoints");
+    fs::remove_dir_all(&checkpoints).unwrap();
+    fs::create_dir(&checkpoints).unwrap();
+    fs::write(checkpoints.join("0000000015.checkpoint"), CHECKPOINT_2).unwrap();
+    agent.start_again().unwrap();
+
+    let status = agent.status().unwrap();
+    assert_eq!(status.origin, DataplaneOrigin::New);
+    wait_until("flows came back", || agent.status().unwrap().flows_tracked > 50);
+    wait_until_states_are_known(&agent);
+    let recorded: Told = serde_json::from_str(TOLD_2).unwrap();
+    assert_eq!(Told::by(&agent, []).unwrap().services, recorded.services);
+}
+
+/// Takes a dataplane away that no agent looks after.
+fn detach(pin_dir: &str) {
+    let arguments = ["stop", "--detach", "--json", "--pin-dir", pin_dir];
+    let mut command = Command::new(lb());
+    command.args(arguments).args(["--socket", "/nowhere"]);
+    stop_view(&command.output().unwrap());
+}
+
+fn wait_until_states_are_known(agent: &Agent) {
+    wait_until("the backends' states are known", || {
+        let view = agent.services().unwrap();
+        let mut backends = view.services.iter().flat_map(|service| &service.backends);
+        backends.all(|backend| matches!(backend.state, BackendState::Up | BackendState::Drain))
+    });
+}
+
+#[test]
+fn dataplane_of_version_3_is_taken_over_as_it_was_recorded() {
+    let recorded: Told = serde_json::from_str(TOLD_3).unwrap();
+    let lab = fixture::lab().unwrap();
+    let pins = BpfFs::new().unwrap();
+    fixture::lay_out(DATAPLANE_3, &pins.pin_dir()).unwrap();
+    make_it_of_here_and_now(&pins.pin_dir().join("maps"), &lab);
+
+    let options = LbOptions::new(lb(), Some(WISH_3.to_owned()));
     let agent = Agent::start_on(&lab.balancer, &options, pins).unwrap();
     let status = agent.status().unwrap();
     assert_eq!(status.origin, DataplaneOrigin::Adopted);
@@ -40,11 +103,7 @@ fn dataplane_of_version_2_is_taken_over_as_it_was_recorded() {
         (recorded.services.len() as u64, 1024, false)
     );
     assert_eq!(names(&agent.pins().pin_dir()), ["links", "maps", "program"]);
-    wait_until("the backends' states are known", || {
-        let view = agent.services().unwrap();
-        let mut backends = view.services.iter().flat_map(|service| &service.backends);
-        backends.all(|backend| matches!(backend.state, BackendState::Up | BackendState::Drain))
-    });
+    wait_until_states_are_known(&agent);
 
     // Services and backends are the same, and each flow of the flow table is known and has its backend.
     let flows = recorded.flows.iter().map(|known| known.flow.clone());
@@ -56,7 +115,7 @@ fn dataplane_of_version_2_is_taken_over_as_it_was_recorded() {
     // No slot has moved, and all previous owners are there.
     let now = fixture::record(&agent.pins().pin_dir()).unwrap();
     for map in [map::SLOTS, map::PREVIOUS] {
-        let before = entries_of(DATAPLANE_2, map);
+        let before = entries_of(DATAPLANE_3, map);
         assert!(!before.is_empty(), "{map}");
         assert_eq!(entries_of(&now, map), before, "{map}");
     }
