@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
 use lb_common::abi::Reason;
-use lb_userspace::model::{Forwarder, Protocol, ServicePort};
+use lb_userspace::model::{Forwarder, Protocol, ServicePort, Source};
 
 use super::{
     Options,
@@ -210,6 +210,17 @@ fn new_fronts(ends: &Ends) -> Result<Vec<Case>> {
     };
     let (vip4, vip6) = (ends.vip4, ends.vip6);
     let detoured = case("detour-nat-vlan", Forwarder::Nat, vip4, Some("100"))?;
+    let listed = |name, vip: SocketAddr| {
+        let wish = Wish {
+            source: Some(Source {
+                allow: Vec::new(),
+                deny: vec!["203.0.113.0/24".parse()?, "2001:db8:bad::/48".parse()?],
+            }),
+            ..Wish::one(vip)
+        };
+        let frame = ends.frame(Payload::Tcp, vip)?;
+        anyhow::Ok(Case::new(name, Program::Balancer(wish), frame))
+    };
     Ok(vec![
         case("tcp4-gue", Forwarder::Gue, vip4, None)?,
         case("tcp4-gue-1m", Forwarder::Gue, vip4, None)?.over(MILLION),
@@ -223,6 +234,8 @@ fn new_fronts(ends: &Ends) -> Result<Vec<Case>> {
             frame: detoured.frame.clone().translated(),
             ..detoured
         },
+        listed("detour-source4", vip4)?,
+        listed("detour-source6", vip6)?,
     ])
 }
 

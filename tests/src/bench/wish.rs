@@ -15,7 +15,7 @@ use lb_userspace::{
     config,
     dataplane::{Dataplane, MappedTables},
     health::{Check, Kind},
-    model::{Backend, BackendId, Forwarder, Protocol, Service, ServicePort, Services, Vlan},
+    model::{Backend, BackendId, Forwarder, Protocol, Service, ServicePort, Services, Source, Vlan},
     plan::{
         self, Availability, Capacity, Facts, Layout, Memory as _, NextHop, Plan, ReadBack as _, TunnelSources,
     },
@@ -51,6 +51,8 @@ pub(super) struct Wish {
     pub(super) backend_port: Option<u16>,
     /// The tags of frames to backends.
     pub(super) vlan: Option<Vlan>,
+    /// Who may use the services, if not everybody.
+    pub(super) source: Option<Source>,
     /// Whether all slots have just changed hands, so that every flow is looked up.
     pub(super) moved: bool,
 }
@@ -68,6 +70,7 @@ impl Wish {
             shared: false,
             backend_port: None,
             vlan: None,
+            source: None,
             moved: false,
         }
     }
@@ -96,6 +99,7 @@ impl Wish {
                 kind: Kind::None,
                 ..Check::default()
             }),
+            source: self.source.clone(),
             backends: backends.collect(),
             ..Service::new(name, vips, self.protocol, self.port, self.forwarder)
         })
