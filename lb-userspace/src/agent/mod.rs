@@ -38,7 +38,7 @@ use crate::{
     config::{self, Config},
     dataplane::{Attached, Dataplane, Origin, PinDir},
     health,
-    netlink::{self, Interface},
+    netlink::{self, Carrier},
     plan::{Capacity, TunnelSources},
 };
 
@@ -56,7 +56,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
         .as_ref()
         .map_or_else(Config::default, |(_, file)| file.config.clone());
     let socket = ApiSocket::bind(&options.socket)?;
-    let interfaces = interfaces(&options.interfaces).await?;
+    let carriers = carriers(&options.interfaces).await?;
     let mut found = Found::in_directory(&options.state_dir, &config.checkpoint)?;
     let seed = seed::seed(
         options.hash_seed.or(config.dataplane.hash_seed),
@@ -74,7 +74,8 @@ pub async fn run(options: RunOptions) -> Result<()> {
 
     let (engine, verdicts) = health::Engine::spawn();
     let (resolver, mut hops) = netlink::spawn_resolver()?;
-    resolver.set_gateway_interfaces(interfaces.iter().map(|i| i.index).collect::<BTreeSet<u32>>())?;
+    let indexes = carriers.iter().map(|carrier| carrier.interface.index);
+    resolver.set_gateway_interfaces(indexes.collect::<BTreeSet<u32>>())?;
     takeover.find_ways(&resolver, &mut hops).await?;
     let (route_changes, uppers) = (resolver.changes(), resolver.uppers());
     let knowledge = Knowledge {
@@ -85,8 +86,8 @@ pub async fn run(options: RunOptions) -> Result<()> {
             v4: config.dataplane.tunnel_source_v4,
             v6: config.dataplane.tunnel_source_v6,
         },
-        only_interface: match interfaces.as_slice() {
-            [only] => Some(only.index),
+        only_interface: match carriers.as_slice() {
+            [only] => Some(only.interface.index),
             _ => None,
         },
     };
@@ -105,7 +106,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
     actor.generation = takeover.generation;
     actor.tally = takeover.tally;
     actor.begin(kept, file)?;
-    actor.parts.attached = attach_all(&mut actor.parts.dataplane, interfaces, &options)?;
+    actor.parts.attached = attach_all(&mut actor.parts.dataplane, carriers, &options)?;
 
     let (handle, commands) = AgentHandle::channel();
     let (stop_api, stopped) = watch::channel(());
@@ -133,10 +134,14 @@ pub async fn run(options: RunOptions) -> Result<()> {
     ended
 }
 
-async fn interfaces(names: &[String]) -> Result<Vec<Interface>> {
-    let mut found = Vec::with_capacity(names.len());
+/// Where the packets of the named interfaces are seen: several VLAN devices may lie on one.
+async fn carriers(names: &[String]) -> Result<Vec<Carrier>> {
+    let mut found: Vec<Carrier> = Vec::with_capacity(names.len());
     for name in names {
-        found.push(netlink::find_interface(name).await?);
+        let carrier = netlink::find_carrier(name).await?;
+        if found.iter().all(|other| other.interface != carrier.interface) {
+            found.push(carrier);
+        }
     }
     Ok(found)
 }
@@ -175,15 +180,15 @@ fn capacity(config: &config::Dataplane) -> Capacity {
 /// Attaches to all interfaces or, if one refuses, to none.
 fn attach_all(
     dataplane: &mut Dataplane,
-    interfaces: Vec<Interface>,
+    carriers: Vec<Carrier>,
     options: &RunOptions,
 ) -> Result<Vec<Attached>> {
-    for interface in &interfaces {
+    for interface in carriers.iter().map(|carrier| &carrier.interface) {
         if let Err(error) = dataplane.allow_egress(interface.index) {
             log::debug!("{} cannot be redirected to: {error:#}", interface.name);
         }
     }
-    let attached = dataplane.attach(interfaces, options.mode)?;
+    let attached = dataplane.attach(carriers, options.mode)?;
     for one in &attached {
         log::info!(
             "{} {} ({} mode, driver {})",

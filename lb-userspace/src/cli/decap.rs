@@ -17,7 +17,7 @@ use crate::{
     dataplane::{Mode, PinDir},
     decap::{self, Decap, DecapProgram, DecapView, PIN_DIR, Rules},
     model::Forwarder,
-    netlink::{Interface, find_interface},
+    netlink::{Carrier, Interface, find_carrier},
 };
 
 /// How often to look for new addresses of this host.
@@ -126,8 +126,8 @@ impl DecapArgs {
     }
 
     async fn attach(self, json: bool) -> Result<Output, Failure> {
-        let _ =
-            env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).try_init();
+        let filter = env_logger::Env::default().default_filter_or("info");
+        env_logger::Builder::from_env(filter).init();
         let rules = Rules {
             tunnels: self.tunnels.clone(),
             gue_ports: self.gue_ports.clone(),
@@ -136,11 +136,12 @@ impl DecapArgs {
         };
         let mut interfaces = Vec::new();
         for name in &self.interfaces {
-            interfaces.push(
-                find_interface(name)
-                    .await
-                    .map_err(|error| refused(error.into()))?,
-            );
+            let found = find_carrier(name).await;
+            let Carrier {
+                interface, advice, ..
+            } = found.map_err(|error| refused(error.into()))?;
+            advice.iter().for_each(|advice| log::warn!("{advice}"));
+            interfaces.push(interface);
         }
         let mut decap = Decap::load(&rules).map_err(refused)?;
         if self.to.is_empty() {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::view::AttachMode,
-    netlink::{Interface, XdpMode},
+    netlink::{Carrier, Interface, XdpMode},
 };
 
 /// The program on an interface.
@@ -64,16 +64,18 @@ impl Dataplane {
     /// # Errors
     /// When one of the interfaces has another program (the message says whose), or its driver cannot; then all of
     /// them are as before.
-    pub fn attach(&mut self, interfaces: Vec<Interface>, mode: Mode) -> Result<Vec<Attached>> {
+    pub fn attach(
+        &mut self,
+        carriers: impl IntoIterator<Item: Into<Carrier>>,
+        mode: Mode,
+    ) -> Result<Vec<Attached>> {
         let mut earlier = self.earlier_links()?;
-        let mut attached = Vec::with_capacity(interfaces.len());
-        for interface in interfaces {
-            let (link, one) = match earlier.remove(&interface.index) {
-                Some(link) => keep(link, interface, mode)?,
-                None => self.attach_one(interface, mode)?,
-            };
-            self.links.push(link);
-            attached.push(one);
+        let mut attached = Vec::new();
+        for carrier in carriers {
+            for (link, one) in self.attach_carrier(carrier.into(), mode, &mut earlier)? {
+                self.links.push(link);
+                attached.push(one);
+            }
         }
         if let Err(error) = self.persist() {
             self.take_back();
@@ -100,6 +102,48 @@ impl Dataplane {
             }
         }
         Ok(links)
+    }
+
+    /// Attaches to an interface, or to the parts of a bond that the program cannot run on natively.
+    fn attach_carrier(
+        &self,
+        carrier: Carrier,
+        mode: Mode,
+        earlier: &mut BTreeMap<u32, XdpLink>,
+    ) -> Result<Vec<(Link, Attached)>> {
+        let Carrier {
+            interface,
+            slaves,
+            advice,
+        } = carrier;
+        let mut attach = |interface: Interface, mode: Mode| match earlier.remove(&interface.index) {
+            Some(link) => keep(link, interface, mode),
+            None => self.attach_one(interface, mode),
+        };
+        // Natively on the parts is better than generically on the bond.
+        let on_bond = match mode {
+            Mode::Auto if !slaves.is_empty() => Mode::Native,
+            mode => mode,
+        };
+        let bond = interface.name.clone();
+        let mut attached = match attach(interface, on_bond) {
+            Ok(one) => vec![one],
+            Err(why) if slaves.is_empty() || mode == Mode::Generic => return Err(why),
+            Err(why) => {
+                let names: Vec<&str> = slaves.iter().map(|slave| slave.name.as_str()).collect();
+                log::warn!(
+                    "the program cannot run on the bond {bond} ({why:#}), so it runs on its parts {}: restart lb when \
+                     there are others",
+                    names.join(", ")
+                );
+                let parts = slaves.into_iter().map(|slave| attach(slave, mode));
+                parts.collect::<Result<Vec<_>>>()?
+            }
+        };
+        if let Some((_, first)) = attached.first_mut() {
+            first.warnings.extend(advice);
+        }
+        Ok(attached)
     }
 
     fn attach_one(&self, interface: Interface, mode: Mode) -> Result<(Link, Attached)> {

@@ -61,6 +61,15 @@ pub enum InterfaceError {
         /// The names of all interfaces of this network namespace.
         existing: Vec<String>,
     },
+    /// It lies on an interface that is not here.
+    #[error(
+        "{name} is a VLAN device on an interface of another network namespace: its packets are seen there alone, so run lb \
+         there, on that interface"
+    )]
+    Elsewhere {
+        /// The VLAN device.
+        name: String,
+    },
     /// The kernel could not be asked.
     #[error("cannot list the network interfaces: {0}")]
     Netlink(#[from] Error),
@@ -82,13 +91,18 @@ pub async fn find_interface(name: &str) -> Result<Interface, InterfaceError> {
         }
     })
     .await?;
-    found.ok_or_else(|| {
+    found.ok_or_else(|| InterfaceError::unknown(name, existing))
+}
+
+impl InterfaceError {
+    pub(super) fn unknown(name: &str, existing: impl IntoIterator<Item = String>) -> Self {
+        let mut existing: Vec<String> = existing.into_iter().collect();
         existing.sort();
-        InterfaceError::Unknown {
+        Self::Unknown {
             name: name.to_owned(),
             existing,
         }
-    })
+    }
 }
 
 /// Describes every interface of the calling thread's network namespace.
@@ -102,7 +116,7 @@ pub async fn interfaces() -> Result<Vec<Interface>, InterfaceError> {
     Ok(all)
 }
 
-fn describe(message: &LinkMessage, link: Link) -> Interface {
+pub(super) fn describe(message: &LinkMessage, link: Link) -> Interface {
     Interface {
         index: link.index,
         mac: link.mac,
@@ -279,7 +293,11 @@ pub(super) async fn list_links(socket: &Socket) -> Result<HashMap<u32, Link>, Er
     Ok(links)
 }
 
-async fn visit_links(socket: &Socket, mut visit: impl FnMut(&LinkMessage, Link)) -> Result<(), Error> {
+/// Hands every interface to `visit`.
+pub(super) async fn visit_links(
+    socket: &Socket,
+    mut visit: impl FnMut(&LinkMessage, Link),
+) -> Result<(), Error> {
     let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
     socket
         .dump(question, |answer| {

@@ -2,6 +2,7 @@
 //! the network namespace of the thread that asks, and changes nothing there but the freshness of neighbour entries.
 
 mod address;
+mod carrier;
 mod interface;
 mod neighbour;
 mod next_hop;
@@ -14,6 +15,7 @@ mod tests;
 mod upper;
 
 pub use address::own_addresses;
+pub use carrier::{Carrier, find_carrier};
 pub use interface::{AttachedXdp, Interface, InterfaceError, XdpMode, find_interface, interfaces};
 pub use next_hop::{NextHop, Resolution};
 pub use resolver::{ResolverHandle, ResolverStopped, Snapshot, spawn_resolver};

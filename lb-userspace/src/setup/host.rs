@@ -26,7 +26,7 @@ use crate::{
     dataplane::PinDir,
     decap::{self, Decap, Rules},
     model::Forwarder,
-    netlink::find_interface,
+    netlink::{Carrier, find_carrier, find_interface},
 };
 
 const LOOPBACK: &str = "lo";
@@ -317,7 +317,10 @@ async fn attach(step: &Step) -> Result<Option<Undo>> {
         from: Vec::new(),
     })?;
     decap.follow_own_addresses().await?;
-    let interface = find_interface(interface).await?;
+    let Carrier {
+        interface, advice, ..
+    } = find_carrier(interface).await?;
+    advice.iter().for_each(|advice| log::warn!("{advice}"));
     let pins = PinDir::lock(pin_dir)?;
     let kept = pins.link(interface.index).exists();
     if let Some(slow) = decap.keep(&pins, &interface, *mode)? {

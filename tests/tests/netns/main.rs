@@ -7,6 +7,7 @@
     reason = "a failure of the test's own steps is a failure of the test"
 )]
 
+mod attach;
 mod backend_setup;
 mod checkpoints;
 mod drain;
