@@ -295,7 +295,9 @@ fn every_example_is_a_valid_command() {
                 let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
                 let runs_alone = matches!(
                     words.as_slice(),
-                    ["run" | "stop" | "check-config" | "completions", ..] | ["checkpoint", "verify", ..]
+                    ["run" | "stop" | "check-config" | "completions" | "decap", ..]
+                        | ["checkpoint", "verify", ..]
+                        | ["backend-setup", "--vip" | "--undo" | "--config", ..]
                 );
                 let expected = if runs_alone {
                     arguments.push("--help".into());

@@ -81,7 +81,7 @@ impl Rules for Maps {
 
     #[inline(always)]
     fn allows(&self, source: &Address) -> bool {
-        FILTERED.load() == 0 || SOURCES.get(&Key::new(128, *source)).is_some()
+        FILTERED.load() == 0 || SOURCES.get(Key::new(128, *source)).is_some()
     }
 }
 

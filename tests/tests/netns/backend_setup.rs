@@ -362,3 +362,67 @@ fn decap_ends_with_its_process() {
     process.kill().unwrap();
     wait_until("it is off the interface", || programs() == 0);
 }
+
+/// The fenced blocks of `docs/backends.md` in that language.
+fn blocks(language: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/backends.md");
+    let guide = fs::read_to_string(path).unwrap();
+    let mut blocks = Vec::new();
+    let mut lines = guide.lines().map(str::trim_start);
+    while let Some(line) = lines.next() {
+        let Some(of) = line.strip_prefix("```") else {
+            continue;
+        };
+        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        if of == language {
+            blocks.push(block.join("\n"));
+        }
+    }
+    blocks
+}
+
+/// Word for word and in order, on one host; only that it keeps its files elsewhere.
+#[test]
+fn the_guides_commands_work_as_written() {
+    let backend = Backend::new();
+    let before = backend.look();
+    let directory = backend.state.path();
+    fs::write(directory.join("lb.toml"), &blocks("toml")[0]).unwrap();
+    let pins = backend.pins.path().join("decap");
+    let mut ran = 0;
+    for line in blocks("sh").join("\n").lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut command = Command::new(lb());
+        command.current_dir(directory).args(&words[1..]);
+        match words.as_slice() {
+            // These ask the agent, or end with a signal.
+            ["lb", "backend-setup", "--service", ..] | ["lb", "decap", "--iface", "eth0"] => continue,
+            ["lb", "backend-setup", ..] => {
+                command
+                    .arg("--state-dir")
+                    .arg(directory)
+                    .arg("--pin-dir")
+                    .arg(&pins);
+            }
+            ["lb", "decap", "status"] => {}
+            ["lb", "decap", ..] => {
+                command.arg("--pin-dir").arg(&pins);
+            }
+            _ => continue,
+        }
+        let output = backend.namespace.run(|| command.output()).unwrap().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {errors}");
+        if ran == 0 {
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            let shown = &blocks("text")[0];
+            // The last line depends on the kernel, and names the place of the pins.
+            let (all_but_last, _) = shown.rsplit_once('\n').unwrap();
+            assert!(printed.starts_with(all_but_last), "{printed}");
+        }
+        ran += 1;
+    }
+    assert!(ran >= 10, "only {ran} commands were found");
+    backend.set_up(&["--undo"]);
+    assert_eq!(backend.look(), before);
+}
