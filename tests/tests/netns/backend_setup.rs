@@ -1,20 +1,16 @@
-//! `lb backend-setup` and `lb decap` as an operator uses them: what they change on a backend, that packets come through,
-//! and that nothing is left when it is undone.
+//! `lb backend-setup` as an operator uses it: what it changes on a backend, and that nothing is left when it is undone.
 
 use std::{
     fs,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::Path,
     process::{Command, Output},
 };
 
-use lb_tests::{
-    lab::{BpfFs, Forwarder, Namespace, NextHop, Route},
-    traffic::http,
-};
+use lb_tests::lab::{BpfFs, Forwarder, Namespace, NextHop, Route};
 use serde_json::Value;
 
-use super::support::{LIMIT, PORT, Rig, Service, backend_addresses, get, lab, rig::lb, wait_until};
+use super::support::{Rig, Service, backend_addresses, lab, rig::lb, wait_until};
 
 const INTERFACE: &str = "eth0";
 const SETTINGS: [&str; 4] = [
@@ -303,64 +299,6 @@ fn a_service_tells_what_its_backends_need() {
     assert!(unknown.contains("no backend 192.0.2.1"), "{unknown}");
     rig.lb_refuses(1, &["backend-setup", "--service", "nobody", "--iface", INTERFACE]);
     rig.lb_refuses(2, &["backend-setup", "--vip", "192.0.2.80", "--iface", INTERFACE]);
-}
-
-/// The lab's backends were set up by `lb backend-setup`, which let `lb decap` end the tunnels.
-#[test]
-fn decap_counts_what_came_through_tunnels() {
-    for forwarder in [Forwarder::Ipip, Forwarder::Gue, Forwarder::Fou, Forwarder::Gre] {
-        let lab = lab(forwarder, 1);
-        let mut config = String::new();
-        for &vip in &lab.options().vips {
-            let name = if vip.is_ipv4() { "web4" } else { "web6" };
-            let web = Service::new(forwarder, &[vip]).text("name", name);
-            config += &web.backends(&backend_addresses(&lab, vip)).to_string();
-        }
-        let rig = Rig::new(lab, &config);
-        for &vip in &rig.lab.options().vips {
-            let target = SocketAddr::new(vip, PORT);
-            http::fetch(&rig.client().namespace, target, get("/"), LIMIT).unwrap();
-        }
-        let mut status = Command::new(lb());
-        status.args(["decap", "status", "--json"]);
-        let output = rig.lab.backends[0]
-            .namespace
-            .run(|| status.output())
-            .unwrap()
-            .unwrap();
-        let view: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let program = &view["programs"][0];
-        // Two connections: at least SYN, ACK, request and FIN of each.
-        assert!(program["decapsulated"].as_u64().unwrap() >= 8, "{view}");
-        let counts = program["counts"].as_array().unwrap();
-        let of =
-            |reason: &str| counts.iter().find(|count| count["reason"] == reason).unwrap()["packets"].as_u64();
-        assert_eq!(of(forwarder.name()), program["decapsulated"].as_u64());
-        assert_eq!(of("bad-inner"), Some(0));
-    }
-}
-
-#[test]
-fn decap_ends_with_its_process() {
-    let backend = Backend::new();
-    let programs = || {
-        let status = backend.run(&["decap", "status", "--json"]);
-        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
-        status["programs"].as_array().unwrap().len()
-    };
-    let mut command = Command::new(lb());
-    command.args(["decap", "--iface", INTERFACE, "--json"]);
-    let mut process = backend.namespace.spawn(command).unwrap();
-    wait_until("lb decap is attached", || programs() == 1);
-    let second = backend.run(&["decap", "--iface", INTERFACE]);
-    assert_eq!(second.status.code(), Some(1));
-    let refusal = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(
-        refusal.contains("has an XDP program already: \"lb_decap\""),
-        "{refusal}"
-    );
-    process.kill().unwrap();
-    wait_until("it is off the interface", || programs() == 0);
 }
 
 /// The fenced blocks of `docs/backends.md` in that language.

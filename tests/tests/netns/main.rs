@@ -10,6 +10,7 @@
 mod attach;
 mod backend_setup;
 mod checkpoints;
+mod decap;
 mod drain;
 mod explain;
 mod failure;
