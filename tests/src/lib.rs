@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod demo;
 pub mod fixture;
+pub mod fuzz;
 pub mod lab;
 pub mod packets;
 pub mod process;

@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod cargo;
 mod demo;
+mod fuzz;
 mod linker;
 mod machine;
 mod privilege;
@@ -58,6 +59,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Send generated packets through the program, its host build and a model of its own, and compare
+    Fuzz {
+        /// What follows `lb-fuzz`, such as --packets 10000000, --json, --seed 7; see `cargo xtask fuzz -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Simulate a million flows while backends come and go, and count those that break
     Sim {
         /// What follows `lb-sim`, such as --quick, --json, --seed 7; see `cargo xtask sim -- --help`
@@ -98,6 +105,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run { arguments } => run::run(&workspace, &arguments)?,
         Command::Demo { arguments } => demo::demo(&workspace, &arguments)?,
         Command::Bench { arguments } => bench::bench(&workspace, &arguments)?,
+        Command::Fuzz { arguments } => fuzz::fuzz(&workspace, &arguments)?,
         Command::Sim { arguments } => sim::sim(&workspace, &arguments)?,
         Command::Test { filter } => return test::test(&workspace, filter.as_deref()),
         Command::TryMachine => {}

@@ -1,0 +1,262 @@
+//! What is compared: the program in the kernel, and its host build.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::{TestRun, TestRunOptions};
+use lb_common::{
+    abi::{Action, Reason, Trace},
+    pipeline::{Outcome, Route, process},
+};
+use lb_userspace::{
+    dataplane::Dataplane,
+    model::BackendId,
+    plan::{InMemory, Layout},
+};
+
+use super::world::{Interfaces, OWN, OWN_MAC, ROUTER, ROUTER_MAC, SEED, World};
+use crate::{
+    lab::{Namespace, NextHop, Route as LabRoute},
+    packets::Buffer,
+};
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+const XDP_REDIRECT: u32 = 4;
+/// Room for what a frame grows by.
+const GROWTH: usize = 256;
+
+/// What became of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Did {
+    /// Why it left as it did.
+    pub reason: Reason,
+    /// The backend of its target.
+    pub backend: Option<BackendId>,
+    /// Whether it left by another interface than it came in by.
+    pub redirected: bool,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+}
+
+/// The host build on tables in plain memory.
+pub(super) struct Host {
+    memory: InMemory,
+    layout: Layout,
+}
+
+impl Host {
+    /// With that world in its tables.
+    ///
+    /// # Errors
+    /// When the world does not fit.
+    pub(super) fn new(world: &World) -> Result<Self> {
+        let mut memory = InMemory::new(&World::CAPACITY, SEED);
+        memory.ingress = world.interfaces().front;
+        let layout = world.lay_out(&mut memory)?;
+        Ok(Self { memory, layout })
+    }
+
+    /// What becomes of a frame.
+    pub(super) fn run(&mut self, frame: &[u8], interfaces: Interfaces) -> Did {
+        self.memory.route = route(frame, interfaces);
+        let mut buffer = Buffer::new(frame);
+        let mut outcome = Outcome::UNDECIDED;
+        let reason = process(&mut buffer, &self.memory, &mut outcome);
+        let target = (outcome.target != Trace::NONE).then_some(outcome.target);
+        Did {
+            reason,
+            backend: backend(&self.layout, target),
+            redirected: outcome.egress != 0,
+            frame: buffer.frame().to_vec(),
+        }
+    }
+}
+
+fn backend(layout: &Layout, target: Option<u32>) -> Option<BackendId> {
+    Some(layout.owner(target?)?.backend)
+}
+
+/// What the host's routing says: the host itself is found at its addresses, all else behind the router.
+fn route(frame: &[u8], interfaces: Interfaces) -> Route {
+    if OWN.iter().any(|own| ends_in(frame, own)) {
+        return Route::Local;
+    }
+    let [r0, r1, r2, r3, r4, r5] = ROUTER_MAC;
+    let [o0, o1, o2, o3, o4, o5] = OWN_MAC;
+    Route::Hop {
+        macs_head: u64::from_ne_bytes([r0, r1, r2, r3, r4, r5, o0, o1]),
+        macs_tail: u32::from_ne_bytes([o2, o3, o4, o5]),
+        egress: interfaces.front,
+    }
+}
+
+/// Whether that address stands where an untagged or tagged frame has its destination.
+fn ends_in(frame: &[u8], address: &str) -> bool {
+    let (bytes, at) = match address.parse() {
+        Ok(IpAddr::V4(v4)) => (v4.octets().to_vec(), 30),
+        Ok(IpAddr::V6(v6)) => (v6.octets().to_vec(), 38),
+        Err(_) => return false,
+    };
+    [0, 4, 8]
+        .iter()
+        .any(|tags| frame.get(at + tags..at + tags + bytes.len()) == Some(&bytes))
+}
+
+/// A namespace with the routes that [`route`] tells of.
+pub struct Kernel {
+    namespace: Namespace,
+    /// Its interfaces.
+    pub interfaces: Interfaces,
+}
+
+const FRONT: &str = "front";
+const BACK: &str = "back";
+
+impl Kernel {
+    /// Makes the namespace.
+    ///
+    /// # Errors
+    /// Without privilege.
+    pub(super) fn new() -> Result<Self> {
+        let namespace = Namespace::new("fuzz")?;
+        namespace.set_sysctls(&[
+            ("net/ipv4/ip_forward", "1"),
+            ("net/ipv6/conf/all/forwarding", "1"),
+        ])?;
+        let interfaces = namespace.netlink(async |netlink| {
+            for (interface, peer) in [(FRONT, "front-peer"), (BACK, "back-peer")] {
+                netlink.add_veth(interface, peer).await?;
+                netlink.configure(interface, OWN_MAC, 1500).await?;
+                for end in [interface, peer] {
+                    netlink.set_up(end).await?;
+                }
+                netlink.wait_until_up(interface).await?;
+            }
+            for ((own, router), prefix) in OWN.iter().zip(ROUTER).zip([24, 64]) {
+                netlink.add_address(FRONT, own.parse()?, prefix).await?;
+                let router: IpAddr = router.parse()?;
+                netlink.add_neighbour(FRONT, router, ROUTER_MAC).await?;
+                let everywhere = if router.is_ipv4() { "0.0.0.0" } else { "::" };
+                let route = LabRoute {
+                    destination: everywhere.parse()?,
+                    prefix: 0,
+                    next: NextHop::Via(router),
+                    mtu: None,
+                };
+                netlink.add_route(&route).await?;
+            }
+            Ok(Interfaces {
+                front: netlink.index(FRONT).await?,
+                back: netlink.index(BACK).await?,
+            })
+        })?;
+        Ok(Self {
+            namespace,
+            interfaces,
+        })
+    }
+
+    /// Runs `body` inside the namespace.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered, and those of `body`.
+    pub(super) fn within<T: Send>(&self, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        self.namespace.run(body)?
+    }
+}
+
+/// The program on its maps; to be made and used inside [`Kernel::within`].
+pub(super) struct Loaded {
+    dataplane: Dataplane,
+    layout: Layout,
+    interfaces: Interfaces,
+}
+
+impl Loaded {
+    /// Loads the program with that world in its maps.
+    ///
+    /// # Errors
+    /// When the kernel refuses the program or a map.
+    pub(super) fn new(world: &World) -> Result<Self> {
+        let interfaces = world.interfaces();
+        let mut dataplane = Dataplane::load(&World::CAPACITY, SEED, false)?;
+        dataplane.allow_egress(interfaces.back)?;
+        let layout = world.lay_out(&mut dataplane.tables()?)?;
+        Ok(Self {
+            dataplane,
+            layout,
+            interfaces,
+        })
+    }
+
+    /// What the program does with a frame; nothing is counted or noted.
+    ///
+    /// # Errors
+    /// When the kernel does not run it, or its action does not go with its reason.
+    pub(super) fn explain(&self, frame: &[u8]) -> Result<Did> {
+        let explained = self.dataplane.explain(frame, self.interfaces.front)?;
+        let redirected = explained.action == XDP_REDIRECT;
+        let expected = action(explained.reason, redirected);
+        ensure!(
+            explained.action == expected,
+            "XDP action {} for {:?}",
+            explained.action,
+            explained.reason
+        );
+        Ok(Did {
+            reason: explained.reason,
+            backend: backend(&self.layout, explained.target),
+            redirected,
+            frame: explained.frame,
+        })
+    }
+
+    /// Runs the program on a frame as on one from the wire: it counts, and remembers fragments. Fails unless it does what
+    /// it explained; answers, of which it makes so many a second only, may be left out.
+    ///
+    /// # Errors
+    /// When the kernel does not run it, or it does something else.
+    pub(super) fn run(&self, frame: &[u8], explained: &Did) -> Result<()> {
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context = [0, frame.len() as u32, 0, self.interfaces.front, 0, 0];
+        let mut output = vec![0; frame.len() + GROWTH];
+        let result = self
+            .dataplane
+            .program()?
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut output),
+                ctx_in: Some(bytemuck::bytes_of(&context)),
+                ..TestRunOptions::new()
+            })
+            .context("the kernel refused to run the program on this frame")?;
+        output.truncate(result.data_size_out as usize);
+        let is_answer = matches!(
+            explained.reason,
+            Reason::TooBigAnswered | Reason::TtlAnswered | Reason::Rejected
+        );
+        if is_answer && result.return_value == XDP_DROP && output == frame {
+            return Ok(());
+        }
+        let expected = action(explained.reason, explained.redirected);
+        ensure!(
+            result.return_value == expected && output == explained.frame,
+            "unexplained, the action is {} for {:?}, and the frame is {}",
+            result.return_value,
+            explained.reason,
+            super::saved::hex(&output)
+        );
+        Ok(())
+    }
+}
+
+fn action(reason: Reason, redirected: bool) -> u32 {
+    match reason.action() {
+        Action::Pass => XDP_PASS,
+        Action::Drop => XDP_DROP,
+        Action::Send if redirected => XDP_REDIRECT,
+        Action::Send => XDP_TX,
+    }
+}

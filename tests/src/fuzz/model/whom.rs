@@ -1,0 +1,96 @@
+//! Whom a packet is for: of the services that could mean it, the one that says so most exactly.
+
+use std::net::IpAddr;
+
+use lb_common::abi::Reason;
+use lb_userspace::{
+    model::{Fragments, Protocol, ServicePort},
+    plan::Pool,
+};
+use smoltcp::wire::IpProtocol;
+
+use super::{
+    Mistake, Model,
+    read::{Read, SCTP},
+};
+
+pub(super) fn number(protocol: Protocol) -> IpProtocol {
+    match protocol {
+        Protocol::Tcp => IpProtocol::Tcp,
+        Protocol::Udp => IpProtocol::Udp,
+        Protocol::Sctp => SCTP,
+    }
+}
+
+/// Length of the pool's longest VIP that holds `address`.
+fn length(pool: &Pool, address: IpAddr) -> Option<u8> {
+    let holding = pool.vips.iter().filter(|vip| vip.contains(address));
+    holding.map(|vip| vip.length()).max()
+}
+
+impl<'w> Model<'w> {
+    fn speaking(&self, protocol: IpProtocol) -> impl Iterator<Item = &'w Pool> {
+        let pools = self.world.pools.iter();
+        pools.filter(move |pool| number(pool.service.protocol) == protocol)
+    }
+
+    /// The service of that VIP, protocol and port.
+    pub(super) fn service(&self, vip: IpAddr, protocol: IpProtocol, port: u16) -> Option<&'w Pool> {
+        let ranges_first = self.errs(Mistake::RangesFirst);
+        self.speaking(protocol)
+            .filter_map(|pool| {
+                let width = match pool.service.port {
+                    ServicePort::Exact(exact) => (exact.get() == port).then_some(1),
+                    ServicePort::Range(range) => range.contains(port).then(|| {
+                        let width = u32::from(range.last().get() - range.first().get()) + 1;
+                        if ranges_first { 0 } else { width }
+                    }),
+                    ServicePort::Any => Some(1 << 16),
+                }?;
+                Some((u8::MAX - length(pool, vip)?, width, pool))
+            })
+            .min_by_key(|(wideness, width, _)| (*wideness, *width))
+            .map(|(.., pool)| pool)
+    }
+
+    /// Whom a fragment is for whose first one is not known.
+    pub(super) fn stray(&self, read: &Read) -> Result<&'w Pool, Reason> {
+        let vip = read.destination;
+        let longest = self
+            .speaking(read.protocol)
+            .filter_map(|pool| length(pool, vip))
+            .max()
+            .ok_or(Reason::NoService)?;
+        self.speaking(read.protocol)
+            .find(|pool| length(pool, vip) == Some(longest) && pool.service.fragments == Fragments::Hash3)
+            .ok_or(Reason::Fragment)
+    }
+
+    /// Whether services have that address.
+    pub(super) fn is_vip(&self, address: IpAddr) -> bool {
+        self.world.pools.iter().any(|pool| length(pool, address).is_some())
+    }
+
+    /// Whether services have to do with a packet that is broken or shows no ports: if not, it is the host's.
+    pub(super) fn concerns(&self, read: &Read) -> bool {
+        let hides = matches!(
+            read.protocol,
+            IpProtocol::HopByHop
+                | IpProtocol::Ipv6Route
+                | IpProtocol::Ipv6Frag
+                | IpProtocol::Ipv6Opts
+                | IpProtocol::IpSecAh
+        );
+        let is_icmp = read.protocol
+            == if read.is_v6() {
+                IpProtocol::Icmpv6
+            } else {
+                IpProtocol::Icmp
+            };
+        if is_icmp || read.is_v6() && hides {
+            return self.is_vip(read.destination);
+        }
+        self.speaking(read.protocol)
+            .any(|pool| length(pool, read.destination).is_some())
+    }
+}

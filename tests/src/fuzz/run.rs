@@ -1,0 +1,152 @@
+//! One run: cases until there were enough packets, and what was wrong with them.
+
+use std::{path::Path, time::{Duration, Instant}};
+
+use anyhow::Result;
+use lb_common::abi::Reason;
+
+use super::{
+    case::Case,
+    compare::{Disagreement, Judges},
+    generate::Generator,
+    machine::Kernel,
+    model::Mistake,
+    options::Options,
+    saved,
+    world::World,
+};
+
+/// Packets after which everything begins anew, so that what is remembered stays small.
+const EPOCH: u64 = 500_000;
+/// Disagreements that are made small and kept; the others are counted.
+const KEPT: u64 = 20;
+/// Disagreements after which there is no use in going on.
+const ENOUGH: u64 = 1000;
+/// One packet in so many is run as on a wire, beside those that the program remembers.
+const FOR_REAL: u64 = 8;
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Packets sent.
+    pub packets: u64,
+    /// Packets about which the opinions differed.
+    pub disagreements: u64,
+    /// Packets by the reason for which they left, where all agreed.
+    pub by_reason: [u64; Reason::COUNT as usize],
+    /// What was wrong, for those that were kept.
+    pub kept: Vec<String>,
+}
+
+/// Sends as many packets as asked for; `mistake` breaks a rule of the model.
+///
+/// # Errors
+/// Without privilege, or when the kernel refuses the program.
+pub fn run(options: &Options, mistake: Option<Mistake>) -> Result<Summary> {
+    let kernel = Kernel::new()?;
+    let world = World::new(kernel.interfaces)?;
+    kernel.within(|| Run::new(&world, options, mistake).go())
+}
+
+struct Run<'a> {
+    world: &'a World,
+    options: &'a Options,
+    mistake: Option<Mistake>,
+    summary: Summary,
+}
+
+impl<'a> Run<'a> {
+    fn new(world: &'a World, options: &'a Options, mistake: Option<Mistake>) -> Self {
+        Self {
+            world,
+            options,
+            mistake,
+            summary: Summary {
+                packets: 0,
+                disagreements: 0,
+                by_reason: [0; Reason::COUNT as usize],
+                kept: Vec::new(),
+            },
+        }
+    }
+
+    fn go(mut self) -> Result<Summary> {
+        let mut generator = Generator::new(self.options.seed, self.world);
+        let (started, mut told) = (Instant::now(), Instant::now());
+        let mut judges = Judges::new(self.world, self.mistake)?;
+        let mut epoch = 0;
+        while self.summary.packets < self.options.packets && self.summary.disagreements < ENOUGH {
+            if self.summary.packets / EPOCH != epoch {
+                epoch = self.summary.packets / EPOCH;
+                judges = Judges::new(self.world, self.mistake)?;
+            }
+            let case = generator.case();
+            if let Some(found) = self.judge(&case, &mut judges) {
+                self.keep(&case, *found)?;
+            }
+            if told.elapsed() > PROGRESS {
+                told = Instant::now();
+                let (packets, all) = (self.summary.packets, self.options.packets);
+                let rate = packets as f64 / started.elapsed().as_secs_f64();
+                let wrong = self.summary.disagreements;
+                eprintln!("{packets} of {all} packets, {rate:.0} a second, {wrong} disagreements");
+            }
+        }
+        Ok(self.summary)
+    }
+
+    /// The first disagreement over a case.
+    fn judge(&mut self, case: &Case, judges: &mut Judges<'_>) -> Option<Box<Disagreement>> {
+        let packets = case.packets();
+        let mut first = None;
+        for packet in &packets {
+            self.summary.packets += 1;
+            let for_real = packets.len() > 1 || self.summary.packets.is_multiple_of(FOR_REAL);
+            match judges.judge(packet, for_real) {
+                Ok(reason) => self.summary.by_reason[reason as usize] += 1,
+                Err(found) => {
+                    self.summary.disagreements += 1;
+                    first = first.or(Some(found));
+                }
+            }
+        }
+        first
+    }
+
+    /// Makes a case smaller for as long as it is judged differently, and keeps what is left.
+    fn keep(&mut self, case: &Case, found: Disagreement) -> Result<()> {
+        if self.summary.kept.len() as u64 >= KEPT {
+            return Ok(());
+        }
+        let (mut case, mut found) = (case.clone(), found);
+        while let Some((smaller, still)) = self.smaller(&case)? {
+            (case, found) = (smaller, still);
+        }
+        self.summary.kept.push(found.message.clone());
+        if self.mistake.is_some() {
+            return Ok(());
+        }
+        let directory = self.options.keep.as_deref().unwrap_or(Path::new(saved::DIRECTORY));
+        let origin = format!("packet {} of seed {}", self.summary.packets, self.options.seed);
+        let text = saved::text(&case.packets(), &found, &origin);
+        let name = format!("seed-{}-packet-{}", self.options.seed, self.summary.packets);
+        let path = saved::keep(directory, &text, &name)?;
+        eprintln!("{}: {}", path.display(), found.message);
+        Ok(())
+    }
+
+    /// A smaller case that is judged differently, too.
+    fn smaller(&self, case: &Case) -> Result<Option<(Case, Disagreement)>> {
+        for smaller in case.smaller() {
+            let mut judges = Judges::new(self.world, self.mistake)?;
+            let packets = smaller.packets();
+            let found = packets.iter().find_map(|packet| judges.judge(packet, true).err());
+            if let Some(found) = found {
+                return Ok(Some((smaller, *found)));
+            }
+        }
+        Ok(None)
+    }
+}
