@@ -54,7 +54,11 @@ impl Case {
             }
             case
         };
-        let frames = if self.frames.len() > 1 { self.frames.len() } else { 0 };
+        let frames = if self.frames.len() > 1 {
+            self.frames.len()
+        } else {
+            0
+        };
         (0..frames)
             .map(without_frame)
             .chain((0..self.changes.len()).map(without_change))

@@ -75,6 +75,16 @@ impl<'w> Judges<'w> {
     }
 }
 
+impl Disagreement {
+    /// What it has in common with others like it.
+    pub(super) fn kind(&self) -> String {
+        let (host, model) = (self.host.reason, self.model.reason);
+        let digits = |c: char| c.is_ascii_digit();
+        let message = self.message.split(digits).next().unwrap_or_default();
+        format!("{host:?} {model:?} {:?} {message}", self.host.backend)
+    }
+}
+
 fn agree(frame: &[u8], kernel: &Did, host: &Did, model: &Said) -> Result<()> {
     ensure!(kernel == host, "the kernel and the host differ");
     ensure!(

@@ -88,20 +88,22 @@ impl<'w> Generator<'w> {
         let own = self.cases;
         match (v6, kind) {
             (false, 0) => Ipv4Addr::new(203, 0, 113, own as u8).into(),
-            (false, 1) => self.pick(&[
-                Ipv4Addr::LOCALHOST,
-                Ipv4Addr::UNSPECIFIED,
-                Ipv4Addr::BROADCAST,
-                Ipv4Addr::new(224, 0, 0, 1),
-            ])
-            .into(),
+            (false, 1) => self
+                .pick(&[
+                    Ipv4Addr::LOCALHOST,
+                    Ipv4Addr::UNSPECIFIED,
+                    Ipv4Addr::BROADCAST,
+                    Ipv4Addr::new(224, 0, 0, 1),
+                ])
+                .into(),
             (false, _) => Ipv4Addr::from(0x6440_0000 | own & 0x3f_ffff).into(),
-            (true, 0) => self.pick(&[
-                Ipv6Addr::LOCALHOST,
-                Ipv6Addr::UNSPECIFIED,
-                Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1),
-            ])
-            .into(),
+            (true, 0) => self
+                .pick(&[
+                    Ipv6Addr::LOCALHOST,
+                    Ipv6Addr::UNSPECIFIED,
+                    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1),
+                ])
+                .into(),
             (true, _) => {
                 let net = self.numbers.random_range(0..3);
                 let (high, low) = ((own >> 16) as u16, own as u16);
@@ -127,7 +129,9 @@ impl<'w> Generator<'w> {
             ServicePort::Any => self.numbers.random(),
         };
         let port = if self.one_in(8) {
-            self.pick(&[80, 53, 443, 1000, 1499, 1500, 1999, 2000, 3000, 3001, 2905, 0, 65_535])
+            self.pick(&[
+                80, 53, 443, 1000, 1499, 1500, 1999, 2000, 3000, 3001, 2905, 0, 65_535,
+            ])
         } else {
             port
         };
@@ -186,10 +190,16 @@ impl<'w> Generator<'w> {
 
     /// With the IP header's fields as they happen to be.
     fn dressed(&mut self, frame: Frame) -> Frame {
-        let mut frame = frame.tos(self.numbers.random()).label(self.numbers.random::<u16>().into());
+        let mut frame = frame
+            .tos(self.numbers.random())
+            .label(self.numbers.random::<u16>().into());
         frame.ttl = if self.one_in(8) { self.pick(&TTLS) } else { 64 };
         if frame.source.is_ipv4() && self.one_in(10) {
-            frame = frame.ip_options(self.pick(&[&[1u8, 1, 1, 0][..], &[0x94, 4, 0, 0], &[7, 7, 4, 0, 0, 0, 0, 0]]));
+            frame = frame.ip_options(self.pick(&[
+                &[1u8, 1, 1, 0][..],
+                &[0x94, 4, 0, 0],
+                &[7, 7, 4, 0, 0, 0, 0, 0],
+            ]));
         }
         if self.one_in(3) {
             frame.fragment = 0;
@@ -208,7 +218,9 @@ impl<'w> Generator<'w> {
         let frame = self.packet(ends.client, ends.service, ends.protocol);
         let mut frame = self.dressed(frame);
         if self.one_in(5) && ends.protocol != Protocol::Sctp {
-            let around = self.pick(&[1500, 1480, 1472, 1468, 1460, 1456, 1448, 1440, 600, 576, 580, 556, 1280, 900]);
+            let around = self.pick(&[
+                1500, 1480, 1472, 1468, 1460, 1456, 1448, 1440, 600, 576, 580, 556, 1280, 900,
+            ]);
             frame = frame.ip_len(around - 2 + self.numbers.random_range(0..4));
         } else if self.one_in(6) && ends.protocol != Protocol::Sctp {
             let len = self.numbers.random_range(0..60);
@@ -244,7 +256,9 @@ impl<'w> Generator<'w> {
             options.extend(self.pick(option));
         }
         options.resize(options.len().next_multiple_of(4).min(40), 0);
-        let frame = Frame::tcp(&source, &destination).flags(flags).tcp_options(&options);
+        let frame = Frame::tcp(&source, &destination)
+            .flags(flags)
+            .tcp_options(&options);
         self.dressed(frame).bytes()
     }
 
@@ -282,7 +296,11 @@ impl<'w> Generator<'w> {
             (true, _) => [1, 4],
         };
         let rest = [&[0, 0, 5, 0xdc][..], &quoted[..len.min(quoted.len())]].concat();
-        let reporter = if self.one_in(2) { ends.client.ip() } else { self.client(v6) };
+        let reporter = if self.one_in(2) {
+            ends.client.ip()
+        } else {
+            self.client(v6)
+        };
         let frame = Frame::icmp(&reporter.to_string(), &ends.service.ip().to_string(), kind, rest);
         self.dressed(frame).bytes()
     }
@@ -309,7 +327,12 @@ impl<'w> Generator<'w> {
         let first = self.pick(&[0u8, 43, 60, 44, 51]);
         let (chain, first) = self.chain(first, whole[6]);
         let body = [&chain[..], &whole[40..]].concat();
-        let mut wrapped = Frame::raw(&ends.client.ip().to_string(), &ends.service.ip().to_string(), first, &body);
+        let mut wrapped = Frame::raw(
+            &ends.client.ip().to_string(),
+            &ends.service.ip().to_string(),
+            first,
+            &body,
+        );
         (wrapped.tos, wrapped.ttl, wrapped.label) = (frame.tos, frame.ttl, frame.label);
         wrapped.padding = frame.padding;
         wrapped.bytes()
@@ -330,7 +353,11 @@ impl<'w> Generator<'w> {
         let mut bytes = Vec::new();
         for (i, kind) in kinds.iter().enumerate() {
             let next = kinds.get(i + 1).copied().unwrap_or(last);
-            let units: u8 = if self.one_in(12) { self.pick(&[4, 12, 31]) } else { self.numbers.random_range(0..2) };
+            let units: u8 = if self.one_in(12) {
+                self.pick(&[4, 12, 31])
+            } else {
+                self.numbers.random_range(0..2)
+            };
             match kind {
                 // An atomic fragment (RFC 6946), mostly.
                 44 => {
@@ -372,7 +399,11 @@ impl<'w> Generator<'w> {
         while at < payload.len() {
             let room = self.pick(&[8, 16, 24, 40, 64, 128, 256]);
             // First fragments mostly hold the whole header.
-            let room = if at == 0 && !self.one_in(8) { room.max(24) } else { room };
+            let room = if at == 0 && !self.one_in(8) {
+                room.max(24)
+            } else {
+                room
+            };
             let end = (at + room).min(payload.len());
             pieces.push((at, end));
             at = end;
@@ -383,7 +414,11 @@ impl<'w> Generator<'w> {
         }
         if self.one_in(4) {
             let (start, end) = self.pick(&pieces);
-            let odd = if self.one_in(2) { (start, end) } else { (start / 16 * 8, end) };
+            let odd = if self.one_in(2) {
+                (start, end)
+            } else {
+                (start / 16 * 8, end)
+            };
             pieces.push(odd);
         }
         match self.numbers.random_range(0..4) {
@@ -415,7 +450,11 @@ impl<'w> Generator<'w> {
             Some(port) => port.get(),
             None => self.numbers.random(),
         };
-        let port = if self.one_in(8) { self.numbers.random() } else { port };
+        let port = if self.one_in(8) {
+            self.numbers.random()
+        } else {
+            port
+        };
         let backend = SocketAddr::new(member.id.address, port);
         let v6 = backend.is_ipv6();
         let own = OWN[usize::from(v6)].parse().unwrap_or(backend.ip());
@@ -491,7 +530,11 @@ impl<'w> Generator<'w> {
 
 /// Length of the tags of a frame.
 fn tags(frame: &[u8]) -> usize {
-    let is_tag = |at: usize| frame.get(at..at + 2).is_some_and(|kind| TAGS.iter().any(|tag| tag == kind));
+    let is_tag = |at: usize| {
+        frame
+            .get(at..at + 2)
+            .is_some_and(|kind| TAGS.iter().any(|tag| tag == kind))
+    };
     let mut len = 0;
     while is_tag(12 + len) {
         len += 4;

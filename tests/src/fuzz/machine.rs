@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
 use lb_common::{
-    abi::{Action, Reason, Trace},
+    abi::{Action, Reason, Tags, Trace},
     pipeline::{Outcome, Route, process},
 };
 use lb_userspace::{
@@ -89,6 +89,7 @@ fn route(frame: &[u8], interfaces: Interfaces) -> Route {
         macs_head: u64::from_ne_bytes([r0, r1, r2, r3, r4, r5, o0, o1]),
         macs_tail: u32::from_ne_bytes([o2, o3, o4, o5]),
         egress: interfaces.front,
+        tags: Tags::NONE,
     }
 }
 

@@ -1,6 +1,10 @@
 //! One run: cases until there were enough packets, and what was wrong with them.
 
-use std::{path::Path, time::{Duration, Instant}};
+use std::{
+    collections::HashSet,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use lb_common::abi::Reason;
@@ -18,10 +22,10 @@ use super::{
 
 /// Packets after which everything begins anew, so that what is remembered stays small.
 const EPOCH: u64 = 500_000;
-/// Disagreements that are made small and kept; the others are counted.
-const KEPT: u64 = 20;
+/// Disagreements that are made small and kept, one of each kind; the others are counted.
+const KEPT: usize = 20;
 /// Disagreements after which there is no use in going on.
-const ENOUGH: u64 = 1000;
+const ENOUGH: u64 = 10_000;
 /// One packet in so many is run as on a wire, beside those that the program remembers.
 const FOR_REAL: u64 = 8;
 /// How often progress is told.
@@ -55,6 +59,7 @@ struct Run<'a> {
     options: &'a Options,
     mistake: Option<Mistake>,
     summary: Summary,
+    kinds: HashSet<String>,
 }
 
 impl<'a> Run<'a> {
@@ -69,6 +74,7 @@ impl<'a> Run<'a> {
                 by_reason: [0; Reason::COUNT as usize],
                 kept: Vec::new(),
             },
+            kinds: HashSet::new(),
         }
     }
 
@@ -117,7 +123,7 @@ impl<'a> Run<'a> {
 
     /// Makes a case smaller for as long as it is judged differently, and keeps what is left.
     fn keep(&mut self, case: &Case, found: Disagreement) -> Result<()> {
-        if self.summary.kept.len() as u64 >= KEPT {
+        if self.summary.kept.len() >= KEPT || !self.kinds.insert(found.kind()) {
             return Ok(());
         }
         let (mut case, mut found) = (case.clone(), found);
@@ -128,7 +134,11 @@ impl<'a> Run<'a> {
         if self.mistake.is_some() {
             return Ok(());
         }
-        let directory = self.options.keep.as_deref().unwrap_or(Path::new(saved::DIRECTORY));
+        let directory = self
+            .options
+            .keep
+            .as_deref()
+            .unwrap_or(Path::new(saved::DIRECTORY));
         let origin = format!("packet {} of seed {}", self.summary.packets, self.options.seed);
         let text = saved::text(&case.packets(), &found, &origin);
         let name = format!("seed-{}-packet-{}", self.options.seed, self.summary.packets);

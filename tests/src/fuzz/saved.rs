@@ -53,12 +53,15 @@ pub(super) fn text(frames: &[Vec<u8>], found: &Disagreement, origin: &str) -> St
             redirected,
             frame,
         } = did;
-        format!("# {who}: {reason:?} {backend:?} redirected={redirected} {}\n", hex(frame))
+        format!(
+            "# {who}: {reason:?} {backend:?} redirected={redirected} {}\n",
+            hex(frame)
+        )
     };
-    text += &found.kernel.as_ref().map_or_else(
-        || "# kernel: failed\n".to_owned(),
-        |kernel| did("kernel", kernel),
-    );
+    text += &found
+        .kernel
+        .as_ref()
+        .map_or_else(|| "# kernel: failed\n".to_owned(), |kernel| did("kernel", kernel));
     text += &did("host", &found.host);
     let Said {
         reason,
@@ -94,7 +97,9 @@ pub(super) fn keep(directory: &Path, text: &str, name: &str) -> Result<PathBuf> 
 /// # Errors
 /// When the text is no row.
 pub(super) fn frames(text: &str) -> Result<Vec<Vec<u8>>> {
-    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| match line.split_once(' ') {
             Some(("frame", hex)) => bytes(hex).with_context(|| format!("in {line:?}")),

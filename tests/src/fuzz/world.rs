@@ -7,9 +7,7 @@ use lb_common::abi::Tags;
 use lb_userspace::{
     config::Config,
     model::{Backend, Service, Services},
-    plan::{
-        Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, Pool, TunnelSources, apply, pools,
-    },
+    plan::{Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, Pool, TunnelSources, apply, pools},
 };
 
 use crate::packets::Mac;

@@ -30,17 +30,42 @@ pub(super) struct Seen(HashMap<Key, Whole>);
 pub(super) enum Known {
     /// The flow that it is of.
     Flow(Flow),
-    /// It says something else than one before (RFC 5722).
-    Overlap,
+    /// The same, but it says something else than one before (RFC 5722).
+    Overlap(Flow),
     /// Nothing: the first one has not come.
     Nothing,
 }
 
+impl Whole {
+    fn clashes(&self, piece: Piece) -> bool {
+        let units = |from: usize, to: usize| self.units.iter().take(to).skip(from).any(|came| *came);
+        let (first, after) = (piece.start / 8, piece.end.div_ceil(8));
+        let is_beyond = self.total.is_some_and(|total| piece.end > total);
+        let cuts = piece.is_last && units(after, usize::MAX);
+        units(first, after) || is_beyond || cuts
+    }
+
+    fn is_complete(&self) -> bool {
+        self.total
+            .is_some_and(|total| self.units.iter().take(total.div_ceil(8)).all(|came| *came))
+    }
+}
+
+fn key(read: &Read, piece: Piece) -> Key {
+    let protocol = (!read.is_v6()).then_some(read.protocol);
+    (read.source, read.destination, piece.id, protocol)
+}
+
 impl Seen {
-    /// Notes a fragment.
+    /// Whether a fragment says something else than one before.
+    pub(super) fn clashes(&self, read: &Read, piece: Piece) -> bool {
+        let whole = self.0.get(&key(read, piece));
+        whole.is_some_and(|whole| whole.clashes(piece))
+    }
+
+    /// Notes a fragment; with `strict`, only one that says nothing else than those before.
     pub(super) fn add(&mut self, read: &Read, piece: Piece, flow: &Flow, strict: bool) -> Known {
-        let protocol = (!read.is_v6()).then_some(read.protocol);
-        let key = (read.source, read.destination, piece.id, protocol);
+        let key = key(read, piece);
         if piece.start > 0 && !self.0.contains_key(&key) {
             return Known::Nothing;
         }
@@ -49,24 +74,20 @@ impl Seen {
             units: Vec::new(),
             total: None,
         });
+        // A first fragment shows its ports itself.
+        let flow = if piece.start == 0 { *flow } else { whole.flow };
+        if strict && whole.clashes(piece) {
+            return Known::Overlap(flow);
+        }
         let (first, after) = (piece.start / 8, piece.end.div_ceil(8));
         if whole.units.len() < after {
             whole.units.resize(after, false);
-        }
-        let came = |unit: &bool| *unit;
-        let overlaps = whole.units[first..after].iter().any(came);
-        let is_beyond = whole.total.is_some_and(|total| piece.end > total);
-        let cuts = piece.is_last && whole.units[after..].iter().any(came);
-        if strict && (overlaps || is_beyond || cuts) {
-            return Known::Overlap;
         }
         whole.units[first..after].fill(true);
         if piece.is_last {
             whole.total = Some(piece.end);
         }
-        let flow = whole.flow;
-        let is_complete = |total: usize| whole.units[..total.div_ceil(8)].iter().all(came);
-        if whole.total.is_some_and(is_complete) {
+        if whole.is_complete() {
             self.0.remove(&key);
         }
         Known::Flow(flow)

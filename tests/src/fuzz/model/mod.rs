@@ -18,7 +18,7 @@ use smoltcp::wire::IpProtocol;
 
 use super::world::{SEED, World};
 use crate::packets::flow_hash;
-use fragments::Seen;
+use fragments::{Known, Seen};
 use read::{Content, Frame, Read, read};
 use speak::Answer;
 
@@ -128,9 +128,9 @@ impl<'w> Model<'w> {
 
     fn serve(&mut self, read: &Read, frame: &[u8]) -> Result<Said, Reason> {
         let flow = match &read.content {
-            Content::Nothing(reason) => {
-                return Err(if self.concerns(read) { *reason } else { Reason::NoService });
-            }
+            Content::Nothing(_) if !self.concerns(read) => return Err(Reason::NoService),
+            Content::Nothing(_) if self.clashes(read) => return Err(Reason::BadFragment),
+            Content::Nothing(reason) => return Err(*reason),
             Content::Echo if self.is_vip(read.destination) => {
                 let (frame, loose) = speak::echo(read, frame);
                 return Ok(Said {
@@ -165,11 +165,28 @@ impl<'w> Model<'w> {
         if read.piece.is_some() && pool.service.fragments == Fragments::Drop {
             return Err(Reason::Fragment);
         }
-        let place = match self.place(pool, read, &flow) {
-            Some(place) => place,
-            None => return self.without_backends(pool, read, frame),
+        let place = self.place(pool, read, &flow);
+        if read.ttl <= 1 && !self.stays(pool, place.as_ref()) && !self.errs(Mistake::LastHop) {
+            return match pool.service.ttl_expired {
+                TtlExpired::Drop => Err(Reason::TtlExpired),
+                TtlExpired::Answer => self
+                    .answer(read, frame, Answer::TimeExceeded)
+                    .ok_or(Reason::TtlExpired),
+            };
+        }
+        match place {
+            Some(place) => self.send(&place, read, frame),
+            None => self.without_backends(pool, read, frame),
+        }
+    }
+
+    /// Whether the packet is left to this host, for which its last hop is far enough.
+    fn stays(&self, pool: &Pool, place: Option<&Place<'_>>) -> bool {
+        let Some(place) = place else {
+            return pool.service.on_empty == OnEmpty::Pass;
         };
-        self.send(&place, read, frame)
+        let backend = pool.service.backend(place.backend);
+        backend.is_some_and(|backend| backend.forwarder_in_use(&pool.service) == Forwarder::Local)
     }
 
     /// The flow with what fragments that came before tell of it, and its service.
@@ -179,14 +196,23 @@ impl<'w> Model<'w> {
             return Ok((flow, pool));
         };
         let strict = !self.errs(Mistake::Overlaps);
-        let known = self.fragments.add(read, piece, &flow, strict);
-        let flow = match known {
-            fragments::Known::Flow(flow) => flow,
-            fragments::Known::Overlap if self.concerns(read) => return Err(Reason::BadFragment),
-            fragments::Known::Overlap => return Err(Reason::NoService),
-            fragments::Known::Nothing => return Ok((flow, Some(self.stray(read)?))),
+        let (flow, overlaps) = match self.fragments.add(read, piece, &flow, strict) {
+            Known::Flow(flow) => (flow, false),
+            Known::Overlap(flow) => (flow, true),
+            Known::Nothing => return Ok((flow, Some(self.stray(read)?))),
         };
-        Ok((flow, self.service(read.destination, flow.protocol, flow.ports[1])))
+        let pool = self.service(read.destination, flow.protocol, flow.ports[1]);
+        // What overlaps is no business of the balancer's if it is for nobody here.
+        if overlaps {
+            return Err(pool.map_or(Reason::NoService, |_| Reason::BadFragment));
+        }
+        Ok((flow, pool))
+    }
+
+    /// Whether it is a fragment that overlaps another.
+    fn clashes(&self, read: &Read) -> bool {
+        read.piece
+            .is_some_and(|piece| self.fragments.clashes(read, piece))
     }
 
     fn permits(&self, pool: &Pool, client: std::net::IpAddr) -> bool {
@@ -223,7 +249,9 @@ impl<'w> Model<'w> {
         match pool.service.on_empty {
             OnEmpty::Pass => Err(Reason::EmptyPassed),
             OnEmpty::Drop => Err(Reason::NoBackend),
-            OnEmpty::Reject => self.answer(read, frame, Answer::Rejected).ok_or(Reason::NoBackend),
+            OnEmpty::Reject => self
+                .answer(read, frame, Answer::Rejected)
+                .ok_or(Reason::NoBackend),
         }
     }
 
@@ -238,14 +266,6 @@ impl<'w> Model<'w> {
                 ..unchanged(Reason::Local, frame)
             });
         }
-        if read.ttl <= 1 && !self.errs(Mistake::LastHop) {
-            return match service.ttl_expired {
-                TtlExpired::Drop => Err(Reason::TtlExpired),
-                TtlExpired::Answer => self
-                    .answer(read, frame, Answer::TimeExceeded)
-                    .ok_or(Reason::TtlExpired),
-            };
-        }
         let hop = self.world.next_hop(backend.address).ok_or(Reason::Unresolved)?;
         let carries = hop.mtu as usize - rewrite::overhead(forwarder, backend.address);
         if read.len > carries {
@@ -256,8 +276,14 @@ impl<'w> Model<'w> {
         let mut frame = frame.to_vec();
         let mut loose = Vec::new();
         let has_syn = matches!(read.content, Content::Ported { flags, .. } if flags & SYN != 0);
-        if has_syn && read.protocol == IpProtocol::Tcp && read.piece.is_none() && !self.errs(Mistake::NoClamp) {
-            rewrite::clamp(read, &mut frame, self.largest_segment(place.pool, read.is_v6()), &mut loose);
+        if has_syn && read.protocol == IpProtocol::Tcp && read.piece.is_none() && !self.errs(Mistake::NoClamp)
+        {
+            rewrite::clamp(
+                read,
+                &mut frame,
+                self.largest_segment(place.pool, read.is_v6()),
+                &mut loose,
+            );
         }
         let (frame, loose) = rewrite::toward(self, place, backend, &hop, read, &frame, loose);
         Ok(Said {

@@ -71,7 +71,6 @@ pub(super) struct Quote {
     /// Where it begins in the IP packet, and where its transport header does.
     pub(super) at: usize,
     pub(super) transport: usize,
-    pub(super) source: IpAddr,
     pub(super) destination: IpAddr,
     pub(super) protocol: IpProtocol,
     pub(super) ports: [u16; 2],
@@ -159,7 +158,11 @@ fn ipv4_header(bytes: &[u8]) -> Option<Header> {
         } else {
             (len > bytes.len()).then_some(Reason::Truncated)
         },
-        fragment: (u32::from(ip.ident()), usize::from(ip.frag_offset()), ip.more_frags()),
+        fragment: (
+            u32::from(ip.ident()),
+            usize::from(ip.frag_offset()),
+            ip.more_frags(),
+        ),
     })
 }
 
@@ -232,7 +235,11 @@ fn walk(bytes: &[u8], first: IpProtocol, end: usize) -> Result<Walked, Reason> {
             return if at > end {
                 Err(Reason::Truncated)
             } else {
-                Ok(Walked { protocol, at, fragment })
+                Ok(Walked {
+                    protocol,
+                    at,
+                    fragment,
+                })
             };
         }
         if at + 8 > end || at + 8 > bytes.len() {
@@ -298,7 +305,11 @@ impl Read {
                 IpProtocol::Icmp
             };
         let Some((id, start, more, shared_out)) = fragment else {
-            return if is_icmp { self.icmp(bytes) } else { self.ports(bytes) };
+            return if is_icmp {
+                self.icmp(bytes)
+            } else {
+                self.ports(bytes)
+            };
         };
         if is_icmp {
             // The host puts it together.
@@ -315,14 +326,18 @@ impl Read {
         if len == 0 || is_torn || piece.end > 0xffff {
             return Err(Reason::BadFragment);
         }
+        self.piece = Some(piece);
         if !matches!(self.protocol, IpProtocol::Tcp | IpProtocol::Udp | SCTP) {
             return Err(Reason::Fragment);
         }
-        self.piece = Some(piece);
-        let verdict = if start > 0 {
+        if start > 0 {
             // RFC 1858: no fragment may begin within TCP's flags.
             let hides_flags = self.protocol == IpProtocol::Tcp && start < 16;
-            if hides_flags { Err(Reason::BadFragment) } else { Ok(Content::Later) }
+            if hides_flags {
+                Err(Reason::BadFragment)
+            } else {
+                Ok(Content::Later)
+            }
         } else if self.protocol == IpProtocol::Udp {
             let udp = &bytes[self.transport..self.len];
             if udp.len() < 8 {
@@ -334,11 +349,7 @@ impl Read {
             }
         } else {
             self.ports(bytes).map_err(|_| Reason::BadFragment)
-        };
-        if verdict.is_err() {
-            self.piece = None;
         }
-        verdict
     }
 
     /// TCP, UDP or SCTP of a whole packet, or TCP's or SCTP's first fragment.
@@ -423,7 +434,11 @@ impl Read {
     fn quote(&self, bytes: &[u8]) -> Result<Quote, Reason> {
         let at = self.transport + ICMP_HEADER;
         let quoted = &bytes[at..self.len];
-        let header = if self.is_v6() { ipv6_header(quoted) } else { ipv4_header(quoted) };
+        let header = if self.is_v6() {
+            ipv6_header(quoted)
+        } else {
+            ipv4_header(quoted)
+        };
         let header = header.ok_or(Reason::Truncated)?;
         if header.wrong == Some(Reason::BadHeader) {
             return Err(Reason::BadHeader);
@@ -434,7 +449,11 @@ impl Read {
         }
         let (protocol, transport, start) = if self.is_v6() {
             let walked = walk(quoted, header.next, quoted.len())?;
-            (walked.protocol, walked.at, walked.fragment.map_or(0, |fragment| fragment.1))
+            (
+                walked.protocol,
+                walked.at,
+                walked.fragment.map_or(0, |fragment| fragment.1),
+            )
         } else {
             (header.next, header.own, header.fragment.1)
         };
@@ -444,12 +463,13 @@ impl Read {
         if start != 0 || !matches!(protocol, IpProtocol::Tcp | IpProtocol::Udp | SCTP) {
             return Err(Reason::NoService);
         }
-        let ports = quoted.get(transport..transport + QUOTED).ok_or(Reason::Truncated)?;
+        let ports = quoted
+            .get(transport..transport + QUOTED)
+            .ok_or(Reason::Truncated)?;
         let port = |i: usize| u16::from_be_bytes([ports[i], ports[i + 1]]);
         Ok(Quote {
             at,
             transport: at + transport,
-            source: header.source,
             destination: header.destination,
             protocol,
             ports: [port(0), port(2)],

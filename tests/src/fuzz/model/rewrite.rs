@@ -191,7 +191,11 @@ pub(super) fn toward(
             packet.framed(&macs(read.is_v6()))
         }
         Forwarder::Ipip | Forwarder::Gue | Forwarder::Fou | Forwarder::Gre => {
-            let tos = if model.errs(Mistake::OuterTos) { 0 } else { tos(&packet.bytes) };
+            let tos = if model.errs(Mistake::OuterTos) {
+                0
+            } else {
+                tos(&packet.bytes)
+            };
             let port = service.tunnel_port_in_use(forwarder).unwrap_or(0);
             let shell = shell(model, forwarder, backend.address, port, place.hash, tos, read);
             packet.framed(&[macs(backend.address.is_ipv6()), shell].concat())
@@ -372,7 +376,12 @@ fn readdress_error(packet: &mut Packet<'_>, quote: &Quote, backend: IpAddr, port
         bytes[2..4].fill(0);
         let pseudo = if packet.read.is_v6() {
             let ip = Ipv6Packet::new_unchecked(ip);
-            checksum::pseudo_header_v6(&ip.src_addr(), &ip.dst_addr(), IpProtocol::Icmpv6, (end - icmp) as u32)
+            checksum::pseudo_header_v6(
+                &ip.src_addr(),
+                &ip.dst_addr(),
+                IpProtocol::Icmpv6,
+                (end - icmp) as u32,
+            )
         } else {
             0
         };
@@ -434,4 +443,3 @@ impl Model<'_> {
         })
     }
 }
-

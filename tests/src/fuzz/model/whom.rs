@@ -68,7 +68,10 @@ impl<'w> Model<'w> {
 
     /// Whether services have that address.
     pub(super) fn is_vip(&self, address: IpAddr) -> bool {
-        self.world.pools.iter().any(|pool| length(pool, address).is_some())
+        self.world
+            .pools
+            .iter()
+            .any(|pool| length(pool, address).is_some())
     }
 
     /// Whether services have to do with a packet that is broken or shows no ports: if not, it is the host's.
