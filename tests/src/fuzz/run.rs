@@ -83,7 +83,9 @@ impl<'a> Run<'a> {
         let (started, mut told) = (Instant::now(), Instant::now());
         let mut judges = Judges::new(self.world, self.mistake)?;
         let mut epoch = 0;
-        while self.summary.packets < self.options.packets && self.summary.disagreements < ENOUGH {
+        // One shows that a broken rule is noticed.
+        let enough = if self.mistake.is_some() { 1 } else { ENOUGH };
+        while self.summary.packets < self.options.packets && self.summary.disagreements < enough {
             if self.summary.packets / EPOCH != epoch {
                 epoch = self.summary.packets / EPOCH;
                 judges = Judges::new(self.world, self.mistake)?;
@@ -126,14 +128,15 @@ impl<'a> Run<'a> {
         if self.summary.kept.len() >= KEPT || !self.kinds.insert(found.kind()) {
             return Ok(());
         }
+        if self.mistake.is_some() {
+            self.summary.kept.push(found.message);
+            return Ok(());
+        }
         let (mut case, mut found) = (case.clone(), found);
         while let Some((smaller, still)) = self.smaller(&case)? {
             (case, found) = (smaller, still);
         }
         self.summary.kept.push(found.message.clone());
-        if self.mistake.is_some() {
-            return Ok(());
-        }
         let directory = self
             .options
             .keep

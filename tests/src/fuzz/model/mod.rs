@@ -285,7 +285,7 @@ impl<'w> Model<'w> {
                 &mut loose,
             );
         }
-        let (frame, loose) = rewrite::toward(self, place, backend, &hop, read, &frame, loose);
+        let (frame, loose) = rewrite::toward(self, place, backend, &hop, read, &frame, &loose);
         Ok(Said {
             reason: Reason::Forwarded,
             backend: Some(place.backend),

@@ -173,11 +173,11 @@ pub(super) fn toward(
     hop: &NextHop,
     read: &Read,
     frame: &[u8],
-    loose: Vec<usize>,
+    loose: &[usize],
 ) -> (Vec<u8>, Vec<usize>) {
     let service = &place.pool.service;
     let forwarder = backend.forwarder_in_use(service);
-    let mut packet = Packet::new(read, frame, &loose);
+    let mut packet = Packet::new(read, frame, loose);
     packet.hop();
     let macs = |v6| link(hop.destination_mac, hop.source_mac, backend.vlan, v6);
     match forwarder {
