@@ -127,18 +127,20 @@ fn a_balancer_that_should_is_silent() {
 /// How a traceroute ends: at a port where nobody listens.
 #[test]
 fn the_last_hop_is_the_vip() {
-    let lab = lab(Forwarder::L2dsr, 1);
-    let config = services(&lab, Forwarder::L2dsr, |service| {
-        service
-            .text("protocol", "udp")
-            .text("port", "any")
-            .key("check", crate::support::NO_CHECK)
-    });
-    let rig = Rig::new(lab, &config);
-    for &vip in &rig.lab.options().vips {
-        let target = SocketAddr::new(vip, 33_434);
-        let port_unreachable = if vip.is_ipv4() { [3, 3] } else { [1, 4] };
-        let found = probe(rig.client(), target, 2, LIMIT);
-        assert_eq!(found, Echo::Error(vip, port_unreachable), "{vip}");
+    for forwarder in [Forwarder::L2dsr, Forwarder::Gue, Forwarder::Nat] {
+        let lab = lab(forwarder, 1);
+        let config = services(&lab, forwarder, |service| {
+            service
+                .text("protocol", "udp")
+                .text("port", "any")
+                .key("check", crate::support::NO_CHECK)
+        });
+        let rig = Rig::new(lab, &config);
+        for &vip in &rig.lab.options().vips {
+            let target = SocketAddr::new(vip, 33_434);
+            let port_unreachable = if vip.is_ipv4() { [3, 3] } else { [1, 4] };
+            let found = probe(rig.client(), target, 2, LIMIT);
+            assert_eq!(found, Echo::Error(vip, port_unreachable), "{forwarder:?} {vip}");
+        }
     }
 }
