@@ -299,8 +299,12 @@ impl Lab {
         Ok(())
     }
 
-    /// Lets `lb backend-setup` do what the forwarder needs on a backend, as its operator would.
-    fn set_up(&self, host: &Host) -> Result<()> {
+    /// Lets `lb backend-setup` do what the forwarder needs on a backend, as its operator would; again, when the backend
+    /// has got another address.
+    ///
+    /// # Errors
+    /// When it fails, with its words.
+    pub fn set_up(&self, host: &Host) -> Result<()> {
         let vips: Vec<String> = self.options.vips.iter().map(ToString::to_string).collect();
         let mut command = Command::new(find_binary("lb", "LB_BIN")?);
         command.args([

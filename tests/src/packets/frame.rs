@@ -206,7 +206,7 @@ impl Frame {
             if self.source.is_ipv6() {
                 fragment.fragment6(offset, more)
             } else {
-                fragment.fragment(offset / 8 | u16::from(more) << 13)
+                fragment.fragment((offset / 8) | (u16::from(more) << 13))
             }
         };
         payload.chunks(len).enumerate().map(fragment).collect()

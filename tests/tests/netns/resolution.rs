@@ -55,6 +55,9 @@ fn unresolved_backend_heals(forwarder: Forwarder, v6: bool) {
                 .await
         })
         .unwrap();
+    if forwarder.is_tunnel() {
+        rig.lab.set_up(host).unwrap();
+    }
     rig.wait_for_state("web", nobody, BackendState::Up);
     // With nat, packets arrive for the address itself.
     let listens = (forwarder == Forwarder::Nat)
