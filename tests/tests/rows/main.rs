@@ -120,21 +120,27 @@ fn rows_hold_on_the_host() {
 /// The kernel leaves room in front of every frame, so these packets run on the host only.
 #[test]
 fn without_headroom_tunnels_drop_and_leave_the_packet_alone() {
-    let mut host = Host::new(World::Full, INTERFACES);
-    let rows: Vec<Row> = forward::rows().into_iter().chain(nat::rows()).collect();
-    for row in rows.iter().filter(|row| row.world == World::Full) {
-        let needed = match row.reason {
-            Reason::TooBigAnswered | Reason::TtlAnswered if row.input[12] == 0x08 => 28,
-            Reason::TooBigAnswered | Reason::TtlAnswered => 48,
-            _ => row.output.len() - row.input.len(),
-        };
-        let verdict = host.run_buffer(Buffer::with_headroom(&row.input, needed));
-        assert_eq!(verdict.frame, row.output, "{}, just enough room", row.name);
-        if needed > 0 {
-            let verdict = host.run_buffer(Buffer::with_headroom(&row.input, needed - 1));
-            assert_eq!(verdict.reason, Reason::NoHeadroom, "{}", row.name);
-            assert_eq!(verdict.frame, row.input, "{}, too little room", row.name);
+    let rows = [forward::rows(), nat::rows(), tunnels::rows()].concat();
+    for world in [World::Full, World::Tunnels] {
+        let mut host = Host::new(world, INTERFACES);
+        for row in rows.iter().filter(|row| row.world == world) {
+            needs_headroom(&mut host, row);
         }
+    }
+}
+
+fn needs_headroom(host: &mut Host, row: &Row) {
+    let needed = match row.reason {
+        Reason::TooBigAnswered | Reason::TtlAnswered if row.input[12] == 0x08 => 28,
+        Reason::TooBigAnswered | Reason::TtlAnswered => 48,
+        _ => row.output.len() - row.input.len(),
+    };
+    let verdict = host.run_buffer(Buffer::with_headroom(&row.input, needed));
+    assert_eq!(verdict.frame, row.output, "{}, just enough room", row.name);
+    if needed > 0 {
+        let verdict = host.run_buffer(Buffer::with_headroom(&row.input, needed - 1));
+        assert_eq!(verdict.reason, Reason::NoHeadroom, "{}", row.name);
+        assert_eq!(verdict.frame, row.input, "{}, too little room", row.name);
     }
 }
 
