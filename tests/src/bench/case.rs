@@ -3,8 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
-use lb_common::abi::Reason;
-use lb_userspace::model::{Forwarder, Protocol, ServicePort, Source};
+use lb_common::{
+    abi::Reason,
+    quic::{ConnectionId, encode},
+};
+use lb_userspace::model::{Forwarder, Protocol, QuicConfig, QuicKey, ServicePort, Source};
 
 use super::{
     Options,
@@ -80,6 +83,7 @@ pub(super) fn all(options: &Options) -> Result<Vec<Case>> {
     cases.extend(other_traffic(&ends)?);
     cases.extend(other_forwarders(&ends)?);
     cases.extend(new_fronts(&ends)?);
+    cases.extend(connection_ids(&ends)?);
     cases.extend(not_balanced(&ends)?);
     Ok(cases)
 }
@@ -236,6 +240,39 @@ fn new_fronts(ends: &Ends) -> Result<Vec<Case>> {
         },
         listed("detour-source4", vip4)?,
         listed("detour-source6", vip6)?,
+    ])
+}
+
+/// QUIC packets whose connection ID names their backend, of each kind: as it is, one block of AES, four passes of which
+/// three are needed.
+fn connection_ids(ends: &Ends) -> Result<Vec<Case>> {
+    const SERVER_ID: [u8; 4] = [0, 0, 0, 42];
+    const KEY: &str = "8f95f09245765f80256934e50c66207f";
+    let case = |name, nonce_length: u8, key: Option<&str>| {
+        let key: Option<QuicKey> = key.map(str::parse).transpose()?;
+        let nonce = vec![0x5a; usize::from(nonce_length)];
+        let mut cid = [0; ConnectionId::MAX_BYTES];
+        encode(0, &SERVER_ID, &nonce, key.as_ref().map(QuicKey::bytes), &mut cid);
+        let wish = Wish {
+            protocol: Protocol::Udp,
+            quic: Some(QuicConfig {
+                id: 0,
+                server_id_length: SERVER_ID.len() as u8,
+                nonce_length,
+                key,
+            }),
+            ..Wish::one(ends.vip4)
+        };
+        let frame = ends.frame(Payload::Quic(cid), ends.vip4)?;
+        anyhow::Ok(Case {
+            for_peer: false,
+            ..Case::new(name, Program::Balancer(wish), frame)
+        })
+    };
+    Ok(vec![
+        case("quic-plaintext", 12, None)?,
+        case("quic-single-pass", 12, Some(KEY))?,
+        case("quic-four-pass", 8, Some(KEY))?,
     ])
 }
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, bail};
 use etherparse::{PacketBuilder, PacketBuilderStep};
+use lb_common::quic::ConnectionId;
 
 /// MAC address of the balancer's interface.
 pub(super) const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -24,6 +25,8 @@ pub(super) enum Payload {
     /// A segment that opens a connection.
     Syn,
     Udp,
+    /// A QUIC packet with a short header and that connection ID, or more than it.
+    Quic([u8; ConnectionId::MAX_BYTES]),
     /// An ICMP echo request.
     Echo,
 }
@@ -88,6 +91,11 @@ fn with_payload(
             .syn()
             .write(&mut bytes, &data(20))?,
         Payload::Udp => ip.udp(source, destination).write(&mut bytes, &data(8))?,
+        Payload::Quic(cid) => {
+            const SHORT: u8 = 0x40;
+            let quic = [&[SHORT], &cid[..]].concat();
+            ip.udp(source, destination).write(&mut bytes, &quic)?;
+        }
         Payload::Echo => ip.icmpv4_echo_request(1, 1).write(&mut bytes, &data(8))?,
     }
     Ok(bytes)

@@ -15,7 +15,10 @@ use lb_userspace::{
     config,
     dataplane::{Dataplane, MappedTables},
     health::{Check, Kind},
-    model::{Backend, BackendId, Forwarder, Protocol, Service, ServicePort, Services, Source, Vlan},
+    model::{
+        Backend, BackendId, Forwarder, Protocol, Quic, QuicConfig, Service, ServicePort, Services, Source,
+        Vlan,
+    },
     plan::{
         self, Availability, Capacity, Facts, Layout, Memory as _, NextHop, Plan, ReadBack as _, TunnelSources,
     },
@@ -53,6 +56,8 @@ pub(super) struct Wish {
     pub(super) vlan: Option<Vlan>,
     /// Who may use the services, if not everybody.
     pub(super) source: Option<Source>,
+    /// How connection IDs name backends, each of which has its number as its server ID.
+    pub(super) quic: Option<QuicConfig>,
     /// Whether all slots have just changed hands, so that every flow is looked up.
     pub(super) moved: bool,
 }
@@ -71,6 +76,7 @@ impl Wish {
             backend_port: None,
             vlan: None,
             source: None,
+            quic: None,
             moved: false,
         }
     }
@@ -100,12 +106,15 @@ impl Wish {
                 ..Check::default()
             }),
             source: self.source.clone(),
-            backends: backends.collect(),
+            backends: backends.collect::<Result<_>>()?,
+            quic: self.quic.clone().map(|config| Quic {
+                configs: vec![config],
+            }),
             ..Service::new(name, vips, self.protocol, self.port, self.forwarder)
         })
     }
 
-    fn backend(&self, number: u32) -> Backend {
+    fn backend(&self, number: u32) -> Result<Backend> {
         let first = if self.vip.is_ipv4() {
             Ipv4Addr::from(BACKENDS4).into()
         } else {
@@ -115,10 +124,12 @@ impl Wish {
             address: offset(first, number),
             port: self.backend_port.and_then(NonZeroU16::new),
         };
-        Backend {
+        let server_id = self.quic.as_ref().map(|_| format!("{number:08x}").parse());
+        Ok(Backend {
             vlan: self.vlan,
+            server_id: server_id.transpose()?,
             ..Backend::new(id)
-        }
+        })
     }
 }
 
