@@ -1,21 +1,37 @@
 //! Backends of one service that are reached in different ways, and the balancer as a backend of its own.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, process::Command};
 
 use lb_tests::{
-    lab::{Forwarder, Netlink},
+    lab::{Forwarder, Host, Lab, Netlink},
+    process::Process,
     traffic::server::Server,
 };
 use lb_userspace::api::view::BackendState;
 
 use super::support::{
-    HeldConnections, NO_CHECK, PORT, Rig, Service, backend_addresses, lab, requests, server_for, wait_until,
+    HeldConnections, NO_CHECK, PORT, Rig, Service, backend_addresses, lab, requests, rig::lb, server_for,
+    wait_until, xdp_on,
 };
+
+/// Lets backends that own the VIPs take tunnels of every kind, too, until it is dropped.
+fn end_tunnels(lab: &Lab) -> Vec<Process> {
+    let start = |backend: &Host| {
+        let mut command = Command::new(lb());
+        command.args(["decap", "--iface", "eth0"]);
+        let process = backend.namespace.spawn(command).unwrap();
+        wait_until("lb decap is attached", || {
+            xdp_on(&backend.namespace, "eth0").len() == 1
+        });
+        process
+    };
+    lab.backends.iter().map(start).collect()
+}
 
 #[test]
 fn backends_of_one_service_take_forwarders_of_their_own() {
-    // Backends of tunnels take plain packets, too: they own the VIP.
-    let lab = lab(Forwarder::Ipip, 5);
+    let lab = lab(Forwarder::L2dsr, 5);
+    let _decaps = end_tunnels(&lab);
     let mut config = String::new();
     for &vip in &lab.options().vips {
         let mut service =
@@ -38,7 +54,8 @@ fn backends_of_one_service_take_forwarders_of_their_own() {
 
 #[test]
 fn a_backend_changes_its_forwarder_and_keeps_its_connections() {
-    let lab = lab(Forwarder::Gue, 1);
+    let lab = lab(Forwarder::L2dsr, 1);
+    let _decaps = end_tunnels(&lab);
     let vip = lab.options().vips[0];
     let address = backend_addresses(&lab, vip)[0];
     let config = Service::new(Forwarder::Gue, &[vip]).backend(address);
