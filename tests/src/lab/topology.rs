@@ -315,7 +315,13 @@ impl Lab {
             "--vip",
             &vips.join(","),
         ]);
-        command.args(["--forwarder", self.options.forwarder.name()]);
+        // A service may use several kinds of tunnels, and change from one to another.
+        let forwarder = self.options.forwarder;
+        command.arg("--forwarder").arg(if forwarder.is_tunnel() {
+            "ipip,gue,fou,gre"
+        } else {
+            forwarder.name()
+        });
         command.arg("--pin-dir").arg(self.pins.path().join(&host.name));
         command.arg("--state-dir").arg(self.state.path().join(&host.name));
         let run = || command.output().context("cannot run lb backend-setup");
