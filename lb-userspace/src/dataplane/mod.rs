@@ -211,7 +211,13 @@ impl Dataplane {
 
 fn data_of(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::PerCpuArray(data) | Map::DevMapHash(data) | Map::RingBuf(data) => Some(data),
+        Map::Array(data)
+        | Map::PerCpuArray(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::DevMapHash(data)
+        | Map::RingBuf(data) => Some(data),
+        // A trie takes memory as it fills.
         _ => None,
     }
 }

@@ -6,7 +6,10 @@ use lb_common::abi::{MAX_CHAIN, Service, ServiceKey, ServiceLine, TableIndex};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
     /// More chained lines than the table has.
-    #[error("the service table is full: {keys} keys in {lines} lines; raise `max_services`")]
+    #[error(
+        "the service table is full: {keys} keys in {lines} lines (a range of ports takes up to 30); raise `max_services` \
+         and restart"
+    )]
     Full {
         /// Keys to place.
         keys: usize,
@@ -15,7 +18,8 @@ pub enum TableError {
     },
     /// No multiplier keeps chains short enough.
     #[error(
-        "no multiplier keeps {keys} keys in {lines} lines within chains of {MAX_CHAIN}; raise `max_services`"
+        "no multiplier keeps {keys} keys in {lines} lines within chains of {MAX_CHAIN} (a range of ports takes up to 30); \
+         raise `max_services` and restart"
     )]
     Chains {
         /// Keys to place.

@@ -153,3 +153,22 @@ fn refusals_name_their_limit() {
         "nothing has changed"
     );
 }
+
+#[test]
+fn ranges_that_do_not_fit_the_service_table_are_refused_with_what_to_raise() {
+    let mut run = Run::new();
+    // Each is made up of as many blocks as a range can be.
+    let services = (0..16).map(|i| {
+        let vips = (1..=200).map(|host| format!("10.{i}.0.{host}").parse().unwrap());
+        let service = service(&format!("s{i}"), "10.0.0.1", "1-65534", Forwarder::L2dsr, &[]);
+        Service {
+            vips: vips.collect(),
+            slots: Some(64),
+            ..service
+        }
+    });
+    run.world.services = Services::new(services.collect()).unwrap();
+    let error = run.plan().expect_err("thousands of keys too many").to_string();
+    assert!(error.contains("a range of ports takes up to 30"), "{error}");
+    assert!(error.contains("max_services"), "{error}");
+}
