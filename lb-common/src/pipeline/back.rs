@@ -1,6 +1,6 @@
 //! From a `nat` backend to its client.
 
-use crate::abi::{Direction, Features, Reason, Tags, Target};
+use crate::abi::{Direction, Features, Reason, ServiceFlags, Tags, Target};
 
 use super::{
     Outcome, Packet, Route, RouteQuery, Tables,
@@ -18,6 +18,8 @@ pub(super) struct Answer<'t> {
     pub(super) macs: (u64, u32),
     /// The VLAN tags that frames carry there.
     pub(super) tags: Tags,
+    /// Whether the service bounds the MSS of SYNs, which the detour does.
+    pub(super) clamps: bool,
 }
 
 /// A packet for no service may still be a nat backend's answer.
@@ -71,7 +73,12 @@ pub(super) fn answer_of<'t, F: Family, T: Tables>(
     if egress != tables.ingress() {
         outcome.egress = egress;
     }
-    Ok(Answer { target, macs, tags })
+    Ok(Answer {
+        target,
+        macs,
+        tags,
+        clamps: service.flags.has(ServiceFlags::DETOUR_SYN),
+    })
 }
 
 impl Answer<'_> {

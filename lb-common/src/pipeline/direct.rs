@@ -142,7 +142,7 @@ fn answer<F: Family, P: Packet, T: Tables>(
         Reason::NoService if tables.features().has(Features::FULLNAT) => DETOUR,
         reason => Some(reason),
     })?;
-    if !answer.tags.is_empty() {
+    if !answer.tags.is_empty() || answer.clamps && transport.is_syn() {
         return Err(DETOUR);
     }
     rewrite::set_macs(packet, answer.macs.0, answer.macs.1)?;

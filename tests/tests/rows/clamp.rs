@@ -3,8 +3,8 @@
 use lb_tests::packets::Frame;
 
 use super::{
-    options::{CLAMPED, CLAMPED_TO_FIT, MSS, PLAIN, vip4, vip6},
-    row::{CLIENT4 as C4, CLIENT6 as C6, Row, l2dsr, tunnelled},
+    options::{CLAMPED, CLAMPED_TO_FIT, MSS, NAT_CLAMPED, PLAIN, vip4, vip6},
+    row::{CLIENT4 as C4, CLIENT6 as C6, Row, l2dsr, nat, returned, tunnelled},
     world::{SMALL, World},
 };
 
@@ -13,7 +13,7 @@ const SYN_ACK: u8 = 0x12;
 const BACKEND: &str = "10.0.0.1";
 
 pub(crate) fn rows() -> Vec<Row> {
-    let rows = [values(), places(), left(), to_fit()].concat();
+    let rows = [values(), places(), left(), to_fit(), both_ways()].concat();
     rows.into_iter().map(|row| row.within(World::Options)).collect()
 }
 
@@ -173,4 +173,49 @@ fn to_fit() -> Vec<Row> {
         // No less than what every host takes.
         row("MSS that fits a tunnel, IPv6", &vip6(CLAMPED_TO_FIT, 80), 536),
     ]
+}
+
+/// Through nat both ends' SYNs pass.
+fn both_ways() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (family, client, vip, backend) in [
+        ("IPv4", C4, vip4(NAT_CLAMPED, 80), "10.0.0.5"),
+        ("IPv6", C6, vip6(NAT_CLAMPED, 80), "2001:db8:b::5"),
+    ] {
+        let from = match family {
+            "IPv4" => format!("{backend}:80"),
+            _ => format!("[{backend}]:80"),
+        };
+        let syn = |value| {
+            Frame::tcp(client, &vip)
+                .flags(SYN)
+                .data(&[])
+                .tcp_options(&mss(value))
+        };
+        let answer = |value| {
+            Frame::tcp(&from, client)
+                .flags(SYN_ACK)
+                .data(&[])
+                .tcp_options(&mss(value))
+        };
+        let back = |name: &str, frame: &Frame| returned(&format!("{name}, {family}"), frame, &vip, backend);
+        rows.extend([
+            Row {
+                output: nat("", &syn(MSS), backend).output,
+                ..nat(&format!("MSS through nat, {family}"), &syn(1460), backend)
+            },
+            Row {
+                output: back("", &answer(MSS)).output,
+                ..back("MSS back through nat", &answer(1460))
+            },
+            Row {
+                output: back("", &answer(MSS)).output,
+                ..back("MSS back through nat behind a tag", &answer(1460).tag(0x8100, 5))
+            },
+            back("a small MSS back through nat", &answer(536)),
+            back("no MSS back through nat", &answer(0).tcp_options(&[])),
+            back("no SYN back through nat", &answer(1460).flags(0x10)),
+        ]);
+    }
+    rows
 }

@@ -17,7 +17,9 @@ pub(crate) const SCTP_NAT: u8 = 9;
 pub(crate) const NAT: u8 = 10;
 pub(crate) const REJECTING_ALL: u8 = 11;
 
-/// The MSS of [`CLAMPED`].
+pub(crate) const NAT_CLAMPED: u8 = 12;
+
+/// The MSS of [`CLAMPED`] and [`NAT_CLAMPED`].
 pub(crate) const MSS: u16 = 1000;
 
 /// One line a service: name, last byte of its VIPs, protocol, port, forwarder, backends.
@@ -48,6 +50,14 @@ pub(crate) fn services() -> Vec<Service> {
         service("sctp", SCTP, "sctp", "3868", L2dsr, &one),
         service("sctp-any", SCTP_NAT, "sctp", "any", L2dsr, &one),
         service("sctp-nat", SCTP_NAT, "sctp", "3868", Nat, &nat),
+        service(
+            "nat-clamped",
+            NAT_CLAMPED,
+            "tcp",
+            "80",
+            Nat,
+            &["10.0.0.5", "2001:db8:b::5"],
+        ),
         service("nat-udp", NAT, "udp", "53", Nat, &nat),
         service("nat-tcp", NAT, "tcp", "80", Nat, &nat),
     ];
@@ -56,7 +66,7 @@ pub(crate) fn services() -> Vec<Service> {
             "hash3" => service.fragments = Fragments::Hash3,
             "no-fragments" => service.fragments = Fragments::Drop,
             "silent" => service.ttl_expired = TtlExpired::Drop,
-            "clamped" => service.mss_clamp = MssClamp::To(MSS),
+            "clamped" | "nat-clamped" => service.mss_clamp = MssClamp::To(MSS),
             "clamped-to-fit" => service.mss_clamp = MssClamp::Auto,
             name if name.starts_with("reject") => service.on_empty = OnEmpty::Reject,
             _ => {}

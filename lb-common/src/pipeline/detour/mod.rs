@@ -90,7 +90,11 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
         return steps.echo(seen);
     }
     if seen.is_for_no_service() {
-        return steps.give_back(seen);
+        let given_back = steps.give_back(seen);
+        if given_back == Err(Reason::Returned) && seen.has_syn() {
+            steps.clamp(seen)?;
+        }
+        return given_back;
     }
     steps.permit(seen)?;
     if seen.service.flags.has(ServiceFlags::DETOUR) {
