@@ -243,7 +243,12 @@ fn walk(bytes: &[u8], first: IpProtocol, end: usize) -> Result<Walked, Reason> {
             };
         }
         if at + 8 > end || at + 8 > bytes.len() {
-            return Err(Reason::Truncated);
+            // RFC 7112 §5: a first fragment holds all of them.
+            return Err(if is_fragment {
+                Reason::BadFragment
+            } else {
+                Reason::Truncated
+            });
         }
         let header = Ipv6ExtHeader::new_unchecked(&bytes[at..]);
         let units = usize::from(header.header_len());
