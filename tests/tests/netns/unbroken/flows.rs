@@ -8,7 +8,7 @@ use lb_common::abi::{FlowLine, FlowValue, Tracking, map};
 /// The flow table of a dataplane.
 pub(super) struct FlowTable {
     lines: Array<MapData, [u64; 8]>,
-    counters: PerCpuArray<MapData, [u64; 6]>,
+    counters: PerCpuArray<MapData, [u64; 8]>,
 }
 
 impl FlowTable {
