@@ -12,6 +12,7 @@ fn the_verifier_walks_through_no_more_instructions_than_budgeted() {
         targets: 16,
         slots: 4096,
         flows: 4096,
+        nat_flows: 4096,
     };
     let dataplane = Dataplane::load(&capacity, 0, false).unwrap();
     let programs = [

@@ -29,8 +29,10 @@ pub struct Meta {
     pub flows: u32,
     /// The network namespace that its interfaces are in, as the inode of `/proc/PID/ns/net`.
     pub namespace: u64,
+    /// Most flows through `fullnat`.
+    pub nat_flows: u32,
     /// 0; room for later versions.
-    pub reserved: [u64; 2],
+    pub reserved: [u32; 3],
 }
 
 impl Meta {
@@ -48,7 +50,8 @@ impl Meta {
         slots: 0,
         flows: 0,
         namespace: 0,
-        reserved: [0; 2],
+        nat_flows: 0,
+        reserved: [0; 3],
     };
 }
 

@@ -11,6 +11,7 @@ mod count;
 mod flow;
 mod fragment;
 mod meta;
+mod nat;
 mod options;
 mod placement;
 mod quic;
@@ -30,6 +31,7 @@ pub use count::Count;
 pub use flow::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Tracking};
 pub use fragment::{FragmentKey, FragmentRecord};
 pub use meta::Meta;
+pub use nat::{Ends, MAX_NAT_SOURCES, SourcePool, Translation};
 pub use options::{Fragments, ServiceOptions, TtlExpired};
 pub use placement::Placement;
 pub use quic::{
@@ -96,6 +98,12 @@ pub mod map {
     pub const ANSWERS: &str = "ANSWERS";
     /// Per CPU, the program's own: what the host's routing said last, by destination.
     pub const ROUTES: &str = "ROUTES";
+    /// [`super::Ends`] → [`super::Translation`]: flows through `fullnat`, two entries each.
+    pub const TRANSLATIONS: &str = "TRANSLATIONS";
+    /// Two [`super::SourcePool`]s: of IPv4 and of IPv6.
+    pub const SOURCE_POOLS: &str = "SOURCE_POOLS";
+    /// Addresses that `fullnat` flows show their backends, wide (see [`super::Target::addresses`]).
+    pub const NAT_SOURCES: &str = "NAT_SOURCES";
     /// Interface index → [`super::Upper`]: how to send out of it.
     pub const UPPERS: &str = "UPPERS";
     /// Interface index → interface index: where `XDP_REDIRECT` may send to.

@@ -49,7 +49,7 @@ pub struct Target {
     /// `nat`: the service's port (wire order), restored in answers; 0 when ports are not translated.
     pub vip_port: u16,
     /// Addresses, wire order, two words each (IPv4 in the first half of the first word).
-    /// Tunnels: outer source, outer destination. `nat`: backend, VIP.
+    /// Tunnels: outer source, outer destination. `nat`: backend, VIP. `fullnat`: backend.
     pub addresses: [[u64; 2]; 2],
     /// Tunnels over IPv4: sum of the outer header's constant words. `nat` over IPv4: what to add to the sum of the IP
     /// header. One's complement, native words over wire bytes (RFC 1071 §2.B).
@@ -61,7 +61,7 @@ pub struct Target {
     pub egress: u32,
     /// Largest IP packet (before the rewrite) that the way to the backend carries.
     pub max_len: u16,
-    /// `nat`: the backend's port (wire order); 0 leaves the port as it is. `gue` and `fou`: the outer destination port
+    /// `nat` and `fullnat`: the backend's port (wire order); 0 leaves the port as it is. `gue` and `fou`: the outer destination port
     /// (wire order).
     pub backend_port: u16,
 }
@@ -77,7 +77,7 @@ impl Target {
     pub const OUTER_SOURCE: usize = 0;
     /// Outer destination of a tunnel.
     pub const OUTER_DESTINATION: usize = 1;
-    /// The backend of a `nat` target.
+    /// The backend of a `nat` or `fullnat` target.
     pub const BACKEND: usize = 0;
     /// The VIP of a `nat` target.
     pub const VIP: usize = 1;

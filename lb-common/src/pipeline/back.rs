@@ -1,6 +1,6 @@
 //! From a `nat` backend to its client.
 
-use crate::abi::{Direction, Features, Reason, ServiceFlags, Tags, Target};
+use crate::abi::{Direction, Ends, Features, Reason, ServiceFlags, Tags, Target};
 
 use super::{
     Outcome, Packet, Route, RouteQuery, Tables,
@@ -20,6 +20,40 @@ pub(super) struct Answer<'t> {
     pub(super) tags: Tags,
     /// Whether the service bounds the MSS of SYNs, which the detour does.
     pub(super) clamps: bool,
+}
+
+/// The way to a client.
+pub(super) struct Way {
+    /// MACs, laid out as in [`Target`].
+    pub(super) macs: (u64, u32),
+    /// The interface to send out of.
+    pub(super) egress: u32,
+    /// The VLAN tags that frames carry there.
+    pub(super) tags: Tags,
+}
+
+/// The way of an answer.
+///
+/// # Errors
+/// Why there is none.
+#[inline(always)]
+pub(super) fn way_back<T: Tables>(tables: &T, query: &RouteQuery) -> Result<Way, Reason> {
+    match tables.route(query) {
+        // The backend talks to this host itself, as it does when it answers a heartbeat.
+        Route::Local => Err(Reason::NoService),
+        Route::Hop {
+            macs_head,
+            macs_tail,
+            egress,
+            tags,
+        } => Ok(Way {
+            macs: (macs_head, macs_tail),
+            egress,
+            tags,
+        }),
+        Route::TooBig => Err(Reason::TooBig),
+        Route::None => Err(Reason::NoWayBack),
+    }
 }
 
 /// A packet for no service may still be a nat backend's answer.
@@ -53,18 +87,7 @@ pub(super) fn answer_of<'t, F: Family, T: Tables>(
         tos: ip.tos,
         len: ip.len,
     };
-    let (macs, egress, tags) = match tables.route(&query) {
-        // The backend talks to this host itself, as it does when it answers a heartbeat.
-        Route::Local => return Err(Reason::NoService),
-        Route::Hop {
-            macs_head,
-            macs_tail,
-            egress,
-            tags,
-        } => ((macs_head, macs_tail), egress, tags),
-        Route::TooBig => return Err(Reason::TooBig),
-        Route::None => return Err(Reason::NoWayBack),
-    };
+    let Way { macs, egress, tags } = way_back(tables, &query)?;
     outcome.service = service.id;
     outcome.target = service.target_base;
     if ip.ttl <= 1 {
@@ -82,6 +105,21 @@ pub(super) fn answer_of<'t, F: Family, T: Tables>(
 }
 
 impl Answer<'_> {
+    /// The ends of a flow from the backend as its client sees them.
+    #[inline(always)]
+    pub(super) fn to_client(&self, from: Ends) -> Ends {
+        let (source, destination) = (from.ports as u16, (from.ports >> 16) as u16);
+        let source = match self.target.vip_port {
+            0 => source,
+            port => port,
+        };
+        Ends {
+            source: self.target.addresses[Target::VIP],
+            ports: Ends::ports(source, destination),
+            ..from
+        }
+    }
+
     /// Makes the VIP the packet's source again.
     #[inline(always)]
     pub(super) fn restore<F: Family, P: Packet>(

@@ -2,16 +2,16 @@
 
 use crate::{
     abi::{
-        Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, QuicSet, Reason, ServerId, ServerTable,
-        Service, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey, TableIndex, Tags, Target,
-        Upper,
+        Ends, Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, QuicSet, Reason, ServerId,
+        ServerTable, Service, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey, SourcePool,
+        TableIndex, Tags, Target, Translation, Upper,
     },
     flows::{Event, Placed, Query},
     net::Bytes,
     quic::aes::Cipher,
 };
 
-use super::wrap::Wrap;
+use super::{detour::Claim, wrap::Wrap};
 
 /// A frame that the balancer forwards.
 pub trait Packet: Bytes {
@@ -59,6 +59,18 @@ pub trait Tables: Cipher {
     fn note_fragments(&self, key: &FragmentKey, record: &FragmentRecord);
     /// All of its fragments were seen.
     fn forget_fragments(&self, key: &FragmentKey);
+    /// The entry of map `TRANSLATIONS` by that key. TCP's flags say that a packet of it has come, which the entry takes note of.
+    fn translation(&self, key: &Ends, flags: Option<u8>) -> Option<Translation>;
+    /// Inserts an entry where none is by that key.
+    fn claim(&self, key: &Ends, entry: &Translation) -> Claim;
+    /// Replaces an entry, if there is one by that key.
+    fn renew_translation(&self, key: &Ends, entry: &Translation);
+    /// Removes an entry.
+    fn forget_translation(&self, key: &Ends);
+    /// What `fullnat` flows of IPv4 or IPv6 are given places of.
+    fn source_pool(&self, v6: bool) -> SourcePool;
+    /// An entry of map `NAT_SOURCES`.
+    fn nat_source(&self, index: u32) -> Option<[u64; 2]>;
     /// Whether one more answer may be made now: so many a second, so that nobody can use the balancer to flood others
     /// (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
     fn may_answer(&self) -> bool;

@@ -94,6 +94,15 @@ pub(super) trait Family {
         at: usize,
         readdress: Option<Readdress<Self::Address>>,
     ) -> Option<()>;
+    /// New addresses, which add `delta` to the sum of addresses, for the IP header at `at` of the frame. What that adds
+    /// to sums which cover the whole header.
+    fn readdress<P: Packet>(
+        packet: &mut P,
+        at: usize,
+        source: Self::Address,
+        destination: Self::Address,
+        delta: u32,
+    ) -> Option<u32>;
     /// Turns a packet to this host into one from it: addresses swapped, a fresh TTL.
     fn turn_around<P: Packet>(packet: &mut P, ip: &Ip<Self::Address>) -> Option<()>;
     /// Writes an EtherType at `at` of the frame, and the outer IP header behind it.
@@ -199,6 +208,25 @@ impl Family for V4 {
         let sum = checksum::adjusted(load16(header, 10), delta);
         store16(header, 10, sum);
         Some(())
+    }
+
+    #[inline(always)]
+    fn readdress<P: Packet>(
+        packet: &mut P,
+        at: usize,
+        source: u32,
+        destination: u32,
+        delta: u32,
+    ) -> Option<u32> {
+        let header: &mut [u8; 20] = packet.view_mut(at)?;
+        let old = load16(header, 10);
+        let new = checksum::adjusted(old, delta);
+        store16(header, 10, new);
+        store32(header, 12, source);
+        store32(header, 16, destination);
+        Some(checksum::fold(
+            delta + checksum::delta(u32::from(old), u32::from(new)),
+        ))
     }
 
     #[inline(always)]
@@ -341,6 +369,20 @@ impl Family for V6 {
         }
         header[7] = header[7].wrapping_sub(1);
         Some(())
+    }
+
+    #[inline(always)]
+    fn readdress<P: Packet>(
+        packet: &mut P,
+        at: usize,
+        source: [u64; 2],
+        destination: [u64; 2],
+        delta: u32,
+    ) -> Option<u32> {
+        let header: &mut [u8; 40] = packet.view_mut(at)?;
+        store_address(header, 8, source);
+        store_address(header, 24, destination);
+        Some(delta)
     }
 
     #[inline(always)]

@@ -63,7 +63,9 @@ steps! {
     give_back lb_give_back;
     permit lb_permit;
     identify lb_identify;
+    recall lb_recall;
     place lb_choose;
+    assign lb_assign;
     clamp lb_clamp;
     send lb_send;
     echo lb_echo;

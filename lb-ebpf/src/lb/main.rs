@@ -19,6 +19,7 @@ mod maps;
 mod packet;
 mod route;
 mod trace;
+mod translations;
 
 use core::hint::black_box;
 
@@ -53,8 +54,10 @@ fn lb(context: XdpContext) -> u32 {
 #[expect(clippy::needless_pass_by_value, reason = "the signature that #[xdp] wants")]
 #[xdp]
 fn lb_detour(context: XdpContext) -> u32 {
-    let mut seen = Seen::NOTHING;
-    let seen = black_box(&mut seen);
+    let Some(seen) = maps::seen() else {
+        return xdp_action::XDP_ABORTED;
+    };
+    *seen = Seen::NOTHING;
     let reason = detour(&mut Calls::new(&context), seen);
     leave(&context, reason, &seen.outcome)
 }

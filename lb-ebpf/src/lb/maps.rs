@@ -11,17 +11,17 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{
-        CellRecord, Count, Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, MAX_SOURCES,
+        CellRecord, Count, Ends, Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, MAX_SOURCES,
         MAX_UPPERS, Meta, PoolRecord, QuicSet, Reason, RoundKeys, ServerId, ServerLine, ServerTable, Service,
-        ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey, TableIndex, Tags, Target, Trace,
-        Upper,
+        ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey, SourcePool, TableIndex, Tags,
+        Target, Trace, Translation, Upper,
     },
     flows::{Event, Placed, Query},
-    pipeline::{Outcome, Route, RouteQuery, Tables},
+    pipeline::{Outcome, Route, RouteQuery, Tables, detour::Claim, detour::Seen},
     quic::aes::{Block, Cipher},
 };
 
-use super::{answers, cipher, flows, fragments, globals, route, trace};
+use super::{answers, cipher, flows, fragments, globals, route, trace, translations};
 
 #[map]
 static SERVICES4: Array<ServiceLine4> = Array::with_max_entries(4, BPF_F_MMAPABLE);
@@ -55,6 +55,8 @@ static UPPERS: HashMap<u32, Upper> = HashMap::with_max_entries(MAX_UPPERS, 0);
 static EGRESS: DevMapHash = DevMapHash::with_max_entries(64, 0);
 #[map]
 static DETOURS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+#[map]
+static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static META: Array<Meta> = Array::with_max_entries(1, 0);
 
@@ -155,6 +157,36 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn forget_fragments(&self, key: &FragmentKey) {
         fragments::forget(key);
+    }
+
+    #[inline(always)]
+    fn translation(&self, key: &Ends, flags: Option<u8>) -> Option<Translation> {
+        translations::get(key, flags)
+    }
+
+    #[inline(always)]
+    fn claim(&self, key: &Ends, entry: &Translation) -> Claim {
+        translations::claim(key, entry)
+    }
+
+    #[inline(always)]
+    fn renew_translation(&self, key: &Ends, entry: &Translation) {
+        translations::renew(key, entry);
+    }
+
+    #[inline(always)]
+    fn forget_translation(&self, key: &Ends) {
+        translations::forget(key);
+    }
+
+    #[inline(always)]
+    fn source_pool(&self, v6: bool) -> SourcePool {
+        translations::pool(v6)
+    }
+
+    #[inline(always)]
+    fn nat_source(&self, index: u32) -> Option<[u64; 2]> {
+        translations::source(index)
     }
 
     #[inline(always)]
@@ -341,6 +373,13 @@ pub(super) fn count(reason: Reason, outcome: &Outcome) {
 pub(super) fn upper(interface: u32) -> Option<Upper> {
     // SAFETY: entries are replaced whole, and what is read here outlives the program's run (RCU).
     unsafe { UPPERS.get(interface) }.copied()
+}
+
+/// Where the detour notes what it sees of this CPU's packet: on the stack there would be too little left for the steps.
+#[inline(always)]
+pub(super) fn seen<'s>() -> Option<&'s mut Seen> {
+    // SAFETY: a per-CPU entry, and XDP programs are not preempted by one another on a CPU.
+    SEEN.get_ptr_mut(0).map(|seen| unsafe { &mut *seen })
 }
 
 /// Lets the other program have the packet. Returns only if that is not there.

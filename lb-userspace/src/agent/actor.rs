@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    net::IpAddr,
     path::PathBuf,
     time::{Duration, Instant, SystemTime},
 };
@@ -28,9 +29,9 @@ use super::{
 use crate::{
     api::checkpoint::RestoredView,
     config::{Config, ConfigFile},
-    dataplane::{Attached, Dataplane, MappedTables},
+    dataplane::{Attached, Dataplane, MappedTables, Translations},
     health,
-    model::{Change, Removal, Services},
+    model::{Change, PortRange, Removal, Services},
     netlink::{ResolverHandle, Snapshot, Uppers},
     plan::{self, Capacity, Layout, Plan, Situation, Whose, Write},
 };
@@ -47,6 +48,9 @@ pub(super) struct Parts {
     pub(super) capacity: Capacity,
     pub(super) dataplane: Dataplane,
     pub(super) tables: MappedTables,
+    pub(super) translations: Translations,
+    /// What `fullnat` takes addresses and ports from.
+    pub(super) sources: (Vec<IpAddr>, PortRange),
     pub(super) layout: Layout,
     pub(super) attached: Vec<Attached>,
     pub(super) knowledge: Knowledge,

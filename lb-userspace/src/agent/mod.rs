@@ -68,6 +68,11 @@ pub async fn run(options: RunOptions) -> Result<()> {
         .debug_dataplane
         .then(|| forward_log(&mut dataplane))
         .transpose()?;
+    let ports = config.dataplane.fullnat_ports;
+    dataplane.set_source_pools(
+        &config.dataplane.fullnat_addresses,
+        ports.first().get()..=ports.last().get(),
+    )?;
     let mut tables = dataplane.tables()?;
     let takeover = Takeover::of(&dataplane, &mut tables, &mut found)?;
     let (persist, kept) = found.go_on(&options.state_dir, &config.checkpoint)?;
@@ -94,8 +99,13 @@ pub async fn run(options: RunOptions) -> Result<()> {
     let mut actor = Actor::new(Parts {
         config_path: options.config.clone(),
         capacity: dataplane.capacity(),
+        translations: dataplane.translations()?,
         dataplane,
         tables,
+        sources: (
+            config.dataplane.fullnat_addresses.clone(),
+            config.dataplane.fullnat_ports,
+        ),
         layout: takeover.layout,
         attached: Vec::new(),
         knowledge,
@@ -174,6 +184,7 @@ fn capacity(config: &config::Dataplane) -> Capacity {
         targets: config.max_targets,
         slots: config.max_slots,
         flows: config.max_flows,
+        nat_flows: config.max_nat_flows,
     }
 }
 

@@ -3,13 +3,14 @@
 //! Invariant: flows of a backend that is gone are cut as soon as the tables say so; all else can wait for its turn.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use crate::{
     dataplane::Origin,
-    plan::{Layout, Memory, Sweep, Whose, apply},
+    plan::{FlowTime, Layout, Memory, Sweep, Usage, Whose, apply},
 };
 
 use super::actor::Actor;
@@ -28,11 +29,15 @@ pub(super) struct Sweeper {
     pub(super) live: u64,
     /// Entries of each backend; absent means none.
     pub(super) flows: HashMap<Whose, u64>,
+    /// How much of each address is in use that `fullnat` backends see.
+    pub(super) sources: BTreeMap<IpAddr, Usage>,
 }
 
 impl Sweeper {
     fn is_due(&self, now: Instant) -> bool {
-        self.at.is_none_or(|at| now.saturating_duration_since(at) >= PACE)
+        // A full table takes its time, others have to wait meanwhile.
+        let pace = PACE.max(self.took * 20);
+        self.at.is_none_or(|at| now.saturating_duration_since(at) >= pace)
     }
 
     /// Carries out what a sweep asks for, and keeps what it found.
@@ -60,9 +65,11 @@ impl Sweeper {
 impl Actor {
     /// Sweeps if it is time to.
     pub(super) fn sweep_in_turn(&mut self) {
-        if self.sweeper.is_due(Instant::now()) && self.parts.layout.wants_sweep() {
+        let layout = &self.parts.layout;
+        let is_wanted = layout.wants_sweep() || layout.translates() || !self.sweeper.sources.is_empty();
+        if self.sweeper.is_due(Instant::now()) && is_wanted {
             self.sweep();
-        } else if !self.parts.layout.wants_sweep() {
+        } else if !is_wanted {
             self.sweeper.live = 0;
             self.sweeper.flows.clear();
             self.drains.observe_flows(&self.sweeper.flows, Instant::now());
@@ -110,7 +117,7 @@ impl Actor {
 
     fn sweep_by(
         &mut self,
-        sweep: impl FnOnce(&Layout, &mut crate::dataplane::MappedTables, crate::plan::FlowTime, Instant) -> Sweep,
+        sweep: impl FnOnce(&Layout, &mut crate::dataplane::MappedTables, FlowTime, Instant) -> Sweep,
     ) {
         let time = match self.parts.dataplane.flow_time() {
             Ok(time) => time,
@@ -119,6 +126,24 @@ impl Actor {
         let now = Instant::now();
         let sweep = sweep(&self.parts.layout, &mut self.parts.tables, time, now);
         self.parts.layout = self.sweeper.take(sweep, &mut self.parts.tables, now);
+        self.sweep_translations(time);
+        self.sweeper.took = now.elapsed();
         self.drains.observe_flows(&self.sweeper.flows, now);
+    }
+
+    /// Releases what `fullnat` flows no longer need, and counts those that are left with the others.
+    fn sweep_translations(&mut self, time: FlowTime) {
+        if !self.parts.layout.translates() && self.sweeper.sources.is_empty() {
+            return;
+        }
+        let translated = self
+            .parts
+            .layout
+            .look_through(&self.parts.translations.entries(), time);
+        self.parts.translations.remove(&translated.gone);
+        for (whose, flows) in translated.flows {
+            *self.sweeper.flows.entry(whose).or_default() += flows;
+        }
+        self.sweeper.sources = translated.used;
     }
 }

@@ -1,7 +1,8 @@
 //! What the agent answers when it is asked.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -13,7 +14,7 @@ use crate::{
         quic::QuicView,
         view::{
             BackendView, ConnectionIdsView, DataplaneOrigin, ExplainView, InterfaceView, MapView, ReasonView,
-            ServiceStats, ServiceView, ServicesView, StatsView, StatusView, Totals, TrackingView,
+            ServiceStats, ServiceView, ServicesView, SourceView, StatsView, StatusView, Totals, TrackingView,
         },
     },
     dataplane::{Attached, Explained, Origin},
@@ -199,6 +200,8 @@ impl Actor {
             slots_capacity: u64::from(capacity.slots),
             flows_tracked: self.sweeper.live,
             flows_capacity: u64::from(capacity.flows),
+            fullnat_sources: self.sources(),
+            nat_flows_capacity: u64::from(capacity.nat_flows),
             slots_unsafe: self.parts.layout.unsafe_slots(),
             last_sweep_us: self.sweeper.took.as_micros() as u64,
             map_bytes: self.map_bytes(),
@@ -208,6 +211,23 @@ impl Actor {
             drift: self.parts.persist.drifts(&self.services),
             warnings: self.warnings(),
         }
+    }
+
+    /// The addresses of the pool, and those of an earlier one that flows still come from.
+    fn sources(&self) -> Vec<SourceView> {
+        let (pool, ports) = &self.parts.sources;
+        let ports = u64::from(ports.last().get() - ports.first().get()) + 1;
+        let addresses: BTreeSet<IpAddr> = pool.iter().chain(self.sweeper.sources.keys()).copied().collect();
+        let view = |address: IpAddr| {
+            let usage = self.sweeper.sources.get(&address).copied().unwrap_or_default();
+            SourceView {
+                address,
+                flows: usage.flows,
+                used: usage.busiest,
+                total: if pool.contains(&address) { ports } else { 0 },
+            }
+        };
+        addresses.into_iter().map(view).collect()
     }
 
     fn map_bytes(&self) -> Vec<MapView> {

@@ -252,6 +252,12 @@ pub struct StatusView {
     pub flows_tracked: u64,
     /// Flows that fit there.
     pub flows_capacity: u64,
+    /// What `fullnat` backends see flows come from.
+    #[serde(default)]
+    pub fullnat_sources: Vec<SourceView>,
+    /// Flows through `fullnat` that fit.
+    #[serde(default)]
+    pub nat_flows_capacity: u64,
     /// Slots, over all services, whose owner changed of late, so that their flows are looked up.
     pub slots_unsafe: u64,
     /// What the last sweep of the flow table took, in microseconds.
@@ -270,6 +276,19 @@ pub struct StatusView {
     pub drift: bool,
     /// What the operator should know, in sentences.
     pub warnings: Vec<String>,
+}
+
+/// An address that `fullnat` backends see flows come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceView {
+    /// The address.
+    pub address: IpAddr,
+    /// Flows from it when the table was swept last.
+    pub flows: u64,
+    /// Ports of it in use toward the backend that has the most such flows.
+    pub used: u64,
+    /// Ports that there are toward each backend.
+    pub total: u64,
 }
 
 /// One interface that the program is attached to.

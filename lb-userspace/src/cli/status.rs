@@ -84,6 +84,15 @@ fn text(view: &StatusView) -> String {
             view.flows_tracked, view.flows_capacity, view.slots_unsafe, view.last_sweep_us
         ),
     );
+    for source in &view.fullnat_sources {
+        put(
+            "source",
+            format!(
+                "{}: {} of {} ports in use toward one backend, {} flows in all",
+                source.address, source.used, source.total, source.flows
+            ),
+        );
+    }
     put(
         "maps",
         format!("{:.1} MiB, layout {}", mebibytes(memory), view.abi_version),

@@ -17,6 +17,7 @@ mod pins;
 mod remove;
 mod sources;
 mod tables;
+mod translations;
 mod uppers;
 
 use std::os::fd::AsFd;
@@ -40,6 +41,7 @@ pub use pins::PinDir;
 pub(crate) use pins::make_directory;
 pub use remove::{Removed, remove_all};
 pub use tables::MappedTables;
+pub use translations::Translations;
 
 use crate::plan::Capacity;
 use attach::Link;

@@ -79,11 +79,12 @@ pub(super) const fn capacity(meta: &Meta) -> Capacity {
         targets: meta.targets,
         slots: meta.slots,
         flows: meta.flows,
+        nat_flows: meta.nat_flows,
     }
 }
 
 /// Maps whose size is chosen when they are made.
-fn sizes(capacity: &Capacity) -> [(&'static str, u32); 15] {
+fn sizes(capacity: &Capacity) -> [(&'static str, u32); 16] {
     [
         (map::SERVICES4, capacity.service_lines()),
         (map::SERVICES6, capacity.service_lines()),
@@ -99,6 +100,7 @@ fn sizes(capacity: &Capacity) -> [(&'static str, u32); 15] {
         (map::QUIC, capacity.quic_sets()),
         (map::SERVERS, capacity.server_lines()),
         (map::COUNTS, capacity.target_cells()),
+        (map::TRANSLATIONS, capacity.translations()),
         (map::REASONS, Reason::COUNT),
     ]
 }
@@ -214,6 +216,7 @@ mod tests {
             targets: 1000,
             slots: 65_536,
             flows: 4096,
+            nat_flows: 4096,
             ..Meta::EMPTY
         };
         let shapes = shapes(&meta).unwrap();

@@ -53,6 +53,7 @@ impl Dataplane {
             targets: capacity.targets,
             slots: capacity.slots,
             flows: capacity.flows,
+            nat_flows: capacity.nat_flows,
             clock_shift: flow_clock::shift()?,
             namespace: namespace()?,
             ..Meta::EMPTY

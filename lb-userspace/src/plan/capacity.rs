@@ -17,6 +17,9 @@ pub struct Capacity {
     pub slots: u32,
     /// Entries of the flow table; a power of two of at least 8.
     pub flows: u32,
+    /// Flows through `fullnat`.
+    #[serde(default)]
+    pub nat_flows: u32,
 }
 
 impl Capacity {
@@ -59,6 +62,11 @@ impl Capacity {
     /// Lines for server IDs: for as many as there can be targets, and again while one set takes the place of another.
     pub fn server_lines(&self) -> u32 {
         self.targets.next_power_of_two() * 2
+    }
+
+    /// Entries of the table of `fullnat` flows: one a direction.
+    pub fn translations(&self) -> u32 {
+        self.nat_flows * 2
     }
 
     /// Lines of the slot table.

@@ -134,6 +134,9 @@ impl Keys {
         let service = &placed.pool.service;
         let port = service.port.exact().map_or(0, |port| port.get().to_be());
         for (local, id, owned) in placed.owned() {
+            if owned.target.forward == Forward::FullNat as u8 {
+                self.features.0 |= Features::FULLNAT;
+            }
             if owned.target.forward != Forward::Nat as u8 {
                 continue;
             }

@@ -7,13 +7,13 @@ use std::{
 
 use lb_common::{
     abi::{
-        CellRecord, Control, Features, FlowKey, FlowLine, FlowValue, FragmentKey, FragmentRecord, Key4, Key6,
-        Lengths, PoolRecord, QuicSet, RoundKeys, SLOTS_PER_LINE, ServerId, ServerLine, ServerTable, Service,
-        ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine, SourceKey, TableIndex, Tags, Target,
-        Tracking, Upper, follow_chain,
+        CellRecord, Control, Ends, Features, FlowKey, FlowLine, FlowValue, FragmentKey, FragmentRecord, Key4,
+        Key6, Lengths, PoolRecord, QuicSet, RoundKeys, SLOTS_PER_LINE, ServerId, ServerLine, ServerTable,
+        Service, ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine, SourceKey, SourcePool,
+        TableIndex, Tags, Target, Tracking, Translation, Upper, follow_chain,
     },
     flows::{self, Event, FlowTable, Placed, Query, SharedLine, Word},
-    pipeline::{self, Route, RouteQuery, Tables},
+    pipeline::{self, Route, RouteQuery, Tables, detour::Claim},
     quic::aes::{self, Block, Cipher},
 };
 
@@ -117,6 +117,13 @@ pub struct InMemory {
     pools: Vec<PoolRecord>,
     cells: Vec<CellRecord>,
     fragments: RefCell<HashMap<FragmentKey, FragmentRecord>>,
+    /// Flows through `fullnat`.
+    pub translations: RefCell<HashMap<Ends, Translation>>,
+    translations_limit: usize,
+    /// What `fullnat` flows are given places of: IPv4, IPv6.
+    pub source_pools: [SourcePool; 2],
+    /// Addresses of these pools.
+    pub nat_sources: Vec<[u64; 2]>,
     /// Answers that may still be made.
     pub answers: Cell<u32>,
     /// What is known of interfaces, by index.
@@ -155,6 +162,10 @@ impl InMemory {
             pools: vec![bytemuck::Zeroable::zeroed(); capacity.numbers() as usize],
             cells: vec![CellRecord::default(); capacity.target_cells() as usize],
             fragments: RefCell::default(),
+            translations: RefCell::default(),
+            translations_limit: capacity.translations() as usize,
+            source_pools: [SourcePool::default(); 2],
+            nat_sources: Vec::new(),
             answers: Cell::new(u32::MAX),
             uppers: BTreeMap::new(),
             route: Route::None,
@@ -443,6 +454,45 @@ impl Tables for InMemory {
 
     fn forget_fragments(&self, key: &FragmentKey) {
         self.fragments.borrow_mut().remove(key);
+    }
+
+    fn translation(&self, key: &Ends, flags: Option<u8>) -> Option<Translation> {
+        let mut entries = self.translations.borrow_mut();
+        let entry = entries.get_mut(key)?;
+        if let Some(flags) = flags {
+            entry.touch(self.clock, flags);
+        }
+        Some(*entry)
+    }
+
+    fn claim(&self, key: &Ends, entry: &Translation) -> Claim {
+        let mut entries = self.translations.borrow_mut();
+        if entries.contains_key(key) {
+            return Claim::Taken;
+        }
+        if entries.len() >= self.translations_limit {
+            return Claim::Full;
+        }
+        entries.insert(*key, *entry);
+        Claim::Made
+    }
+
+    fn renew_translation(&self, key: &Ends, entry: &Translation) {
+        if let Some(present) = self.translations.borrow_mut().get_mut(key) {
+            *present = *entry;
+        }
+    }
+
+    fn forget_translation(&self, key: &Ends) {
+        self.translations.borrow_mut().remove(key);
+    }
+
+    fn source_pool(&self, v6: bool) -> SourcePool {
+        self.source_pools[usize::from(v6)]
+    }
+
+    fn nat_source(&self, index: u32) -> Option<[u64; 2]> {
+        self.nat_sources.get(index as usize).copied()
     }
 
     fn may_answer(&self) -> bool {

@@ -27,6 +27,7 @@ mod snapshot;
 mod sources;
 mod sweep;
 mod target;
+mod translations;
 mod write;
 
 pub use adopt::{AdoptError, Damage, ReadBack};
@@ -42,6 +43,7 @@ pub use snapshot::{CellSnapshot, PoolSnapshot, RestoreError, Snapshot};
 pub use sources::SourceEntry;
 pub use sweep::{FlowTime, Sweep};
 pub use target::{NextHop, TargetEntry, TunnelSources};
+pub use translations::{Translated, Usage, source_pools};
 pub use write::Write;
 
 #[cfg(test)]

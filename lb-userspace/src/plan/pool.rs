@@ -373,7 +373,11 @@ fn flags(service: &Service) -> ServiceFlags {
         Tracking::Changes | Tracking::Never => 0,
     };
     let permits_all = service.source.as_ref().is_none_or(Source::is_empty);
-    let detour = if permits_all && service.quic.is_none() {
+    let backends = &service.backends;
+    let full_nat = backends
+        .iter()
+        .any(|backend| backend.forwarder_in_use(service) == Forwarder::Fullnat);
+    let detour = if permits_all && service.quic.is_none() && !full_nat {
         0
     } else {
         ServiceFlags::DETOUR

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// How long an entry stays after a FIN or RST and the last packet: retransmissions are over by then.
-const CLOSING: Duration = Duration::from_secs(10);
+pub(super) const CLOSING: Duration = Duration::from_secs(10);
 
 /// The flow clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,15 @@ pub struct FlowTime {
     pub now: u32,
     /// What one unit of it is worth.
     pub unit: Duration,
+}
+
+impl FlowTime {
+    /// The most units that something may have been silent for which is remembered for `span`. One more unit, since
+    /// entries are up to a unit older than they say, and a second, since they are renewed at most that often.
+    pub(super) fn units(&self, span: Duration) -> u32 {
+        let units = (span + Duration::from_secs(1)).as_nanos() / self.unit.as_nanos().max(1) + 1;
+        u32::try_from(units).unwrap_or(u32::MAX / 2)
+    }
 }
 
 /// What a sweep has found. The flow table itself is swept by then.
@@ -158,14 +167,9 @@ struct Limits {
 }
 
 impl Limits {
-    fn of(placed: &Placed, unit: Duration) -> Self {
+    fn of(placed: &Placed, time: FlowTime) -> Self {
         let service = &placed.pool.service;
-        // One more unit, since entries are up to a unit older than they say, and a second, since they are renewed at
-        // most that often.
-        let units = |span: Duration| {
-            let units = (span + Duration::from_secs(1)).as_nanos() / unit.as_nanos().max(1) + 1;
-            units.min(u128::from(FlowValue::CLOCK_MASK / 2)) as u32
-        };
+        let units = |span| time.units(span).min(u32::from(FlowValue::CLOCK_MASK / 2));
         let window = service.window_in_use();
         Self {
             // One packet may be all that a living flow has sent in the window.
@@ -196,7 +200,7 @@ impl<'a> Round<'a> {
             settled,
             foreign: vec![false; slots],
             entries: vec![0; placed.cells.len()],
-            limits: Limits::of(placed, time.unit),
+            limits: Limits::of(placed, time),
             cold_cells: placed
                 .cells
                 .iter()

@@ -127,8 +127,13 @@ pub(super) fn encode(
                 nat(&mut target, service, vip, backend);
             }
         }
-        // Without a form in the dataplane it is as if the way were unknown.
-        (Forwarder::Fullnat | Forwarder::Local, _) => return TargetEntry::default(),
+        (Forwarder::Fullnat, to) => {
+            target.forward = Forward::FullNat as u8;
+            target.addresses[Target::BACKEND] = wide(to);
+            target.backend_port = backend.port.map_or(0, |port| port.get().to_be());
+        }
+        // Whatever way there is, packets do not take it.
+        (Forwarder::Local, _) => return here(),
     }
     TargetEntry { target, tags }
 }

@@ -223,6 +223,7 @@ impl Balancer {
             targets: wish.services * wish.backends,
             slots,
             flows: FLOWS,
+            nat_flows: 4096,
         };
         let dataplane = Dataplane::load(&capacity, SEED, false)?;
         let mut balancer = Self {

@@ -58,6 +58,7 @@ impl World {
         targets: 128,
         slots: 16_384,
         flows: 65_536,
+        nat_flows: 4096,
     };
 
     /// The world, with those interfaces.

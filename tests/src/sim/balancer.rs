@@ -107,6 +107,7 @@ impl Balancer {
             targets: 2048,
             slots: 1 << 18,
             flows,
+            nat_flows: 4096,
         };
         let mut balancer = Self {
             services: Services::default(),

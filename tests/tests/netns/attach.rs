@@ -13,6 +13,7 @@ const CAPACITY: Capacity = Capacity {
     targets: 64,
     slots: 8192,
     flows: 4096,
+    nat_flows: 4096,
 };
 
 /// Where the program runs, and in which mode, with `eth0` and `eth1` as the parts of `lo`.

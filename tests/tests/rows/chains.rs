@@ -131,6 +131,7 @@ fn every_key_of_a_crowded_table_is_found() {
         targets: 16,
         slots: 4096,
         flows: 4096,
+        nat_flows: 4096,
     };
     let build = |interfaces, memory: &mut dyn Memory| {
         let sources = World::Full.tunnel_sources();
@@ -146,6 +147,7 @@ fn every_key_of_thousands_is_found() {
         targets: 16,
         slots: 1 << 17,
         flows: 4096,
+        nat_flows: 4096,
     };
     let build = |interfaces, memory: &mut dyn Memory| {
         let sources = World::Full.tunnel_sources();
@@ -162,6 +164,7 @@ fn chains_are_followed_as_far_as_the_limit() {
         targets: 16,
         slots: 4096,
         flows: 4096,
+        nat_flows: 4096,
     };
     let bits = capacity.service_bits();
     let index = TableIndex {

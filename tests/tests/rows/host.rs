@@ -8,10 +8,10 @@ use lb_common::{
     pipeline::{Outcome, Route, process},
 };
 use lb_tests::packets::Buffer;
-use lb_userspace::plan::{Capacity, InMemory, Layout, Memory};
+use lb_userspace::plan::{Capacity, InMemory, Layout, Memory, source_pools};
 
 use super::{
-    routes,
+    fullnat, routes,
     row::ip_start,
     tracking::Machine,
     verdict::Verdict,
@@ -47,6 +47,7 @@ impl Host {
     ) -> Self {
         let mut memory = InMemory::new(capacity, SEED);
         memory.ingress = interfaces.front;
+        (memory.nat_sources, memory.source_pools) = source_pools(&fullnat::pool(), fullnat::PORTS);
         let layout = build(&mut memory);
         Self {
             layout,
@@ -89,7 +90,9 @@ impl Host {
             Some([0x86, 0xdd]) => (address::<16>(frame, at + 24), word(frame, at + 4) + 40),
             _ => (None, 0),
         };
-        destination.map_or(Route::None, |to| routes::route(to, len, self.interfaces))
+        destination.map_or(Route::None, |to| {
+            routes::route(fullnat::recipient(to), len, self.interfaces)
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use lb_userspace::{
 };
 
 use super::{
-    routes,
+    fullnat, routes,
     row::{Row, ip_start},
     tracking::Machine,
     verdict::Verdict,
@@ -77,6 +77,7 @@ impl Kernel {
             let mut dataplane = Dataplane::load(capacity, SEED, false)?;
             dataplane.allow_egress(interfaces.back)?;
             dataplane.set_uppers(uppers)?;
+            dataplane.set_source_pools(&fullnat::pool(), fullnat::PORTS)?;
             let layout = build(&mut dataplane.tables()?);
             body(&Loaded {
                 dataplane,

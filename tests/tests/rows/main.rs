@@ -17,6 +17,7 @@ mod extensions;
 mod flows;
 mod forward;
 mod fragments;
+mod fullnat;
 mod host;
 mod icmp;
 mod kernel;
@@ -54,6 +55,7 @@ fn all() -> Vec<Row> {
     [
         forward::rows(),
         nat::rows(),
+        fullnat::rows(),
         tunnels::rows(),
         ranges::rows(),
         sources::rows(),

@@ -197,7 +197,6 @@ fn back() -> Vec<Row> {
         ),
         passed("from an l2dsr backend", Frame::tcp("10.0.0.1:80", C4)),
         passed("from a nat backend, without nat services", tcp4()).within(World::Plain),
-        passed("a fragment from a nat backend", tcp4().fragment(0x2000)),
         passed(
             "ICMP from a nat backend",
             Frame::icmp("10.0.0.4", "198.51.100.50", [3, 3], vec![0; 32]),

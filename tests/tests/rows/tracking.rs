@@ -30,6 +30,7 @@ const CAPACITY: Capacity = Capacity {
     targets: 64,
     slots: 8192,
     flows: 4096,
+    nat_flows: 4096,
 };
 
 /// Something that packets go through: the host's pipeline, or the kernel.

@@ -9,7 +9,7 @@ use lb_userspace::{
     plan::{Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, TunnelSources, apply, pools},
 };
 
-use super::{options, quic, ranges, sources, tunnels};
+use super::{fullnat, options, quic, ranges, sources, tunnels};
 
 /// The flow hash's seed.
 pub(crate) const SEED: u64 = 0x5eed_0f5e_ed0f_5eed;
@@ -46,6 +46,8 @@ pub(crate) enum World {
     Quic,
     /// Services with options of their own: see [`super::options`].
     Options,
+    /// `fullnat` alone: see [`super::fullnat`].
+    FullNat,
     /// One `l2dsr` service, so that look-ups for any port and for answers are off.
     Plain,
     /// As plain, but the target was emptied behind the planner's back.
@@ -55,7 +57,7 @@ pub(crate) enum World {
 }
 
 impl World {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Full,
         Self::Varied,
         Self::Tunnels,
@@ -63,6 +65,7 @@ impl World {
         Self::Lists,
         Self::Quic,
         Self::Options,
+        Self::FullNat,
         Self::Plain,
         Self::Emptied,
         Self::Nothing,
@@ -74,6 +77,7 @@ impl World {
         targets: 128,
         slots: 16_384,
         flows: 4096,
+        nat_flows: 4096,
     };
 
     /// Lays the world out in `memory`, by the planner.
@@ -116,6 +120,7 @@ impl World {
             Self::Lists => sources::services(),
             Self::Quic => quic::services(),
             Self::Options => options::services(),
+            Self::FullNat => fullnat::services(),
         }
     }
 }

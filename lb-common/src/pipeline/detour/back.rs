@@ -1,18 +1,19 @@
 //! Back to the client.
 
 use crate::{
-    abi::{Reason, Target},
+    abi::{Reason, Tags, Target, Trace, Translation},
     net::ETHERNET,
 };
 
 use super::{
     super::{
-        Packet, Tables,
-        back::answer_of,
+        Packet, RouteQuery, Tables,
+        back::{Way, answer_of, way_back},
         family::{Family, V4, V6},
         wrap::{move_start, write_link},
     },
-    Kind, Seen, Step, translate,
+    Seen, Step, fullnat,
+    translate::translate,
 };
 
 /// Takes the answer of a backend to its client.
@@ -27,19 +28,54 @@ pub(super) fn give_back<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: 
 
 #[inline(always)]
 fn within<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
-    let (ip, transport) = (seen.ip::<F>(), seen.transport());
-    let answer = answer_of::<F, T>(tables, &ip, &transport, &mut seen.outcome)?;
-    let len = usize::from(answer.tags.bytes());
+    if seen.oddity != 0 || !seen.shows_ports() {
+        return Err(Reason::NoService);
+    }
+    let (macs, tags) = if let Some(known) = fullnat::answered(tables, seen) {
+        translated::<F, T>(tables, seen, &known)?
+    } else {
+        let (ip, transport) = (seen.ip::<F>(), seen.transport());
+        let answer = answer_of::<F, T>(tables, &ip, &transport, &mut seen.outcome)?;
+        seen.to = answer.to_client(seen.ends());
+        (answer.macs, answer.tags)
+    };
+    let len = usize::from(tags.bytes());
     let at = ETHERNET + len;
     move_start(packet, seen.network as usize, at)?;
-    write_link::<F, P>(packet, answer.macs, answer.tags, len).ok_or(Reason::Truncated)?;
-    seen.moved_to(at);
-    if seen.is(Kind::IcmpError) {
-        let Target {
-            addresses, vip_port, ..
-        } = *answer.target;
-        translate::to_client::<F, P>(packet, seen, addresses[Target::VIP], vip_port)?;
-        return Err(Reason::Returned);
+    write_link::<F, P>(packet, macs, tags, len).ok_or(Reason::Truncated)?;
+    seen.move_to(at as u32);
+    translate::<F, P>(packet, seen, &seen.to).ok_or(Reason::Truncated)?;
+    Err(Reason::Returned)
+}
+
+/// The way of an answer in a flow through `fullnat`: MACs, and the tags of frames there.
+#[inline(always)]
+fn translated<F: Family, T: Tables>(
+    tables: &T,
+    seen: &mut Seen,
+    known: &Translation,
+) -> Result<((u64, u32), Tags), Reason> {
+    let query = RouteQuery {
+        v6: F::V6,
+        source: known.to.source,
+        destination: known.to.destination,
+        protocol: seen.protocol as u8,
+        tos: seen.tos as u8,
+        len: seen.len as u16,
+    };
+    let Way { macs, egress, tags } = way_back(tables, &query)?;
+    seen.to = known.to;
+    seen.outcome.service = known.service;
+    // Its service's targets may lie elsewhere since the client's last packet: then it counts as nobody's.
+    let is_there = tables
+        .target(known.target)
+        .is_some_and(|target| target.addresses[Target::BACKEND] == seen.source);
+    seen.outcome.target = if is_there { known.target } else { Trace::NONE };
+    if seen.ttl <= 1 {
+        return Err(Reason::TtlExpired);
     }
-    Err(answer.restore::<F, P>(packet, &seen.ip_to_rewrite::<F>(), &transport)?)
+    if egress != tables.ingress() {
+        seen.outcome.egress = egress;
+    }
+    Ok((macs, tags))
 }

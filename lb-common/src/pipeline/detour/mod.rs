@@ -14,6 +14,7 @@ mod error;
 mod extensions;
 mod find;
 mod fragments;
+mod fullnat;
 mod identify;
 mod own;
 mod permit;
@@ -30,6 +31,7 @@ use super::{Packet, Tables};
 
 use answer::is_answer;
 
+pub use fullnat::Claim;
 pub use seen::{Kind, Seen};
 
 /// What a step leaves behind: `Err` says that the packet's way ends here, and why.
@@ -51,8 +53,12 @@ pub trait Steps {
     fn permit(&mut self, seen: &mut Seen) -> Step;
     /// Finds the backend that its connection ID names, for services that are routed so.
     fn identify(&mut self, seen: &mut Seen) -> Step;
+    /// Finds the backend that its flow has already, if that is reached by `fullnat`.
+    fn recall(&mut self, seen: &mut Seen) -> Step;
     /// Picks its backend, if it has none yet.
     fn place(&mut self, seen: &mut Seen) -> Step;
+    /// Gives its flow an address and port, if its backend is reached by `fullnat`.
+    fn assign(&mut self, seen: &mut Seen) -> Step;
     /// Makes the MSS that a SYN tells small enough.
     fn clamp(&mut self, seen: &mut Seen) -> Step;
     /// Rewrites it toward its backend.
@@ -99,6 +105,7 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
     steps.permit(seen)?;
     if seen.service.flags.has(ServiceFlags::DETOUR) {
         steps.identify(seen)?;
+        steps.recall(seen)?;
     }
     if let Err(reason) = steps.place(seen) {
         if !is_answer(reason) {
@@ -106,6 +113,9 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
         }
         seen.answer = reason as u32;
         return steps.answer(seen);
+    }
+    if seen.service.flags.has(ServiceFlags::DETOUR) {
+        steps.assign(seen)?;
     }
     if seen.has_syn() {
         steps.clamp(seen)?;
@@ -155,6 +165,16 @@ impl<P: Packet, T: Tables> Steps for StepByStep<'_, P, T> {
     #[inline(always)]
     fn identify(&mut self, seen: &mut Seen) -> Step {
         identify::identify(self.packet, self.tables, seen)
+    }
+
+    #[inline(always)]
+    fn recall(&mut self, seen: &mut Seen) -> Step {
+        fullnat::recall(self.tables, seen)
+    }
+
+    #[inline(always)]
+    fn assign(&mut self, seen: &mut Seen) -> Step {
+        fullnat::assign(self.tables, seen)
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! What the steps of the detour tell one another.
 
 use crate::{
-    abi::{Reason, Service, ServiceFlags, Trace},
+    abi::{Ends, Reason, Service, ServiceFlags, Trace},
     net::{TCP, tcp},
 };
 
@@ -76,6 +76,8 @@ pub struct Seen {
     pub answer: u32,
     /// The flow's hash: which slot it falls into.
     pub hash: u64,
+    /// The flow's ends as its backend is to see them, where it is translated.
+    pub to: Ends,
     /// The service.
     pub service: Service,
     /// What is told of it in the end.
@@ -106,6 +108,12 @@ impl Seen {
         quoted_transport: 0,
         answer: 0,
         hash: 0,
+        to: Ends {
+            source: [0; 2],
+            destination: [0; 2],
+            ports: 0,
+            protocol: 0,
+        },
         service: Service {
             slot_line: 0,
             slot_mask: 0,
@@ -157,8 +165,6 @@ impl Seen {
 
     /// No header that is looked at begins further on: a mask, for the verifier.
     pub(super) const MAX_OFFSET: usize = 0x3ff;
-    /// The protocol of a packet without a transport header: reserved by IANA.
-    const NO_TRANSPORT: u8 = 255;
     /// In [`Seen::fragment`]: more fragments follow.
     pub const MORE_FRAGMENTS: u32 = 1 << 31;
 
@@ -184,19 +190,6 @@ impl Seen {
     #[inline(always)]
     pub const fn has_more_fragments(&self) -> bool {
         self.fragment & Self::MORE_FRAGMENTS != 0
-    }
-
-    /// Its IP header stands at `at` now, and all that follows as far behind it as before.
-    #[inline(always)]
-    pub(super) const fn moved_to(&mut self, at: usize) {
-        let from = self.network;
-        self.network = at as u32;
-        self.transport = self.transport.wrapping_sub(from).wrapping_add(self.network);
-        self.quote = self.quote.wrapping_sub(from).wrapping_add(self.network);
-        self.quoted_transport = self
-            .quoted_transport
-            .wrapping_sub(from)
-            .wrapping_add(self.network);
     }
 
     /// Makes it a packet whose headers cannot be relied on, for that reason.
@@ -227,14 +220,31 @@ impl Seen {
         }
     }
 
-    /// The same of a packet that is to be rewritten: a later fragment has no transport header to rewrite.
+    /// Whether the tables may remember it: neither what is only explained nor an error about a flow is of the flow.
     #[inline(always)]
-    pub(super) fn ip_to_rewrite<F: Family>(&self) -> Ip<F::Address> {
-        let mut ip = self.ip::<F>();
-        if self.is(Kind::LaterFragment) {
-            ip.protocol = Self::NO_TRANSPORT;
+    pub(super) const fn leaves_traces(&self, is_explained: bool) -> bool {
+        !is_explained && !self.is(Kind::IcmpError)
+    }
+
+    /// The IP header begins at `at` of the frame now, and all behind it has moved with it.
+    #[inline(always)]
+    pub(super) const fn move_to(&mut self, at: u32) {
+        let by = at.wrapping_sub(self.network);
+        self.network = at;
+        self.transport = self.transport.wrapping_add(by);
+        self.quote = self.quote.wrapping_add(by);
+        self.quoted_transport = self.quoted_transport.wrapping_add(by);
+    }
+
+    /// The flow's ends.
+    #[inline(always)]
+    pub(super) const fn ends(&self) -> Ends {
+        Ends {
+            source: self.source,
+            destination: self.destination,
+            ports: self.ports,
+            protocol: self.protocol,
         }
-        ip
     }
 
     /// Its transport header, for what takes one.

@@ -1,7 +1,7 @@
 //! Out to the backend.
 
 use crate::{
-    abi::{Forward, Reason, Target},
+    abi::{Ends, Forward, Reason, Target},
     net::ETHERNET,
 };
 
@@ -9,22 +9,31 @@ use super::{
     super::{
         Packet, Tables,
         family::{Family, V4, V6},
-        rewrite::{self, Nat},
         wrap::{Wrap, move_start, tags_len, write_link},
     },
-    Kind, Seen, Step, translate,
+    Seen, Step,
+    translate::translate,
 };
 
 /// Rewrites the packet toward its backend.
 #[inline(always)]
 pub(super) fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
     const NAT: u8 = Forward::Nat as u8;
+    const FULLNAT: u8 = Forward::FullNat as u8;
     const LOCAL: u8 = Forward::Local as u8;
     let target = tables.target(seen.outcome.target).ok_or(Reason::Unresolved)?;
     match target.forward {
         LOCAL => Err(Reason::Local),
-        NAT if seen.v6 == 0 => nat::<V4, P, T>(packet, tables, seen, target),
-        NAT => nat::<V6, P, T>(packet, tables, seen, target),
+        NAT | FULLNAT => {
+            if target.forward == NAT {
+                seen.to = to_backend(seen, target);
+            }
+            if seen.v6 == 0 {
+                nat::<V4, P, T>(packet, tables, seen, target)
+            } else {
+                nat::<V6, P, T>(packet, tables, seen, target)
+            }
+        }
         _ => packet.wrap(
             tables,
             Wrap {
@@ -52,15 +61,20 @@ fn nat<F: Family, P: Packet, T: Tables>(
     let at = ETHERNET + len;
     move_start(packet, seen.network as usize, at)?;
     write_link::<F, P>(packet, macs, *tags, len).ok_or(Reason::Truncated)?;
-    seen.moved_to(at);
-    if seen.is(Kind::IcmpError) {
-        let backend = target.addresses[Target::BACKEND];
-        return translate::to_backend::<F, P>(packet, seen, backend, target.backend_port);
+    seen.move_to(at as u32);
+    translate::<F, P>(packet, seen, &seen.to).ok_or(Reason::Truncated)
+}
+
+/// The flow's ends as its backend sees them.
+#[inline(always)]
+fn to_backend(seen: &Seen, target: &Target) -> Ends {
+    let port = match target.backend_port {
+        0 => seen.destination_port(),
+        port => port,
+    };
+    Ends {
+        destination: target.addresses[Target::BACKEND],
+        ports: Ends::ports(seen.source_port(), port),
+        ..seen.ends()
     }
-    rewrite::nat::<F, P>(
-        packet,
-        &seen.ip_to_rewrite::<F>(),
-        &seen.transport(),
-        &Nat::to_backend::<F>(target),
-    )
 }

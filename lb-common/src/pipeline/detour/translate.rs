@@ -1,183 +1,162 @@
-//! ICMP errors about packets that were translated: the addresses around the quoted packet, the address and port inside
-//! it, and every checksum that covers them (RFC 5508 §4).
+//! Translating a packet: other addresses and ports at both ends, in its headers and, for an ICMP error, in the packet
+//! that it quotes (RFC 5508 §4.2).
+//!
+//! Invariant: a checksum that was right is right afterwards, and one that was wrong stays wrong: all are updated by what
+//! changed (RFC 1624), none is made anew.
 
 use crate::{
-    abi::Reason,
-    net::{TCP, UDP, checksum, load16, load32, load64, store16, store32, store64},
+    abi::Ends,
+    net::{SCTP, TCP, checksum, load16, store16, store32},
 };
 
 use super::{
-    super::{
-        Packet,
-        family::{End, Family, Readdress},
-    },
-    Seen, Step,
+    super::{Packet, family::Family},
+    Kind, Seen,
     seen::offset,
 };
 
-/// The headers were there before; the verifier wants them checked all the same.
-const SEEN_BEFORE: Reason = Reason::Truncated;
-/// Bytes of the transport header that every error quotes.
-const QUOTED: usize = 8;
-/// Where TCP's checksum ends: fewer bytes may be quoted.
-const TCP_SUM_END: usize = 18;
+/// Where TCP's checksum stands in its header; UDP's stands within the 8 bytes that every error quotes.
+const TCP_CHECKSUM: usize = 16;
 
-/// One end of a packet becomes another.
-#[derive(Clone, Copy, Debug)]
-struct Change {
-    end: End,
-    /// Wide.
-    address: [u64; 2],
-    /// Wire order; 0 leaves it.
-    port: u16,
+/// Turns the packet's flow into `to`, one hop further. `None` if a header is not there that was seen before.
+#[inline(always)]
+pub(super) fn translate<F: Family, P: Packet>(packet: &mut P, seen: &Seen, to: &Ends) -> Option<()> {
+    let from = seen.ends();
+    if seen.is(Kind::IcmpError) {
+        return error::<F, P>(packet, seen, &from, to);
+    }
+    let at = offset(seen.network);
+    F::forwarded(packet, at, None)?;
+    let change = readdress::<F, P>(packet, at, &from, to)?;
+    if seen.is(Kind::LaterFragment) {
+        return Some(());
+    }
+    let change = checksum::fold(change.addresses + checksum::delta(sum(from.ports), sum(to.ports)));
+    // What was seen whole before is whole: its end is no concern.
+    reconnect(
+        packet,
+        offset(seen.transport),
+        usize::MAX,
+        seen.protocol,
+        to.ports,
+        change,
+    )?;
+    Some(())
 }
 
-/// An error about what a backend sent: to the backend, which knows itself by `address` and `port`.
+/// An ICMP error goes the way of its flow, and quotes a packet that came the other way.
 #[inline(always)]
-pub(super) fn to_backend<F: Family, P: Packet>(
-    packet: &mut P,
-    seen: &Seen,
-    address: [u64; 2],
-    port: u16,
-) -> Step {
-    let around = Change {
-        end: End::Destination,
-        address,
-        port: 0,
-    };
-    let inside = Change {
-        end: End::Source,
-        address,
-        port,
-    };
-    translate::<F, P>(packet, seen, around, inside).ok_or(SEEN_BEFORE)
-}
+fn error<F: Family, P: Packet>(packet: &mut P, seen: &Seen, from: &Ends, to: &Ends) -> Option<()> {
+    let end = offset(seen.network) + seen.len as usize;
+    let (back, back_to) = (from.reversed(), to.reversed());
+    let quoted = readdress::<F, P>(packet, offset(seen.quote), &back, &back_to)?;
+    let ports = checksum::delta(sum(back.ports), sum(back_to.ports));
+    let transport = reconnect(
+        packet,
+        offset(seen.quoted_transport),
+        end,
+        seen.protocol,
+        back_to.ports,
+        checksum::fold(quoted.addresses + ports),
+    )?;
 
-/// An error about what a client sent: to the client, which knows the backend, and all that is behind the balancer, by
-/// the VIP alone (RFC 5508 §4.2).
-#[inline(always)]
-pub(super) fn to_client<F: Family, P: Packet>(
-    packet: &mut P,
-    seen: &Seen,
-    address: [u64; 2],
-    port: u16,
-) -> Step {
-    let around = Change {
-        end: End::Source,
-        address,
-        port: 0,
-    };
-    let inside = Change {
-        end: End::Destination,
-        address,
-        port,
-    };
-    translate::<F, P>(packet, seen, around, inside).ok_or(SEEN_BEFORE)
-}
-
-#[inline(always)]
-fn translate<F: Family, P: Packet>(
-    packet: &mut P,
-    seen: &Seen,
-    around: Change,
-    inside: Change,
-) -> Option<()> {
+    // Any router may have sent it. If the flow's source is hidden from the recipient, so is the router.
     let network = offset(seen.network);
-    let old = address_at::<F, P>(packet, network, around.end)?;
-    let outer = checksum::delta(sum_of(old), sum_of(around.address));
-    let readdress = Readdress {
-        end: around.end,
-        address: F::narrow(around.address),
-        header_sum: outer,
+    let sender = F::parse(packet, network)?.source;
+    let outer = Ends {
+        source: F::wide(sender),
+        ..*from
     };
-    F::forwarded(packet, network, Some(readdress))?;
-    // ICMPv6's checksum covers the addresses around, too (RFC 4443 §2.3).
-    let covered = if F::V6 { outer } else { 0 };
-    let changed = covered + quoted_address::<F, P>(packet, seen, &inside)?;
+    let outer_to = Ends {
+        source: if from.source == to.source {
+            outer.source
+        } else {
+            to.source
+        },
+        ..*to
+    };
+    F::forwarded(packet, network, None)?;
+    let outer = readdress::<F, P>(packet, network, &outer, &outer_to)?;
+    // ICMPv6's covers the addresses (RFC 4443 §2.3).
+    let pseudo = if F::V6 { outer.addresses } else { 0 };
     let icmp: &mut [u8; 8] = packet.view_mut(offset(seen.transport))?;
-    let sum = checksum::adjusted(load16(icmp, 2), checksum::fold(changed));
+    let sum = checksum::adjusted(load16(icmp, 2), quoted.header + ports + transport + pseudo);
     store16(icmp, 2, sum);
     Some(())
 }
 
-/// Changes the quoted packet; what that adds to a sum of it.
-#[inline(always)]
-fn quoted_address<F: Family, P: Packet>(packet: &mut P, seen: &Seen, change: &Change) -> Option<u32> {
-    let at = offset(seen.quote);
-    let old = address_at::<F, P>(packet, at, change.end)?;
-    let address = checksum::delta(sum_of(old), sum_of(change.address));
-    let mut changed = address;
-    if F::V6 {
-        let header: &mut [u8; 40] = packet.view_mut(at)?;
-        let place = if change.end == End::Source { 8 } else { 24 };
-        store64(header, place, change.address[0]);
-        store64(header, place + 8, change.address[1]);
-    } else {
-        let header: &mut [u8; 20] = packet.view_mut(at)?;
-        let place = if change.end == End::Source { 12 } else { 16 };
-        store32(header, place, change.address[0] as u32);
-        let old = load16(header, 10);
-        let new = checksum::adjusted(old, address);
-        store16(header, 10, new);
-        changed += checksum::delta(u32::from(old), u32::from(new));
-    }
-    Some(changed + quoted_ports(packet, seen, change, address)?)
+/// What new addresses add to sums.
+struct Readdressed {
+    /// To what covers the addresses.
+    addresses: u32,
+    /// To what covers the IP header.
+    header: u32,
 }
 
-/// Changes the quoted transport header, `address` being what its pseudo header's sum grows by.
+/// Writes both addresses of the IP header at `at`.
 #[inline(always)]
-fn quoted_ports<P: Packet>(packet: &mut P, seen: &Seen, change: &Change, address: u32) -> Option<u32> {
-    let at = offset(seen.quoted_transport);
-    let header: &mut [u8; QUOTED] = packet.view_mut(at)?;
-    let ports = load32(header, 0);
-    let new = match (change.port, change.end) {
-        (0, _) => ports,
-        (port, End::Source) => ports & 0xffff_0000 | u32::from(port),
-        (port, End::Destination) => ports & 0xffff | u32::from(port) << 16,
-    };
-    store32(header, 0, new);
-    let port = checksum::delta(checksum::halves(ports), checksum::halves(new));
-    if seen.protocol == u32::from(UDP) {
+fn readdress<F: Family, P: Packet>(packet: &mut P, at: usize, from: &Ends, to: &Ends) -> Option<Readdressed> {
+    let addresses = checksum::delta(
+        wide_sum(from.source) + wide_sum(from.destination),
+        wide_sum(to.source) + wide_sum(to.destination),
+    );
+    let (source, destination) = (F::narrow(to.source), F::narrow(to.destination));
+    let header = F::readdress(packet, at, source, destination, addresses)?;
+    Some(Readdressed { addresses, header })
+}
+
+/// Writes the ports of the transport header at `at`, whose checksum changes by `change`, if it is there before `end`.
+/// What the checksum's own change adds to sums that cover it.
+///
+/// SCTP's is no such sum and covers no addresses (RFC 9260 §6.8); its ports stay as they are.
+#[inline(always)]
+fn reconnect<P: Packet>(
+    packet: &mut P,
+    at: usize,
+    end: usize,
+    protocol: u32,
+    ports: u32,
+    change: u32,
+) -> Option<u32> {
+    let header: &mut [u8; 8] = packet.view_mut(at)?;
+    if protocol == SCTP as u32 {
+        return Some(0);
+    }
+    store32(header, 0, ports);
+    if protocol != TCP as u32 {
         let old = load16(header, 6);
+        // RFC 768: zero means that there is no checksum, so a checksum that comes to zero is sent as all ones.
         if old == 0 {
-            return Some(port);
+            return Some(0);
         }
-        // RFC 768: zero says that there is none.
-        let sum = match checksum::adjusted(old, checksum::fold(address + port)) {
+        let new = match checksum::adjusted(old, change) {
             0 => 0xffff,
-            sum => sum,
+            new => new,
         };
-        store16(header, 6, sum);
-        return Some(port + checksum::delta(u32::from(old), u32::from(sum)));
+        store16(header, 6, new);
+        return Some(checksum::delta(u32::from(old), u32::from(new)));
     }
-    let end = offset(seen.network) + seen.len as usize;
-    if seen.protocol != u32::from(TCP) || end.saturating_sub(at) < TCP_SUM_END {
-        return Some(port);
+    if at + TCP_CHECKSUM + 2 > end {
+        return Some(0);
     }
-    let header: &mut [u8; TCP_SUM_END] = packet.view_mut(at)?;
-    let old = load16(header, 16);
-    let sum = checksum::adjusted(old, checksum::fold(address + port));
-    store16(header, 16, sum);
-    Some(port + checksum::delta(u32::from(old), u32::from(sum)))
+    let field: &mut [u8; 2] = packet.view_mut(at + TCP_CHECKSUM)?;
+    let old = load16(field, 0);
+    let new = checksum::adjusted(old, change);
+    store16(field, 0, new);
+    Some(checksum::delta(u32::from(old), u32::from(new)))
 }
 
-/// The address at one end of the IP header at `at`, wide.
+/// The sum of two ports.
 #[inline(always)]
-fn address_at<F: Family, P: Packet>(packet: &P, at: usize, end: End) -> Option<[u64; 2]> {
-    if F::V6 {
-        let header: &[u8; 40] = packet.view(at)?;
-        let place = if end == End::Source { 8 } else { 24 };
-        Some([load64(header, place), load64(header, place + 8)])
-    } else {
-        let header: &[u8; 20] = packet.view(at)?;
-        let place = if end == End::Source { 12 } else { 16 };
-        Some([u64::from(load32(header, place)), 0])
-    }
+const fn sum(ports: u32) -> u32 {
+    checksum::halves(ports)
 }
 
 /// The sum of a wide address.
 #[inline(always)]
-fn sum_of([high, low]: [u64; 2]) -> u32 {
-    let halves = |word: u64| checksum::halves(word as u32) + checksum::halves((word >> 32) as u32);
-    halves(high) + halves(low)
+const fn wide_sum([a, b]: [u64; 2]) -> u32 {
+    checksum::halves(a as u32)
+        + checksum::halves((a >> 32) as u32)
+        + checksum::halves(b as u32)
+        + checksum::halves((b >> 32) as u32)
 }

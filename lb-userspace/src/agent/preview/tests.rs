@@ -61,6 +61,7 @@ const CAPACITY: Capacity = Capacity {
     targets: 100,
     slots: 4096,
     flows: 4096,
+    nat_flows: 4096,
 };
 
 fn plans(present: &Services, next: &Services) -> Vec<ServicePlan> {

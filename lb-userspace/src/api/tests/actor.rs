@@ -153,6 +153,7 @@ impl Actor {
             targets: 2000,
             slots: 1 << 20,
             flows: 4096,
+            nat_flows: 4096,
         };
         let empty = Layout::new(capacity, 1);
         let pools = empty.pools(&self.services, &AllIsWell);
@@ -288,6 +289,8 @@ impl Actor {
             slots_capacity: 8_388_608,
             flows_tracked: 0,
             flows_capacity: 1 << 20,
+            fullnat_sources: Vec::new(),
+            nat_flows_capacity: 1 << 18,
             slots_unsafe: 0,
             last_sweep_us: 0,
             map_bytes: Vec::new(),

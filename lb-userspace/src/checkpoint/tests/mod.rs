@@ -32,6 +32,7 @@ pub(super) fn state(services: Services) -> State {
             targets: 16_384,
             slots: 8_388_608,
             flows: 4096,
+            nat_flows: 4096,
         },
         config: Some(ConfigMark {
             path: "/etc/lb/lb.toml".into(),

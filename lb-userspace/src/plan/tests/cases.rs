@@ -68,6 +68,7 @@ fn cells_are_those_that_slots_can_name() {
         targets: 60_000,
         slots: 1 << 18,
         flows: 4096,
+        nat_flows: 4096,
     };
     let backends = |range: std::ops::Range<u32>| {
         let backend = |i: u32| Backend::new(format!("10.1.{}.{}", i >> 8, i & 255).parse().unwrap());
@@ -118,6 +119,7 @@ fn refusals_name_their_limit() {
         targets: 4,
         slots: 1024,
         flows: 4096,
+        nat_flows: 4096,
     };
     let named = |name: &str, vip: u8, backends: &[&str]| {
         service(name, &format!("10.0.0.{vip}"), "80", Forwarder::L2dsr, backends)

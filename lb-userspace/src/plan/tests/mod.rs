@@ -30,6 +30,7 @@ const CAPACITY: Capacity = Capacity {
     targets: 24,
     slots: 2048,
     flows: 4096,
+    nat_flows: 4096,
 };
 const SEED: u64 = 77;
 const TIME: FlowTime = FlowTime {

@@ -150,6 +150,7 @@ fn recorded_dataplane_is_laid_out_as_it_was_and_taken_over() {
             targets: 1,
             slots: 65_536,
             flows: 4096,
+            nat_flows: 4096,
         };
         Dataplane::open(PinDir::lock(&copy.pin_dir()).unwrap(), &capacity, 0, false)
     };

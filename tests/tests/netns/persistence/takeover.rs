@@ -163,6 +163,7 @@ fn program_is_replaced_under_load_and_meets_the_same_tables() {
             targets: 1,
             slots: 65_536,
             flows: 4096,
+            nat_flows: 4096,
         };
         let pins = PinDir::lock(&directory).unwrap();
         let mut dataplane = Dataplane::open(pins, &capacity, 0, false).unwrap();

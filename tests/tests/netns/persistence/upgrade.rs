@@ -129,6 +129,7 @@ fn make_it_of_here_and_now(maps: &Path, lab: &Lab) {
         targets: 1,
         slots: 65_536,
         flows: 4096,
+        nat_flows: 4096,
     };
     let here = BpfFs::new().unwrap();
     let open = || Dataplane::open(PinDir::lock(&here.pin_dir()).unwrap(), &capacity, 0, false);

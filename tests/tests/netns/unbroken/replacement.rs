@@ -106,6 +106,7 @@ fn replace(pins: &Path) {
         targets: 1,
         slots: 65_536,
         flows: 4096,
+        nat_flows: 4096,
     };
     let mut dataplane = Dataplane::open(PinDir::lock(pins).unwrap(), &capacity, 0, false).unwrap();
     assert_eq!(dataplane.origin(), Origin::Adopted);

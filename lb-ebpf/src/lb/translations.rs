@@ -1,0 +1,72 @@
+//! Flows through `fullnat` in the kernel, and what they are given places of.
+
+use aya_ebpf::{
+    bindings::{BPF_EXIST, BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    macros::map,
+    maps::{Array, HashMap},
+};
+use lb_common::{
+    abi::{Ends, MAX_NAT_SOURCES, SourcePool, Translation},
+    pipeline::detour::Claim,
+};
+
+use super::flows;
+
+/// Takes memory only for the entries that it has: an agent that is not asked for `fullnat` keeps none.
+#[map]
+static TRANSLATIONS: HashMap<Ends, Translation> = HashMap::with_max_entries(2, BPF_F_NO_PREALLOC);
+#[map]
+static SOURCE_POOLS: Array<SourcePool> = Array::with_max_entries(2, 0);
+#[map]
+static NAT_SOURCES: Array<[u64; 2]> = Array::with_max_entries(MAX_NAT_SOURCES, 0);
+
+/// `EEXIST`, as the helper returns it.
+const EXISTS: i32 = -17;
+
+/// The entry by that key; a packet with TCP's flags `flags` has come.
+#[inline(always)]
+pub(super) fn get(key: &Ends, flags: Option<u8>) -> Option<Translation> {
+    let entry = TRANSLATIONS.get_ptr_mut(key)?;
+    // SAFETY: entries are plain words, and outlive the program's run (RCU). Another CPU may write clock and state at the
+    // same time: either is as good, and nothing else is ever written in place.
+    let entry = unsafe { &mut *entry };
+    if let Some(flags) = flags {
+        entry.touch(flows::clock(), flags);
+    }
+    Some(*entry)
+}
+
+/// Inserts an entry where none is.
+#[inline(always)]
+pub(super) fn claim(key: &Ends, entry: &Translation) -> Claim {
+    match TRANSLATIONS.insert(key, entry, u64::from(BPF_NOEXIST)) {
+        Ok(()) => Claim::Made,
+        Err(error) if error == EXISTS.into() => Claim::Taken,
+        Err(_) => Claim::Full,
+    }
+}
+
+/// Replaces an entry that is there.
+#[inline(always)]
+pub(super) fn renew(key: &Ends, entry: &Translation) {
+    // Where it is not there any more the flow begins anew with its next packet.
+    let _ = TRANSLATIONS.insert(key, entry, u64::from(BPF_EXIST));
+}
+
+/// Removes an entry.
+#[inline(always)]
+pub(super) fn forget(key: &Ends) {
+    let _ = TRANSLATIONS.remove(key);
+}
+
+/// What flows of IPv4 or IPv6 are given places of.
+#[inline(always)]
+pub(super) fn pool(v6: bool) -> SourcePool {
+    SOURCE_POOLS.get(u32::from(v6)).copied().unwrap_or_default()
+}
+
+/// An address of a pool.
+#[inline(always)]
+pub(super) fn source(index: u32) -> Option<[u64; 2]> {
+    NAT_SOURCES.get(index).copied()
+}
