@@ -82,9 +82,19 @@ impl<'w> Generator<'w> {
         of[self.numbers.random_range(0..of.len())]
     }
 
-    /// An address of a client; nearly every case has one of its own, so that fragments of two do not meet.
+    /// An address of a client.
     fn client(&mut self, v6: bool) -> IpAddr {
         let kind = self.numbers.random_range(0..8);
+        self.client_of(v6, kind)
+    }
+
+    /// An address that no client of another case has, so that their fragments do not meet: the kernel forgets them
+    /// after a while, and when there are many.
+    fn own_client(&mut self, v6: bool) -> IpAddr {
+        self.client_of(v6, u8::MAX)
+    }
+
+    fn client_of(&mut self, v6: bool, kind: u8) -> IpAddr {
         let own = self.cases;
         match (v6, kind) {
             (false, 0) => Ipv4Addr::new(203, 0, 113, own as u8).into(),
@@ -384,7 +394,8 @@ impl<'w> Generator<'w> {
 
     /// The fragments of a packet, in some order; now and then one twice, or one that overlaps another.
     fn fragments(&mut self) -> Vec<Vec<u8>> {
-        let ends = self.ends();
+        let mut ends = self.ends();
+        ends.client.set_ip(self.own_client(ends.client.is_ipv6()));
         let mut frame = self.packet(ends.client, ends.service, ends.protocol);
         frame = self.dressed(frame).padding(&[]);
         let len = self.numbers.random_range(30..400);
