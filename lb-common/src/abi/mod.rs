@@ -108,6 +108,8 @@ pub mod map {
     pub const UPPERS: &str = "UPPERS";
     /// Interface index → interface index: where `XDP_REDIRECT` may send to.
     pub const EGRESS: &str = "EGRESS";
+    /// Per CPU one [`crate::pipeline::detour::Seen`], the program's own.
+    pub const SEEN: &str = "SEEN";
     /// The program for packets which take the detour, at index 0.
     pub const DETOURS: &str = "DETOURS";
     /// One [`super::Meta`], the agent's own.

@@ -41,7 +41,7 @@ pub(super) fn get(key: &Ends, flags: Option<u8>) -> Option<Translation> {
 pub(super) fn claim(key: &Ends, entry: &Translation) -> Claim {
     match TRANSLATIONS.insert(key, entry, u64::from(BPF_NOEXIST)) {
         Ok(()) => Claim::Made,
-        Err(error) if error == EXISTS.into() => Claim::Taken,
+        Err(error) if error == EXISTS => Claim::Taken,
         Err(_) => Claim::Full,
     }
 }

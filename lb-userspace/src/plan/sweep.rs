@@ -169,7 +169,7 @@ struct Limits {
 impl Limits {
     fn of(placed: &Placed, time: FlowTime) -> Self {
         let service = &placed.pool.service;
-        let units = |span| time.units(span).min(u32::from(FlowValue::CLOCK_MASK / 2));
+        let units = |span| time.units(span).min(FlowValue::CLOCK_MASK / 2);
         let window = service.window_in_use();
         Self {
             // One packet may be all that a living flow has sent in the window.

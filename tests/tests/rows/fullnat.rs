@@ -117,24 +117,24 @@ impl Flow {
     }
 
     /// A packet that goes to the backend as `after`.
-    fn there(&self, name: String, before: &Frame, after: &Frame) -> Row {
+    fn there(&self, name: &str, before: &Frame, after: &Frame) -> Row {
         let output = after
             .clone()
             .ttl(before.ttl - 1)
             .macs(backend_mac(self.backend.ip()), OWN_MAC);
         Row {
             hash: None,
-            ..forwarded(&name, before, output.bytes(), self.id.parse().unwrap())
+            ..forwarded(name, before, output.bytes(), self.id.parse().unwrap())
         }
     }
 
     /// A packet that goes to the client as `after`.
-    fn back(&self, name: String, before: &Frame, after: &Frame) -> Row {
+    fn back(&self, name: &str, before: &Frame, after: &Frame) -> Row {
         let output = after.clone().ttl(before.ttl - 1).macs(ROUTER_MAC, OWN_MAC);
         Row {
             hash: None,
             reason: Reason::Returned,
-            ..forwarded(&name, before, output.bytes(), self.id.parse().unwrap())
+            ..forwarded(name, before, output.bytes(), self.id.parse().unwrap())
         }
     }
 }
@@ -187,22 +187,22 @@ fn of_a_flow(flow: &Flow) -> Vec<Row> {
     let outside: IpAddr = OUTSIDE[flow.v6()].parse().unwrap();
     let inside: IpAddr = INSIDE[flow.v6()].parse().unwrap();
     let mut rows = vec![
-        flow.there(name("the first packet"), &first, &opened),
+        flow.there(&name("the first packet"), &first, &opened),
         Row {
             placement: Some(Placement::Translated),
-            ..flow.there(name("the next"), &flow.request(), &flow.requested())
+            ..flow.there(&name("the next"), &flow.request(), &flow.requested())
         },
-        flow.back(name("an answer"), &flow.answer(), &flow.answered()),
+        flow.back(&name("an answer"), &flow.answer(), &flow.answered()),
         unsent(name("another client's"), other, Reason::NoSourcePort),
     ];
     for (len, how) in [(quoted, "in part"), (1280, "whole")] {
         rows.push(flow.there(
-            name(&format!("an error about an answer, quoted {how}")),
+            &name(&format!("an error about an answer, quoted {how}")),
             &error(outside, &flow.answered(), len),
             &error(flow.source.ip(), &flow.answer(), len),
         ));
         rows.push(flow.back(
-            name(&format!("an error about a request, quoted {how}")),
+            &name(&format!("an error about a request, quoted {how}")),
             &error(inside, &flow.requested(), len),
             &error(flow.vip.ip(), &flow.request(), len),
         ));
@@ -239,14 +239,14 @@ fn fragments() -> Vec<Row> {
             .zip(long(flow.requested(), 8001));
         for (i, (before, after)) in there.enumerate() {
             let name = format!("fullnat, fragment {i} to {}", flow.vip);
-            rows.push(flow.there(name, &before, &after));
+            rows.push(flow.there(&name, &before, &after));
         }
         let back = long(flow.answer(), 8002)
             .into_iter()
             .zip(long(flow.answered(), 8002));
         for (i, (before, after)) in back.enumerate() {
             let name = format!("fullnat, fragment {i} from {}", flow.vip);
-            rows.push(flow.back(name, &before, &after));
+            rows.push(flow.back(&name, &before, &after));
         }
     }
     rows

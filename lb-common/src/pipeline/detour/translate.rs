@@ -119,11 +119,11 @@ fn reconnect<P: Packet>(
     change: u32,
 ) -> Option<u32> {
     let header: &mut [u8; 8] = packet.view_mut(at)?;
-    if protocol == SCTP as u32 {
+    if protocol == u32::from(SCTP) {
         return Some(0);
     }
     store32(header, 0, ports);
-    if protocol != TCP as u32 {
+    if protocol != u32::from(TCP) {
         let old = load16(header, 6);
         // RFC 768: zero means that there is no checksum, so a checksum that comes to zero is sent as all ones.
         if old == 0 {
