@@ -59,12 +59,11 @@ pub trait Tables: Cipher {
     fn note_fragments(&self, key: &FragmentKey, record: &FragmentRecord);
     /// All of its fragments were seen.
     fn forget_fragments(&self, key: &FragmentKey);
-    /// The entry of map `TRANSLATIONS` by that key. TCP's flags say that a packet of it has come, which the entry takes note of.
-    fn translation(&self, key: &Ends, flags: Option<u8>) -> Option<Translation>;
+    /// What `visit` makes of the entry of map `TRANSLATIONS` by that key, if there is one. It may write words of it: other CPUs may
+    /// do so at the same time.
+    fn translation<R>(&self, key: &Ends, visit: impl FnOnce(&mut Translation) -> R) -> Option<R>;
     /// Inserts an entry where none is by that key.
     fn claim(&self, key: &Ends, entry: &Translation) -> Claim;
-    /// Replaces an entry, if there is one by that key.
-    fn renew_translation(&self, key: &Ends, entry: &Translation);
     /// Removes an entry.
     fn forget_translation(&self, key: &Ends);
     /// What `fullnat` flows of IPv4 or IPv6 are given places of.

@@ -66,6 +66,7 @@ steps! {
     recall lb_recall;
     place lb_choose;
     assign lb_assign;
+    settle lb_settle;
     clamp lb_clamp;
     send lb_send;
     echo lb_echo;

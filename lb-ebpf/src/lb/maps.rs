@@ -160,18 +160,13 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn translation(&self, key: &Ends, flags: Option<u8>) -> Option<Translation> {
-        translations::get(key, flags)
+    fn translation<R>(&self, key: &Ends, visit: impl FnOnce(&mut Translation) -> R) -> Option<R> {
+        translations::get(key).map(visit)
     }
 
     #[inline(always)]
     fn claim(&self, key: &Ends, entry: &Translation) -> Claim {
         translations::claim(key, entry)
-    }
-
-    #[inline(always)]
-    fn renew_translation(&self, key: &Ends, entry: &Translation) {
-        translations::renew(key, entry);
     }
 
     #[inline(always)]

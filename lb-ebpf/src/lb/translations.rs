@@ -1,7 +1,7 @@
 //! Flows through `fullnat` in the kernel, and what they are given places of.
 
 use aya_ebpf::{
-    bindings::{BPF_EXIST, BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
     macros::map,
     maps::{Array, HashMap},
 };
@@ -9,8 +9,6 @@ use lb_common::{
     abi::{Ends, MAX_NAT_SOURCES, SourcePool, Translation},
     pipeline::detour::Claim,
 };
-
-use super::flows;
 
 /// Takes memory only for the entries that it has: an agent that is not asked for `fullnat` keeps none.
 #[map]
@@ -23,17 +21,13 @@ static NAT_SOURCES: Array<[u64; 2]> = Array::with_max_entries(MAX_NAT_SOURCES, 0
 /// `EEXIST`, as the helper returns it.
 const EXISTS: i32 = -17;
 
-/// The entry by that key; a packet with TCP's flags `flags` has come.
+/// The entry by that key.
 #[inline(always)]
-pub(super) fn get(key: &Ends, flags: Option<u8>) -> Option<Translation> {
+pub(super) fn get<'a>(key: &Ends) -> Option<&'a mut Translation> {
     let entry = TRANSLATIONS.get_ptr_mut(key)?;
-    // SAFETY: entries are plain words, and outlive the program's run (RCU). Another CPU may write clock and state at the
-    // same time: either is as good, and nothing else is ever written in place.
-    let entry = unsafe { &mut *entry };
-    if let Some(flags) = flags {
-        entry.touch(flows::clock(), flags);
-    }
-    Some(*entry)
+    // SAFETY: entries are plain words, and outlive the program's run (RCU). Another CPU may write the same words at the
+    // same time: whichever is later is as good.
+    Some(unsafe { &mut *entry })
 }
 
 /// Inserts an entry where none is.
@@ -44,13 +38,6 @@ pub(super) fn claim(key: &Ends, entry: &Translation) -> Claim {
         Err(error) if error == EXISTS => Claim::Taken,
         Err(_) => Claim::Full,
     }
-}
-
-/// Replaces an entry that is there.
-#[inline(always)]
-pub(super) fn renew(key: &Ends, entry: &Translation) {
-    // Where it is not there any more the flow begins anew with its next packet.
-    let _ = TRANSLATIONS.insert(key, entry, u64::from(BPF_EXIST));
 }
 
 /// Removes an entry.

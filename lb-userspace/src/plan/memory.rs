@@ -456,13 +456,8 @@ impl Tables for InMemory {
         self.fragments.borrow_mut().remove(key);
     }
 
-    fn translation(&self, key: &Ends, flags: Option<u8>) -> Option<Translation> {
-        let mut entries = self.translations.borrow_mut();
-        let entry = entries.get_mut(key)?;
-        if let Some(flags) = flags {
-            entry.touch(self.clock, flags);
-        }
-        Some(*entry)
+    fn translation<R>(&self, key: &Ends, visit: impl FnOnce(&mut Translation) -> R) -> Option<R> {
+        self.translations.borrow_mut().get_mut(key).map(visit)
     }
 
     fn claim(&self, key: &Ends, entry: &Translation) -> Claim {
@@ -475,12 +470,6 @@ impl Tables for InMemory {
         }
         entries.insert(*key, *entry);
         Claim::Made
-    }
-
-    fn renew_translation(&self, key: &Ends, entry: &Translation) {
-        if let Some(present) = self.translations.borrow_mut().get_mut(key) {
-            *present = *entry;
-        }
     }
 
     fn forget_translation(&self, key: &Ends) {

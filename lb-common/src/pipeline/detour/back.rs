@@ -1,7 +1,7 @@
 //! Back to the client.
 
 use crate::{
-    abi::{Reason, Tags, Target, Trace, Translation},
+    abi::{Reason, Tags, Target, Trace},
     net::ETHERNET,
 };
 
@@ -31,8 +31,8 @@ fn within<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mu
     if seen.oddity != 0 || !seen.shows_ports() {
         return Err(Reason::NoService);
     }
-    let (macs, tags) = if let Some(known) = fullnat::answered(tables, seen) {
-        translated::<F, T>(tables, seen, &known)?
+    let (macs, tags) = if let Some(whose) = fullnat::answered(tables, seen) {
+        translated::<F, T>(tables, seen, whose)?
     } else {
         let (ip, transport) = (seen.ip::<F>(), seen.transport());
         let answer = answer_of::<F, T>(tables, &ip, &transport, &mut seen.outcome)?;
@@ -53,24 +53,23 @@ fn within<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mu
 fn translated<F: Family, T: Tables>(
     tables: &T,
     seen: &mut Seen,
-    known: &Translation,
+    (service, target): (u32, u32),
 ) -> Result<((u64, u32), Tags), Reason> {
     let query = RouteQuery {
         v6: F::V6,
-        source: known.to.source,
-        destination: known.to.destination,
+        source: seen.to.source,
+        destination: seen.to.destination,
         protocol: seen.protocol as u8,
         tos: seen.tos as u8,
         len: seen.len as u16,
     };
     let Way { macs, egress, tags } = way_back(tables, &query)?;
-    seen.to = known.to;
-    seen.outcome.service = known.service;
+    seen.outcome.service = service;
     // Its service's targets may lie elsewhere since the client's last packet: then it counts as nobody's.
     let is_there = tables
-        .target(known.target)
-        .is_some_and(|target| target.addresses[Target::BACKEND] == seen.source);
-    seen.outcome.target = if is_there { known.target } else { Trace::NONE };
+        .target(target)
+        .is_some_and(|there| there.addresses[Target::BACKEND] == seen.source);
+    seen.outcome.target = if is_there { target } else { Trace::NONE };
     if seen.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }

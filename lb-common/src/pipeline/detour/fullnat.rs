@@ -5,7 +5,7 @@
 //! none is; whoever inserts it has the place, on whatever CPU.
 
 use crate::{
-    abi::{Ends, Features, Forward, Placement, Reason, SourcePool, Target, Translation},
+    abi::{Ends, Features, Forward, Placement, Reason, SourcePool, Target, Trace, Translation},
     hash,
 };
 
@@ -30,39 +30,37 @@ pub(super) fn recall<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     }
     let key = seen.ends();
     let leaves_traces = seen.leaves_traces(tables.explains());
-    let Some(known) = tables.translation(&key, touched_by(seen, leaves_traces)) else {
-        return Ok(());
-    };
-    let index = seen.service.target_base.wrapping_add(known.owner);
-    // Its backend may be gone, and another be there in its place.
-    let is_current = known.service == seen.service.number()
-        && tables
-            .target(index)
-            .is_some_and(|target| is_to(target, &known.to));
-    if !is_current {
-        if leaves_traces {
-            tables.forget_translation(&key);
-            tables.forget_translation(&known.to.reversed());
+    let clock = tables.now();
+    let known = tables.translation(&key, |known| {
+        let index = seen.service.target_base.wrapping_add(known.owner);
+        seen.to = known.to;
+        // Its backend may be gone, and another be there in its place.
+        let target = tables.target(index).filter(|target| is_to(target, &known.to));
+        if known.service != seen.service.number() || target.is_none() {
+            return (Trace::NONE, false);
         }
-        return Ok(());
+        let has_moved = leaves_traces && known.target != index;
+        if leaves_traces {
+            known.touch(clock, seen.outcome.tcp_flags as u8);
+            known.target = index;
+        }
+        (index, has_moved)
+    });
+    match known {
+        None => {}
+        Some((Trace::NONE, _)) if leaves_traces => {
+            tables.forget_translation(&key);
+            tables.forget_translation(&seen.to.reversed());
+        }
+        Some((index, has_moved)) => {
+            if has_moved {
+                // Its service's targets lie elsewhere now.
+                tables.translation(&seen.to.reversed(), |back| back.target = index);
+            }
+            seen.outcome.target = index;
+            seen.outcome.placement = Placement::Translated as u16;
+        }
     }
-    if known.target != index && leaves_traces {
-        // Its service's targets lie elsewhere now.
-        let there = Translation {
-            target: index,
-            ..known
-        };
-        tables.renew_translation(&key, &there);
-        let back = Translation {
-            to: key.reversed(),
-            is_back: 1,
-            ..there
-        };
-        tables.renew_translation(&known.to.reversed(), &back);
-    }
-    seen.to = known.to;
-    seen.outcome.target = index;
-    seen.outcome.placement = Placement::Translated as u16;
     Ok(())
 }
 
@@ -75,48 +73,47 @@ fn is_to(target: &Target, to: &Ends) -> bool {
         && (target.backend_port == 0 || target.backend_port == port)
 }
 
-/// Gives a new flow an address and port of its own, if its backend is reached so: [`Seen::to`].
+/// Whether the packet's flow is a new one, and its backend reached by `fullnat`.
 #[inline(always)]
-pub(super) fn assign<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
+fn needs_place<T: Tables>(tables: &T, seen: &Seen) -> Result<Option<u16>, Reason> {
     let target = tables.target(seen.outcome.target).ok_or(Reason::Unresolved)?;
     let is_known = seen.outcome.placement == Placement::Translated as u16;
     if target.forward != Forward::FullNat as u8 || is_known {
-        return Ok(());
+        return Ok(None);
     }
+    Ok(Some(match target.backend_port {
+        0 => seen.destination_port(),
+        port => port,
+    }))
+}
+
+/// Gives a new flow an address and port of its own, if its backend is reached so: [`Seen::to`].
+#[inline(always)]
+pub(super) fn assign<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
+    let Some(port) = needs_place(tables, seen)? else {
+        return Ok(());
+    };
     if seen.is(Kind::IcmpError) {
         // About no flow of ours.
         return Err(Reason::NoService);
     }
-    let pool = tables.source_pool(seen.v6 != 0);
-    let hash = hash::mix_wide(seen.source, seen.ports, tables.seed());
-    let port = match target.backend_port {
-        0 => seen.destination_port(),
-        port => port,
-    };
+    let target = tables.target(seen.outcome.target).ok_or(Reason::Unresolved)?;
     seen.to.destination = target.addresses[Target::BACKEND];
     seen.to.protocol = seen.protocol;
+    let pool = tables.source_pool(seen.v6 != 0);
+    let hash = hash::mix_wide(seen.source, seen.ports, tables.seed());
+    let back = Translation {
+        is_back: 1,
+        ..entry(tables, seen, seen.ends().reversed())
+    };
     for nth in 0..SourcePool::TRIES {
         let Some((address, source_port)) = pool.place(hash, nth) else {
             break;
         };
-        let Some(source) = tables.nat_source(address) else {
-            break;
-        };
-        seen.to.source = source;
+        seen.to.source = tables.nat_source(address).ok_or(Reason::NoSourcePort)?;
         seen.to.ports = Ends::ports(source_port, port);
-        if tables.explains() {
-            if tables.translation(&seen.to.reversed(), None).is_some() {
-                continue;
-            }
-            return Ok(());
-        }
-        let back = Translation {
-            state: Translation::OPEN,
-            is_back: 1,
-            ..entry(tables, seen, seen.ends().reversed())
-        };
-        match tables.claim(&seen.to.reversed(), &back) {
-            Claim::Made => return settle(tables, seen),
+        match claim(tables, &seen.to.reversed(), &back) {
+            Claim::Made => return Ok(()),
             Claim::Taken => {}
             Claim::Full => break,
         }
@@ -124,25 +121,43 @@ pub(super) fn assign<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     Err(Reason::NoSourcePort)
 }
 
-/// The place is the flow's, unless another packet of it has just found another one.
+/// Inserts an entry, or tells what would become of it.
 #[inline(always)]
-fn settle<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
+fn claim<T: Tables>(tables: &T, key: &Ends, entry: &Translation) -> Claim {
+    if !tables.explains() {
+        return tables.claim(key, entry);
+    }
+    match tables.translation(key, |_| ()) {
+        Some(()) => Claim::Taken,
+        None => Claim::Made,
+    }
+}
+
+/// Makes the place that [`assign`] found the flow's, unless another packet of the flow has just found another one.
+#[inline(always)]
+pub(super) fn settle<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
+    if needs_place(tables, seen)?.is_none() || tables.explains() {
+        return Ok(());
+    }
     let key = seen.ends();
-    let claim = tables.claim(&key, &entry(tables, seen, seen.to));
-    if claim == Claim::Made {
+    let mut there = entry(tables, seen, seen.to);
+    there.touch(there.clock, seen.outcome.tcp_flags as u8);
+    if tables.claim(&key, &there) == Claim::Made {
         return Ok(());
     }
     tables.forget_translation(&seen.to.reversed());
-    let first = tables.translation(&key, None).ok_or(Reason::NoSourcePort)?;
-    seen.to = first.to;
-    seen.outcome.target = first.target;
+    let first = tables.translation(&key, |first| {
+        seen.to = first.to;
+        first.target
+    });
+    seen.outcome.target = first.ok_or(Reason::NoSourcePort)?;
     Ok(())
 }
 
 /// A new entry of the packet's flow, which tells `to`.
 #[inline(always)]
 fn entry<T: Tables>(tables: &T, seen: &Seen, to: Ends) -> Translation {
-    let mut entry = Translation {
+    Translation {
         to,
         service: seen.service.number(),
         owner: seen.outcome.target.wrapping_sub(seen.service.target_base),
@@ -150,25 +165,23 @@ fn entry<T: Tables>(tables: &T, seen: &Seen, to: Ends) -> Translation {
         clock: tables.now(),
         state: Translation::OPEN,
         is_back: 0,
-    };
-    entry.touch(entry.clock, seen.outcome.tcp_flags as u8);
-    entry
+    }
 }
 
-/// The flow that a packet to an address of the pool is an answer in, as what its client is to see it; and the backend.
+/// Whether the packet is an answer to an address of the pool: then [`Seen::to`] is as its client is to see it, and the
+/// number of its service and the index of its target are returned.
 #[inline(always)]
-pub(super) fn answered<T: Tables>(tables: &T, seen: &Seen) -> Option<Translation> {
+pub(super) fn answered<T: Tables>(tables: &T, seen: &mut Seen) -> Option<(u32, u32)> {
     if !tables.features().has(Features::FULLNAT) {
         return None;
     }
-    tables.translation(
-        &seen.ends(),
-        touched_by(seen, seen.leaves_traces(tables.explains())),
-    )
-}
-
-/// TCP's flags, if the packet is to be remembered.
-#[inline(always)]
-fn touched_by(seen: &Seen, leaves_traces: bool) -> Option<u8> {
-    leaves_traces.then_some(seen.outcome.tcp_flags as u8)
+    let leaves_traces = seen.leaves_traces(tables.explains());
+    let clock = tables.now();
+    tables.translation(&seen.ends(), |known| {
+        if leaves_traces {
+            known.touch(clock, seen.outcome.tcp_flags as u8);
+        }
+        seen.to = known.to;
+        (known.service, known.target)
+    })
 }

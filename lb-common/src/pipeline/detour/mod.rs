@@ -59,6 +59,8 @@ pub trait Steps {
     fn place(&mut self, seen: &mut Seen) -> Step;
     /// Gives its flow an address and port, if its backend is reached by `fullnat`.
     fn assign(&mut self, seen: &mut Seen) -> Step;
+    /// Makes that its flow's.
+    fn settle(&mut self, seen: &mut Seen) -> Step;
     /// Makes the MSS that a SYN tells small enough.
     fn clamp(&mut self, seen: &mut Seen) -> Step;
     /// Rewrites it toward its backend.
@@ -116,6 +118,7 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
     }
     if seen.service.flags.has(ServiceFlags::DETOUR) {
         steps.assign(seen)?;
+        steps.settle(seen)?;
     }
     if seen.has_syn() {
         steps.clamp(seen)?;
@@ -175,6 +178,11 @@ impl<P: Packet, T: Tables> Steps for StepByStep<'_, P, T> {
     #[inline(always)]
     fn assign(&mut self, seen: &mut Seen) -> Step {
         fullnat::assign(self.tables, seen)
+    }
+
+    #[inline(always)]
+    fn settle(&mut self, seen: &mut Seen) -> Step {
+        fullnat::settle(self.tables, seen)
     }
 
     #[inline(always)]
