@@ -2,7 +2,10 @@
 
 use lb_common::abi::{DETOUR_PROGRAM, PROGRAM};
 use lb_tests::bench::Budget;
-use lb_userspace::{dataplane::Dataplane, plan::Capacity};
+use lb_userspace::{
+    dataplane::{Dataplane, Settings},
+    plan::Capacity,
+};
 
 #[test]
 fn the_verifier_walks_through_no_more_instructions_than_budgeted() {
@@ -14,7 +17,7 @@ fn the_verifier_walks_through_no_more_instructions_than_budgeted() {
         flows: 4096,
         nat_flows: 4096,
     };
-    let dataplane = Dataplane::load(&capacity, 0, false).unwrap();
+    let dataplane = Dataplane::load(&capacity, 0, Settings::default()).unwrap();
     let programs = [
         (PROGRAM, dataplane.program()),
         (DETOUR_PROGRAM, dataplane.detour_program()),

@@ -36,7 +36,7 @@ use crate::{
     api::{self, ApiSocket},
     cli::RunOptions,
     config::{self, Config},
-    dataplane::{Attached, Dataplane, Origin, PinDir},
+    dataplane::{Attached, Dataplane, Origin, PinDir, Settings},
     health,
     netlink::{self, Carrier},
     plan::{Capacity, TunnelSources},
@@ -63,7 +63,11 @@ pub async fn run(options: RunOptions) -> Result<()> {
         found.state().map(|state| state.hash_seed),
         &options.state_dir,
     )?;
-    let mut dataplane = open_dataplane(&options, &capacity(&config.dataplane), seed)?;
+    let settings = Settings {
+        debug: options.debug_dataplane,
+        icmp_rate: config.dataplane.icmp_rate,
+    };
+    let mut dataplane = open_dataplane(&options, &capacity(&config.dataplane), seed, settings)?;
     let _log = options
         .debug_dataplane
         .then(|| forward_log(&mut dataplane))
@@ -157,12 +161,17 @@ async fn carriers(names: &[String]) -> Result<Vec<Carrier>> {
 }
 
 /// Takes over the dataplane of an earlier agent, or makes one.
-fn open_dataplane(options: &RunOptions, capacity: &Capacity, seed: u64) -> Result<Dataplane> {
+fn open_dataplane(
+    options: &RunOptions,
+    capacity: &Capacity,
+    seed: u64,
+    settings: Settings,
+) -> Result<Dataplane> {
     if options.ephemeral {
-        return Dataplane::load(capacity, seed, options.debug_dataplane);
+        return Dataplane::load(capacity, seed, settings);
     }
     let pins = PinDir::lock(&options.pin_dir)?;
-    let dataplane = Dataplane::open(pins, capacity, seed, options.debug_dataplane)?;
+    let dataplane = Dataplane::open(pins, capacity, seed, settings)?;
     if dataplane.origin() == Origin::New {
         return Ok(dataplane);
     }

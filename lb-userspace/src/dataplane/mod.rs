@@ -36,6 +36,7 @@ pub use counters::Counters;
 pub use explain::{Explained, MAX_FRAME, MIN_FRAME};
 pub use hook::Mode;
 pub(crate) use hook::hook;
+pub use object::Settings;
 pub use persist::Origin;
 pub use pins::PinDir;
 pub(crate) use pins::make_directory;
@@ -54,7 +55,7 @@ pub const PIN_DIR: &str = "/sys/fs/bpf/lb";
 pub struct Dataplane {
     ebpf: Ebpf,
     meta: Meta,
-    debug: bool,
+    settings: Settings,
     origin: Origin,
     /// Where it lives on without this process; `None` if it does not.
     pins: Option<PinDir>,
@@ -67,8 +68,8 @@ impl Dataplane {
     ///
     /// # Errors
     /// When the kernel refuses a map or the program; the message ends with the verifier's last words.
-    pub fn load(capacity: &Capacity, seed: u64, debug: bool) -> Result<Self> {
-        Self::make(None, capacity, seed, debug)
+    pub fn load(capacity: &Capacity, seed: u64, settings: Settings) -> Result<Self> {
+        Self::make(None, capacity, seed, settings)
     }
 
     /// What gives its tables their meaning.
@@ -167,7 +168,7 @@ impl Dataplane {
         Ok(egress.try_into()?)
     }
 
-    /// Begins to log what the program says; only of use after [`Dataplane::load`] with `debug`.
+    /// Begins to log what the program says; only of use after [`Dataplane::load`] with [`Settings::debug`].
     ///
     /// # Errors
     /// When the log's ring buffer is not there.

@@ -69,8 +69,23 @@ impl fmt::Display for Shape {
     }
 }
 
-/// ICMP errors and TCP resets that all CPUs together may answer packets with.
-const ANSWERS_PER_SECOND: u32 = 1000;
+/// What of a program is chosen when it is loaded, and may be another for the next one on the same maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether it logs every packet.
+    pub debug: bool,
+    /// ICMP errors and resets that it may make a second, on all CPUs together.
+    pub icmp_rate: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            debug: false,
+            icmp_rate: 1000,
+        }
+    }
+}
 
 /// The sizes that `meta` asks for.
 pub(super) const fn capacity(meta: &Meta) -> Capacity {
@@ -145,12 +160,15 @@ pub(super) struct Present {
 ///
 /// # Errors
 /// When the kernel refuses a map or the program; the message ends with the verifier's last words.
-pub(super) fn load(meta: &Meta, debug: bool, present: Option<&Present>) -> Result<Ebpf> {
+pub(super) fn load(meta: &Meta, settings: Settings, present: Option<&Present>) -> Result<Ebpf> {
     let capacity = capacity(meta);
-    let (debug, service_bits) = (u64::from(debug), capacity.service_bits());
+    let (debug, service_bits) = (u64::from(settings.debug), capacity.service_bits());
     let flow_lines = capacity.flow_lines();
     let flow_budget = flow_clock::per_cpu(capacity.flow_budget(), meta.clock_shift)?;
-    let answer_budget = flow_clock::per_cpu(ANSWERS_PER_SECOND, meta.clock_shift)?;
+    let answer_budget = match settings.icmp_rate {
+        0 => 0,
+        rate => flow_clock::per_cpu(rate, meta.clock_shift)?,
+    };
     let mut loader = EbpfLoader::new();
     loader
         .override_global(global::SEED, &meta.seed, true)

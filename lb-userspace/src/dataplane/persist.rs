@@ -9,7 +9,7 @@ use aya::maps::{Array, MapData};
 use lb_common::abi::{Meta, PROGRAM, map};
 
 use super::{
-    Dataplane, adopt, flow_clock, object,
+    Dataplane, Settings, adopt, flow_clock, object,
     pins::{PinDir, make_directory, pin_name},
     remove::{self, Removed, remove_all, remove_directory},
     tables::PodMeta,
@@ -31,14 +31,14 @@ impl Dataplane {
     ///
     /// # Errors
     /// When what is there cannot be taken over; nothing has changed then. Otherwise as [`Dataplane::load`].
-    pub fn open(pins: PinDir, capacity: &Capacity, seed: u64, debug: bool) -> Result<Self> {
+    pub fn open(pins: PinDir, capacity: &Capacity, seed: u64, settings: Settings) -> Result<Self> {
         let Some(adopt::Found { meta, present }) = adopt::find(&pins, namespace()?)? else {
-            return Self::make(Some(pins), capacity, seed, debug);
+            return Self::make(Some(pins), capacity, seed, settings);
         };
         Ok(Self {
-            ebpf: object::load(&meta, debug, Some(&present))?,
+            ebpf: object::load(&meta, settings, Some(&present))?,
             meta,
-            debug,
+            settings,
             origin: Origin::Adopted,
             pins: Some(pins),
             links: Vec::new(),
@@ -46,7 +46,12 @@ impl Dataplane {
     }
 
     /// Makes a dataplane with empty tables.
-    pub(super) fn make(pins: Option<PinDir>, capacity: &Capacity, seed: u64, debug: bool) -> Result<Self> {
+    pub(super) fn make(
+        pins: Option<PinDir>,
+        capacity: &Capacity,
+        seed: u64,
+        settings: Settings,
+    ) -> Result<Self> {
         let meta = Meta {
             seed,
             services: capacity.services,
@@ -58,14 +63,14 @@ impl Dataplane {
             namespace: namespace()?,
             ..Meta::EMPTY
         };
-        let mut ebpf = object::load(&meta, debug, None)?;
+        let mut ebpf = object::load(&meta, settings, None)?;
         let of_itself = ebpf.map_mut(map::META).context("the object holds no map META")?;
         Array::<&mut MapData, PodMeta>::try_from(of_itself)?.set(0, PodMeta(meta), 0)?;
         object::install_detour(&mut ebpf)?;
         Ok(Self {
             ebpf,
             meta,
-            debug,
+            settings,
             origin: Origin::New,
             pins,
             links: Vec::new(),
@@ -83,7 +88,7 @@ impl Dataplane {
             .as_ref()
             .context("an ephemeral dataplane keeps its program")?;
         let present = adopt::present(pins, &self.meta)?;
-        self.ebpf = object::load(&self.meta, self.debug, Some(&present))?;
+        self.ebpf = object::load(&self.meta, self.settings, Some(&present))?;
         self.run_on_links()?;
         self.pin_program()
     }

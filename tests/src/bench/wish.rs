@@ -13,7 +13,7 @@ use anyhow::Result;
 use lb_common::abi::{FlowValue, Reason, Slot, SlotLine, Tags, Tracking};
 use lb_userspace::{
     config,
-    dataplane::{Dataplane, MappedTables},
+    dataplane::{Dataplane, MappedTables, Settings},
     health::{Check, Kind},
     model::{
         Backend, BackendId, Forwarder, Protocol, Quic, QuicConfig, Service, ServicePort, Services, Source,
@@ -225,7 +225,7 @@ impl Balancer {
             flows: FLOWS,
             nat_flows: 4096,
         };
-        let dataplane = Dataplane::load(&capacity, SEED, false)?;
+        let dataplane = Dataplane::load(&capacity, SEED, Settings::default())?;
         let mut balancer = Self {
             tables: dataplane.tables()?,
             dataplane,

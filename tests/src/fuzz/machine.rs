@@ -9,7 +9,7 @@ use lb_common::{
     pipeline::{Outcome, Route, process},
 };
 use lb_userspace::{
-    dataplane::Dataplane,
+    dataplane::{Dataplane, Settings},
     model::BackendId,
     plan::{InMemory, Layout},
 };
@@ -182,7 +182,7 @@ impl Loaded {
     /// When the kernel refuses the program or a map.
     pub(super) fn new(world: &World) -> Result<Self> {
         let interfaces = world.interfaces();
-        let mut dataplane = Dataplane::load(&World::CAPACITY, SEED, false)?;
+        let mut dataplane = Dataplane::load(&World::CAPACITY, SEED, Settings::default())?;
         dataplane.allow_egress(interfaces.back)?;
         let layout = world.lay_out(&mut dataplane.tables()?)?;
         Ok(Self {

@@ -3,7 +3,7 @@
 
 use lb_tests::lab::Namespace;
 use lb_userspace::{
-    dataplane::{Dataplane, Mode},
+    dataplane::{Dataplane, Mode, Settings},
     netlink::{Carrier, Interface, find_carrier, find_interface},
     plan::Capacity,
 };
@@ -26,7 +26,7 @@ fn attached(namespace: &Namespace, mode: Mode) -> Vec<(String, String)> {
                 slaves: vec![find("eth0").await, find("eth1").await],
                 advice: vec!["mind the gap".into()],
             };
-            let mut dataplane = Dataplane::load(&CAPACITY, 1, false).unwrap();
+            let mut dataplane = Dataplane::load(&CAPACITY, 1, Settings::default()).unwrap();
             let attached = dataplane.attach([bond], mode).unwrap();
             assert!(attached[0].warnings.contains(&"mind the gap".to_owned()));
             attached

@@ -6,7 +6,7 @@ use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
 use lb_common::abi::{Action, Count, Reason, Tracking};
 use lb_tests::lab::Namespace;
 use lb_userspace::{
-    dataplane::{Dataplane, Explained, MappedTables},
+    dataplane::{Dataplane, Explained, MappedTables, Settings},
     netlink::Uppers,
     plan::{Capacity, Layout, Memory},
 };
@@ -74,7 +74,7 @@ impl Kernel {
     ) -> Result<T> {
         let interfaces = self.interfaces;
         self.namespace.run(|| {
-            let mut dataplane = Dataplane::load(capacity, SEED, false)?;
+            let mut dataplane = Dataplane::load(capacity, SEED, Settings::default())?;
             dataplane.allow_egress(interfaces.back)?;
             dataplane.set_uppers(uppers)?;
             dataplane.set_source_pools(&fullnat::pool(), fullnat::PORTS)?;

@@ -8,7 +8,7 @@ use lb_tests::{
 };
 use lb_userspace::{
     api::view::DataplaneOrigin,
-    dataplane::{Dataplane, Origin, PinDir},
+    dataplane::{Dataplane, Origin, PinDir, Settings},
     plan::Capacity,
 };
 
@@ -152,7 +152,12 @@ fn recorded_dataplane_is_laid_out_as_it_was_and_taken_over() {
             flows: 4096,
             nat_flows: 4096,
         };
-        Dataplane::open(PinDir::lock(&copy.pin_dir()).unwrap(), &capacity, 0, false)
+        Dataplane::open(
+            PinDir::lock(&copy.pin_dir()).unwrap(),
+            &capacity,
+            0,
+            Settings::default(),
+        )
     };
     let dataplane = rig.lab.balancer.namespace.run(open).unwrap().unwrap();
     assert_eq!(dataplane.origin(), Origin::Adopted);

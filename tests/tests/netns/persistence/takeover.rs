@@ -16,7 +16,7 @@ use lb_tests::{
 };
 use lb_userspace::{
     api::view::DataplaneOrigin,
-    dataplane::{Dataplane, Mode, Origin, PinDir},
+    dataplane::{Dataplane, Mode, Origin, PinDir, Settings},
     netlink::find_interface,
     plan::Capacity,
 };
@@ -166,7 +166,7 @@ fn program_is_replaced_under_load_and_meets_the_same_tables() {
             nat_flows: 4096,
         };
         let pins = PinDir::lock(&directory).unwrap();
-        let mut dataplane = Dataplane::open(pins, &capacity, 0, false).unwrap();
+        let mut dataplane = Dataplane::open(pins, &capacity, 0, Settings::default()).unwrap();
         assert_eq!(dataplane.origin(), Origin::Adopted);
         assert_ne!(dataplane.capacity(), capacity, "its sizes stay");
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -10,7 +10,7 @@ use lb_tests::{
 };
 use lb_userspace::{
     api::view::{BackendState, DataplaneOrigin},
-    dataplane::{Dataplane, PinDir},
+    dataplane::{Dataplane, PinDir, Settings},
     plan::Capacity,
 };
 
@@ -132,7 +132,14 @@ fn make_it_of_here_and_now(maps: &Path, lab: &Lab) {
         nat_flows: 4096,
     };
     let here = BpfFs::new().unwrap();
-    let open = || Dataplane::open(PinDir::lock(&here.pin_dir()).unwrap(), &capacity, 0, false);
+    let open = || {
+        Dataplane::open(
+            PinDir::lock(&here.pin_dir()).unwrap(),
+            &capacity,
+            0,
+            Settings::default(),
+        )
+    };
     let dataplane = lab.balancer.namespace.run(open).unwrap().unwrap();
     let clock = dataplane.flow_time().unwrap().now;
     let Meta {

@@ -15,7 +15,7 @@ use lb_tests::{
     lab::{Forwarder, Lab},
 };
 use lb_userspace::{
-    dataplane::{Dataplane, Mode, Origin, PinDir},
+    dataplane::{Dataplane, Mode, Origin, PinDir, Settings},
     netlink::find_interface,
     plan::Capacity,
 };
@@ -108,7 +108,8 @@ fn replace(pins: &Path) {
         flows: 4096,
         nat_flows: 4096,
     };
-    let mut dataplane = Dataplane::open(PinDir::lock(pins).unwrap(), &capacity, 0, false).unwrap();
+    let mut dataplane =
+        Dataplane::open(PinDir::lock(pins).unwrap(), &capacity, 0, Settings::default()).unwrap();
     assert_eq!(dataplane.origin(), Origin::Adopted);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
