@@ -222,6 +222,10 @@ fn the_architecture_knows_every_map() {
         map::EGRESS,
         map::FRAGMENTS,
         map::ANSWERS,
+        map::TRANSLATIONS,
+        map::SOURCE_POOLS,
+        map::NAT_SOURCES,
+        map::SEEN,
         map::DETOURS,
         map::META,
     ];

@@ -37,7 +37,7 @@ pub struct Dataplane {
     pub fullnat_ports: PortRange,
     /// Most flows to `fullnat` backends.
     pub max_nat_flows: u32,
-    /// Most answers of the balancer's own (ICMP errors and RSTs) a second, on each CPU; 0: none.
+    /// Most answers of the balancer's own (ICMP errors and RSTs) a second, on all CPUs together; 0: none.
     pub icmp_rate: u32,
 }
 

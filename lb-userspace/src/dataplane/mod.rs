@@ -191,6 +191,10 @@ impl Dataplane {
             };
             let Some(data) = data_of(map) else { continue };
             let info = data.info()?;
+            // It takes memory as it fills, too.
+            if info.map_flags() & BPF_F_NO_PREALLOC != 0 {
+                continue;
+            }
             let value = u64::from(info.value_size().next_multiple_of(8));
             all.push((name.to_owned(), value * u64::from(info.max_entries()) * copies));
         }
@@ -211,6 +215,9 @@ impl Dataplane {
         }
     }
 }
+
+/// `BPF_F_NO_PREALLOC` (linux/bpf.h).
+const BPF_F_NO_PREALLOC: u32 = 1;
 
 fn data_of(map: &Map) -> Option<&MapData> {
     match map {

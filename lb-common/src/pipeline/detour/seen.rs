@@ -262,3 +262,5 @@ impl Seen {
 pub(super) const fn offset(at: u32) -> usize {
     at as usize & Seen::MAX_OFFSET
 }
+
+const _: () = assert!(size_of::<Seen>() == 192);
