@@ -193,7 +193,12 @@ fn other_forwarders(ends: &Ends) -> Result<Vec<Case>> {
     let answer = Frame::new(Payload::Tcp, backend, client)?.translated();
     Ok(vec![
         Case::new("tcp4-l2dsr", wish(Forwarder::L2dsr, None), request.clone()),
-        Case::new("nat-forward", nat.clone(), request.translated()),
+        Case::new("nat-forward", nat.clone(), request.clone().translated()),
+        Case::new(
+            "fullnat-forward",
+            wish(Forwarder::Fullnat, None),
+            request.translated(),
+        ),
         Case {
             for_peer: false,
             ..Case::new("nat-back", nat, answer).expecting(XDP_TX, true, Reason::Returned)

@@ -201,6 +201,9 @@ impl Facts for Neighbours {
     }
 }
 
+/// The address that `fullnat` backends are reached from.
+const POOL4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+
 /// The balancer's program in the kernel, with its tables filled.
 pub(super) struct Balancer {
     pub(super) dataplane: Dataplane,
@@ -225,7 +228,10 @@ impl Balancer {
             flows: FLOWS,
             nat_flows: 4096,
         };
-        let dataplane = Dataplane::load(&capacity, SEED, Settings::default())?;
+        let mut dataplane = Dataplane::load(&capacity, SEED, Settings::default())?;
+        if wish.forwarder == Forwarder::Fullnat {
+            dataplane.set_source_pools(&[POOL4.into()], 1024..=32_767)?;
+        }
         let mut balancer = Self {
             tables: dataplane.tables()?,
             dataplane,
