@@ -17,9 +17,15 @@ pub(super) const fn backend_port(forwarder: Forwarder) -> u16 {
     }
 }
 
-/// One TCP service on `vip`, with a TCP check twice a second and equal weights.
-pub(super) fn config(forwarder: Forwarder, vip: IpAddr, backends: &[IpAddr]) -> String {
-    let mut text = format!(
+/// One TCP service on `vip`, with a TCP check twice a second and equal weights. `own` is the balancer's address, for
+/// backends that see it.
+pub(super) fn config(forwarder: Forwarder, vip: IpAddr, backends: &[IpAddr], own: IpAddr) -> String {
+    let mut text = if forwarder == Forwarder::Fullnat {
+        format!("[dataplane]\nfullnat_addresses = [\"{own}\"]\n\n")
+    } else {
+        String::new()
+    };
+    text += &format!(
         r#"[[service]]
 name = "web"
 vips = ["{vip}"]

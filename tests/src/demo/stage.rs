@@ -108,7 +108,7 @@ impl<'a> Stage<'a> {
         screen.say(&format!(
             "Starting lb on the balancer: {target}, forwarder {forwarder}."
         ))?;
-        let text = config::config(options.forwarder, vip, &addresses);
+        let text = config::config(options.forwarder, vip, &addresses, lab.balancer.address_like(vip));
         let agent = Agent::start(&lab.balancer, &LbOptions::new(lb, Some(text)))?;
         wait_until_all_up(&agent, addresses.len(), interrupt)?;
 

@@ -36,6 +36,8 @@ pub enum Forwarder {
     Gre,
     /// Rewritten addresses: the backend routes its answers through the balancer.
     Nat,
+    /// Both ends rewritten: the backend answers the balancer, whatever its routes.
+    Fullnat,
 }
 
 impl Forwarder {
@@ -48,7 +50,13 @@ impl Forwarder {
             Self::Fou => "fou",
             Self::Gre => "gre",
             Self::Nat => "nat",
+            Self::Fullnat => "fullnat",
         }
+    }
+
+    /// Whether the backends are sent packets to their own addresses, and answer through the balancer.
+    pub const fn translates(self) -> bool {
+        matches!(self, Self::Nat | Self::Fullnat)
     }
 
     /// Whether packets reach the backends through a tunnel.
@@ -185,7 +193,7 @@ impl Lab {
     /// The addresses that a server on `backend` has to listen on: its own, for checks, and those that packets arrive
     /// with, which for `nat` are the same.
     pub fn listen_addresses(&self, backend: &Host, port: u16) -> Vec<SocketAddr> {
-        let vips = if self.options.forwarder == Forwarder::Nat {
+        let vips = if self.options.forwarder.translates() {
             &[][..]
         } else {
             &self.options.vips
@@ -248,7 +256,7 @@ impl Lab {
     fn set_up_balancer(&mut self) -> Result<()> {
         let (namespace, mac) = (self.balancer.namespace.clone(), self.balancer.mac);
         let (port, mtu) = (self.balancer.port.clone(), self.options.mtu.balancer);
-        if self.options.forwarder == Forwarder::Nat {
+        if self.options.forwarder.translates() {
             namespace.set_sysctls(sysctl::FORWARDING)?;
         }
         self.plug_balancer(INTERFACE, &port, mac, mtu)?;
@@ -292,7 +300,7 @@ impl Lab {
             self.add_routes(netlink, Network::Server, Network::Client).await
         })?;
         // The routes of `nat` are there: of a default route the packet sizes of clients could not be told.
-        if self.options.forwarder != Forwarder::Nat {
+        if !self.options.forwarder.translates() {
             self.set_up(&host)?;
         }
         self.backends.push(host);

@@ -15,6 +15,7 @@ mod drain;
 mod explain;
 mod failure;
 mod forwarders;
+mod fullnat;
 mod host_traffic;
 mod lifecycle;
 mod mixed;

@@ -1,0 +1,201 @@
+//! `fullnat` with real traffic: in both families, beyond the agent's death, until no port is free, and as ports get free.
+
+use std::{
+    net::{IpAddr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use hyper::{Request, body::Bytes};
+use lb_tests::{
+    lab::{Forwarder, Lab, LabOptions, Mtu},
+    traffic::{
+        echo::{self, EchoOptions, Echoes},
+        http, udp,
+    },
+};
+use lb_userspace::api::view::SourceView;
+
+use super::support::{
+    HeldConnections, LIMIT, PORT, Rig, SILENCE, Service, backend_addresses, get, requests, wait_until,
+};
+
+/// Backends answer to the balancer's own address, so that no route of theirs tells them how large clients take packets.
+const MTU: u32 = 1500;
+const MEGABYTES: usize = 1 << 20;
+const LARGE: usize = 10 * MEGABYTES;
+
+fn lab(backends: usize) -> Lab {
+    let mtu = Mtu {
+        client: MTU,
+        balancer: MTU,
+        backend: MTU,
+    };
+    Lab::new(LabOptions {
+        backends,
+        mtu,
+        ..LabOptions::new(Forwarder::Fullnat)
+    })
+    .unwrap()
+}
+
+/// The dataplane's part of the file: the balancer's own addresses, and these ports.
+fn pool(lab: &Lab, ports: &str) -> String {
+    let addresses = lab
+        .options()
+        .vips
+        .iter()
+        .map(|&vip| lab.balancer.address_like(vip));
+    let addresses: Vec<String> = addresses.map(|address| format!("\"{address}\"")).collect();
+    format!(
+        "[dataplane]\nfullnat_addresses = [{}]\nfullnat_ports = \"{ports}\"\n\n",
+        addresses.join(", ")
+    )
+}
+
+/// A TCP service of both families on the first VIP of each.
+fn web(lab: &Lab, ports: &str) -> String {
+    let vips = &lab.options().vips;
+    let backends: Vec<IpAddr> = vips.iter().flat_map(|&vip| backend_addresses(lab, vip)).collect();
+    pool(lab, ports)
+        + &Service::new(Forwarder::Fullnat, vips)
+            .backends(&backends)
+            .to_string()
+}
+
+fn source(rig: &Rig, like: IpAddr) -> SourceView {
+    let sources = rig.agent.status().unwrap().fullnat_sources;
+    let address = rig.lab.balancer.address_like(like);
+    sources
+        .into_iter()
+        .find(|source| source.address == address)
+        .unwrap()
+}
+
+#[test]
+fn fullnat_carries_everything_in_both_families() {
+    let lab = lab(2);
+    let vips = lab.options().vips.clone();
+    let backends: Vec<IpAddr> = vips
+        .iter()
+        .flat_map(|&vip| backend_addresses(&lab, vip))
+        .collect();
+    let echo = Service::new(Forwarder::Fullnat, &vips)
+        .text("name", "echo")
+        .text("protocol", "udp")
+        .backends(&backends);
+    let config = web(&lab, "1024-32767") + &echo.to_string();
+    let rig = Rig::new(lab, &config);
+    let client = &rig.client().namespace;
+    for &vip in &vips {
+        let target = SocketAddr::new(vip, PORT);
+        let shares = requests(rig.client(), target, 60);
+        assert_eq!(shares.len(), 2, "{target}: {shares:?}");
+        let download = get(&format!("/big?bytes={LARGE}"));
+        let answer = http::fetch(client, target, download, LIMIT).unwrap();
+        assert_eq!(answer.body().len(), LARGE, "{target}");
+        let upload = Request::post("/").header("host", "lab");
+        let upload = upload.body(Bytes::from(vec![7; LARGE]).into()).unwrap();
+        let answer = http::fetch(client, target, upload, LIMIT).unwrap();
+        assert_eq!(answer.body(), LARGE.to_string().as_bytes(), "{target}");
+        // In one packet, and in fragments.
+        for length in [100, 8_000] {
+            let data = vec![b'x'; length];
+            let answer = udp::ask(client, target, &data, LIMIT).unwrap();
+            assert!(answer.ends_with(&data), "{target}: {} bytes", answer.len());
+        }
+    }
+    assert_eq!(rig.drops(), []);
+}
+
+#[test]
+fn flows_outlive_the_agent() {
+    const FLOWS: u32 = 200;
+    let lab = lab(3);
+    let vip = lab.options().vips[0];
+    let service = Service::new(Forwarder::Fullnat, &[vip])
+        .key("port", echo::PORT)
+        .backends(&backend_addresses(&lab, vip));
+    let config = pool(&lab, "1024-32767") + &service.to_string();
+    let mut rig = Rig::on_ports(lab, &config, &[PORT, echo::PORT]);
+    rig.wait_until_all_up();
+    let target = SocketAddr::new(vip, echo::PORT);
+    let echoes = Echoes::start(&rig.client().namespace, EchoOptions::new(target, FLOWS)).unwrap();
+    let all_live = || {
+        let connections = echoes.connections();
+        connections.iter().filter(|connection| connection.lives()).count() == FLOWS as usize
+    };
+    wait_until("all connections echo", all_live);
+    for _ in 0..3 {
+        rig.agent.kill().unwrap();
+        rig.agent.start_again().unwrap();
+        wait_until("the flows are counted", || {
+            source(&rig, vip).flows == u64::from(FLOWS)
+        });
+    }
+    let answers = |echoes: &Echoes| -> Vec<u64> {
+        echoes
+            .connections()
+            .iter()
+            .map(|connection| connection.echoes)
+            .collect()
+    };
+    let before = answers(&echoes);
+    wait_until("all connections go on", || {
+        answers(&echoes).iter().zip(&before).all(|(now, then)| now > then)
+    });
+    let broken = echoes
+        .connections()
+        .into_iter()
+        .find(|connection| connection.broken().is_some());
+    assert!(broken.is_none(), "{broken:?}");
+    echoes.stop().unwrap();
+}
+
+/// Whether a connection is answered within [`SILENCE`].
+fn connects(rig: &Rig, target: SocketAddr) -> bool {
+    let connect = || TcpStream::connect_timeout(&target, SILENCE).is_ok();
+    rig.client().namespace.run(connect).unwrap()
+}
+
+#[test]
+fn ports_run_out_and_get_free_again() {
+    const PORTS: usize = 8;
+    let lab = lab(1);
+    let config = web(&lab, "5001-5008");
+    let rig = Rig::new(lab, &config);
+    for &vip in &rig.lab.options().vips {
+        let target = SocketAddr::new(vip, PORT);
+        let before = rig.count("no-source-port");
+        let held = HeldConnections::open(rig.client(), target, PORTS);
+        wait_until("all ports are in use", || {
+            let source = source(&rig, vip);
+            (source.used, source.total, source.flows) == (8, 8, 8)
+        });
+        assert!(!connects(&rig, target), "{target}: all ports are in use");
+        assert!(rig.count("no-source-port") > before);
+        let status = rig.lb(&["status"]);
+        assert!(status.contains("8 of 8 ports in use"), "{status}");
+        drop(held);
+        wait_until("the ports are free", || source(&rig, vip).flows == 0);
+        assert!(connects(&rig, target), "{target}: ports are free again");
+    }
+}
+
+#[test]
+fn a_backend_that_is_removed_leaves_its_ports_free() {
+    let lab = lab(2);
+    let vip = lab.options().vips[0];
+    let config = web(&lab, "1024-32767");
+    let rig = Rig::new(lab, &config);
+    let target = SocketAddr::new(vip, PORT);
+    let mut held = HeldConnections::open(rig.client(), target, 40);
+    wait_until("the flows are counted", || source(&rig, vip).flows == 40);
+    let gone = rig.lab.backends[1].address_like(vip);
+    rig.lb(&["backend", "remove", "web", &gone.to_string(), "--now"]);
+    let left = held.ask().iter().filter(|answer| answer.is_ok()).count() as u64;
+    assert!(
+        (1..40).contains(&left),
+        "{left} connections are the other backend's"
+    );
+    wait_until("its flows are released", || source(&rig, vip).flows == left);
+}
