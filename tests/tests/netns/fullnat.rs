@@ -1,9 +1,6 @@
 //! `fullnat` with real traffic: in both families, beyond the agent's death, until no port is free, and as ports get free.
 
-use std::{
-    net::{IpAddr, SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use hyper::{Request, body::Bytes};
 use lb_tests::{
