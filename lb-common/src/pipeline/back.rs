@@ -32,15 +32,30 @@ pub(super) struct Way {
     pub(super) tags: Tags,
 }
 
+/// Why an answer goes no further.
+pub(super) enum NoWay {
+    /// For that reason.
+    Because(Reason),
+    /// No packet longer than this does.
+    TooBig(u16),
+}
+
+impl From<Reason> for NoWay {
+    #[inline(always)]
+    fn from(reason: Reason) -> Self {
+        Self::Because(reason)
+    }
+}
+
 /// The way of an answer.
 ///
 /// # Errors
 /// Why there is none.
 #[inline(always)]
-pub(super) fn way_back<T: Tables>(tables: &T, query: &RouteQuery) -> Result<Way, Reason> {
+pub(super) fn way_back<T: Tables>(tables: &T, query: &RouteQuery) -> Result<Way, NoWay> {
     match tables.route(query) {
         // The backend talks to this host itself, as it does when it answers a heartbeat.
-        Route::Local => Err(Reason::NoService),
+        Route::Local => Err(Reason::NoService.into()),
         Route::Hop {
             macs_head,
             macs_tail,
@@ -51,8 +66,8 @@ pub(super) fn way_back<T: Tables>(tables: &T, query: &RouteQuery) -> Result<Way,
             egress,
             tags,
         }),
-        Route::TooBig => Err(Reason::TooBig),
-        Route::None => Err(Reason::NoWayBack),
+        Route::TooBig(mtu) => Err(NoWay::TooBig(mtu)),
+        Route::None => Err(Reason::NoWayBack.into()),
     }
 }
 
@@ -66,9 +81,9 @@ pub(super) fn answer_of<'t, F: Family, T: Tables>(
     ip: &Ip<F::Address>,
     transport: &Transport,
     outcome: &mut Outcome,
-) -> Result<Answer<'t>, Reason> {
+) -> Result<Answer<'t>, NoWay> {
     if !tables.features().has(Features::RETURNS) {
-        return Err(Reason::NoService);
+        return Err(Reason::NoService.into());
     }
     let service = Lookup::<F, T>::new(tables)
         .exact_or_any(
@@ -91,7 +106,7 @@ pub(super) fn answer_of<'t, F: Family, T: Tables>(
     outcome.service = service.id;
     outcome.target = service.target_base;
     if ip.ttl <= 1 {
-        return Err(Reason::TtlExpired);
+        return Err(Reason::TtlExpired.into());
     }
     if egress != tables.ingress() {
         outcome.egress = egress;

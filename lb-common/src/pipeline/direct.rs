@@ -10,7 +10,7 @@ use crate::{
 
 use super::{
     Outcome, Packet, Tables,
-    back::answer_of,
+    back::{NoWay, answer_of},
     echo,
     family::{Family, V4, V6},
     parse::{self, Ip, Transport},
@@ -136,11 +136,11 @@ fn answer<F: Family, P: Packet, T: Tables>(
     transport: &Transport,
     outcome: &mut Outcome,
 ) -> Result<Reason, Early> {
-    let answer = answer_of::<F, T>(tables, ip, transport, outcome).map_err(|reason| match reason {
-        Reason::TtlExpired | Reason::TooBig => DETOUR,
+    let answer = answer_of::<F, T>(tables, ip, transport, outcome).map_err(|no_way| match no_way {
+        NoWay::TooBig(_) | NoWay::Because(Reason::TtlExpired) => DETOUR,
         // Answers to the source pool of `fullnat` are not known by their source.
-        Reason::NoService if tables.features().has(Features::FULLNAT) => DETOUR,
-        reason => Some(reason),
+        NoWay::Because(Reason::NoService) if tables.features().has(Features::FULLNAT) => DETOUR,
+        NoWay::Because(reason) => Some(reason),
     })?;
     if !answer.tags.is_empty() || answer.clamps && transport.is_syn() {
         return Err(DETOUR);

@@ -135,8 +135,8 @@ pub enum Route {
     },
     /// The destination is this host.
     Local,
-    /// Larger than the route's MTU.
-    TooBig,
+    /// Larger than the route's MTU, which is this.
+    TooBig(u16),
     /// No route, no neighbour, or forwarding is off.
     None,
 }

@@ -74,7 +74,7 @@ pub(super) fn look_up(context: &XdpContext, query: &RouteQuery) -> Route {
         | (remembered.source[1] ^ source[1]);
     if same == 0 && remembered.routes == routes && remembered.ingress == ingress {
         if u32::from(len) > remembered.mtu {
-            return Route::TooBig;
+            return Route::TooBig(remembered.mtu as u16);
         }
         let Remembered {
             macs_head,
@@ -123,7 +123,7 @@ fn below(interface: u32) -> (u32, Tags) {
     maps::upper(interface).map_or((interface, Tags::NONE), |upper| (upper.interface, upper.tags))
 }
 
-/// Asks the kernel's FIB and neighbour tables. The second value is the route's MTU, if there is a hop.
+/// Asks the kernel's FIB and neighbour tables. The second value is the route's MTU, if there is a route.
 ///
 /// `struct bpf_fib_lookup` is put together in whole words: field by field LLVM would merge accesses across words, and
 /// the verifier refuses misaligned ones on the stack.
@@ -170,7 +170,7 @@ fn ask(context: &XdpContext, query: &RouteQuery, ingress: u32) -> (Route, u32) {
             tags: Tags::NONE,
         },
         BPF_FIB_LKUP_RET_NOT_FWDED => Route::Local,
-        BPF_FIB_LKUP_RET_FRAG_NEEDED => Route::TooBig,
+        BPF_FIB_LKUP_RET_FRAG_NEEDED => Route::TooBig(mtu as u16),
         _ => Route::None,
     };
     (route, mtu)

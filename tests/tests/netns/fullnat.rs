@@ -36,7 +36,7 @@ fn lab(backends: usize) -> Lab {
 }
 
 /// The dataplane's part of the file: the balancer's own addresses, and these ports.
-fn pool(lab: &Lab, ports: &str) -> String {
+pub(crate) fn pool(lab: &Lab, ports: &str) -> String {
     let addresses = lab
         .options()
         .vips

@@ -9,7 +9,7 @@ use lb_tests::packets::Frame;
 use lb_userspace::model::{Forwarder, Service};
 
 use super::{
-    row::{CLIENT4 as C4, CLIENT6 as C6, Row, forwarded, passed, unsent},
+    row::{CLIENT4 as C4, CLIENT6 as C6, Row, expired, forwarded, passed, unsent},
     world::{OWN_MAC, ROUTER_MAC, World, backend_mac, service},
 };
 
@@ -207,11 +207,7 @@ fn of_a_flow(flow: &Flow) -> Vec<Row> {
             &error(flow.vip.ip(), &flow.request(), len),
         ));
     }
-    rows.push(unsent(
-        name("an answer with TTL 1"),
-        flow.answer().ttl(1),
-        Reason::TtlExpired,
-    ));
+    rows.push(expired(name("an answer with TTL 1"), &flow.answer().ttl(1)));
     rows.into_iter()
         .map(|row| row.after(std::slice::from_ref(&first)))
         .collect()

@@ -1,6 +1,6 @@
 //! The `nat` forwarder: to the backend, and back to the client.
 
-use lb_common::abi::Reason::{NoWayBack, TooBig, TtlExpired};
+use lb_common::abi::Reason::NoWayBack;
 use lb_tests::packets::Frame;
 
 use super::{
@@ -184,8 +184,8 @@ fn back() -> Vec<Row> {
         returned("back, 1,500 bytes", &tcp4().ip_len(1500), vip4, b4),
         returned("back out of the other interface", &away, vip4, b4).redirected(),
         returned("back out of the other interface, IPv6", &away6, vip6, b6).redirected(),
-        unsent("back, TTL 1", tcp4().ttl(1), TtlExpired),
-        unsent("back, hop limit 1", tcp6().ttl(1), TtlExpired),
+        expired("back, TTL 1", &tcp4().ttl(1)),
+        expired("back, hop limit 1", &tcp6().ttl(1)),
         passed("from a backend's other port", Frame::tcp("10.0.0.4:22", C4)),
         passed(
             "from a backend by the other protocol",
@@ -246,7 +246,11 @@ fn no_way_back() -> Vec<Row> {
             "10.0.0.4",
         )
         .redirected(),
-        unsent("back, longer than the way carries", narrow(BACK_MTU + 1), TooBig),
+        too_big(
+            "back, longer than the way carries",
+            &narrow(BACK_MTU + 1),
+            BACK_MTU,
+        ),
         returned(
             "back, as long as the way carries, IPv6",
             &narrow6(BACK_MTU),
@@ -254,10 +258,10 @@ fn no_way_back() -> Vec<Row> {
             "2001:db8:b::4",
         )
         .redirected(),
-        unsent(
+        too_big(
             "back, longer than the way carries, IPv6",
-            narrow6(BACK_MTU + 1),
-            TooBig,
+            &narrow6(BACK_MTU + 1),
+            BACK_MTU,
         ),
     ]
 }

@@ -39,7 +39,7 @@ pub(crate) fn route(destination: IpAddr, len: usize, interfaces: Interfaces) -> 
         return Route::None;
     }
     if is(BEHIND_BACK) && len > BACK_MTU {
-        return Route::TooBig;
+        return Route::TooBig(BACK_MTU as u16);
     }
     let [r0, r1, r2, r3, r4, r5] = ROUTER_MAC;
     let [o0, o1, o2, o3, o4, o5] = OWN_MAC;

@@ -10,7 +10,7 @@ use lb_userspace::netlink::{self, OwnAddresses};
 use super::{
     host::{Host, INTERFACES},
     kernel::Kernel,
-    routes::VLAN,
+    routes::{BACK_MTU, VLAN},
     row::{CLIENT4, CLIENT6, Row, returned},
     world::{Interfaces, World},
 };
@@ -87,25 +87,40 @@ fn with_addresses(interfaces: Interfaces) -> netlink::Uppers {
     Arc::new(BTreeMap::from([(interfaces.front, upper)]))
 }
 
-/// Packets whose hop ends here, and the source of the answer in its frame.
-fn expired() -> [(Vec<u8>, usize, Vec<u8>); 2] {
+/// Packets of clients and backends whose hop ends here, and of backends that are too long; why they leave, and the source
+/// of the answer in its frame.
+fn told() -> Vec<(Vec<u8>, Reason, usize, Vec<u8>)> {
     let own6: std::net::Ipv6Addr = OWN6.parse().unwrap();
+    let (own4, own6) = ((SOURCE4, OWN4.to_vec()), (SOURCE6, own6.octets().to_vec()));
+    let too_long = BACK_MTU + 1;
     [
+        (Frame::udp(CLIENT4, "192.0.2.1:53").ttl(1), &own4),
+        (Frame::udp(CLIENT6, "[2001:db8::1]:53").ttl(1), &own6),
+        (Frame::tcp("10.0.0.4:80", CLIENT4).ttl(1), &own4),
+        (Frame::tcp("[2001:db8:b::4]:80", CLIENT6).ttl(1), &own6),
         (
-            Frame::udp(CLIENT4, "192.0.2.1:53").ttl(1).bytes(),
-            SOURCE4,
-            OWN4.to_vec(),
+            Frame::tcp("10.0.0.4:80", "203.0.113.9:40000").ip_len(too_long),
+            &own4,
         ),
         (
-            Frame::udp(CLIENT6, "[2001:db8::1]:53").ttl(1).bytes(),
-            SOURCE6,
-            own6.octets().to_vec(),
+            Frame::tcp("[2001:db8:b::4]:80", "[2001:db8:ee::9]:40000").ip_len(too_long),
+            &own6,
         ),
     ]
+    .into_iter()
+    .map(|(frame, (at, own))| {
+        let reason = if frame.ttl == 1 {
+            Reason::TtlAnswered
+        } else {
+            Reason::TooBigAnswered
+        };
+        (frame.bytes(), reason, *at, own.clone())
+    })
+    .collect()
 }
 
 #[test]
-fn a_hop_that_expires_here_is_told_of_by_the_interface_itself() {
+fn clients_hear_of_their_last_hop_and_backends_of_all_from_the_interface_itself() {
     let mut host = Host::with(&World::CAPACITY, INTERFACES, |memory| {
         let own6: std::net::Ipv6Addr = OWN6.parse().unwrap();
         let upper = Upper {
@@ -118,9 +133,9 @@ fn a_hop_that_expires_here_is_told_of_by_the_interface_itself() {
         World::Full.build(INTERFACES, memory)
     });
     let mut frames = Vec::new();
-    for (frame, at, own) in expired() {
+    for (frame, reason, at, own) in told() {
         let verdict = host.run(&frame);
-        assert_eq!(verdict.reason, Reason::TtlAnswered);
+        assert_eq!(verdict.reason, reason);
         assert_eq!(verdict.frame[at..][..own.len()], own[..]);
         frames.push(verdict.frame);
     }
@@ -130,7 +145,7 @@ fn a_hop_that_expires_here_is_told_of_by_the_interface_itself() {
         &World::CAPACITY,
         |tables| World::Full.build(kernel.interfaces, tables),
         |loaded| {
-            for ((frame, ..), expected) in expired().iter().zip(&frames) {
+            for ((frame, ..), expected) in told().iter().zip(&frames) {
                 assert_eq!(loaded.explain(frame)?.frame, *expected);
             }
             Ok(())

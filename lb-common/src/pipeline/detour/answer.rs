@@ -4,7 +4,7 @@
 //! more.
 
 use crate::{
-    abi::{Reason, Target},
+    abi::Reason,
     net::{TCP, tcp},
 };
 
@@ -91,22 +91,32 @@ fn within<F: Speaks, P: Packet, T: Tables>(
     seen: &Seen,
     reason: Reason,
 ) -> Result<(), Reason> {
-    let mut source = seen.destination;
     let error = match reason {
-        Reason::TooBigAnswered => {
-            let max_len = tables
-                .target(seen.outcome.target)
-                .map_or(0, |target: &Target| target.max_len);
-            Error::too_big::<F>(max_len)
-        }
-        Reason::TtlAnswered => {
-            // The balancer speaks as the hop that it is (RFC 1812 §4.3.2.4), so that a traceroute shows it.
-            let own = tables.upper(tables.ingress());
-            source = own.and_then(|upper| upper.own_address(F::V6)).unwrap_or(source);
-            Error::no_hop_left::<F>()
-        }
+        Reason::TooBigAnswered => Error::too_big::<F>(seen.max_len as u16),
+        Reason::TtlAnswered => Error::no_hop_left::<F>(),
         _ if seen.protocol == u32::from(TCP) => return reset::<F, P>(packet, seen),
         _ => Error::nobody_there::<F>(),
     };
-    send_error::<F, P>(packet, seen, F::narrow(source), &error)
+    send_error::<F, P>(
+        packet,
+        seen,
+        F::narrow(speaker::<F, T>(tables, seen, reason)),
+        &error,
+    )
+}
+
+/// Whom an ICMP error is from, wide.
+///
+/// As the hop that the balancer is (RFC 1812 §4.3.2.4) for traceroute to show it, and toward backends, to whom a client
+/// says no such thing. Otherwise as the VIP: networks on the way to a client may drop what comes from private addresses
+/// (RFC 2827), and an answer about the path's MTU must not get lost.
+#[inline(always)]
+fn speaker<F: Speaks, T: Tables>(tables: &T, seen: &Seen, reason: Reason) -> [u64; 2] {
+    let own = if reason == Reason::TtlAnswered || seen.is_back != 0 {
+        let upper = tables.upper(tables.ingress());
+        upper.and_then(|upper| upper.own_address(F::V6))
+    } else {
+        None
+    };
+    own.unwrap_or(seen.destination)
 }

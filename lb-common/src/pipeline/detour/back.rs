@@ -8,7 +8,7 @@ use crate::{
 use super::{
     super::{
         Packet, RouteQuery, Tables,
-        back::{Way, answer_of, way_back},
+        back::{NoWay, Way, answer_of, way_back},
         family::{Family, V4, V6},
         wrap::{move_start, write_link},
     },
@@ -19,17 +19,29 @@ use super::{
 /// Takes the answer of a backend to its client.
 #[inline(always)]
 pub(super) fn give_back<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
-    if seen.v6 == 0 {
+    let no_way = if seen.v6 == 0 {
         within::<V4, P, T>(packet, tables, seen)
     } else {
         within::<V6, P, T>(packet, tables, seen)
-    }
+    };
+    let Err(no_way) = no_way else {
+        return Err(Reason::Returned);
+    };
+    seen.is_back = 1;
+    Err(match no_way {
+        NoWay::TooBig(max_len) => {
+            seen.max_len = u32::from(max_len);
+            Reason::TooBigAnswered
+        }
+        NoWay::Because(Reason::TtlExpired) => Reason::TtlAnswered,
+        NoWay::Because(reason) => reason,
+    })
 }
 
 #[inline(always)]
-fn within<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
+fn within<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Result<(), NoWay> {
     if seen.oddity != 0 || !seen.shows_ports() {
-        return Err(Reason::NoService);
+        return Err(Reason::NoService.into());
     }
     let (macs, tags) = if let Some(whose) = fullnat::answered(tables, seen) {
         translated::<F, T>(tables, seen, whose)?
@@ -45,7 +57,7 @@ fn within<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mu
     write_link::<F, P>(packet, macs, tags, len).ok_or(Reason::Truncated)?;
     seen.move_to(at as u32);
     translate::<F, P>(packet, seen, &seen.to).ok_or(Reason::Truncated)?;
-    Err(Reason::Returned)
+    Ok(())
 }
 
 /// The way of an answer in a flow through `fullnat`: MACs, and the tags of frames there.
@@ -54,7 +66,7 @@ fn translated<F: Family, T: Tables>(
     tables: &T,
     seen: &mut Seen,
     (service, target): (u32, u32),
-) -> Result<((u64, u32), Tags), Reason> {
+) -> Result<((u64, u32), Tags), NoWay> {
     let query = RouteQuery {
         v6: F::V6,
         source: seen.to.source,
@@ -71,7 +83,7 @@ fn translated<F: Family, T: Tables>(
         .is_some_and(|there| there.addresses[Target::BACKEND] == seen.source);
     seen.outcome.target = if is_there { target } else { Trace::NONE };
     if seen.ttl <= 1 {
-        return Err(Reason::TtlExpired);
+        return Err(Reason::TtlExpired.into());
     }
     if egress != tables.ingress() {
         seen.outcome.egress = egress;

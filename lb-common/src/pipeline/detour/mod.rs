@@ -102,19 +102,16 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
         if given_back == Err(Reason::Returned) && seen.has_syn() {
             steps.clamp(seen)?;
         }
-        return given_back;
+        return or_answer(steps, seen, given_back);
     }
     steps.permit(seen)?;
     if seen.service.flags.has(ServiceFlags::DETOUR) {
         steps.identify(seen)?;
         steps.recall(seen)?;
     }
-    if let Err(reason) = steps.place(seen) {
-        if !is_answer(reason) {
-            return Err(reason);
-        }
-        seen.answer = reason as u32;
-        return steps.answer(seen);
+    let placed = steps.place(seen);
+    if placed.is_err() {
+        return or_answer(steps, seen, placed);
     }
     if seen.service.flags.has(ServiceFlags::DETOUR) {
         steps.assign(seen)?;
@@ -124,6 +121,18 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
         steps.clamp(seen)?;
     }
     steps.send(seen)
+}
+
+/// What a step has left behind, or, if the sender is to be told of it, what becomes of the answer.
+#[inline(always)]
+fn or_answer<S: Steps>(steps: &mut S, seen: &mut Seen, step: Step) -> Step {
+    match step {
+        Err(reason) if is_answer(reason) => {
+            seen.answer = reason as u32;
+            steps.answer(seen)
+        }
+        step => step,
+    }
 }
 
 /// The steps as plain calls.

@@ -64,11 +64,11 @@ fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     };
     if seen.len > u32::from(target.max_len) {
         // Also the answer of an unresolved target, whose line is all zero.
-        return Err(if target.forward == 0 {
-            Reason::Unresolved
-        } else {
-            Reason::TooBigAnswered
-        });
+        if target.forward == 0 {
+            return Err(Reason::Unresolved);
+        }
+        seen.max_len = u32::from(target.max_len);
+        return Err(Reason::TooBigAnswered);
     }
     if target.egress != 0 && target.egress != tables.ingress() {
         seen.outcome.egress = target.egress;

@@ -74,6 +74,10 @@ pub struct Seen {
     pub quoted_transport: u32,
     /// The [`Reason`] that the sender is to be told, as a number.
     pub answer: u32,
+    /// Length of the longest IP packet that its way carries, if it is too long.
+    pub max_len: u32,
+    /// 1 if it is a backend's answer, so that its sender is one.
+    pub is_back: u32,
     /// The flow's hash: which slot it falls into.
     pub hash: u64,
     /// The flow's ends as its backend is to see them, where it is translated.
@@ -107,6 +111,8 @@ impl Seen {
         fragment_end: 0,
         quoted_transport: 0,
         answer: 0,
+        max_len: 0,
+        is_back: 0,
         hash: 0,
         to: Ends {
             source: [0; 2],
@@ -263,4 +269,4 @@ pub(super) const fn offset(at: u32) -> usize {
     at as usize & Seen::MAX_OFFSET
 }
 
-const _: () = assert!(size_of::<Seen>() == 192);
+const _: () = assert!(size_of::<Seen>() == 200);

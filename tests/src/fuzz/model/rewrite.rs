@@ -12,6 +12,7 @@ use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet, UdpPacket, checksum};
 use super::{
     Flow, Mistake, Model, Place, Said,
     read::{Content, Quote, Read},
+    speak::Answer,
 };
 use crate::fuzz::world::{OWN, OWN_MAC, ROUTER_MAC};
 
@@ -422,7 +423,9 @@ impl Model<'_> {
             return Err(Reason::NoService);
         }
         if read.ttl <= 1 {
-            return Err(Reason::TtlExpired);
+            return self
+                .answer(read, frame, Answer::TimeExceeded)
+                .ok_or(Reason::TtlExpired);
         }
         let vip = pool.vips.iter().find(|vip| vip.is_ipv6() == read.is_v6());
         let vip = vip.and_then(|vip| vip.host()).ok_or(Reason::NoService)?;

@@ -3,11 +3,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
-use lb_tests::lab::Forwarder;
+use lb_tests::lab::{Forwarder, Lab, Netlink, NextHop, Route};
 use nix::sys::socket::{getsockopt, sockopt::TcpMaxSeg};
 
 use super::{LIMIT, Rig, narrow, service, services, transfer};
-use crate::support::NO_CHECK;
+use crate::{fullnat::pool, support::NO_CHECK};
 
 /// Where nobody of the rig listens.
 const OTHER_PORT: u16 = 8080;
@@ -80,6 +80,46 @@ fn tunnels_across_families_tell_clients_what_fits() {
             transfer(&rig, vip);
             assert!(told(&rig) > before, "{forwarder:?} {vip}");
         }
+    }
+}
+
+/// The balancer's way to its clients takes less than anybody else knows of.
+fn narrow_clients(lab: &Lab) {
+    const MTU: u32 = 1_300;
+    let balancer = &lab.balancer.namespace;
+    // A route's MTU counts for packets of others only if its host says so, and with IPv6 not even then.
+    let settings = [
+        ("net/ipv4/ip_forward_use_pmtu", "1"),
+        ("net/ipv6/conf/eth0/mtu", &MTU.to_string()),
+    ];
+    balancer.set_sysctls(&settings).unwrap();
+    let route = Route {
+        destination: lab.clients[0].ipv4,
+        prefix: 32,
+        next: NextHop::On("eth0"),
+        mtu: Some(MTU),
+    };
+    let add = async |netlink: &Netlink| netlink.add_route(&route).await;
+    balancer.netlink(add).unwrap();
+}
+
+#[test]
+fn backends_are_told_what_fits_on_the_way_back() {
+    for forwarder in [Forwarder::Nat, Forwarder::Fullnat] {
+        let lab = narrow(forwarder);
+        narrow_clients(&lab);
+        let config = pool(&lab, "1024-32767") + &services(&lab, forwarder, |service| service);
+        let rig = Rig::new(lab, &config);
+        for &vip in &rig.lab.options().vips {
+            let before = told(&rig);
+            transfer(&rig, vip);
+            assert!(told(&rig) > before, "{forwarder:?} {vip}");
+        }
+        assert_eq!(
+            rig.count("too-big"),
+            0,
+            "{forwarder:?}: nothing was lost in silence"
+        );
     }
 }
 
