@@ -123,13 +123,13 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn look_up4(&self, key: &Key4) -> Option<Service> {
-        let mut service = Service::default();
+        let mut service = chain::nothing_found();
         (chain::lb_look_up4(self.context.ctx, key.0, &mut service) != 0).then_some(service)
     }
 
     #[inline(always)]
     fn look_up6(&self, key: &Key6) -> Option<Service> {
-        let mut service = Service::default();
+        let mut service = chain::nothing_found();
         let [a, b, c] = key.0;
         (chain::lb_look_up6(self.context.ctx, a, b, c, &mut service) != 0).then_some(service)
     }
@@ -276,7 +276,7 @@ mod chain {
 
     use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
     use lb_common::{
-        abi::{Key4, Key6, Service, follow_chain},
+        abi::{Key4, Key6, Service, ServiceFlags, follow_chain},
         pipeline,
     };
 
@@ -317,12 +317,30 @@ mod chain {
         tell(pipeline::look_up6(&Maps::new(&context), &Key6([a, b, c])), found)
     }
 
+    /// A service to be filled in. LLVM must not see that it is all zero: it would call a function that goes byte by byte.
+    #[inline(always)]
+    pub(super) fn nothing_found() -> Service {
+        let zero = black_box(0_u32);
+        Service {
+            slot_line: zero,
+            slot_mask: zero as u16,
+            flags: ServiceFlags(zero as u16),
+            target_base: zero,
+            id: zero,
+        }
+    }
+
     #[inline(always)]
     fn tell(service: Option<Service>, found: *mut Service) -> u32 {
         // SAFETY: the caller's memory of that type, or null; the verifier holds every caller to it.
         match (service, unsafe { found.as_mut() }) {
             (Some(service), Some(found)) => {
-                *found = service;
+                // Word by word: what copies it as a whole is a function that goes byte by byte.
+                found.slot_line = service.slot_line;
+                found.slot_mask = service.slot_mask;
+                found.flags = service.flags;
+                found.target_base = service.target_base;
+                found.id = service.id;
                 1
             }
             _ => 0,

@@ -1,13 +1,16 @@
 //! The cases: which program meets which frames, and what must become of them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU16,
+};
 
 use anyhow::{Context, Result, bail};
 use lb_common::{
     abi::Reason,
     quic::{ConnectionId, encode},
 };
-use lb_userspace::model::{Forwarder, Protocol, QuicConfig, QuicKey, ServicePort, Source};
+use lb_userspace::model::{Forwarder, PortRange, Protocol, QuicConfig, QuicKey, ServicePort, Source};
 
 use super::{
     Options,
@@ -26,6 +29,9 @@ pub(super) const FLOOR: &str = "floor";
 
 /// The port of nat backends.
 const NAT_PORT: u16 = 8080;
+/// Ends of ranges.
+const HIGH: NonZeroU16 = NonZeroU16::new(30_000).unwrap();
+const HIGHER: NonZeroU16 = NonZeroU16::new(32_767).unwrap();
 
 /// The program under test.
 #[derive(Debug, Clone)]
@@ -154,7 +160,7 @@ fn tracked(ends: &Ends) -> Result<Vec<Case>> {
     ])
 }
 
-/// New connections, UDP, a service for any port.
+/// New connections, UDP, a service for any port, one for many, and one of a VIP that has another for many.
 fn other_traffic(ends: &Ends) -> Result<Vec<Case>> {
     let case = |name, payload, wish: Wish| {
         let frame = ends.frame(payload, ends.vip4)?;
@@ -169,11 +175,24 @@ fn other_traffic(ends: &Ends) -> Result<Vec<Case>> {
         port: ServicePort::Any,
         ..one.clone()
     };
+    let range = |first, last| PortRange::new(first, last).context("a range has to begin before its end");
+    let high = ServicePort::Range(range(HIGH, HIGHER)?);
+    let beside = Wish {
+        beside: Some(high),
+        ..one.clone()
+    };
+    let around = range(NonZeroU16::MIN, HIGH)?;
+    let ranged = Wish {
+        port: ServicePort::Range(around),
+        ..one.clone()
+    };
     Ok(vec![
         case("syn4", Payload::Syn, one.clone())?,
         case("fresh4", Payload::Syn, one)?.over(FRESH),
         case("udp4-ipip", Payload::Udp, udp)?,
         case("any-port", Payload::Tcp, any)?,
+        case("tcp4-ipip-beside-range", Payload::Tcp, beside)?,
+        case("detour-range", Payload::Tcp, ranged)?,
     ])
 }
 

@@ -58,6 +58,8 @@ pub(super) struct Wish {
     pub(super) source: Option<Source>,
     /// How connection IDs name backends, each of which has its number as its server ID.
     pub(super) quic: Option<QuicConfig>,
+    /// The ports of one more service of the first VIP, which gets no frames.
+    pub(super) beside: Option<ServicePort>,
     /// Whether all slots have just changed hands, so that every flow is looked up.
     pub(super) moved: bool,
 }
@@ -77,6 +79,7 @@ impl Wish {
             vlan: None,
             source: None,
             quic: None,
+            beside: None,
             moved: false,
         }
     }
@@ -92,7 +95,19 @@ impl Wish {
     /// The services, as an operator would declare them.
     pub(super) fn services(&self) -> Result<Services> {
         let services = (0..self.services).map(|number| self.service(number));
-        Ok(Services::new(services.collect::<Result<_>>()?)?)
+        let beside = self.beside.map(|port| {
+            Ok(Service {
+                vips: vec![self.vip.into()],
+                port,
+                ..self.service(self.services)?
+            })
+        });
+        Ok(Services::new(services.chain(beside).collect::<Result<_>>()?)?)
+    }
+
+    /// How many services there are.
+    fn count(&self) -> u32 {
+        self.services + u32::from(self.beside.is_some())
     }
 
     fn service(&self, number: u32) -> Result<Service> {
@@ -222,8 +237,8 @@ impl Balancer {
         let services = wish.services()?;
         let slots = plan::pools(&services, &facts).iter().map(|pool| pool.slots).sum();
         let capacity = Capacity {
-            services: wish.services,
-            targets: wish.services * wish.backends,
+            services: wish.count(),
+            targets: wish.count() * wish.backends,
             slots,
             flows: FLOWS,
             nat_flows: 4096,

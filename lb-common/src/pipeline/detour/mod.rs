@@ -90,9 +90,10 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
     }
     // Twice as many lengths of prefixes for as long as one set of services takes the place of another.
     for _ in 0..=2 * Lengths::MAX {
-        if seen.is_looked_for() {
-            steps.find(seen)?;
+        if !seen.is_looked_for() {
+            break;
         }
+        steps.find(seen)?;
     }
     if seen.is(Kind::Echo) {
         return steps.echo(seen);
