@@ -12,7 +12,7 @@ pub struct Count {
     pub bytes: u64,
     /// TCP SYNs among them: new flows.
     pub flows: u64,
-    /// Packets of the backend returned to clients (`nat`).
+    /// Packets of the backend returned to clients (`nat`, `fullnat`).
     pub returned_packets: u64,
     /// Their bytes, from the IP header on.
     pub returned_bytes: u64,

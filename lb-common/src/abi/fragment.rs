@@ -44,23 +44,26 @@ impl Span {
 const SPANS: usize = 8;
 
 /// Value of map `FRAGMENTS`.
+///
+/// What is zero at first comes first: so the words that LLVM clears together on the stack are aligned, as the verifier
+/// wants them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct FragmentRecord {
-    /// Source port in the low half, destination port in the high half, wire order.
-    pub ports: u32,
-    /// The transport protocol.
-    pub protocol: u32,
-    /// The flow clock when the first fragment came.
-    pub clock: u32,
+    /// The run that began first and grows with what follows it, then the latest of those that did not.
+    spans: [Span; SPANS],
     /// Bytes that have gone by.
     gone_by: u32,
     /// Bytes of the whole packet, once the last fragment came; 0 before.
     total: u32,
     /// Where the furthest fragment ended.
     furthest: u32,
-    /// The run that began first and grows with what follows it, then the latest of those that did not.
-    spans: [Span; SPANS],
+    /// The flow clock when the first fragment came.
+    pub clock: u32,
+    /// Source port in the low half, destination port in the high half, wire order.
+    pub ports: u32,
+    /// The transport protocol.
+    pub protocol: u32,
 }
 
 impl FragmentRecord {

@@ -64,30 +64,54 @@ pub struct Translation {
 }
 
 impl Translation {
-    /// [`Translation::state`]: nothing has been closed.
+    /// [`Translation::state`]: the flow goes on.
     pub const OPEN: u32 = 0;
     /// This direction has ended (FIN).
     pub const HALF_CLOSED: u32 = 1;
     /// The whole flow is over (RST).
     pub const RESET: u32 = 2;
+    /// The client has sent one packet and not spoken again, so that it may not be there at all. Only ever of the
+    /// direction from the client to the backend.
+    pub const OPENING: u32 = 3;
 
-    /// Takes note of a packet of this direction.
+    /// Takes note of the client's first packet.
+    #[inline(always)]
+    pub const fn begin(&mut self, tcp_flags: u8) {
+        self.state = if self.is_tcp() && tcp::resets(tcp_flags) {
+            Self::RESET
+        } else {
+            Self::OPENING
+        };
+    }
+
+    /// Takes note of another packet of this direction.
     #[inline(always)]
     pub const fn touch(&mut self, clock: u32, tcp_flags: u8) {
         self.clock = clock;
-        if self.to.protocol != TCP as u32 {
-            return;
-        }
-        self.state = if tcp::resets(tcp_flags) {
+        let flags = if self.is_tcp() { tcp_flags } else { 0 };
+        let is_repeated = self.state == Self::OPENING && tcp::has_syn(flags);
+        self.state = if tcp::resets(flags) {
             Self::RESET
-        } else if tcp::has_syn(tcp_flags) {
-            // The client opens its next connection from the same port.
-            Self::OPEN
-        } else if tcp::closes_flow(tcp_flags) && self.state == Self::OPEN {
+        } else if tcp::closes_flow(flags) {
             Self::HALF_CLOSED
-        } else {
+        } else if is_repeated || self.state == Self::HALF_CLOSED {
             self.state
+        } else {
+            // Also after a RST, which anybody may have sent: who goes on talking was not reset.
+            Self::OPEN
         };
+    }
+
+    /// Whether a packet of this direction opens another flow between the same ends: this one has ended.
+    #[inline(always)]
+    pub const fn is_followed_by(&self, tcp_flags: u8) -> bool {
+        let has_ended = self.state == Self::HALF_CLOSED || self.state == Self::RESET;
+        self.is_tcp() && has_ended && tcp::opens_flow(tcp_flags)
+    }
+
+    #[inline(always)]
+    const fn is_tcp(&self) -> bool {
+        self.to.protocol == TCP as u32
     }
 
     /// Whether the flow is over, given its entry of the other direction: it was reset, or both directions have ended.
@@ -125,8 +149,9 @@ pub struct SourcePool {
 }
 
 impl SourcePool {
-    /// Places that are tried for a new flow before it is refused: first here and there, so that a nearly full pool is
-    /// searched evenly, then side by side, so that a small pool is searched whole.
+    /// Places that are tried for a new flow before it is refused: half of them here and there at its client's address,
+    /// so that a nearly full one is searched evenly; the others side by side at all addresses, so that a small pool is
+    /// searched whole.
     pub const TRIES: u32 = 32;
 
     /// How many places there are.
@@ -135,24 +160,30 @@ impl SourcePool {
         self.addresses.wrapping_mul(self.ports)
     }
 
-    /// The place to try at the `nth` time, for a flow of that hash: index of the address, and port in wire order.
-    /// `None` if the pool is empty.
+    /// The place to try at the `nth` time, for a flow of that hash and a client of that one: index of the address, and
+    /// port in wire order. `None` if the pool is empty.
+    ///
+    /// A client's flows come from one address while it has room (RFC 4787 §4.1), and so do the fragments of one packet.
     #[inline(always)]
-    pub const fn place(&self, hash: u64, nth: u32) -> Option<(u32, u16)> {
-        let places = self.places();
-        if places == 0 || self.ports == 0 {
+    pub const fn place(&self, client: u64, flow: u64, nth: u32) -> Option<(u32, u16)> {
+        let (addresses, ports, places) = (self.addresses, self.ports, self.places());
+        if addresses == 0 || ports == 0 || places == 0 {
             return None;
         }
         const SCATTERED: u32 = SourcePool::TRIES / 2;
-        let jump = if nth < SCATTERED {
-            // An odd number from the hash's other half: from place to place without a pattern.
-            nth.wrapping_mul((hash >> 32) as u32 | 1)
+        let first = client as u32 % addresses;
+        let (address, port) = if nth < SCATTERED {
+            // An odd number from the hash's other half: from port to port without a pattern.
+            let jump = nth.wrapping_mul((flow >> 32) as u32 | 1);
+            (first, (flow as u32).wrapping_add(jump) % ports)
         } else {
-            nth - SCATTERED
+            // All addresses of a port, then the next port.
+            let begin = (flow as u32 % ports).wrapping_mul(addresses).wrapping_add(first);
+            let place = begin.wrapping_add(nth - SCATTERED + 1) % places;
+            (place % addresses, place / addresses)
         };
-        let place = (hash as u32).wrapping_add(jump) % places;
-        let port = self.first_port.wrapping_add(place % self.ports);
-        Some((self.first.wrapping_add(place / self.ports), (port as u16).to_be()))
+        let port = self.first_port.wrapping_add(port) as u16;
+        Some((self.first.wrapping_add(address), port.to_be()))
     }
 }
 
@@ -169,6 +200,7 @@ mod tests {
     use std::{collections::HashSet, vec::Vec};
 
     use super::*;
+    use crate::net::UDP;
     use proptest::prelude::*;
 
     #[test]
@@ -185,12 +217,47 @@ mod tests {
         assert!(!there.is_closed(&back));
         back.touch(2, tcp::FIN);
         assert!(there.is_closed(&back) && back.is_closed(&there));
-        there.touch(3, tcp::SYN);
-        assert!(!there.is_closed(&back), "the port is used again");
+        assert!(there.is_followed_by(tcp::SYN), "the port is used again");
+        assert!(!there.is_followed_by(tcp::SYN | tcp::ACK) && !there.is_followed_by(tcp::ACK));
+        let (mut there, mut back) = (tcp(), tcp());
         back.touch(4, tcp::RST);
         assert!(there.is_closed(&back));
         assert_eq!(there.idle(&back, 9), 5);
         assert_eq!(there.idle(&back, 3), 0, "a packet came after the clock was read");
+        back.touch(5, tcp::ACK);
+        assert!(!there.is_closed(&back), "somebody else sent the reset");
+        there.touch(6, tcp::RST);
+        assert!(there.is_closed(&back));
+    }
+
+    #[test]
+    fn a_flow_opens_when_its_client_speaks_again() {
+        let begun = |protocol: u8, flags| {
+            let mut entry = Translation::default();
+            entry.to.protocol = u32::from(protocol);
+            entry.begin(flags);
+            entry
+        };
+        let mut syn = begun(TCP, tcp::SYN);
+        syn.touch(1, tcp::SYN);
+        assert_eq!(
+            syn.state,
+            Translation::OPENING,
+            "sent again, since nobody answered"
+        );
+        assert!(!syn.is_followed_by(tcp::SYN));
+        syn.touch(2, tcp::ACK);
+        assert_eq!(syn.state, Translation::OPEN);
+        assert_eq!(
+            begun(TCP, tcp::ACK).state,
+            Translation::OPENING,
+            "of a connection that is not known"
+        );
+        assert_eq!(begun(TCP, tcp::RST).state, Translation::RESET);
+        let mut datagram = begun(UDP, tcp::RST);
+        assert_eq!(datagram.state, Translation::OPENING);
+        datagram.touch(1, tcp::SYN);
+        assert_eq!(datagram.state, Translation::OPEN);
     }
 
     #[test]
@@ -210,13 +277,16 @@ mod tests {
             prop_assert_eq!(Ends::ports(ports as u16, (ports >> 16) as u16), ports);
         }
 
-        /// All places lie within the pool, and a small pool is tried whole.
+        /// All places lie within the pool, a small pool is tried whole, and a client has its own address.
         #[test]
         fn every_place_is_of_the_pool(
-            first in 0_u32..9, addresses in 1_u32..9, first_port in 1_u32..60_000, ports in 1_u32..5_000, hash: u64,
+            first in 0_u32..9, addresses in 1_u32..9, first_port in 1_u32..60_000, ports in 1_u32..5_000,
+            client: u64, flow: u64, other: u64,
         ) {
             let pool = SourcePool { first, addresses, first_port, ports };
-            let places: Vec<_> = (0..SourcePool::TRIES).map(|nth| pool.place(hash, nth).unwrap()).collect();
+            let places: Vec<_> =
+                (0..SourcePool::TRIES).map(|nth| pool.place(client, flow, nth).unwrap()).collect();
+            prop_assert_eq!(pool.place(client, other, 0).unwrap().0, places[0].0);
             for (address, port) in &places {
                 let port = u32::from(u16::from_be(*port));
                 prop_assert!((first..first + addresses).contains(address));
@@ -231,6 +301,6 @@ mod tests {
 
     #[test]
     fn an_empty_pool_has_no_place() {
-        assert_eq!(SourcePool::default().place(1, 0), None);
+        assert_eq!(SourcePool::default().place(1, 1, 0), None);
     }
 }

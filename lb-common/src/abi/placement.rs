@@ -45,7 +45,7 @@ placements! {
     6 Refused "refused";
     /// By its QUIC connection ID, which names the backend.
     7 ConnectionId "connection-id";
-    /// A fragment: by its addresses alone, or by the ports that the first fragment showed.
+    /// A later fragment: by the ports that the first one showed.
     8 Fragment "fragment";
     /// The address translation (fullnat) has the flow.
     9 Translated "translated";

@@ -48,11 +48,11 @@ pub(crate) use reasons;
 reasons! {
     /// Sent to a backend of its service.
     0 Forwarded "forwarded" Send;
-    /// An answer of a nat backend, sent to the client with the VIP as its source.
+    /// An answer of a nat or fullnat backend, sent to the client with the VIP as its source.
     1 Returned "returned" Send;
     /// An ICMP echo request to a VIP, answered.
     2 EchoReply "echo-reply" Send;
-    /// Neither IPv4 nor IPv6, or behind a VLAN tag: the host's business.
+    /// Neither IPv4 nor IPv6, or behind more than two VLAN tags: the host's business.
     3 NotIp "not-ip" Pass;
     /// For no service: the host's business.
     4 NoService "no-service" Pass;
@@ -64,14 +64,14 @@ reasons! {
     7 Truncated "truncated" Drop;
     /// A header contradicts itself: version, header length or total length.
     8 BadHeader "bad-header" Drop;
-    /// A fragment: its backend cannot be told.
+    /// A fragment whose backend cannot be told: the first one has not come by, or the service takes none.
     9 Fragment "fragment" Drop;
-    /// An IPv6 extension header stands before the transport header.
+    /// Too many or too long IPv6 extension headers, or a routing header that leads elsewhere.
     10 ExtensionHeader "extension-header" Drop;
     /// The TTL or hop limit ends here.
     11 TtlExpired "ttl-expired" Drop;
-    /// Larger than what the way to the backend carries, with the tunnel's header. Raise the MTU toward the backends,
-    /// or lower the clients' MSS.
+    /// Larger than what its way carries, with the tunnel's header, and its sender could not be told. Raise the MTU toward the
+    /// backends, or lower the clients' MSS.
     12 TooBig "too-big" Drop;
     /// The driver left no room in front of the frame for the tunnel's header.
     13 NoHeadroom "no-headroom" Drop;
@@ -80,7 +80,7 @@ reasons! {
     /// A nat answer finds no way to the client: its next hop does not answer, its route says unreachable, or IP
     /// forwarding is off on this host. (Without any route the answer is left to the host.)
     15 NoWayBack "no-way-back" Drop;
-    /// Larger than what the way to the backend carries: the sender was told what fits (ICMP).
+    /// Larger than what its way carries: the sender was told what fits (ICMP).
     16 TooBigAnswered "too-big-answered" Send;
     /// The TTL or hop limit ends here: the sender was told (ICMP), as traceroute wants it.
     17 TtlAnswered "ttl-answered" Send;
@@ -90,7 +90,8 @@ reasons! {
     19 Denied "denied" Drop;
     /// A fragment that overlaps another, or a first one that is too small to hold the transport header.
     20 BadFragment "bad-fragment" Drop;
-    /// No source port of the pool is free for a new flow through fullnat. Add addresses to the pool.
+    /// No address and port of the pool is free for a new flow through fullnat. Add fullnat_addresses; or, if the pool has
+    /// room, raise max_nat_flows.
     21 NoSourcePort "no-source-port" Drop;
     /// For a backend that is this host.
     22 Local "local" Pass;

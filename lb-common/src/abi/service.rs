@@ -86,7 +86,8 @@ impl ServiceFlags {
     pub const HAS_TCP: u16 = 4;
     /// On a VIP's entry: some service of it speaks UDP.
     pub const HAS_UDP: u16 = 8;
-    /// All packets take the detour: the service has a source list, or routes by connection IDs.
+    /// All packets take the detour: the service has a source list or `fullnat` backends, or routes by
+    /// connection IDs.
     pub const DETOUR: u16 = 16;
     /// Packets with SYN take the detour: their MSS is clamped.
     pub const DETOUR_SYN: u16 = 32;

@@ -108,9 +108,7 @@ pub(super) fn answer_of<'t, F: Family, T: Tables>(
     if ip.ttl <= 1 {
         return Err(Reason::TtlExpired.into());
     }
-    if egress != tables.ingress() {
-        outcome.egress = egress;
-    }
+    outcome.leave_by(egress, tables.ingress());
     Ok(Answer {
         target,
         macs,

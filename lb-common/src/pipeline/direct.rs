@@ -93,9 +93,7 @@ fn balance<F: Family, P: Packet, T: Tables>(
         // Also so with an unresolved target, whose line is all zero.
         return Err(DETOUR);
     }
-    if target.egress != 0 && target.egress != tables.ingress() {
-        outcome.egress = target.egress;
-    }
+    outcome.leave_by(target.egress, tables.ingress());
     let target = (outcome.target, target);
     rewrite::toward_backend::<F, P, T>(packet, tables, target, &ip, &transport, hash)?;
     Ok(Reason::Forwarded)

@@ -2,7 +2,7 @@
 
 use crate::{
     abi::Reason,
-    net::{checksum, load16, store16},
+    net::{ETHERNET, checksum, load16, store16},
 };
 
 use super::{
@@ -29,9 +29,13 @@ pub(super) fn answer<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F::Address>) 
     Ok(reply::<F, P>(packet, ip)?)
 }
 
-/// Makes an echo request with a plain IP header its own reply.
+/// Makes an echo request with a plain IP header its own reply, if it is from one host to one (RFC 1122 §3.2.2.6, RFC
+/// 4443 §4.2).
 #[inline(always)]
 pub(super) fn reply<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F::Address>) -> Result<Reason, Reason> {
+    if !is_to_one_host(packet) || !F::is_one_host(ip.source) {
+        return Err(Reason::NoService);
+    }
     let icmp: &mut [u8; 8] = packet.view_mut(ip.network + F::HEADER).ok_or(Reason::Truncated)?;
     let (request, reply) = F::ECHO;
     icmp[0] = reply;
@@ -43,4 +47,13 @@ pub(super) fn reply<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F::Address>) -
     F::turn_around(packet, ip).ok_or(Reason::Truncated)?;
     rewrite::swap_macs(packet)?;
     Ok(Reason::EchoReply)
+}
+
+/// Whether the frame is to one host of the link rather than several.
+#[inline(always)]
+pub(super) fn is_to_one_host<P: Packet>(packet: &P) -> bool {
+    const IS_GROUP: u8 = 1;
+    packet
+        .view::<ETHERNET>(0)
+        .is_some_and(|ethernet| ethernet[0] & IS_GROUP == 0)
 }

@@ -70,9 +70,9 @@ pub trait Tables: Cipher {
     fn source_pool(&self, v6: bool) -> SourcePool;
     /// An entry of map `NAT_SOURCES`.
     fn nat_source(&self, index: u32) -> Option<[u64; 2]>;
-    /// Whether one more answer may be made now: so many a second, so that nobody can use the balancer to flood others
-    /// (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
-    fn may_answer(&self) -> bool;
+    /// Whether one more answer for that reason may be made now: so many a second, so that nobody can use the balancer to
+    /// flood others (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
+    fn may_answer(&self, reason: Reason) -> bool;
     /// The flow clock.
     fn now(&self) -> u32;
     /// Asks the flow table: [`crate::flows::place`], which the kernel build makes a function of its own.

@@ -103,6 +103,8 @@ pub(super) trait Family {
         destination: Self::Address,
         delta: u32,
     ) -> Option<u32>;
+    /// Whether the address is that of one host: neither a group's, nor nobody's.
+    fn is_one_host(address: Self::Address) -> bool;
     /// Turns a packet to this host into one from it: addresses swapped, a fresh TTL.
     fn turn_around<P: Packet>(packet: &mut P, ip: &Ip<Self::Address>) -> Option<()>;
     /// Writes an EtherType at `at` of the frame, and the outer IP header behind it.
@@ -227,6 +229,13 @@ impl Family for V4 {
         Some(checksum::fold(
             delta + checksum::delta(u32::from(old), u32::from(new)),
         ))
+    }
+
+    #[inline(always)]
+    fn is_one_host(address: u32) -> bool {
+        let first = u32::from_be(address) >> 24;
+        // RFC 1122 §3.2.1.3: this network, loopback; RFC 1112: groups; and what was never given out.
+        first != 0 && first != 127 && first < 224
     }
 
     #[inline(always)]
@@ -383,6 +392,13 @@ impl Family for V6 {
         store_address(header, 8, source);
         store_address(header, 24, destination);
         Some(delta)
+    }
+
+    #[inline(always)]
+    fn is_one_host([high, low]: [u64; 2]) -> bool {
+        let is_group = u64::from_be(high) >> 56 == 0xff;
+        let is_nobody_or_loopback = high == 0 && u64::from_be(low) <= 1;
+        !is_group && !is_nobody_or_loopback
     }
 
     #[inline(always)]

@@ -35,6 +35,14 @@ impl Outcome {
         placement: 0,
     };
 
+    /// Has it leave by that interface; 0 stands for `ingress`, the one that it came in by.
+    #[inline(always)]
+    pub(super) const fn leave_by(&mut self, interface: u32, ingress: u32) {
+        if interface != 0 && interface != ingress {
+            self.egress = interface;
+        }
+    }
+
     /// The number of the service, or [`Trace::NONE`].
     #[inline(always)]
     pub const fn service_number(&self) -> u32 {

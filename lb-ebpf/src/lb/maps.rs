@@ -185,8 +185,8 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn may_answer(&self) -> bool {
-        self.explains() || answers::spend()
+    fn may_answer(&self, reason: Reason) -> bool {
+        self.explains() || answers::spend(reason)
     }
 
     #[inline(always)]

@@ -25,8 +25,9 @@ const EXISTS: i32 = -17;
 #[inline(always)]
 pub(super) fn get<'a>(key: &Ends) -> Option<&'a mut Translation> {
     let entry = TRANSLATIONS.get_ptr_mut(key)?;
-    // SAFETY: entries are plain words, and outlive the program's run (RCU). Another CPU may write the same words at the
-    // same time: whichever is later is as good.
+    // SAFETY: entries are plain words, and their memory outlives the program's run (RCU). Another CPU may write the same
+    // words at the same time: whichever is later is as good. An entry that is removed meanwhile may become another flow's,
+    // whose next packet then mends what was written.
     Some(unsafe { &mut *entry })
 }
 

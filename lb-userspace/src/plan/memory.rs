@@ -484,7 +484,7 @@ impl Tables for InMemory {
         self.nat_sources.get(index as usize).copied()
     }
 
-    fn may_answer(&self) -> bool {
+    fn may_answer(&self, _: lb_common::abi::Reason) -> bool {
         let left = self.answers.get();
         let may = self.explains || left > 0;
         if may && !self.explains {

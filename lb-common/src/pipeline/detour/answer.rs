@@ -11,6 +11,7 @@ use crate::{
 use super::{
     super::{
         Packet, Tables,
+        echo::is_to_one_host,
         family::{Family, V4, V6},
     },
     Kind, Seen, Step,
@@ -19,16 +20,13 @@ use super::{
     reset::reset,
 };
 
-/// Length of both MACs.
-const MACS: usize = 12;
-
 /// Answers the packet as [`Seen::answer`] says, or drops it.
 #[inline(always)]
 pub(super) fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
     let Some(reason) = Reason::from_number(seen.answer as u16) else {
         return Err(Reason::NoBackend);
     };
-    if !is_answerable(packet, seen) || !tables.may_answer() {
+    if !is_answerable(packet, seen) || !tables.may_answer(reason) {
         return Err(silent(reason));
     }
     // Answers go back to where the packet came from.
@@ -64,11 +62,7 @@ const fn silent(reason: Reason) -> Reason {
 /// one host. RFC 9293 §3.10.7.1: no TCP reset is answered by another.
 #[inline(always)]
 fn is_answerable<P: Packet>(packet: &P, seen: &Seen) -> bool {
-    const IS_GROUP: u8 = 1;
-    let Some(macs) = packet.view::<MACS>(0) else {
-        return false;
-    };
-    let is_to_one = macs[0] & IS_GROUP == 0;
+    let is_to_one = is_to_one_host(packet);
     let is_from_one = if seen.v6 == 0 {
         V4::is_one_host(V4::narrow(seen.source))
     } else {

@@ -1,7 +1,7 @@
 //! Back to the client.
 
 use crate::{
-    abi::{Reason, Tags, Target, Trace},
+    abi::{Reason, Tags, Target, Trace, TtlExpired},
     net::ETHERNET,
 };
 
@@ -12,7 +12,7 @@ use super::{
         family::{Family, V4, V6},
         wrap::{move_start, write_link},
     },
-    Seen, Step, fullnat,
+    Kind, Seen, Step, fragments, fullnat,
     translate::translate,
 };
 
@@ -33,9 +33,16 @@ pub(super) fn give_back<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: 
             seen.max_len = u32::from(max_len);
             Reason::TooBigAnswered
         }
-        NoWay::Because(Reason::TtlExpired) => Reason::TtlAnswered,
+        NoWay::Because(Reason::TtlExpired) if is_told(tables, seen) => Reason::TtlAnswered,
         NoWay::Because(reason) => reason,
     })
+}
+
+/// Whether its service has senders told of their last hop.
+#[inline(always)]
+fn is_told<T: Tables>(tables: &T, seen: &Seen) -> bool {
+    let options = tables.options(seen.outcome.service_number());
+    options.is_some_and(|options| options.ttl_expired == TtlExpired::Answer as u8)
 }
 
 #[inline(always)]
@@ -51,6 +58,12 @@ fn within<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mu
         seen.to = answer.to_client(seen.ends());
         (answer.macs, answer.tags)
     };
+    if seen.is(Kind::FirstFragment) {
+        fragments::follow(tables, seen)?;
+        if let Some(oddity) = seen.oddity() {
+            return Err(oddity.into());
+        }
+    }
     let len = usize::from(tags.bytes());
     let at = ETHERNET + len;
     move_start(packet, seen.network as usize, at)?;
@@ -85,8 +98,6 @@ fn translated<F: Family, T: Tables>(
     if seen.ttl <= 1 {
         return Err(Reason::TtlExpired.into());
     }
-    if egress != tables.ingress() {
-        seen.outcome.egress = egress;
-    }
+    seen.outcome.leave_by(egress, tables.ingress());
     Ok((macs, tags))
 }

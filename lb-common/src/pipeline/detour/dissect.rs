@@ -23,8 +23,6 @@ use super::{
 const MAX_TAGS: usize = 2;
 /// Bytes that a fragment's offset and length may come to (RFC 791 §3.1).
 const MAX_PACKET: usize = 65_535;
-/// A header that no later fragment of TCP may begin within: the second 8 bytes hold the flags (RFC 1858 §4.2).
-const TCP_FLAGS: u32 = 8;
 
 /// Reads the headers.
 #[inline(always)]
@@ -105,7 +103,7 @@ fn transport<F: Family, P: Packet>(
         // The host puts it together by itself.
         return Err(Reason::NoService);
     }
-    fragment(packet, &ip, &content, end, seen)
+    fragment::<F, P>(packet, &ip, &content, end, seen)
 }
 
 /// Notes the ports of a whole packet.
@@ -160,9 +158,9 @@ fn icmp<F: Family, P: Packet>(packet: &P, ip: &Ip<F::Address>, end: usize) -> Re
 
 /// Notes where a fragment belongs, and the ports if it is the first.
 #[inline(always)]
-fn fragment<P: Packet, A>(
+fn fragment<F: Family, P: Packet>(
     packet: &P,
-    ip: &Ip<A>,
+    ip: &Ip<F::Address>,
     content: &Content,
     end: usize,
     seen: &mut Seen,
@@ -178,17 +176,16 @@ fn fragment<P: Packet, A>(
     if len == 0 || is_torn || is_misplaced {
         return Err(Reason::BadFragment);
     }
-    if !matches!(ip.protocol, TCP | UDP | SCTP) {
+    let has_ports = matches!(ip.protocol, TCP | UDP | SCTP);
+    if start != 0 && (has_ports || F::V6) {
+        // Over IPv6 its protocol may be that of an extension header which only the first one holds (RFC 8200 §4.5).
+        return Ok(Kind::LaterFragment);
+    }
+    if !has_ports {
         return Err(Reason::Fragment);
     }
-    if start == 0 {
-        first(packet, ip, end, seen)?;
-        return Ok(Kind::FirstFragment);
-    }
-    if ip.protocol == TCP && start <= TCP_FLAGS {
-        return Err(Reason::BadFragment);
-    }
-    Ok(Kind::LaterFragment)
+    first(packet, ip, end, seen)?;
+    Ok(Kind::FirstFragment)
 }
 
 /// The ports of a first fragment, which has to hold the whole transport header (RFC 1858 §4, RFC 7112 §5).

@@ -35,6 +35,7 @@ fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     if let Some(vip) = place.vip()
         && concerns::<F>(&vip, seen)
     {
+        seen.is_for_vip = 1;
         let is_portless = seen.is(Kind::Echo) || seen.is(Kind::NoPorts);
         if is_portless {
             seen.scope = Seen::NOWHERE;

@@ -36,7 +36,8 @@ pub(super) fn recall<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
         seen.to = known.to;
         // Its backend may be gone, and another be there in its place.
         let target = tables.target(index).filter(|target| is_to(target, &known.to));
-        if known.service != seen.service.number() || target.is_none() {
+        let is_other = known.service != seen.service.number() || target.is_none();
+        if is_other || known.is_followed_by(seen.outcome.tcp_flags as u8) {
             return (Trace::NONE, false);
         }
         let has_moved = leaves_traces && known.target != index;
@@ -48,9 +49,11 @@ pub(super) fn recall<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     });
     match known {
         None => {}
-        Some((Trace::NONE, _)) if leaves_traces => {
-            tables.forget_translation(&key);
-            tables.forget_translation(&seen.to.reversed());
+        Some((Trace::NONE, _)) => {
+            if leaves_traces {
+                tables.forget_translation(&key);
+                tables.forget_translation(&seen.to.reversed());
+            }
         }
         Some((index, has_moved)) => {
             if has_moved {
@@ -101,13 +104,15 @@ pub(super) fn assign<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     seen.to.destination = target.addresses[Target::BACKEND];
     seen.to.protocol = seen.protocol;
     let pool = tables.source_pool(seen.v6 != 0);
-    let hash = hash::mix_wide(seen.source, seen.ports, tables.seed());
+    let seed = tables.seed();
+    let client = hash::mix_wide(seen.source, 0, seed);
+    let flow = hash::mix_wide(seen.source, seen.ports, seed);
     let back = Translation {
         is_back: 1,
         ..entry(tables, seen, seen.ends().reversed())
     };
     for nth in 0..SourcePool::TRIES {
-        let Some((address, source_port)) = pool.place(hash, nth) else {
+        let Some((address, source_port)) = pool.place(client, flow, nth) else {
             break;
         };
         seen.to.source = tables.nat_source(address).ok_or(Reason::NoSourcePort)?;
@@ -141,7 +146,7 @@ pub(super) fn settle<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     }
     let key = seen.ends();
     let mut there = entry(tables, seen, seen.to);
-    there.touch(there.clock, seen.outcome.tcp_flags as u8);
+    there.begin(seen.outcome.tcp_flags as u8);
     if tables.claim(&key, &there) == Claim::Made {
         return Ok(());
     }
@@ -151,6 +156,9 @@ pub(super) fn settle<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
         first.target
     });
     seen.outcome.target = first.ok_or(Reason::NoSourcePort)?;
+    let target = tables.target(seen.outcome.target).ok_or(Reason::Unresolved)?;
+    seen.outcome.egress = 0;
+    seen.outcome.leave_by(target.egress, tables.ingress());
     Ok(())
 }
 
@@ -177,11 +185,17 @@ pub(super) fn answered<T: Tables>(tables: &T, seen: &mut Seen) -> Option<(u32, u
     }
     let leaves_traces = seen.leaves_traces(tables.explains());
     let clock = tables.now();
-    tables.translation(&seen.ends(), |known| {
+    let key = seen.ends();
+    let known = tables.translation(&key, |known| {
+        // Its service may be gone, and then this is a client's packet.
+        if known.is_back == 0 {
+            return (Trace::NONE, Trace::NONE);
+        }
         if leaves_traces {
             known.touch(clock, seen.outcome.tcp_flags as u8);
         }
         seen.to = known.to;
         (known.service, known.target)
-    })
+    });
+    known.filter(|(service, _)| *service != Trace::NONE)
 }

@@ -43,7 +43,7 @@ pub trait Steps {
     fn dissect(&mut self, seen: &mut Seen) -> Step;
     /// Takes the flow that an ICMP error is about from the packet that it quotes.
     fn quote(&mut self, seen: &mut Seen) -> Step;
-    /// Has a later fragment follow the first.
+    /// Has a later fragment follow the first, and notes what later ones need to know of a first one.
     fn follow(&mut self, seen: &mut Seen) -> Step;
     /// Looks in one place for the service that it is for; to be called for as long as [`Seen::is_looked_for`].
     fn find(&mut self, seen: &mut Seen) -> Step;
@@ -85,7 +85,7 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
     steps.dissect(seen)?;
     if seen.is(Kind::IcmpError) {
         steps.quote(seen)?;
-    } else if seen.fragment != 0 {
+    } else if seen.is(Kind::LaterFragment) {
         steps.follow(seen)?;
     }
     // Twice as many lengths of prefixes for as long as one set of services takes the place of another.
@@ -98,12 +98,18 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
     if seen.is(Kind::Echo) {
         return steps.echo(seen);
     }
+    if seen.is(Kind::FirstFragment) && seen.is_for_vip != 0 {
+        steps.follow(seen)?;
+    }
     if seen.is_for_no_service() {
         let given_back = steps.give_back(seen);
         if given_back == Err(Reason::Returned) && seen.has_syn() {
             steps.clamp(seen)?;
         }
         return or_answer(steps, seen, given_back);
+    }
+    if let Some(oddity) = seen.oddity() {
+        return Err(oddity);
     }
     steps.permit(seen)?;
     if seen.service.flags.has(ServiceFlags::DETOUR) {

@@ -24,8 +24,6 @@ pub(super) struct Own<A> {
 
 /// An address family in which the balancer speaks for itself.
 pub(super) trait Speaks: Family {
-    /// Whether the address is that of one host: neither a group's, nor nobody's.
-    fn is_one_host(address: Self::Address) -> bool;
     /// Writes an IP header without options at `at`.
     fn write_own<P: Packet>(packet: &mut P, at: usize, own: &Own<Self::Address>) -> Option<()>;
     /// The sum of the pseudo header (RFC 9293 §3.1, RFC 8200 §8.1).
@@ -33,13 +31,6 @@ pub(super) trait Speaks: Family {
 }
 
 impl Speaks for V4 {
-    #[inline(always)]
-    fn is_one_host(address: u32) -> bool {
-        let first = u32::from_be(address) >> 24;
-        // RFC 1122 §3.2.1.3: this network, loopback; RFC 1112: groups; and what was never given out.
-        first != 0 && first != 127 && first < 224
-    }
-
     #[inline(always)]
     fn write_own<P: Packet>(packet: &mut P, at: usize, own: &Own<u32>) -> Option<()> {
         const DONT_FRAGMENT: u64 = 0x4000_u16.to_be() as u64;
@@ -73,13 +64,6 @@ impl Speaks for V4 {
 }
 
 impl Speaks for V6 {
-    #[inline(always)]
-    fn is_one_host([high, low]: [u64; 2]) -> bool {
-        let is_group = u64::from_be(high) >> 56 == 0xff;
-        let is_nobody_or_loopback = high == 0 && u64::from_be(low) <= 1;
-        !is_group && !is_nobody_or_loopback
-    }
-
     #[inline(always)]
     fn write_own<P: Packet>(packet: &mut P, at: usize, own: &Own<[u64; 2]>) -> Option<()> {
         let first = (0x6000_0000 | u32::from(TOS) << 20).to_be();

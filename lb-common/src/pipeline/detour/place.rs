@@ -70,8 +70,6 @@ fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
         seen.max_len = u32::from(target.max_len);
         return Err(Reason::TooBigAnswered);
     }
-    if target.egress != 0 && target.egress != tables.ingress() {
-        seen.outcome.egress = target.egress;
-    }
+    seen.outcome.leave_by(target.egress, tables.ingress());
     Ok(())
 }

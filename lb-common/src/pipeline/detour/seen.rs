@@ -76,8 +76,10 @@ pub struct Seen {
     pub answer: u32,
     /// Length of the longest IP packet that its way carries, if it is too long.
     pub max_len: u32,
-    /// 1 if it is a backend's answer, so that its sender is one.
+    /// 1 if whoever sent it is no client: it is for no service.
     pub is_back: u32,
+    /// 1 if its destination is a VIP with services of its protocol.
+    pub is_for_vip: u32,
     /// The flow's hash: which slot it falls into.
     pub hash: u64,
     /// The flow's ends as its backend is to see them, where it is translated.
@@ -113,6 +115,7 @@ impl Seen {
         answer: 0,
         max_len: 0,
         is_back: 0,
+        is_for_vip: 0,
         hash: 0,
         to: Ends {
             source: [0; 2],
@@ -269,4 +272,4 @@ pub(super) const fn offset(at: u32) -> usize {
     at as usize & Seen::MAX_OFFSET
 }
 
-const _: () = assert!(size_of::<Seen>() == 200);
+const _: () = assert!(size_of::<Seen>() == 208);

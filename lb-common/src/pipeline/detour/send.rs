@@ -27,6 +27,9 @@ pub(super) fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut 
         NAT | FULLNAT => {
             if target.forward == NAT {
                 seen.to = to_backend(seen, target);
+            } else if seen.to.protocol == 0 {
+                // Nobody has given its flow a place.
+                return Err(Reason::Unresolved);
             }
             if seen.v6 == 0 {
                 nat::<V4, P, T>(packet, tables, seen, target)

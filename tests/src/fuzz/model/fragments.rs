@@ -32,6 +32,8 @@ pub(super) enum Known {
     Flow(Flow),
     /// The same, but it says something else than one before (RFC 5722).
     Overlap(Flow),
+    /// It begins within TCP's flags (RFC 1858).
+    Hiding,
     /// Nothing: the first one has not come.
     Nothing,
 }
@@ -66,7 +68,12 @@ impl Seen {
     /// Notes a fragment; with `strict`, only one that says nothing else than those before.
     pub(super) fn add(&mut self, read: &Read, piece: Piece, flow: &Flow, strict: bool) -> Known {
         let key = key(read, piece);
-        if piece.start > 0 && !self.0.contains_key(&key) {
+        let known = self.0.get(&key).map(|whole| whole.flow.protocol);
+        let is_tcp = known.unwrap_or(read.protocol) == IpProtocol::Tcp;
+        if is_tcp && (1..16).contains(&piece.start) {
+            return Known::Hiding;
+        }
+        if piece.start > 0 && known.is_none() {
             return Known::Nothing;
         }
         let whole = self.0.entry(key).or_insert_with(|| Whole {

@@ -19,7 +19,7 @@ use smoltcp::wire::IpProtocol;
 use super::world::{SEED, World};
 use crate::packets::flow_hash;
 use fragments::{Known, Seen};
-use read::{Content, Frame, Read, read};
+use read::{Content, Frame, Piece, Read, read};
 use speak::Answer;
 
 /// TCP's flags.
@@ -131,7 +131,7 @@ impl<'w> Model<'w> {
             Content::Nothing(_) if !self.concerns(read) => return Err(Reason::NoService),
             Content::Nothing(_) if self.clashes(read) => return Err(Reason::BadFragment),
             Content::Nothing(reason) => return Err(*reason),
-            Content::Echo if self.is_vip(read.destination) => {
+            Content::Echo if self.is_vip(read.destination) && speak::is_from_one_to_one(read, frame) => {
                 let (frame, loose) = speak::echo(read, frame);
                 return Ok(Said {
                     loose,
@@ -195,10 +195,14 @@ impl<'w> Model<'w> {
             let pool = self.service(read.destination, flow.protocol, flow.ports[1]);
             return Ok((flow, pool));
         };
-        let strict = !self.errs(Mistake::Overlaps);
-        let (flow, overlaps) = match self.fragments.add(read, piece, &flow, strict) {
+        if piece.start == 0 && !self.concerns(read) {
+            return Ok((flow, None));
+        }
+        let (flow, overlaps) = match self.note(read, piece, &flow) {
             Known::Flow(flow) => (flow, false),
             Known::Overlap(flow) => (flow, true),
+            Known::Hiding if self.concerns(read) => return Err(Reason::BadFragment),
+            Known::Hiding => return Err(Reason::NoService),
             Known::Nothing => return Ok((flow, Some(self.stray(read)?))),
         };
         let pool = self.service(read.destination, flow.protocol, flow.ports[1]);
@@ -207,6 +211,11 @@ impl<'w> Model<'w> {
             return Err(pool.map_or(Reason::NoService, |_| Reason::BadFragment));
         }
         Ok((flow, pool))
+    }
+
+    fn note(&mut self, read: &Read, piece: Piece, flow: &Flow) -> Known {
+        let strict = !self.errs(Mistake::Overlaps);
+        self.fragments.add(read, piece, flow, strict)
     }
 
     /// Whether it is a fragment that overlaps another.
@@ -321,8 +330,7 @@ impl<'w> Model<'w> {
             _ => false,
         };
         // RFC 1122 §3.2.2: not about what came from or to more than one host.
-        let is_to_one = frame[0] & 1 == 0;
-        if !is_answerable || !is_to_one || !speak::is_one_host(read.source) {
+        if !is_answerable || !speak::is_from_one_to_one(read, frame) {
             return None;
         }
         let all = self.errs(Mistake::LongQuotes);

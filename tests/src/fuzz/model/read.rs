@@ -332,18 +332,15 @@ impl Read {
             return Err(Reason::BadFragment);
         }
         self.piece = Some(piece);
-        if !matches!(self.protocol, IpProtocol::Tcp | IpProtocol::Udp | SCTP) {
+        let has_ports = matches!(self.protocol, IpProtocol::Tcp | IpProtocol::Udp | SCTP);
+        // RFC 8200 §4.5: of IPv6, the first fragment alone says what follows.
+        if start > 0 && (has_ports || self.is_v6()) {
+            return Ok(Content::Later);
+        }
+        if !has_ports {
             return Err(Reason::Fragment);
         }
-        if start > 0 {
-            // RFC 1858: no fragment may begin within TCP's flags.
-            let hides_flags = self.protocol == IpProtocol::Tcp && start < 16;
-            if hides_flags {
-                Err(Reason::BadFragment)
-            } else {
-                Ok(Content::Later)
-            }
-        } else if self.protocol == IpProtocol::Udp {
+        if self.protocol == IpProtocol::Udp {
             let udp = &bytes[self.transport..self.len];
             if udp.len() < 8 {
                 Err(Reason::BadFragment)

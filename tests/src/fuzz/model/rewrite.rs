@@ -11,6 +11,7 @@ use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet, UdpPacket, checksum};
 
 use super::{
     Flow, Mistake, Model, Place, Said,
+    fragments::Known,
     read::{Content, Quote, Read},
     speak::Answer,
 };
@@ -397,7 +398,7 @@ fn readdress_error(packet: &mut Packet<'_>, quote: &Quote, backend: IpAddr, port
 
 impl Model<'_> {
     /// An answer of a `nat` backend to its client: the VIP becomes its source again.
-    pub(super) fn give_back(&self, read: &Read, frame: &[u8], flow: Flow) -> Result<Said, Reason> {
+    pub(super) fn give_back(&mut self, read: &Read, frame: &[u8], flow: Flow) -> Result<Said, Reason> {
         let Content::Ported { .. } = read.content else {
             return Err(Reason::NoService);
         };
@@ -426,6 +427,12 @@ impl Model<'_> {
             return self
                 .answer(read, frame, Answer::TimeExceeded)
                 .ok_or(Reason::TtlExpired);
+        }
+        if let Some(piece) = read.piece
+            && !self.concerns(read)
+            && let Known::Overlap(_) = self.note(read, piece, &flow)
+        {
+            return Err(Reason::BadFragment);
         }
         let vip = pool.vips.iter().find(|vip| vip.is_ipv6() == read.is_v6());
         let vip = vip.and_then(|vip| vip.host()).ok_or(Reason::NoService)?;

@@ -35,11 +35,16 @@ impl Answer {
 }
 
 /// Whether the address is that of one host (RFC 1122 §3.2.1.3, RFC 4443 §2.4 (e)).
-pub(super) fn is_one_host(address: IpAddr) -> bool {
+fn is_one_host(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
         IpAddr::V6(v6) => !v6.is_multicast() && !v6.is_unspecified() && !v6.is_loopback(),
     }
+}
+
+/// Whether the packet is from one host to one, and not to or from several.
+pub(super) fn is_from_one_to_one(read: &Read, frame: &[u8]) -> bool {
+    frame[0] & 1 == 0 && is_one_host(read.source)
 }
 
 /// The link's header with its tags, sent back.

@@ -59,8 +59,15 @@ impl<'w> Model<'w> {
         let longest = self
             .speaking(read.protocol)
             .filter_map(|pool| length(pool, vip))
-            .max()
-            .ok_or(Reason::NoService)?;
+            .max();
+        let Some(longest) = longest else {
+            let concerns = self.concerns(read);
+            return Err(if concerns {
+                Reason::Fragment
+            } else {
+                Reason::NoService
+            });
+        };
         self.speaking(read.protocol)
             .find(|pool| length(pool, vip) == Some(longest) && pool.service.fragments == Fragments::Hash3)
             .ok_or(Reason::Fragment)
