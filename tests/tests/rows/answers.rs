@@ -151,6 +151,16 @@ fn silent() -> Vec<Row> {
             Frame::tcp(C6, &vip6(SILENT, 80)).ttl(1),
             TtlExpired,
         ),
+        unsent(
+            "back, TTL 1, not told",
+            Frame::tcp("10.0.0.5:80", C4).ttl(1),
+            TtlExpired,
+        ),
+        unsent(
+            "back, hop limit 1, not told",
+            Frame::tcp("[2001:db8:b::5]:80", C6).ttl(1),
+            TtlExpired,
+        ),
     ]
 }
 

@@ -83,8 +83,24 @@ fn followed() -> Vec<Row> {
         ),
         in_order("UDP with IPv4 options", &options, 56, to_backend),
         in_order("UDP behind hop-by-hop options", &extended, 56, to_backend),
+        behind_options(&datagram(&udp6, 0x112)),
     ]
     .concat()
+}
+
+/// Destination options are for whoever puts the packet together: they are in the first fragment, and all name them as
+/// what they carry (RFC 8200 §4.1, §4.5).
+fn behind_options(packet: &Frame) -> Vec<Row> {
+    const DESTINATION: u8 = 60;
+    const UDP: u8 = 17;
+    let payload = [&[UDP, 0, 1, 4, 0, 0, 0, 0][..], &packet.payload_bytes()].concat();
+    let raw = Frame::raw(A6, &packet.destination.to_string(), DESTINATION, &payload).label(packet.label);
+    let fragments = raw.in_fragments(40);
+    let one = |(i, fragment): (usize, &Frame)| {
+        let name = format!("UDP behind destination options, fragment {i}");
+        to_backend(&name, fragment).of_flow(packet)
+    };
+    fragments.iter().enumerate().map(one).collect()
 }
 
 /// A later fragment, after some of the others.

@@ -208,9 +208,23 @@ fn of_a_flow(flow: &Flow) -> Vec<Row> {
         ));
     }
     rows.push(expired(name("an answer with TTL 1"), &flow.answer().ttl(1)));
-    rows.into_iter()
+    let mut rows: Vec<Row> = rows
+        .into_iter()
         .map(|row| row.after(std::slice::from_ref(&first)))
-        .collect()
+        .collect();
+    if flow.tcp {
+        let next = Row {
+            placement: Some(Placement::Slot),
+            ..flow.there(&name("the next connection from the same port"), &first, &opened)
+        };
+        let ended = [first.clone(), flow.request().flags(0x11)];
+        let again = Row {
+            placement: Some(Placement::Translated),
+            ..flow.there(&name("the first packet again"), &first, &opened)
+        };
+        rows.extend([next.after(&ended), again.after(&[first])]);
+    }
+    rows
 }
 
 /// An error from `router` about `packet`, which quotes `quoted` bytes of it and goes to whom it is from.

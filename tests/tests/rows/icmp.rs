@@ -51,6 +51,19 @@ fn not_answered() -> Vec<Row> {
         passed("echo to the balancer", Frame::echo(C4, "198.51.100.1")),
         passed("echo without services", v4()).within(World::Nothing),
         passed("echo with IPv4 options", v4().ip_options(&[1; 4])),
+        passed(
+            "echo to all hosts of the link",
+            v4().macs([0xff; 6], v4().macs[1]),
+        ),
+        passed("echo from a group", v4().from("224.0.0.5".parse().unwrap(), 0)),
+        passed(
+            "echo from all hosts",
+            v4().from("255.255.255.255".parse().unwrap(), 0),
+        ),
+        passed(
+            "echo from a group, IPv6",
+            Frame::echo(C6, "2001:db8::1").from("ff02::1".parse().unwrap(), 0),
+        ),
         passed("echo in fragments, the first", v4().fragment(0x2000)),
         passed("echo in fragments, the last", v4().fragment(0x0010)),
         passed(

@@ -66,7 +66,11 @@ pub(crate) fn services() -> Vec<Service> {
             "hash3" => service.fragments = Fragments::Hash3,
             "no-fragments" => service.fragments = Fragments::Drop,
             "silent" => service.ttl_expired = TtlExpired::Drop,
-            "clamped" | "nat-clamped" => service.mss_clamp = MssClamp::To(MSS),
+            "clamped" => service.mss_clamp = MssClamp::To(MSS),
+            "nat-clamped" => {
+                service.mss_clamp = MssClamp::To(MSS);
+                service.ttl_expired = TtlExpired::Drop;
+            }
             "clamped-to-fit" => service.mss_clamp = MssClamp::Auto,
             name if name.starts_with("reject") => service.on_empty = OnEmpty::Reject,
             _ => {}

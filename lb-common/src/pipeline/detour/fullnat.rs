@@ -132,9 +132,10 @@ fn claim<T: Tables>(tables: &T, key: &Ends, entry: &Translation) -> Claim {
     if !tables.explains() {
         return tables.claim(key, entry);
     }
-    match tables.translation(key, |_| ()) {
-        Some(()) => Claim::Taken,
-        None => Claim::Made,
+    // A place of the same client's flow that has ended would have been given up.
+    match tables.translation(key, |known| known.to == entry.to) {
+        Some(false) => Claim::Taken,
+        Some(true) | None => Claim::Made,
     }
 }
 
