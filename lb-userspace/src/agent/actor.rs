@@ -31,7 +31,7 @@ use crate::{
     config::{Config, ConfigFile},
     dataplane::{Attached, Dataplane, MappedTables, Translations},
     health,
-    model::{Change, PortRange, Removal, Services},
+    model::{Change, ChangeError, PortRange, Removal, Services},
     netlink::{ResolverHandle, Snapshot, Uppers},
     plan::{self, Capacity, Layout, Plan, Situation, Whose, Write},
 };
@@ -213,6 +213,25 @@ impl Actor {
     pub(super) fn change(&mut self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
         self.check_generation(expected)?;
         let next = self.services.after(change)?;
+        self.check_sources(&next)?;
+        self.turn_to(next)
+    }
+
+    /// Refuses what brings `fullnat` backends that there is no address for. What lacks one already may change: addresses
+    /// may have gone at the agent's start.
+    pub(super) fn check_sources(&self, next: &Services) -> Result<(), RequestError> {
+        let (pool, _) = &self.parts.sources;
+        for service in next.iter() {
+            let present = self.services.get(&service.name);
+            if present.is_none_or(|present| present.check_sources(pool).is_ok()) {
+                service.check_sources(pool).map_err(ChangeError::from)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `next` the wish, as a generation of its own.
+    pub(super) fn turn_to(&mut self, next: Services) -> Result<Applied, RequestError> {
         let started = Instant::now();
         self.parts.knowledge.presume_serving(&self.services, &next);
         let plan = self.plan(&next, self.generation + 1)?;

@@ -287,7 +287,7 @@ impl Actor {
             self.generation = generation.saturating_sub(1);
         }
         self.drains = Drains::restored(drains, SystemTime::now());
-        self.change(Change::ReplaceAll(services, Removal::Now), None)
+        self.turn_to(services)
             .with_context(|| format!("checkpoint {number} cannot be gone on from"))?;
         log::info!(
             "going on from checkpoint {number}, generation {}",

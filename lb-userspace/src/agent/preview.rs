@@ -40,6 +40,7 @@ impl Actor {
             Planned::Reload(removal) => self.file(removal)?,
         };
         let next = self.services.after(change)?;
+        self.check_sources(&next)?;
         self.sample();
         let live = |whose: &Whose| live(&self.tally.of(whose).total);
         let services = preview(

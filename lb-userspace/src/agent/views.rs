@@ -251,6 +251,12 @@ impl Actor {
             .flat_map(|a| a.warnings.clone())
             .collect();
         warnings.extend(self.parts.persist.warnings());
+        let (pool, _) = &self.parts.sources;
+        for service in self.services.iter() {
+            if let Err(lack) = service.check_sources(pool) {
+                warnings.push(format!("service {}: {}", service.name, lack.message));
+            }
+        }
         let nat = |v6: bool| {
             let nats = self.services.iter().filter(|s| s.uses(Forwarder::Nat));
             nats.flat_map(|s| &s.vips).any(|vip| vip.is_ipv6() == v6)

@@ -8,7 +8,6 @@ mod dataplane;
 mod digest;
 mod error;
 mod locate;
-mod pool;
 mod words;
 
 use std::{
@@ -112,8 +111,10 @@ impl Config {
         for (i, service) in services.iter().enumerate() {
             let here = |e: Invalid| e.at(Key::Index(i)).at(Key::Name("service"));
             service.check_wished().map_err(here)?;
+            service
+                .check_sources(&dataplane.fullnat_addresses)
+                .map_err(here)?;
         }
-        pool::check(&services, &dataplane)?;
         let config = Self {
             services: Services::new(services)?,
             dataplane,

@@ -395,9 +395,9 @@ fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
         ),
         (
             format!("{SERVICE}[dataplane]\nfullnat_addresses = [\"10.0.0.1\"]"),
-            9,
-            "dataplane.fullnat_addresses[0]",
-            "is a VIP of service web",
+            4,
+            "service[0].vips[0]",
+            "10.0.0.1 is in `fullnat_addresses`",
         ),
         (
             "[dataplane]\nmax_services = 0".into(),

@@ -20,6 +20,7 @@ mod rules;
 mod service;
 mod services;
 mod source;
+mod source_pool;
 mod span;
 mod vlan;
 mod words;

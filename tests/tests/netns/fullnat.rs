@@ -105,6 +105,64 @@ fn fullnat_carries_everything_in_both_families() {
 }
 
 #[test]
+fn backends_that_there_is_no_address_for_are_refused() {
+    const KEY: &str = "`fullnat_addresses` of [dataplane]";
+    let lab = lab(2);
+    let vip = lab.options().vips[0];
+    let [first, second] = backend_addresses(&lab, vip)[..] else {
+        panic!("two backends")
+    };
+    let (first, second) = (first.to_string(), second.to_string());
+    let vip = vip.to_string();
+    let with_pool = pool(&lab, "1024-32767");
+    let mut rig = Rig::on_ports(lab, &"", &[PORT]);
+    let add = |forwarder| {
+        let to = [
+            "--vip",
+            &vip,
+            "--protocol",
+            "tcp",
+            "--port",
+            "80",
+            "--forwarder",
+            forwarder,
+        ];
+        [&["service", "add", "web"], &to[..], &["--backend", &first]].concat()
+    };
+    let refused = |rig: &Rig, arguments: &[&str]| {
+        let planned = [&["plan"], arguments].concat();
+        for arguments in [arguments, &planned] {
+            let error = rig.lb_refuses(1, arguments);
+            assert!(error.contains(KEY) && error.contains("backend["), "{error}");
+        }
+    };
+    refused(&rig, &add("fullnat"));
+    rig.lb(&add("l2dsr"));
+    refused(&rig, &["service", "set", "web", "--forwarder", "fullnat"]);
+    refused(
+        &rig,
+        &["backend", "add", "web", &second, "--forwarder", "fullnat"],
+    );
+    refused(&rig, &["backend", "set", "web", &first, "--forwarder", "fullnat"]);
+    rig.lb(&["service", "remove", "web"]);
+    // With addresses it can be, and it stays when they are gone: it can be mended by the next start.
+    rig.write_config(&with_pool);
+    rig.agent.kill().unwrap();
+    rig.agent.start_again().unwrap();
+    rig.lb(&add("fullnat"));
+    rig.wait_until_all_up();
+    rig.agent.options().config = None;
+    rig.agent.kill().unwrap();
+    rig.agent.start_again().unwrap();
+    let warnings = rig.agent.status().unwrap().warnings;
+    assert!(
+        warnings.iter().any(|warning| warning.contains(KEY)),
+        "{warnings:?}"
+    );
+    rig.lb(&["backend", "set", "web", &first, "--weight", "3"]);
+}
+
+#[test]
 fn flows_outlive_the_agent() {
     const FLOWS: u32 = 200;
     let lab = lab(3);
