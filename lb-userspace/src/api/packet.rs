@@ -72,6 +72,10 @@ pub struct Flow {
     /// The size of the whole IP packet in bytes; just its headers where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u16>,
+    /// Makes it a QUIC packet with a short header (RFC 9000 §17.3.1), as connections send that are established: the
+    /// connection ID that it is sent to. Only for `udp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_id: Option<ConnectionId>,
 }
 
 fn client_port() -> u16 {
@@ -96,8 +100,10 @@ impl Flow {
     const BALANCER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
     const TTL: u8 = 64;
     const WINDOW: u16 = 65_535;
+    /// The first byte of a QUIC packet with a short header: the fixed bit alone.
+    const QUIC_SHORT: u8 = 0x40;
 
-    /// The frame, with good checksums and a payload of zeros.
+    /// The frame, with good checksums and a payload of zeros, or of a QUIC header and zeros.
     ///
     /// # Errors
     /// What of the description does not fit together.
@@ -130,7 +136,7 @@ impl Flow {
         let port = self
             .vip_port
             .ok_or_else(|| Invalid::new(format!("{}: expected a port as well", self.vip)));
-        let payload = vec![0; payload];
+        let payload = [self.quic_header()?, vec![0; payload]].concat();
         let mut frame = Vec::new();
         let echo = IcmpEchoHeader {
             id: self.client_port,
@@ -148,6 +154,19 @@ impl Flow {
         }
         .map_err(|error| Invalid::new(format!("there can be no such packet: {error}")))?;
         Ok(frame)
+    }
+
+    /// What a payload begins with: a short header with room for the longest connection ID, or nothing.
+    fn quic_header(&self) -> Result<Vec<u8>, Invalid> {
+        let Some(ConnectionId(id)) = &self.connection_id else {
+            return Ok(Vec::new());
+        };
+        if self.protocol != FlowProtocol::Udp {
+            return Err(Invalid::new("only a udp packet can have a QUIC connection ID"));
+        }
+        let mut header = [&[Self::QUIC_SHORT], id.as_slice()].concat();
+        header.resize(1 + ConnectionId::MAX_BYTES, 0);
+        Ok(header)
     }
 
     fn tcp(&self, port: u16) -> TcpHeader {
@@ -269,6 +288,45 @@ impl TryFrom<String> for TcpFlags {
 impl From<TcpFlags> for String {
     fn from(flags: TcpFlags) -> Self {
         flags.to_string()
+    }
+}
+
+/// A QUIC connection ID, written in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ConnectionId(Vec<u8>);
+
+impl ConnectionId {
+    /// Of version 1 (RFC 9000 §17.2).
+    const MAX_BYTES: usize = 20;
+}
+
+impl FromStr for ConnectionId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let bytes = from_hex(text)?;
+        if (1..=Self::MAX_BYTES).contains(&bytes.len()) {
+            return Ok(Self(bytes));
+        }
+        let (most, found) = (Self::MAX_BYTES, bytes.len());
+        Err(Invalid::new(format!(
+            "expected a connection ID of 1 to {most} bytes, found {found}"
+        )))
+    }
+}
+
+impl TryFrom<String> for ConnectionId {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<ConnectionId> for String {
+    fn from(ConnectionId(bytes): ConnectionId) -> Self {
+        to_hex(&bytes)
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::api::{
     client::Client,
-    packet::{CLIENT_PORT, ExplainRequest, Flow, FlowProtocol, TcpFlags, from_hex},
+    packet::{CLIENT_PORT, ConnectionId, ExplainRequest, Flow, FlowProtocol, TcpFlags, from_hex},
     view::ExplainView,
 };
 
@@ -26,6 +26,7 @@ The loaded program itself runs on the packet, with the tables in use; counters a
 Examples:
   lb explain tcp 198.51.100.7:40000 192.0.2.80:80
   lb explain tcp '[2001:db8:1::7]:40000' '[2001:db8::80]:80' --flags A --size 1500
+  lb explain udp 198.51.100.7 192.0.2.83:443 --connection-id 10c3f2a4b58d7e6f90112233445566778a
   lb explain icmp 198.51.100.7 192.0.2.80
   lb explain --hex '02 00 00 00 00 01 02 00 00 00 00 02 08 00 45 00 ...'"
 )]
@@ -50,6 +51,9 @@ pub(super) struct ExplainArgs {
     /// The size of the IP packet in bytes; just its headers by default.
     #[arg(long, value_name = "N", conflicts_with = "hex")]
     size: Option<u16>,
+    /// Only for udp: makes it a QUIC packet that is sent to this connection ID, in hexadecimal.
+    #[arg(long, value_name = "HEX", conflicts_with = "hex")]
+    connection_id: Option<ConnectionId>,
     /// An Ethernet frame in hexadecimal, without its checksum; blanks and colons are ignored.
     #[arg(long, value_name = "FRAME", conflicts_with_all = ["protocol", "client", "vip"])]
     hex: Option<String>,
@@ -81,11 +85,16 @@ impl ExplainArgs {
             vip,
             flags,
             size,
+            connection_id,
             hex,
             iface,
         } = self;
         let flow = match (protocol, client, vip) {
-            (Some(protocol), Some(client), Some(vip)) => Some(flow(protocol, client, vip, flags, size)?),
+            (Some(protocol), Some(client), Some(vip)) => Some(Flow {
+                size,
+                connection_id,
+                ..flow(protocol, client, vip, flags)?
+            }),
             _ => None,
         };
         let request = ExplainRequest {
@@ -103,7 +112,6 @@ fn flow(
     client: Endpoint,
     vip: Endpoint,
     flags: Option<TcpFlags>,
-    size: Option<u16>,
 ) -> Result<Flow, Failure> {
     let bad = |message: &str| Err(Failure::BadInput(message.into()));
     let protocol = match protocol {
@@ -124,7 +132,8 @@ fn flow(
         vip: vip.address,
         vip_port: vip.port,
         flags: flags.unwrap_or_default(),
-        size,
+        size: None,
+        connection_id: None,
     })
 }
 

@@ -222,6 +222,33 @@ fn connections_through_nat_keep_their_backend() {
 }
 
 #[test]
+fn lb_explain_tells_whom_a_connection_id_names() {
+    let known = [config(2, 12, None)];
+    let stage = Stage::new(Forwarder::L2dsr, &known, &known, None);
+    let vip = stage.target.to_string();
+    for (i, backend) in backend_addresses(&stage.rig.lab, stage.target.ip())
+        .iter()
+        .enumerate()
+    {
+        // The configuration's number in the first three bits, 16 bytes to follow; a nonce of twelve.
+        let id = format!("50{}{}", server_id(i), "5a".repeat(12));
+        for client in ["198.51.100.7", "203.0.113.9:9"] {
+            let arguments = ["explain", "udp", client, &vip, "--connection-id", &id];
+            let view = stage
+                .rig
+                .agent
+                .cli_json(&[&arguments[..], &["--json"]].concat())
+                .unwrap();
+            let found = (
+                view["backend"].as_str().unwrap(),
+                view["placement"].as_str().unwrap(),
+            );
+            assert_eq!(found, (backend.to_string().as_str(), "connection-id"), "{view}");
+        }
+    }
+}
+
+#[test]
 fn without_routing_by_connection_id_some_do_not() {
     let stage = Stage::new(Forwarder::L2dsr, &[config(0, 12, None)], &[], None);
     let clients = stage.open();

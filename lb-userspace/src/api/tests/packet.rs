@@ -3,7 +3,9 @@
 use etherparse::SlicedPacket;
 use proptest::prelude::*;
 
-use crate::api::packet::{ExplainRequest, Flow, FlowProtocol, MAX_FRAME, TcpFlags, from_hex, to_hex};
+use crate::api::packet::{
+    ConnectionId, ExplainRequest, Flow, FlowProtocol, MAX_FRAME, TcpFlags, from_hex, to_hex,
+};
 
 fn flow(protocol: FlowProtocol, client: &str, vip: &str) -> Flow {
     Flow {
@@ -14,6 +16,7 @@ fn flow(protocol: FlowProtocol, client: &str, vip: &str) -> Flow {
         vip_port: Some(80),
         flags: TcpFlags::default(),
         size: None,
+        connection_id: None,
     }
 }
 
@@ -39,6 +42,29 @@ fn has_the_size_that_is_asked_for() {
 }
 
 #[test]
+fn a_connection_id_makes_a_quic_packet() {
+    let quic = Flow {
+        connection_id: Some("c0:ff ee".parse().expect("a connection ID")),
+        ..flow(FlowProtocol::Udp, "192.0.2.1", "10.0.0.1")
+    };
+    let frame = quic.frame().expect("a frame");
+    let payload = &frame[14 + 20 + 8..];
+    // A short header, and as many bytes as the longest connection ID has.
+    assert_eq!(
+        (payload.len(), &payload[..5]),
+        (21, &[0x40, 0xc0, 0xff, 0xee, 0][..])
+    );
+    let longer = Flow {
+        size: Some(100),
+        ..quic
+    };
+    assert_eq!(longer.frame().expect("a frame").len(), 114);
+    for bad in ["", "0", "x", &"00".repeat(21)] {
+        assert!(bad.parse::<ConnectionId>().is_err(), "{bad:?}");
+    }
+}
+
+#[test]
 fn refuses_what_does_not_fit_together() {
     assert!(
         flow(FlowProtocol::Tcp, "192.0.2.1", "2001:db8::2")
@@ -55,6 +81,11 @@ fn refuses_what_does_not_fit_together() {
         ..flow(FlowProtocol::Icmp, "192.0.2.1", "10.0.0.1")
     };
     ping.frame().expect("a ping has no port");
+    let quic = Flow {
+        connection_id: Some("01".parse().expect("a connection ID")),
+        ..flow(FlowProtocol::Tcp, "192.0.2.1", "10.0.0.1")
+    };
+    assert!(quic.frame().is_err());
     let both = ExplainRequest {
         frame_hex: Some("00".repeat(60)),
         flow: Some(ping),

@@ -102,6 +102,8 @@ fn refuses_what_makes_no_sense() {
         "explain tcp 198.51.100.7 192.0.2.80:80 --hex 00",
         "explain tcp 198.51.100.7 192.0.2.80:80 --flags X",
         "explain --hex 00 --size 3",
+        "explain --hex 00 --connection-id 00",
+        "explain udp 198.51.100.7 192.0.2.80:80 --connection-id 0",
         "plan",
         "plan list",
         "plan backend set web 10.0.0.5",
@@ -151,6 +153,10 @@ async fn bad_input_ends_before_the_agent_is_asked() {
         (
             "explain udp 198.51.100.7 192.0.2.80:80 --flags S".into(),
             "only a tcp packet",
+        ),
+        (
+            "explain tcp 198.51.100.7 192.0.2.80:80 --connection-id 00".into(),
+            "only a udp packet",
         ),
         ("explain tcp 198.51.100.7 192.0.2.80".into(), "a port as well"),
         ("explain tcp 198.51.100.7 [2001:db8::80]:80".into(), "same family"),

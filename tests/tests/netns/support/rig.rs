@@ -138,6 +138,7 @@ impl Rig {
             vip_port: Some(target.port()),
             flags: "A".parse().unwrap(),
             size: None,
+            connection_id: None,
         };
         let question = ExplainRequest {
             flow: Some(flow),
