@@ -49,11 +49,10 @@ pub(super) fn recall<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     });
     match known {
         None => {}
+        Some((Trace::NONE, _)) if !leaves_traces => {}
         Some((Trace::NONE, _)) => {
-            if leaves_traces {
-                tables.forget_translation(&key);
-                tables.forget_translation(&seen.to.reversed());
-            }
+            tables.forget_translation(&key);
+            tables.forget_translation(&seen.to.reversed());
         }
         Some((index, has_moved)) => {
             if has_moved {
