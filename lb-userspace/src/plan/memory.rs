@@ -128,8 +128,10 @@ pub struct InMemory {
     pub answers: Cell<u32>,
     /// What is known of interfaces, by index.
     pub uppers: BTreeMap<u32, Upper>,
-    /// What the host's routing says to everything.
+    /// What the host's routing says to everything, unless [`InMemory::routing`] does.
     pub route: Route,
+    /// What it says to each question.
+    pub routing: Option<fn(&Self, &RouteQuery) -> Route>,
     /// The interface that packets come in by.
     pub ingress: u32,
     /// What the flow clock says.
@@ -169,6 +171,7 @@ impl InMemory {
             answers: Cell::new(u32::MAX),
             uppers: BTreeMap::new(),
             route: Route::None,
+            routing: None,
             ingress: 1,
             clock: 0,
             explains: false,
@@ -547,8 +550,8 @@ impl Tables for InMemory {
         self.ingress
     }
 
-    fn route(&self, _: &RouteQuery) -> Route {
-        self.route
+    fn route(&self, query: &RouteQuery) -> Route {
+        self.routing.map_or(self.route, |routing| routing(self, query))
     }
 }
 

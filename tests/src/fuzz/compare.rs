@@ -1,7 +1,7 @@
 //! Whether program, host build and model say the same of a packet.
 
-use anyhow::{Result, ensure};
-use lb_common::abi::{Action, Reason};
+use anyhow::{Result, bail, ensure};
+use lb_common::abi::Action;
 
 use super::{
     machine::{Did, Host, Loaded},
@@ -12,7 +12,6 @@ use crate::packets::check_sums;
 
 /// All that have an opinion, in the same state.
 pub(super) struct Judges<'w> {
-    world: &'w World,
     host: Host,
     loaded: Loaded,
     model: Model<'w>,
@@ -38,7 +37,6 @@ impl<'w> Judges<'w> {
     /// When the program cannot be loaded.
     pub(super) fn new(world: &'w World, mistake: Option<Mistake>) -> Result<Self> {
         Ok(Self {
-            world,
             host: Host::new(world)?,
             loaded: Loaded::new(world)?,
             model: mistake.map_or_else(|| Model::new(world), |mistake| Model::mistaken(world, mistake)),
@@ -49,13 +47,13 @@ impl<'w> Judges<'w> {
     ///
     /// # Errors
     /// What each said.
-    pub(super) fn judge(&mut self, frame: &[u8], for_real: bool) -> Result<Reason, Box<Disagreement>> {
+    pub(super) fn judge(&mut self, frame: &[u8], for_real: bool) -> Result<Did, Box<Disagreement>> {
         let explained = self.loaded.explain(frame);
-        let host = self.host.run(frame, self.world.interfaces());
-        let model = self.model.judge(frame);
+        let host = self.host.run(frame);
+        let model = self.model.judge(frame, &host.frame);
         let agreed = match &explained {
             Ok(kernel) => agree(frame, kernel, &host, &model).and_then(|()| {
-                if for_real {
+                if for_real || model.is_noted {
                     self.loaded.run(frame, kernel)
                 } else {
                     Ok(())
@@ -64,7 +62,7 @@ impl<'w> Judges<'w> {
             Err(error) => Err(anyhow::anyhow!("{error:#}")),
         };
         match agreed {
-            Ok(()) => Ok(host.reason),
+            Ok(()) => Ok(host),
             Err(error) => Err(Box::new(Disagreement {
                 message: format!("{error:#}"),
                 kernel: explained.ok(),
@@ -87,6 +85,9 @@ impl Disagreement {
 
 fn agree(frame: &[u8], kernel: &Did, host: &Did, model: &Said) -> Result<()> {
     ensure!(kernel == host, "the kernel and the host differ");
+    if let Some(fault) = model.fault {
+        bail!(fault);
+    }
     ensure!(
         host.reason == model.reason,
         "left for {:?}, which the model calls {:?}",

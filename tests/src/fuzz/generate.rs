@@ -6,6 +6,8 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use super::{
     case::{Case, Change},
+    follow::{Exchanges, packet, turned},
+    machine::Did,
     world::{OWN, World},
 };
 use crate::packets::Frame;
@@ -26,6 +28,7 @@ pub(super) struct Generator<'w> {
     world: &'w World,
     numbers: StdRng,
     cases: u32,
+    exchanges: Exchanges,
 }
 
 /// Who talks to whom.
@@ -42,13 +45,19 @@ impl<'w> Generator<'w> {
             world,
             numbers: StdRng::seed_from_u64(seed),
             cases: 0,
+            exchanges: Exchanges::default(),
         }
+    }
+
+    /// Takes note of what became of packets, for other cases to follow on it; `frames` ends with the packet that did so.
+    pub(super) fn note(&mut self, frames: &[Vec<u8>], did: &Did) {
+        self.exchanges.note(frames, did);
     }
 
     /// The next case.
     pub(super) fn case(&mut self) -> Case {
         self.cases = self.cases.wrapping_add(1);
-        let frames = match self.numbers.random_range(0..20) {
+        let frames = match self.numbers.random_range(0..26) {
             0..=6 => {
                 let ends = self.ends();
                 vec![self.plain(ends).bytes()]
@@ -59,7 +68,8 @@ impl<'w> Generator<'w> {
             13 | 14 => vec![self.extended()],
             15..=17 => self.fragments(),
             18 => vec![self.returned()],
-            _ => vec![self.other()],
+            19 => vec![self.other()],
+            _ => self.followed(),
         };
         let frames = frames.into_iter().map(|frame| self.tagged(frame)).collect();
         let mut case = Case {
@@ -106,7 +116,8 @@ impl<'w> Generator<'w> {
                     Ipv4Addr::new(224, 0, 0, 1),
                 ])
                 .into(),
-            (false, _) => Ipv4Addr::from(0x6440_0000 | own & 0x3f_ffff).into(),
+            (false, 2 | 3) => Ipv4Addr::from(0x6460_0000 | own & 0x1f_ffff).into(),
+            (false, _) => Ipv4Addr::from(0x6440_0000 | own & 0x1f_ffff).into(),
             (true, 0) => self
                 .pick(&[
                     Ipv6Addr::LOCALHOST,
@@ -121,6 +132,20 @@ impl<'w> Generator<'w> {
                 Ipv6Addr::new(0x2001, 0xdb8, block, net, 0, 0, high, low).into()
             }
         }
+    }
+
+    /// A client that comes again and again.
+    fn regular(&mut self, v6: bool) -> SocketAddr {
+        let own = self.numbers.random_range(1..20);
+        let address: IpAddr = match (v6, own % 3) {
+            (false, 0) => Ipv4Addr::new(100, 96, 255, own).into(),
+            (false, _) => Ipv4Addr::new(100, 64, 255, own).into(),
+            (true, net) => {
+                let block = if net == 2 { 0xd } else { 0xc };
+                Ipv6Addr::new(0x2001, 0xdb8, block, net.into(), 0, 0, 0xffff, own.into()).into()
+            }
+        };
+        SocketAddr::new(address, 50_000 + u16::from(own))
     }
 
     /// A service's address, port and protocol, or nearly.
@@ -166,7 +191,11 @@ impl<'w> Generator<'w> {
 
     fn ends(&mut self) -> Ends {
         let (service, protocol) = self.service();
-        let client = SocketAddr::new(self.client(service.is_ipv6()), self.numbers.random());
+        let client = if self.world.hides(service.ip()) && !self.one_in(12) {
+            self.regular(service.is_ipv6())
+        } else {
+            SocketAddr::new(self.client(service.is_ipv6()), self.numbers.random())
+        };
         let protocol = if self.one_in(12) {
             self.pick(&[Protocol::Tcp, Protocol::Udp, Protocol::Sctp])
         } else {
@@ -288,12 +317,22 @@ impl<'w> Generator<'w> {
         let quoted = self.packet(ends.service, ends.client, ends.protocol);
         let quoted = self.dressed(quoted).padding(&[]).ip_bytes();
         let header = quoted.len() - self.quoted_payload(&quoted);
+        let reporter = if self.one_in(2) {
+            ends.client.ip()
+        } else {
+            self.client(v6)
+        };
+        self.error_of(reporter, ends.service.ip(), &quoted, header)
+    }
+
+    /// An ICMP error about `quoted`, whose transport header begins at `header`.
+    fn error_of(&mut self, from: IpAddr, to: IpAddr, quoted: &[u8], header: usize) -> Vec<u8> {
         let len = match self.numbers.random_range(0..4) {
             0 => header + 8,
             1 => self.numbers.random_range(0..=quoted.len()),
             _ => quoted.len(),
         };
-        let kind = match (v6, self.numbers.random_range(0..8)) {
+        let kind = match (to.is_ipv6(), self.numbers.random_range(0..8)) {
             (false, 0) => [11, 0],
             (false, 1) => [12, 0],
             (false, 2) => [5, 1],
@@ -306,12 +345,7 @@ impl<'w> Generator<'w> {
             (true, _) => [1, 4],
         };
         let rest = [&[0, 0, 5, 0xdc][..], &quoted[..len.min(quoted.len())]].concat();
-        let reporter = if self.one_in(2) {
-            ends.client.ip()
-        } else {
-            self.client(v6)
-        };
-        let frame = Frame::icmp(&reporter.to_string(), &ends.service.ip().to_string(), kind, rest);
+        let frame = Frame::icmp(&from.to_string(), &to.to_string(), kind, rest);
         self.dressed(frame).bytes()
     }
 
@@ -404,7 +438,12 @@ impl<'w> Generator<'w> {
         }
         let whole = frame.bytes();
         let header = whole.len() - self.quoted_payload(&whole[14..]);
-        let payload = &whole[header..];
+        let (headers, payload) = whole.split_at(header);
+        self.pieces(headers, payload)
+    }
+
+    /// The same of a packet with that payload behind its Ethernet and IP headers.
+    fn pieces(&mut self, headers: &[u8], payload: &[u8]) -> Vec<Vec<u8>> {
         let mut pieces = Vec::new();
         let mut at = 0;
         while at < payload.len() {
@@ -442,7 +481,7 @@ impl<'w> Generator<'w> {
             .iter()
             .map(|(start, end)| {
                 let more = *end < payload.len();
-                fragment(&whole[..header], &payload[*start..*end], *start, more, id)
+                fragment(headers, &payload[*start..*end], *start, more, id)
             })
             .collect()
     }
@@ -468,7 +507,7 @@ impl<'w> Generator<'w> {
         };
         let backend = SocketAddr::new(member.id.address, port);
         let v6 = backend.is_ipv6();
-        let own = OWN[usize::from(v6)].parse().unwrap_or(backend.ip());
+        let own = OWN[usize::from(v6)];
         let to = if self.one_in(6) {
             own
         } else if v6 {
@@ -479,6 +518,63 @@ impl<'w> Generator<'w> {
         let client = SocketAddr::new(to, self.numbers.random());
         let frame = self.packet(backend, client, pool.service.protocol);
         self.dressed(frame).bytes()
+    }
+
+    /// What follows on packets that went by: an answer, whole or in fragments, an error about what became of them or about
+    /// an answer to them, the next one. All that went before is sent again, so that the case says all.
+    fn followed(&mut self) -> Vec<Vec<u8>> {
+        let Some(exchange) = self.exchanges.pick(&mut self.numbers).cloned() else {
+            return vec![self.other()];
+        };
+        let mut frames = exchange.frames;
+        let last = frames[frames.len() - 1].clone();
+        let answer = turned(&exchange.out);
+        let next = match self.numbers.random_range(0..10) {
+            0..=3 => answer.map(|answer| vec![self.grown(answer)]),
+            4 => answer.and_then(|answer| self.in_pieces(&answer)),
+            5 | 6 => self.error_about(&exchange.out).map(|error| vec![error]),
+            7 | 8 => turned(&last)
+                .and_then(|answer| self.error_about(&answer))
+                .map(|error| vec![error]),
+            _ => Some(vec![last]),
+        };
+        frames.extend(next.unwrap_or_default());
+        frames
+    }
+
+    /// With other fields that its recipient sets, now and then.
+    fn grown(&mut self, mut frame: Vec<u8>) -> Vec<u8> {
+        let Some(read) = packet(&frame) else { return frame };
+        let ip = &mut frame[read.at..];
+        let ttl = if self.one_in(6) { self.pick(&TTLS) } else { 64 };
+        if read.is_v6() {
+            ip[7] = ttl;
+        } else {
+            let mut header = smoltcp::wire::Ipv4Packet::new_unchecked(&mut *ip);
+            header.set_hop_limit(ttl);
+            header.fill_checksum();
+        }
+        frame
+    }
+
+    /// A whole packet of some length in fragments.
+    fn in_pieces(&mut self, frame: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let read = packet(frame)?;
+        let payload = frame.get(read.at + read.transport..read.at + read.len)?;
+        let is_plain = read.piece.is_none() && read.transport <= 40 && payload.len() >= 24;
+        is_plain.then(|| self.pieces(&frame[..read.at + read.transport], payload))
+    }
+
+    /// An ICMP error about a packet: from some router, or from whom it was for.
+    fn error_about(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+        let read = packet(frame)?;
+        let quoted = frame.get(read.at..read.at + read.len)?;
+        let reporter = match (self.one_in(2), read.is_v6()) {
+            (true, _) => read.destination,
+            (false, false) => Ipv4Addr::new(198, 51, 100, 7).into(),
+            (false, true) => Ipv6Addr::new(0x2001, 0xdb8, 0xc, 7, 0, 0, 0, 7).into(),
+        };
+        Some(self.error_of(reporter, read.source, quoted, read.transport))
     }
 
     /// For no service: other protocols, not IP, cut off.
@@ -512,7 +608,8 @@ impl<'w> Generator<'w> {
         [&frame[..12], &tags, &frame[12..]].concat()
     }
 
-    /// One change more. The destination stays, since routes are not known of every address.
+    /// One change more. The destination stays, since routes are not known of every address, and the net of a source that
+    /// answers go to by way of the balancer.
     fn damage(&mut self, case: &mut Case) {
         let which = self.numbers.random_range(0..case.frames.len());
         let frame = &case.frames[which];
@@ -522,8 +619,15 @@ impl<'w> Generator<'w> {
             _ => {
                 let at = self.numbers.random_range(0..frame.len().min(DAMAGED));
                 let tags = tags(frame);
-                let destination = if frame[12 + tags] == 0x08 { 30..34 } else { 38..54 };
-                if destination.contains(&at.wrapping_sub(tags)) {
+                let at_untagged = at.wrapping_sub(tags);
+                // The flow of a client that does not exist could be hit by what answers another's.
+                let (net, destination) = if frame[12 + tags] == 0x08 {
+                    (26..28, 30..34)
+                } else {
+                    (22..26, 38..54)
+                };
+                let hides = || packet(frame).is_some_and(|read| self.world.hides(read.destination));
+                if destination.contains(&at_untagged) || net.contains(&at_untagged) && hides() {
                     return;
                 }
                 let byte = frame[at];

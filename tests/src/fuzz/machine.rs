@@ -1,20 +1,28 @@
 //! What is compared: the program in the kernel, and its host build.
 
-use std::net::IpAddr;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
 use lb_common::{
-    abi::{Action, Reason, Tags, Trace},
-    pipeline::{Outcome, Route, process},
+    abi::{self, Action, Reason, Tags, Trace},
+    pipeline::{Outcome, Route, RouteQuery, process},
 };
 use lb_userspace::{
     dataplane::{Dataplane, Settings},
     model::BackendId,
-    plan::{InMemory, Layout},
+    netlink::{OwnAddresses, Upper, Uppers},
+    plan::{InMemory, Layout, source_pools},
 };
 
-use super::world::{Interfaces, OWN, OWN_MAC, ROUTER, ROUTER_MAC, SEED, World};
+use super::world::{
+    Interfaces, OWN, OWN_MAC, OWN4, OWN6, ROUTER, ROUTER_MAC, SEED, TAGGED, TAGGED_MTU, TAGGED_VLANS, World,
+    is_tagged,
+};
 use crate::{
     lab::{Namespace, NextHop, Route as LabRoute},
     packets::Buffer,
@@ -54,13 +62,18 @@ impl Host {
     pub(super) fn new(world: &World) -> Result<Self> {
         let mut memory = InMemory::new(&World::CAPACITY, SEED);
         memory.ingress = world.interfaces().front;
+        memory.routing = Some(route);
+        (memory.nat_sources, memory.source_pools) =
+            source_pools(&world.source_pool().addresses, world.source_pool().ports.clone());
+        memory
+            .uppers
+            .insert(world.interfaces().front, front(world.interfaces().front));
         let layout = world.lay_out(&mut memory)?;
         Ok(Self { memory, layout })
     }
 
     /// What becomes of a frame.
-    pub(super) fn run(&mut self, frame: &[u8], interfaces: Interfaces) -> Did {
-        self.memory.route = route(frame, interfaces);
+    pub(super) fn run(&mut self, frame: &[u8]) -> Did {
         let mut buffer = Buffer::new(frame);
         let mut outcome = Outcome::UNDECIDED;
         let reason = process(&mut buffer, &self.memory, &mut outcome);
@@ -68,7 +81,7 @@ impl Host {
         Did {
             reason,
             backend: backend(&self.layout, target),
-            redirected: outcome.egress != 0,
+            redirected: reason.action() == Action::Send && outcome.egress != 0,
             frame: buffer.frame().to_vec(),
         }
     }
@@ -79,30 +92,69 @@ fn backend(layout: &Layout, target: Option<u32>) -> Option<BackendId> {
 }
 
 /// What the host's routing says: the host itself is found at its addresses, all else behind the router.
-fn route(frame: &[u8], interfaces: Interfaces) -> Route {
-    if OWN.iter().any(|own| ends_in(frame, own)) {
+fn route(memory: &InMemory, query: &RouteQuery) -> Route {
+    let bytes: [u8; 16] = bytemuck::cast(query.destination);
+    let [a, b, c, d, ..] = bytes;
+    let destination = if query.v6 {
+        IpAddr::from(bytes)
+    } else {
+        IpAddr::from([a, b, c, d])
+    };
+    if OWN.contains(&destination) {
         return Route::Local;
+    }
+    let (mtu, tags) = if is_tagged(destination) {
+        (TAGGED_MTU, tags())
+    } else {
+        (MTU, Tags::NONE)
+    };
+    if u32::from(query.len) > mtu {
+        return Route::TooBig(mtu as u16);
     }
     let [r0, r1, r2, r3, r4, r5] = ROUTER_MAC;
     let [o0, o1, o2, o3, o4, o5] = OWN_MAC;
     Route::Hop {
         macs_head: u64::from_ne_bytes([r0, r1, r2, r3, r4, r5, o0, o1]),
         macs_tail: u32::from_ne_bytes([o2, o3, o4, o5]),
-        egress: interfaces.front,
+        egress: memory.ingress,
+        tags,
+    }
+}
+
+/// The interface that packets come in by, in the program's words.
+fn front(interface: u32) -> abi::Upper {
+    let own = own_addresses();
+    abi::Upper {
+        interface,
+        v4: own.v4.map_or(0, |v4| u32::from_ne_bytes(v4.octets())),
+        v6: own.v6.map_or([0; 2], |v6| bytemuck::cast(v6.octets())),
         tags: Tags::NONE,
     }
 }
 
-/// Whether that address stands where an untagged or tagged frame has its destination.
-fn ends_in(frame: &[u8], address: &str) -> bool {
-    let (bytes, at) = match address.parse() {
-        Ok(IpAddr::V4(v4)) => (v4.octets().to_vec(), 30),
-        Ok(IpAddr::V6(v6)) => (v6.octets().to_vec(), 38),
-        Err(_) => return false,
+const fn tags() -> Tags {
+    let [outer, inner] = TAGGED_VLANS;
+    Tags::two(outer, inner)
+}
+
+fn own_addresses() -> OwnAddresses {
+    OwnAddresses {
+        v4: Some(OWN4),
+        v6: Some(OWN6),
+    }
+}
+
+/// What is known of the interfaces: the last one's frames leave through the first one, behind tags.
+fn uppers(interfaces: Interfaces) -> Uppers {
+    let upper = |tags, addresses| Upper {
+        interface: interfaces.front,
+        tags,
+        addresses,
     };
-    [0, 4, 8]
-        .iter()
-        .any(|tags| frame.get(at + tags..at + tags + bytes.len()) == Some(&bytes))
+    Arc::new(BTreeMap::from([
+        (interfaces.front, upper(Tags::NONE, own_addresses())),
+        (interfaces.tagged, upper(tags(), OwnAddresses::default())),
+    ]))
 }
 
 /// A namespace with the routes that [`route`] tells of.
@@ -114,6 +166,15 @@ pub struct Kernel {
 
 const FRONT: &str = "front";
 const BACK: &str = "back";
+const TAGGED_DEVICE: &str = "tagged";
+/// The balancer's addresses there, and the router's.
+const TAGGED_OWN: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(198, 18, 1, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x98, 0, 0, 0, 0, 1)),
+];
+const TAGGED_ROUTER: [&str; 2] = ["198.18.1.2", "2001:db8:98::2"];
+/// The MTU of the others.
+const MTU: u32 = 1500;
 
 impl Kernel {
     /// Makes the namespace.
@@ -127,30 +188,41 @@ impl Kernel {
             ("net/ipv6/conf/all/forwarding", "1"),
         ])?;
         let interfaces = namespace.netlink(async |netlink| {
-            for (interface, peer) in [(FRONT, "front-peer"), (BACK, "back-peer")] {
+            let devices = [(FRONT, MTU), (BACK, MTU), (TAGGED_DEVICE, TAGGED_MTU)];
+            for (interface, mtu) in devices {
+                let peer = &format!("{interface}-peer");
                 netlink.add_veth(interface, peer).await?;
-                netlink.configure(interface, OWN_MAC, 1500).await?;
+                netlink.configure(interface, OWN_MAC, mtu).await?;
                 for end in [interface, peer] {
                     netlink.set_up(end).await?;
                 }
                 netlink.wait_until_up(interface).await?;
             }
-            for ((own, router), prefix) in OWN.iter().zip(ROUTER).zip([24, 64]) {
-                netlink.add_address(FRONT, own.parse()?, prefix).await?;
-                let router: IpAddr = router.parse()?;
-                netlink.add_neighbour(FRONT, router, ROUTER_MAC).await?;
-                let everywhere = if router.is_ipv4() { "0.0.0.0" } else { "::" };
-                let route = LabRoute {
-                    destination: everywhere.parse()?,
-                    prefix: 0,
-                    next: NextHop::Via(router),
-                    mtu: None,
-                };
-                netlink.add_route(&route).await?;
+            let everywhere = ["0.0.0.0/0", "::/0"];
+            let ways = [
+                (FRONT, OWN, ROUTER, everywhere),
+                (TAGGED_DEVICE, TAGGED_OWN, TAGGED_ROUTER, TAGGED),
+            ];
+            for (interface, own, routers, networks) in ways {
+                for (((own, router), network), prefix) in own.iter().zip(routers).zip(networks).zip([24, 64])
+                {
+                    netlink.add_address(interface, *own, prefix).await?;
+                    let router: IpAddr = router.parse()?;
+                    netlink.add_neighbour(interface, router, ROUTER_MAC).await?;
+                    let (destination, prefix) = network.split_once('/').context("no prefix")?;
+                    let route = LabRoute {
+                        destination: destination.parse()?,
+                        prefix: prefix.parse()?,
+                        next: NextHop::Via(router),
+                        mtu: None,
+                    };
+                    netlink.add_route(&route).await?;
+                }
             }
             Ok(Interfaces {
                 front: netlink.index(FRONT).await?,
                 back: netlink.index(BACK).await?,
+                tagged: netlink.index(TAGGED_DEVICE).await?,
             })
         })?;
         Ok(Self {
@@ -184,6 +256,9 @@ impl Loaded {
         let interfaces = world.interfaces();
         let mut dataplane = Dataplane::load(&World::CAPACITY, SEED, Settings::default())?;
         dataplane.allow_egress(interfaces.back)?;
+        dataplane.set_uppers(&uppers(interfaces))?;
+        let sources = world.source_pool();
+        dataplane.set_source_pools(&sources.addresses, sources.ports.clone())?;
         let layout = world.lay_out(&mut dataplane.tables()?)?;
         Ok(Self {
             dataplane,

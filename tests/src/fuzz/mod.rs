@@ -5,6 +5,7 @@
 
 mod case;
 mod compare;
+mod follow;
 mod generate;
 mod machine;
 pub mod model;

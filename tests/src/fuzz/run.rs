@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Packets after which everything begins anew, so that what is remembered stays small.
-const EPOCH: u64 = 500_000;
+const EPOCH: u64 = 200_000;
 /// Disagreements that are made small and kept, one of each kind; the others are counted.
 const KEPT: usize = 20;
 /// Disagreements after which there is no use in going on.
@@ -91,7 +91,7 @@ impl<'a> Run<'a> {
                 judges = Judges::new(self.world, self.mistake)?;
             }
             let case = generator.case();
-            if let Some(found) = self.judge(&case, &mut judges) {
+            if let Some(found) = self.judge(&case, &mut judges, &mut generator) {
                 self.keep(&case, *found)?;
             }
             if told.elapsed() > PROGRESS {
@@ -106,14 +106,22 @@ impl<'a> Run<'a> {
     }
 
     /// The first disagreement over a case.
-    fn judge(&mut self, case: &Case, judges: &mut Judges<'_>) -> Option<Box<Disagreement>> {
+    fn judge(
+        &mut self,
+        case: &Case,
+        judges: &mut Judges<'_>,
+        generator: &mut Generator<'_>,
+    ) -> Option<Box<Disagreement>> {
         let packets = case.packets();
         let mut first = None;
-        for packet in &packets {
+        for (i, packet) in packets.iter().enumerate() {
             self.summary.packets += 1;
-            let for_real = packets.len() > 1 || self.summary.packets.is_multiple_of(FOR_REAL);
+            let for_real = self.summary.packets.is_multiple_of(FOR_REAL);
             match judges.judge(packet, for_real) {
-                Ok(reason) => self.summary.by_reason[reason as usize] += 1,
+                Ok(did) => {
+                    self.summary.by_reason[did.reason as usize] += 1;
+                    generator.note(&packets[..=i], &did);
+                }
                 Err(found) => {
                     self.summary.disagreements += 1;
                     first = first.or(Some(found));

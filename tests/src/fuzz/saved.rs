@@ -69,6 +69,8 @@ pub(super) fn text(frames: &[Vec<u8>], found: &Disagreement, origin: &str) -> St
         redirected,
         frame,
         loose: _,
+        fault: _,
+        is_noted: _,
     } = &found.model;
     _ = writeln!(
         text,

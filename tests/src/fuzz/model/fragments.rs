@@ -5,8 +5,8 @@ use std::{collections::HashMap, net::IpAddr};
 use smoltcp::wire::IpProtocol;
 
 use super::{
-    Flow,
     read::{Piece, Read},
+    translate::Ends,
 };
 
 /// What a fragment belongs to (RFC 791 §3.2; RFC 8200 §4.5, which leaves the protocol out).
@@ -15,7 +15,7 @@ type Key = (IpAddr, IpAddr, u32, Option<IpProtocol>);
 /// A packet of which the first fragment and perhaps others came.
 #[derive(Debug)]
 struct Whole {
-    flow: Flow,
+    flow: Ends,
     /// Bytes, in units of 8, that came.
     units: Vec<bool>,
     /// How many there are, once the last one came.
@@ -29,9 +29,9 @@ pub(super) struct Seen(HashMap<Key, Whole>);
 /// What is known of a fragment.
 pub(super) enum Known {
     /// The flow that it is of.
-    Flow(Flow),
+    Flow(Ends),
     /// The same, but it says something else than one before (RFC 5722).
-    Overlap(Flow),
+    Overlap(Ends),
     /// It begins within TCP's flags (RFC 1858).
     Hiding,
     /// Nothing: the first one has not come.
@@ -66,7 +66,7 @@ impl Seen {
     }
 
     /// Notes a fragment; with `strict`, only one that says nothing else than those before.
-    pub(super) fn add(&mut self, read: &Read, piece: Piece, flow: &Flow, strict: bool) -> Known {
+    pub(super) fn add(&mut self, read: &Read, piece: Piece, flow: &Ends, strict: bool) -> Known {
         let key = key(read, piece);
         let known = self.0.get(&key).map(|whole| whole.flow.protocol);
         let is_tcp = known.unwrap_or(read.protocol) == IpProtocol::Tcp;

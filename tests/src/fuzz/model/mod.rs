@@ -3,28 +3,37 @@
 //! What must hold here: nothing of lb's packet code is used. Headers are read and summed by smoltcp; of the planner
 //! it takes what slot belongs to which backend; of the tables it knows nothing.
 
+mod back;
 mod fragments;
-mod read;
+mod hidden;
+pub(super) mod read;
 mod rewrite;
 mod speak;
+mod there;
+mod translate;
 mod whom;
+
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::Reason;
 use lb_userspace::{
-    model::{Affinity, BackendId, Forwarder, Fragments, MssClamp, OnEmpty, TtlExpired},
+    model::{Affinity, BackendId, Forwarder, Fragments, OnEmpty, TtlExpired},
     plan::Pool,
 };
-use smoltcp::wire::IpProtocol;
 
 use super::world::{SEED, World};
 use crate::packets::flow_hash;
 use fragments::{Known, Seen};
+use hidden::Hidden;
 use read::{Content, Frame, Piece, Read, read};
 use speak::Answer;
+use translate::Ends;
 
 /// TCP's flags.
+const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
 
 /// What becomes of a packet, by the model's word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +48,10 @@ pub struct Said {
     pub frame: Vec<u8>,
     /// Where in it stand checksums that may be 0 as well as 0xffff: those that were wrong before.
     pub loose: Vec<usize>,
+    /// What is wrong with what the program chose.
+    pub fault: Option<&'static str>,
+    /// Whether the program has to remember it: a fragment, or one of a flow through `fullnat`.
+    pub is_noted: bool,
 }
 
 /// A rule of the model broken on purpose, for tests that show that the fuzzer would notice.
@@ -60,6 +73,14 @@ pub enum Mistake {
     NoClamp,
     /// Checksums of translated UDP are left as they are.
     StaleSum,
+    /// Errors that go through `fullnat` show the router that sent them.
+    VisibleRouter,
+    /// Packets that errors quote are not translated.
+    StaleQuote,
+    /// Frames to clients carry no tags.
+    UntaggedBack,
+    /// No flow through `fullnat` is refused for want of a place.
+    NeverFull,
 }
 
 /// The model, and what it remembers.
@@ -67,12 +88,15 @@ pub enum Mistake {
 pub struct Model<'w> {
     world: &'w World,
     fragments: Seen,
+    hidden: Hidden,
+    /// Whether the packet that is judged changes what the program remembers.
+    noted: bool,
     mistake: Option<Mistake>,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::OuterTos,
         Self::LastHop,
         Self::RangesFirst,
@@ -81,6 +105,10 @@ impl Mistake {
         Self::LongQuotes,
         Self::NoClamp,
         Self::StaleSum,
+        Self::VisibleRouter,
+        Self::StaleQuote,
+        Self::UntaggedBack,
+        Self::NeverFull,
     ];
 }
 
@@ -97,6 +125,8 @@ impl<'w> Model<'w> {
         Self {
             world,
             fragments: Seen::default(),
+            hidden: Hidden::default(),
+            noted: false,
             mistake: None,
         }
     }
@@ -113,20 +143,29 @@ impl<'w> Model<'w> {
         self.mistake == Some(mistake)
     }
 
-    /// What becomes of a frame that comes in by the front interface.
-    pub fn judge(&mut self, frame: &[u8]) -> Said {
+    /// What becomes of a frame that comes in by the front interface. Of `shown`, which the program sent, it takes what
+    /// address and port of the pool a new flow has got.
+    pub fn judge(&mut self, frame: &[u8], shown: &[u8]) -> Said {
         let read = match read(frame) {
             Frame::NotIp => return unchanged(Reason::NotIp, frame),
             Frame::Cut => return unchanged(Reason::NoService, frame),
             Frame::Packet(read) => read,
         };
-        match self.serve(&read, frame) {
+        self.noted = read.piece.is_some();
+        let mut said = match self.serve(&read, frame, shown) {
             Ok(said) => said,
             Err(reason) => unchanged(reason, frame),
-        }
+        };
+        said.is_noted = self.noted;
+        said
     }
 
-    fn serve(&mut self, read: &Read, frame: &[u8]) -> Result<Said, Reason> {
+    fn serve(&mut self, read: &Read, frame: &[u8], shown: &[u8]) -> Result<Said, Reason> {
+        let ends = |client: IpAddr, [from, to]: [u16; 2], protocol| Ends {
+            protocol,
+            source: SocketAddr::new(client, from),
+            destination: SocketAddr::new(read.destination, to),
+        };
         let flow = match &read.content {
             Content::Nothing(_) if !self.concerns(read) => return Err(Reason::NoService),
             Content::Nothing(_) if self.clashes(read) => return Err(Reason::BadFragment),
@@ -139,28 +178,22 @@ impl<'w> Model<'w> {
                 });
             }
             Content::Echo => return Err(Reason::NoService),
-            Content::Ported { ports, .. } => Flow {
-                client: read.source,
-                ports: *ports,
-                protocol: read.protocol,
-            },
-            Content::Error(quote) => Flow {
-                client: quote.destination,
-                ports: [quote.ports[1], quote.ports[0]],
-                protocol: quote.protocol,
-            },
-            Content::Later => Flow {
-                client: read.source,
-                ports: [0; 2],
-                protocol: read.protocol,
-            },
+            Content::Ported { ports, .. } => ends(read.source, *ports, read.protocol),
+            Content::Error(quote) => {
+                let [from, to] = quote.ports;
+                ends(quote.destination, [to, from], quote.protocol)
+            }
+            Content::Later => ends(read.source, [0; 2], read.protocol),
         };
         let (flow, pool) = self.whom(read, flow)?;
         let Some(pool) = pool else {
-            return self.give_back(read, frame, flow);
+            return self.give_back(read, frame, &flow);
         };
-        if !self.permits(pool, flow.client) {
+        if !self.permits(pool, flow.source.ip()) {
             return Err(Reason::Denied);
+        }
+        if !matches!(read.content, Content::Error(_)) {
+            self.noted |= self.hidden.meet(&flow, read.flags());
         }
         if read.piece.is_some() && pool.service.fragments == Fragments::Drop {
             return Err(Reason::Fragment);
@@ -175,7 +208,7 @@ impl<'w> Model<'w> {
             };
         }
         match place {
-            Some(place) => self.send(&place, read, frame),
+            Some(place) => self.send(&place, read, frame, &flow, shown),
             None => self.without_backends(pool, read, frame),
         }
     }
@@ -190,9 +223,9 @@ impl<'w> Model<'w> {
     }
 
     /// The flow with what fragments that came before tell of it, and its service.
-    fn whom(&mut self, read: &Read, flow: Flow) -> Result<(Flow, Option<&'w Pool>), Reason> {
+    fn whom(&mut self, read: &Read, flow: Ends) -> Result<(Ends, Option<&'w Pool>), Reason> {
         let Some(piece) = read.piece else {
-            let pool = self.service(read.destination, flow.protocol, flow.ports[1]);
+            let pool = self.service(read.destination, flow.protocol, flow.destination.port());
             return Ok((flow, pool));
         };
         if piece.start == 0 && !self.concerns(read) {
@@ -205,7 +238,7 @@ impl<'w> Model<'w> {
             Known::Hiding => return Err(Reason::NoService),
             Known::Nothing => return Ok((flow, Some(self.stray(read)?))),
         };
-        let pool = self.service(read.destination, flow.protocol, flow.ports[1]);
+        let pool = self.service(read.destination, flow.protocol, flow.destination.port());
         // What overlaps is no business of the balancer's if it is for nobody here.
         if overlaps {
             return Err(pool.map_or(Reason::NoService, |_| Reason::BadFragment));
@@ -213,7 +246,7 @@ impl<'w> Model<'w> {
         Ok((flow, pool))
     }
 
-    fn note(&mut self, read: &Read, piece: Piece, flow: &Flow) -> Known {
+    fn note(&mut self, read: &Read, piece: Piece, flow: &Ends) -> Known {
         let strict = !self.errs(Mistake::Overlaps);
         self.fragments.add(read, piece, flow, strict)
     }
@@ -224,7 +257,7 @@ impl<'w> Model<'w> {
             .is_some_and(|piece| self.fragments.clashes(read, piece))
     }
 
-    fn permits(&self, pool: &Pool, client: std::net::IpAddr) -> bool {
+    fn permits(&self, pool: &Pool, client: IpAddr) -> bool {
         let Some(source) = &pool.service.source else {
             return true;
         };
@@ -240,11 +273,19 @@ impl<'w> Model<'w> {
         }
     }
 
-    fn place(&self, pool: &'w Pool, read: &Read, flow: &Flow) -> Option<Place<'w>> {
+    fn place(&self, pool: &'w Pool, read: &Read, flow: &Ends) -> Option<Place<'w>> {
         let by_client = pool.service.affinity == Affinity::ClientIp
             || read.piece.is_some() && pool.service.fragments == Fragments::Hash3;
-        let ports = if by_client { [0; 2] } else { flow.ports };
-        let hash = flow_hash(flow.client, ports, SEED);
+        let ports = [flow.source.port(), flow.destination.port()];
+        let ports = if by_client { [0; 2] } else { ports };
+        let hash = flow_hash(flow.source.ip(), ports, SEED);
+        if let Some(known) = self.hidden.flow(flow) {
+            return Some(Place {
+                pool,
+                backend: known.backend,
+                hash,
+            });
+        }
         let owners = pool.owners.as_ref()?;
         let owner = owners[(hash >> 48) as usize % owners.len()];
         Some(Place {
@@ -263,93 +304,6 @@ impl<'w> Model<'w> {
                 .ok_or(Reason::NoBackend),
         }
     }
-
-    /// Toward its backend.
-    fn send(&self, place: &Place<'_>, read: &Read, frame: &[u8]) -> Result<Said, Reason> {
-        let service = &place.pool.service;
-        let backend = service.backend(place.backend).ok_or(Reason::Unresolved)?;
-        let forwarder = backend.forwarder_in_use(service);
-        if forwarder == Forwarder::Local {
-            return Ok(Said {
-                backend: Some(place.backend),
-                ..unchanged(Reason::Local, frame)
-            });
-        }
-        let hop = self.world.next_hop(backend.address).ok_or(Reason::Unresolved)?;
-        let carries = hop.mtu as usize - rewrite::overhead(forwarder, backend.address);
-        if read.len > carries {
-            return self
-                .answer(read, frame, Answer::TooBig(carries as u16))
-                .ok_or(Reason::TooBig);
-        }
-        let mut frame = frame.to_vec();
-        let mut loose = Vec::new();
-        let has_syn = matches!(read.content, Content::Ported { flags, .. } if flags & SYN != 0);
-        if has_syn && read.protocol == IpProtocol::Tcp && read.piece.is_none() && !self.errs(Mistake::NoClamp)
-        {
-            rewrite::clamp(
-                read,
-                &mut frame,
-                self.largest_segment(place.pool, read.is_v6()),
-                &mut loose,
-            );
-        }
-        let (frame, loose) = rewrite::toward(self, place, backend, &hop, read, &frame, &loose);
-        Ok(Said {
-            reason: Reason::Forwarded,
-            backend: Some(place.backend),
-            redirected: hop.interface != self.world.interfaces().front,
-            frame,
-            loose,
-        })
-    }
-
-    /// What a SYN of that service may ask for.
-    fn largest_segment(&self, pool: &Pool, v6: bool) -> Option<u16> {
-        let headers = if v6 { 60 } else { 40 };
-        match pool.service.mss_clamp {
-            MssClamp::Off => None,
-            MssClamp::To(bytes) => Some(bytes),
-            MssClamp::Auto => {
-                let carries = |backend: &lb_userspace::model::Backend| {
-                    let hop = self.world.next_hop(backend.address)?;
-                    let forwarder = backend.forwarder_in_use(&pool.service);
-                    Some(hop.mtu as usize - rewrite::overhead(forwarder, backend.address))
-                };
-                let narrowest = pool.service.backends.iter().filter_map(carries).min()?;
-                Some((narrowest - headers).max(536) as u16)
-            }
-        }
-    }
-
-    fn answer(&self, read: &Read, frame: &[u8], answer: Answer) -> Option<Said> {
-        let is_reset = answer == Answer::Rejected && read.protocol == IpProtocol::Tcp;
-        let is_answerable = match &read.content {
-            Content::Ported { flags, .. } if is_reset => read.piece.is_none() && flags & RST == 0,
-            Content::Ported { .. } => read.piece.is_none() || read.is_first_fragment(),
-            _ => false,
-        };
-        // RFC 1122 §3.2.2: not about what came from or to more than one host.
-        if !is_answerable || !speak::is_from_one_to_one(read, frame) {
-            return None;
-        }
-        let all = self.errs(Mistake::LongQuotes);
-        let frame = if is_reset {
-            speak::reset(read, frame)
-        } else {
-            speak::error(read, frame, answer, all)
-        };
-        Some(sent(answer.reason(), frame))
-    }
-}
-
-/// A flow as its client sees it.
-#[derive(Clone, Copy, Debug)]
-struct Flow {
-    client: std::net::IpAddr,
-    /// The client's, and the service's.
-    ports: [u16; 2],
-    protocol: IpProtocol,
 }
 
 fn unchanged(reason: Reason, frame: &[u8]) -> Said {
@@ -363,5 +317,7 @@ fn sent(reason: Reason, frame: Vec<u8>) -> Said {
         redirected: false,
         frame,
         loose: Vec::new(),
+        fault: None,
+        is_noted: false,
     }
 }

@@ -9,7 +9,7 @@ use smoltcp::wire::{
 };
 
 /// SCTP, which smoltcp knows by its number only.
-pub(super) const SCTP: IpProtocol = IpProtocol::Unknown(132);
+pub(in crate::fuzz) const SCTP: IpProtocol = IpProtocol::Unknown(132);
 /// AH (RFC 4302), whose length counts words of 4 bytes.
 const AH: IpProtocol = IpProtocol::IpSecAh;
 /// Limits of the walk over extension headers.
@@ -24,35 +24,35 @@ const QUOTED: usize = 8;
 
 /// A packet.
 #[derive(Clone, Debug)]
-pub(super) struct Read {
+pub(in crate::fuzz) struct Read {
     /// Where its IP header begins in the frame.
-    pub(super) at: usize,
-    pub(super) source: IpAddr,
-    pub(super) destination: IpAddr,
-    pub(super) ttl: u8,
+    pub(in crate::fuzz) at: usize,
+    pub(in crate::fuzz) source: IpAddr,
+    pub(in crate::fuzz) destination: IpAddr,
+    pub(in crate::fuzz) ttl: u8,
     /// Length by its IP header.
-    pub(super) len: usize,
+    pub(in crate::fuzz) len: usize,
     /// The protocol behind all extension headers that could be walked.
-    pub(super) protocol: IpProtocol,
+    pub(in crate::fuzz) protocol: IpProtocol,
     /// Where that protocol's header begins, in the IP packet.
-    pub(super) transport: usize,
+    pub(in crate::fuzz) transport: usize,
     /// Where it belongs, if it is a fragment.
-    pub(super) piece: Option<Piece>,
-    pub(super) content: Content,
+    pub(in crate::fuzz) piece: Option<Piece>,
+    pub(in crate::fuzz) content: Content,
 }
 
 /// A fragment's place.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Piece {
-    pub(super) id: u32,
-    pub(super) start: usize,
-    pub(super) end: usize,
-    pub(super) is_last: bool,
+pub(in crate::fuzz) struct Piece {
+    pub(in crate::fuzz) id: u32,
+    pub(in crate::fuzz) start: usize,
+    pub(in crate::fuzz) end: usize,
+    pub(in crate::fuzz) is_last: bool,
 }
 
 /// What is in a packet.
 #[derive(Clone, Debug)]
-pub(super) enum Content {
+pub(in crate::fuzz) enum Content {
     /// Ports: source and destination. All of TCP's flags.
     Ported { ports: [u16; 2], flags: u8 },
     /// A fragment that is not the first.
@@ -67,27 +67,35 @@ pub(super) enum Content {
 
 /// The packet that an ICMP error quotes.
 #[derive(Clone, Debug)]
-pub(super) struct Quote {
+pub(in crate::fuzz) struct Quote {
     /// Where it begins in the IP packet, and where its transport header does.
-    pub(super) at: usize,
-    pub(super) transport: usize,
-    pub(super) destination: IpAddr,
-    pub(super) protocol: IpProtocol,
-    pub(super) ports: [u16; 2],
+    pub(in crate::fuzz) at: usize,
+    pub(in crate::fuzz) transport: usize,
+    pub(in crate::fuzz) destination: IpAddr,
+    pub(in crate::fuzz) protocol: IpProtocol,
+    pub(in crate::fuzz) ports: [u16; 2],
 }
 
 impl Read {
-    pub(super) fn is_v6(&self) -> bool {
+    pub(in crate::fuzz) fn is_v6(&self) -> bool {
         self.source.is_ipv6()
     }
 
-    pub(super) fn is_first_fragment(&self) -> bool {
+    /// TCP's flags, as far as they are shown.
+    pub(in crate::fuzz) fn flags(&self) -> u8 {
+        match self.content {
+            Content::Ported { flags, .. } => flags,
+            _ => 0,
+        }
+    }
+
+    pub(in crate::fuzz) fn is_first_fragment(&self) -> bool {
         self.piece.is_some_and(|piece| piece.start == 0)
     }
 }
 
 /// What a frame is.
-pub(super) enum Frame {
+pub(in crate::fuzz) enum Frame {
     NotIp,
     /// It ends before it names a destination.
     Cut,
@@ -95,7 +103,7 @@ pub(super) enum Frame {
 }
 
 /// Reads a frame.
-pub(super) fn read(frame: &[u8]) -> Frame {
+pub(in crate::fuzz) fn read(frame: &[u8]) -> Frame {
     let Some((v6, at)) = link(frame) else {
         return Frame::NotIp;
     };

@@ -2,20 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::abi::Reason;
 use lb_userspace::{
-    model::{Backend, Forwarder, ServicePort, Vlan},
+    model::{Backend, Forwarder, Vlan},
     plan::NextHop,
 };
 use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet, UdpPacket, checksum};
 
-use super::{
-    Flow, Mistake, Model, Place, Said,
-    fragments::Known,
-    read::{Content, Quote, Read},
-    speak::Answer,
-};
-use crate::fuzz::world::{OWN, OWN_MAC, ROUTER_MAC};
+use super::{Mistake, Model, Place, read::Read, translate::Ends};
 
 /// Length of what a forwarder puts in front of a packet to that backend.
 pub(super) fn overhead(forwarder: Forwarder, backend: IpAddr) -> usize {
@@ -53,15 +46,15 @@ pub(super) fn fill_header_sum(old: &[u8], new: &mut [u8]) -> bool {
 }
 
 /// An IP packet that is being rewritten, and where its checksums stand that were wrong.
-struct Packet<'r> {
-    read: &'r Read,
-    bytes: Vec<u8>,
-    loose: Vec<usize>,
+pub(super) struct Packet<'r> {
+    pub(super) read: &'r Read,
+    pub(super) bytes: Vec<u8>,
+    pub(super) loose: Vec<usize>,
 }
 
 impl<'r> Packet<'r> {
     /// `loose` counts from the frame's start.
-    fn new(read: &'r Read, frame: &[u8], loose: &[usize]) -> Self {
+    pub(super) fn new(read: &'r Read, frame: &[u8], loose: &[usize]) -> Self {
         Self {
             read,
             bytes: frame[read.at..].to_vec(),
@@ -70,7 +63,7 @@ impl<'r> Packet<'r> {
     }
 
     /// Changes the IP header.
-    fn change_header(&mut self, change: impl FnOnce(&mut [u8])) {
+    pub(super) fn change_header(&mut self, change: impl FnOnce(&mut [u8])) {
         let old = self.bytes.clone();
         change(&mut self.bytes);
         if !self.read.is_v6() && fill_header_sum(&old, &mut self.bytes) {
@@ -78,53 +71,14 @@ impl<'r> Packet<'r> {
         }
     }
 
-    fn hop(&mut self) {
+    /// One hop further.
+    pub(super) fn hop(&mut self) {
         let ttl = if self.read.is_v6() { 7 } else { 8 };
         self.change_header(|ip| ip[ttl] = ip[ttl].wrapping_sub(1));
     }
 
-    /// Gives one end another address and port; `end` is 0 for the source, 1 for the destination.
-    fn readdress(&mut self, end: usize, address: IpAddr, port: Option<u16>, leaves_sum: bool) {
-        let old = self.bytes.clone();
-        self.change_header(|ip| match address {
-            IpAddr::V4(v4) => ip[12 + 4 * end..][..4].copy_from_slice(&v4.octets()),
-            IpAddr::V6(v6) => ip[8 + 16 * end..][..16].copy_from_slice(&v6.octets()),
-        });
-        if matches!(self.read.content, Content::Later) {
-            return;
-        }
-        let at = self.read.transport;
-        if let Some(port) = port {
-            self.bytes[at + 2 * end..][..2].copy_from_slice(&port.to_be_bytes());
-        }
-        let field = match self.read.protocol {
-            IpProtocol::Tcp => at + 16,
-            IpProtocol::Udp => at + 6,
-            _ => return,
-        };
-        if leaves_sum {
-            return;
-        }
-        let stored = u16::from_be_bytes([old[field], old[field + 1]]);
-        let is_udp = self.read.protocol == IpProtocol::Udp;
-        // RFC 768: 0 says that there is none.
-        if is_udp && stored == 0 {
-            return;
-        }
-        let [before, after] = [&old, &self.bytes].map(|ip| self.covered(ip, field));
-        let (mut value, was_wrong) = refreshed(stored, before, after);
-        // Of a fragment nobody can say whether its checksum is right.
-        if was_wrong {
-            self.loose.push(field);
-        }
-        if is_udp && value == 0 {
-            value = 0xffff;
-        }
-        self.bytes[field..field + 2].copy_from_slice(&value.to_be_bytes());
-    }
-
     /// The sum of what TCP's or UDP's checksum covers, without itself.
-    fn covered(&self, ip: &[u8], field: usize) -> u16 {
+    pub(super) fn covered(&self, ip: &[u8], field: usize) -> u16 {
         let (at, protocol) = (self.read.transport, self.read.protocol);
         let mut segment = ip[at..self.read.len].to_vec();
         if protocol == IpProtocol::Udp {
@@ -144,7 +98,7 @@ impl<'r> Packet<'r> {
     }
 
     /// The frame, with what stands in front of the packet.
-    fn framed(self, front: &[u8]) -> (Vec<u8>, Vec<usize>) {
+    pub(super) fn framed(self, front: &[u8]) -> (Vec<u8>, Vec<usize>) {
         let loose = self.loose.iter().map(|at| at + front.len()).collect();
         ([front, &self.bytes].concat(), loose)
     }
@@ -155,7 +109,7 @@ const fn ether_type(v6: bool) -> [u8; 2] {
 }
 
 /// MACs, tags and EtherType.
-fn link(to: [u8; 6], from: [u8; 6], vlan: Option<Vlan>, v6: bool) -> Vec<u8> {
+pub(super) fn link(to: [u8; 6], from: [u8; 6], vlan: Option<Vlan>, v6: bool) -> Vec<u8> {
     let tag = |kind: [u8; 2], vlan: u16| [kind, vlan.to_be_bytes()].concat();
     let tags = match vlan {
         None => Vec::new(),
@@ -167,29 +121,23 @@ fn link(to: [u8; 6], from: [u8; 6], vlan: Option<Vlan>, v6: bool) -> Vec<u8> {
     [&to[..], &from, &tags, &ether_type(v6)].concat()
 }
 
-/// The packet toward its backend, and where its checksums stand that were wrong.
+/// The packet toward its backend, which is to see the ends `to`, and where its checksums stand that were wrong.
 pub(super) fn toward(
     model: &Model<'_>,
     place: &Place<'_>,
     backend: &Backend,
     hop: &NextHop,
-    read: &Read,
-    frame: &[u8],
-    loose: &[usize],
+    mut packet: Packet<'_>,
+    [from, to]: [&Ends; 2],
 ) -> (Vec<u8>, Vec<usize>) {
     let service = &place.pool.service;
     let forwarder = backend.forwarder_in_use(service);
-    let mut packet = Packet::new(read, frame, loose);
+    let read = packet.read;
     packet.hop();
     let macs = |v6| link(hop.destination_mac, hop.source_mac, backend.vlan, v6);
     match forwarder {
-        Forwarder::Nat => {
-            let port = backend.port.map(u16::from);
-            if let Content::Error(quote) = &read.content {
-                readdress_error(&mut packet, quote, backend.address, port);
-            } else {
-                packet.readdress(1, backend.address, port, model.errs(Mistake::StaleSum));
-            }
+        Forwarder::Nat | Forwarder::Fullnat => {
+            packet.translate(from, to, model.mistake);
             packet.framed(&macs(read.is_v6()))
         }
         Forwarder::Ipip | Forwarder::Gue | Forwarder::Fou | Forwarder::Gre => {
@@ -202,7 +150,7 @@ pub(super) fn toward(
             let shell = shell(model, forwarder, backend.address, port, place.hash, tos, read);
             packet.framed(&[macs(backend.address.is_ipv6()), shell].concat())
         }
-        Forwarder::L2dsr | Forwarder::Fullnat | Forwarder::Local => packet.framed(&macs(read.is_v6())),
+        Forwarder::L2dsr | Forwarder::Local => packet.framed(&macs(read.is_v6())),
     }
 }
 
@@ -316,140 +264,5 @@ pub(super) fn clamp(read: &Read, frame: &mut [u8], limit: Option<u16>, loose: &m
     frame[tcp + 16..tcp + 18].copy_from_slice(&new.to_be_bytes());
     if was_wrong {
         loose.push(tcp + 16);
-    }
-}
-
-/// Translates an ICMP error toward a backend: its destination, and the source of the packet that it quotes, with all
-/// checksums (RFC 5508 §4).
-fn readdress_error(packet: &mut Packet<'_>, quote: &Quote, backend: IpAddr, port: Option<u16>) {
-    let (icmp, end) = (packet.read.transport, packet.read.len);
-    let old = packet.bytes.clone();
-    packet.change_header(|ip| match backend {
-        IpAddr::V4(v4) => ip[16..20].copy_from_slice(&v4.octets()),
-        IpAddr::V6(v6) => ip[24..40].copy_from_slice(&v6.octets()),
-    });
-    let (at, transport) = (quote.at, quote.transport);
-    let mut words = Vec::new();
-    match backend {
-        IpAddr::V4(v4) => {
-            let before = old[at..].to_vec();
-            packet.bytes[at + 12..at + 16].copy_from_slice(&v4.octets());
-            let header = usize::from(before[0] & 15) * 4;
-            if before.len() >= header && fill_header_sum(&before, &mut packet.bytes[at..]) {
-                packet.loose.push(at + 10);
-            }
-            words.push((at + 12, 4));
-        }
-        IpAddr::V6(v6) => {
-            packet.bytes[at + 8..at + 24].copy_from_slice(&v6.octets());
-            words.push((at + 8, 16));
-        }
-    }
-    if let Some(port) = port {
-        packet.bytes[transport..transport + 2].copy_from_slice(&port.to_be_bytes());
-        words.push((transport, 2));
-    }
-    let field = match quote.protocol {
-        IpProtocol::Tcp => Some(transport + 16),
-        IpProtocol::Udp => Some(transport + 6),
-        _ => None,
-    };
-    if let Some(field) = field.filter(|field| field + 2 <= end) {
-        let stored = u16::from_be_bytes([old[field], old[field + 1]]);
-        if quote.protocol == IpProtocol::Tcp || stored != 0 {
-            let sum = |ip: &[u8]| {
-                let sums: Vec<u16> = words
-                    .iter()
-                    .map(|(at, len)| checksum::data(&ip[*at..at + len]))
-                    .collect();
-                checksum::combine(&sums)
-            };
-            let mut value = !checksum::combine(&[!stored, !sum(&old), sum(&packet.bytes)]);
-            if quote.protocol == IpProtocol::Udp && value == 0 {
-                value = 0xffff;
-            }
-            packet.bytes[field..field + 2].copy_from_slice(&value.to_be_bytes());
-            packet.loose.push(field);
-        }
-    }
-    let own = u16::from_be_bytes([old[icmp + 2], old[icmp + 3]]);
-    let sum = |ip: &[u8]| {
-        let mut bytes = ip[icmp..end].to_vec();
-        bytes[2..4].fill(0);
-        let pseudo = if packet.read.is_v6() {
-            let ip = Ipv6Packet::new_unchecked(ip);
-            checksum::pseudo_header_v6(
-                &ip.src_addr(),
-                &ip.dst_addr(),
-                IpProtocol::Icmpv6,
-                (end - icmp) as u32,
-            )
-        } else {
-            0
-        };
-        checksum::combine(&[pseudo, checksum::data(&bytes)])
-    };
-    let (value, was_wrong) = refreshed(own, sum(&old), sum(&packet.bytes));
-    packet.bytes[icmp + 2..icmp + 4].copy_from_slice(&value.to_be_bytes());
-    if was_wrong {
-        packet.loose.push(icmp + 2);
-    }
-}
-
-impl Model<'_> {
-    /// An answer of a `nat` backend to its client: the VIP becomes its source again.
-    pub(super) fn give_back(&mut self, read: &Read, frame: &[u8], flow: Flow) -> Result<Said, Reason> {
-        let Content::Ported { .. } = read.content else {
-            return Err(Reason::NoService);
-        };
-        let [port, _] = flow.ports;
-        let (pool, backend) = self
-            .world
-            .pools
-            .iter()
-            .flat_map(|pool| pool.service.backends.iter().map(move |backend| (pool, backend)))
-            .find(|(pool, backend)| {
-                let service = &pool.service;
-                let its_port = backend.port.or(service.port.exact()).map(u16::from);
-                let is_nat = backend.forwarder_in_use(service) == Forwarder::Nat;
-                let is_its = pool.members.iter().any(|member| member.id == backend.id());
-                is_nat
-                    && is_its
-                    && backend.address == read.source
-                    && super::whom::number(service.protocol) == read.protocol
-                    && its_port.is_none_or(|its| its == port)
-            })
-            .ok_or(Reason::NoService)?;
-        if OWN.iter().any(|own| own.parse() == Ok(read.destination)) {
-            return Err(Reason::NoService);
-        }
-        if read.ttl <= 1 {
-            return self
-                .answer(read, frame, Answer::TimeExceeded)
-                .ok_or(Reason::TtlExpired);
-        }
-        if let Some(piece) = read.piece
-            && !self.concerns(read)
-            && let Known::Overlap(_) = self.note(read, piece, &flow)
-        {
-            return Err(Reason::BadFragment);
-        }
-        let vip = pool.vips.iter().find(|vip| vip.is_ipv6() == read.is_v6());
-        let vip = vip.and_then(|vip| vip.host()).ok_or(Reason::NoService)?;
-        let vip_port = match pool.service.port {
-            ServicePort::Exact(port) => Some(port.get()),
-            ServicePort::Any | ServicePort::Range(_) => None,
-        };
-        let mut packet = Packet::new(read, frame, &[]);
-        packet.hop();
-        packet.readdress(0, vip, vip_port, self.errs(Mistake::StaleSum));
-        let (frame, loose) = packet.framed(&link(ROUTER_MAC, OWN_MAC, None, read.is_v6()));
-        Ok(Said {
-            reason: Reason::Returned,
-            backend: Some(backend.id()),
-            redirected: false,
-            frame,
-            loose,
-        })
     }
 }

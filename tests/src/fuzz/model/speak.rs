@@ -6,9 +6,11 @@ use lb_common::abi::Reason;
 use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, checksum};
 
 use super::{
-    read::Read,
+    Mistake, Model, RST, Said,
+    read::{Content, Read},
     rewrite::{fill_header_sum, refreshed},
 };
+use crate::fuzz::world::OWN;
 
 /// TTL and ToS (network control) of its own packets.
 const TTL: u8 = 64;
@@ -39,6 +41,42 @@ fn is_one_host(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
         IpAddr::V6(v6) => !v6.is_multicast() && !v6.is_unspecified() && !v6.is_loopback(),
+    }
+}
+
+impl Model<'_> {
+    /// What a client is told. Time exceeded is said in the balancer's own name (RFC 1812 §4.3.2.4).
+    pub(super) fn answer(&self, read: &Read, frame: &[u8], answer: Answer) -> Option<Said> {
+        let from = match answer {
+            Answer::TimeExceeded => OWN[usize::from(read.is_v6())],
+            Answer::TooBig(_) | Answer::Rejected => read.destination,
+        };
+        self.answer_as(from, read, frame, answer)
+    }
+
+    /// What a backend is told, all in the balancer's own name.
+    pub(super) fn answer_backend(&self, read: &Read, frame: &[u8], answer: Answer) -> Option<Said> {
+        self.answer_as(OWN[usize::from(read.is_v6())], read, frame, answer)
+    }
+
+    fn answer_as(&self, from: IpAddr, read: &Read, frame: &[u8], answer: Answer) -> Option<Said> {
+        let is_reset = answer == Answer::Rejected && read.protocol == IpProtocol::Tcp;
+        let is_answerable = match &read.content {
+            Content::Ported { flags, .. } if is_reset => read.piece.is_none() && flags & RST == 0,
+            Content::Ported { .. } => read.piece.is_none() || read.is_first_fragment(),
+            _ => false,
+        };
+        // RFC 1122 §3.2.2: not about what came from or to more than one host.
+        if !is_answerable || !is_from_one_to_one(read, frame) {
+            return None;
+        }
+        let all = self.errs(Mistake::LongQuotes);
+        let frame = if is_reset {
+            reset(read, frame)
+        } else {
+            error(from, read, frame, answer, all)
+        };
+        Some(super::sent(answer.reason(), frame))
     }
 }
 
@@ -105,9 +143,9 @@ fn pseudo(ip: &[u8], protocol: IpProtocol, len: usize) -> u16 {
     }
 }
 
-/// An IP header of the balancer's own, in answer to `read`.
-fn header(read: &Read, protocol: IpProtocol, payload: usize) -> Vec<u8> {
-    match (read.destination, read.source) {
+/// An IP header of the balancer's own, `from` there in answer to `read`.
+fn header(from: IpAddr, read: &Read, protocol: IpProtocol, payload: usize) -> Vec<u8> {
+    match (from, read.source) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             let mut bytes = vec![0; 20];
             let mut ip = Ipv4Packet::new_unchecked(&mut bytes);
@@ -140,7 +178,7 @@ fn header(read: &Read, protocol: IpProtocol, payload: usize) -> Vec<u8> {
 }
 
 /// An ICMP error about the packet (RFC 792, 1191, 1812 §4.3.2.3; RFC 4443 §3). `all` quotes more than may be.
-pub(super) fn error(read: &Read, frame: &[u8], answer: Answer, all: bool) -> Vec<u8> {
+pub(super) fn error(from: IpAddr, read: &Read, frame: &[u8], answer: Answer, all: bool) -> Vec<u8> {
     let (kind, word) = match (answer, read.is_v6()) {
         (Answer::TooBig(mtu), false) => ([3, 4], u32::from(mtu)),
         (Answer::TooBig(mtu), true) => ([2, 0], u32::from(mtu)),
@@ -158,7 +196,7 @@ pub(super) fn error(read: &Read, frame: &[u8], answer: Answer, all: bool) -> Vec
     } else {
         IpProtocol::Icmp
     };
-    let header = header(read, protocol, icmp.len());
+    let header = header(from, read, protocol, icmp.len());
     let pseudo = if read.is_v6() {
         pseudo(&header, protocol, icmp.len())
     } else {
@@ -187,5 +225,10 @@ pub(super) fn reset(read: &Read, frame: &[u8]) -> Vec<u8> {
         tcp.set_ack_number(segment.seq_number() + counted);
     }
     tcp.fill_checksum(&read.destination.into(), &read.source.into());
-    [link_back(read, frame), header(read, IpProtocol::Tcp, 20), bytes].concat()
+    [
+        link_back(read, frame),
+        header(read.destination, read, IpProtocol::Tcp, 20),
+        bytes,
+    ]
+    .concat()
 }
