@@ -6,6 +6,7 @@
 mod back;
 mod fragments;
 mod hidden;
+mod quic;
 pub(super) mod read;
 mod rewrite;
 mod speak;
@@ -79,6 +80,8 @@ pub enum Mistake {
     StaleQuote,
     /// Frames to clients carry no tags.
     UntaggedBack,
+    /// Connection IDs name nobody.
+    Nameless,
     /// No flow through `fullnat` is refused for want of a place.
     NeverFull,
 }
@@ -96,7 +99,7 @@ pub struct Model<'w> {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::OuterTos,
         Self::LastHop,
         Self::RangesFirst,
@@ -108,6 +111,7 @@ impl Mistake {
         Self::VisibleRouter,
         Self::StaleQuote,
         Self::UntaggedBack,
+        Self::Nameless,
         Self::NeverFull,
     ];
 }
@@ -198,7 +202,7 @@ impl<'w> Model<'w> {
         if read.piece.is_some() && pool.service.fragments == Fragments::Drop {
             return Err(Reason::Fragment);
         }
-        let place = self.place(pool, read, &flow);
+        let place = self.place(pool, read, &flow, frame);
         if read.ttl <= 1 && !self.stays(pool, place.as_ref()) && !self.errs(Mistake::LastHop) {
             return match pool.service.ttl_expired {
                 TtlExpired::Drop => Err(Reason::TtlExpired),
@@ -273,18 +277,15 @@ impl<'w> Model<'w> {
         }
     }
 
-    fn place(&self, pool: &'w Pool, read: &Read, flow: &Ends) -> Option<Place<'w>> {
+    fn place(&self, pool: &'w Pool, read: &Read, flow: &Ends, frame: &[u8]) -> Option<Place<'w>> {
         let by_client = pool.service.affinity == Affinity::ClientIp
             || read.piece.is_some() && pool.service.fragments == Fragments::Hash3;
         let ports = [flow.source.port(), flow.destination.port()];
         let ports = if by_client { [0; 2] } else { ports };
         let hash = flow_hash(flow.source.ip(), ports, SEED);
-        if let Some(known) = self.hidden.flow(flow) {
-            return Some(Place {
-                pool,
-                backend: known.backend,
-                hash,
-            });
+        let known = self.hidden.flow(flow).map(|known| known.backend);
+        if let Some(backend) = known.or_else(|| self.named(pool, read, frame)) {
+            return Some(Place { pool, backend, hash });
         }
         let owners = pool.owners.as_ref()?;
         let owner = owners[(hash >> 48) as usize % owners.len()];
