@@ -190,7 +190,7 @@ fn about_mtu(tunnels: &[Forwarder], need: &Need) -> String {
     format!(
         "the tunnel adds {most} bytes: with an MTU of {} between balancer and backend clients' full packets fit (`--mtu {0}` \
          here, and the same there; keep 1500 on the routes to clients); else lb tells clients to send smaller ones, or \
-         let TCP ask for them (mss_clamp of the service, or advmss {} for IPv4 and {} for IPv6 on this host's routes)",
+         let TCP ask for them (advmss {} for IPv4 and {} for IPv6 on this host's routes)",
         1500 + most,
         mss(20),
         mss(40)
