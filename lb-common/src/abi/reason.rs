@@ -77,8 +77,8 @@ reasons! {
     13 NoHeadroom "no-headroom" Drop;
     /// The backend's next hop is not known (any more).
     14 Unresolved "unresolved" Drop;
-    /// A nat or fullnat answer finds no way to the client: its next hop does not answer, its route says unreachable, or IP
-    /// forwarding is off on this host. (Without any route the answer is left to the host.)
+    /// A nat or fullnat answer finds no way to the client: its next hop does not answer, its route says unreachable,
+    /// or IP forwarding is off on this host. (Without any route the answer is left to the host.)
     15 NoWayBack "no-way-back" Drop;
     /// Larger than what its way carries: the sender was told what fits (ICMP).
     16 TooBigAnswered "too-big-answered" Send;
