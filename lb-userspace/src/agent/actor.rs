@@ -246,7 +246,7 @@ impl Actor {
         if let Err(error) = self
             .parts
             .resolver
-            .set_addresses(facts::addresses(&self.services))
+            .set_addresses(facts::addresses(&self.services, &self.parts.sources.0))
         {
             log::error!("{error}");
         }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     health,
-    model::{AdminState, Backend, BackendId, Service, ServiceName, Services},
+    model::{AdminState, Backend, BackendId, Forwarder, Service, ServiceName, Services},
     netlink::{Resolution, Snapshot},
     plan::{Availability, Facts, NextHop, TunnelSources, Whose, serves},
 };
@@ -30,8 +30,15 @@ pub(super) fn heartbeats(services: &Services) -> HashSet<health::Target> {
 }
 
 /// All addresses that packets are sent to.
-pub(super) fn addresses(services: &Services) -> BTreeSet<IpAddr> {
-    each(services).map(|(_, backend)| backend.address).collect()
+///
+/// With those that `fullnat` backends answer to, if there are such backends: they are to be this host's own.
+pub(super) fn addresses(services: &Services, pool: &[IpAddr]) -> BTreeSet<IpAddr> {
+    let translates = services.iter().any(|service| service.uses(Forwarder::Fullnat));
+    let pool = pool.iter().filter(|_| translates);
+    each(services)
+        .map(|(_, backend)| backend.address)
+        .chain(pool.copied())
+        .collect()
 }
 
 /// Every backend with its service.

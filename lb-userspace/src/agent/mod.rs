@@ -14,6 +14,7 @@ mod sweeper;
 mod takeover;
 mod tally;
 mod views;
+mod warnings;
 
 use std::collections::{BTreeSet, HashMap};
 

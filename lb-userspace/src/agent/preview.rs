@@ -124,7 +124,7 @@ impl<'a, F: Facts> Hopeful<'a, F> {
         Self {
             facts,
             asked: heartbeats(present),
-            looked_up: addresses(present),
+            looked_up: addresses(present, &[]),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     },
     dataplane::{Attached, Explained, Origin},
     model::{Backend, Forwarder, Service, Span},
-    netlink::{self, Family, Resolution},
+    netlink::Resolution,
     plan::{PoolKey, Situation, Whose},
 };
 
@@ -214,7 +214,7 @@ impl Actor {
     }
 
     /// The addresses of the pool, and those of an earlier one that flows still come from.
-    fn sources(&self) -> Vec<SourceView> {
+    pub(super) fn sources(&self) -> Vec<SourceView> {
         let (pool, ports) = &self.parts.sources;
         let ports = u64::from(ports.last().get() - ports.first().get()) + 1;
         let addresses: BTreeSet<IpAddr> = pool.iter().chain(self.sweeper.sources.keys()).copied().collect();
@@ -241,45 +241,6 @@ impl Actor {
                 Vec::new()
             }
         }
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        let mut warnings: Vec<String> = self
-            .parts
-            .attached
-            .iter()
-            .flat_map(|a| a.warnings.clone())
-            .collect();
-        warnings.extend(self.parts.persist.warnings());
-        let (pool, _) = &self.parts.sources;
-        for service in self.services.iter() {
-            if let Err(lack) = service.check_sources(pool) {
-                warnings.push(format!("service {}: {}", service.name, lack.message));
-            }
-        }
-        let nat = |v6: bool| {
-            let nats = self.services.iter().filter(|s| s.uses(Forwarder::Nat));
-            nats.flat_map(|s| &s.vips).any(|vip| vip.is_ipv6() == v6)
-        };
-        for (family, key) in [
-            (Family::V4, "net.ipv4.ip_forward"),
-            (Family::V6, "net.ipv6.conf.all.forwarding"),
-        ] {
-            let off = |a: &&Attached| !netlink::forwarding_enabled(family, &a.interface.name).unwrap_or(true);
-            if let Some(attached) = self
-                .parts
-                .attached
-                .iter()
-                .find(off)
-                .filter(|_| nat(family == Family::V6))
-            {
-                warnings.push(format!(
-                    "answers of nat backends are dropped as no-way-back: {} does not forward; run `sysctl -w {key}=1`",
-                    attached.interface.name
-                ));
-            }
-        }
-        warnings
     }
 
     pub(super) fn stats_view(&mut self) -> StatsView {

@@ -14,7 +14,8 @@ use crate::{
     config::Config,
     dataplane::Mode,
     decap,
-    model::{Forwarder, Prefix, ServiceName},
+    model::{Forwarder, Prefix, ServiceName, check_vip},
+    netlink,
     setup::{self, Change, Families, Need, Options, Plan, STATE_DIR, ThisKernel, plan},
 };
 
@@ -112,6 +113,9 @@ impl BackendSetupArgs {
         let need = self.need(client).await?;
         let plan = plan(&need, &self.options(), &ThisKernel).map_err(Failure::BadInput)?;
         let changed = if self.apply {
+            netlink::find_interface(self.interface.as_deref().unwrap_or_default())
+                .await
+                .map_err(|error| Failure::BadInput(error.to_string()))?;
             let changed = setup::apply(&plan.steps, &self.state_dir).await;
             Some(changed.map_err(refused)?)
         } else {
@@ -127,6 +131,10 @@ impl BackendSetupArgs {
 
     async fn need(&self, client: &Client) -> Result<Need, Failure> {
         let Some(name) = &self.service else {
+            for vip in &self.vips {
+                check_vip(*vip)
+                    .map_err(|invalid| Failure::BadInput(format!("--vip: {}", invalid.message)))?;
+            }
             return Ok(Need {
                 vips: self.vips.clone(),
                 forwarders: self.forwarders.clone(),
@@ -177,12 +185,13 @@ fn refused(error: anyhow::Error) -> Failure {
 fn text(plan: &Plan, changed: Option<&[Change]>) -> String {
     let mut text = String::new();
     for step in &plan.steps {
-        let mark = match changed {
-            None => "",
-            Some(changed) if changed.iter().any(|change| change.step == *step) => "done       ",
-            Some(_) => "as it was  ",
+        let done = |change: &&Change| change.step == *step || change.step.is_same_decap(step);
+        let _ = match changed.map(|changed| changed.iter().find(done)) {
+            None => writeln!(text, "{step}"),
+            // With the tunnels of other services, if it is about tunnels.
+            Some(Some(change)) => writeln!(text, "done       {}", change.step),
+            Some(None) => writeln!(text, "as it was  {step}"),
         };
-        let _ = writeln!(text, "{mark}{step}");
     }
     for note in &plan.notes {
         let _ = writeln!(text, "# {note}");

@@ -400,6 +400,15 @@ fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
             "10.0.0.1 is in `fullnat_addresses`",
         ),
         (
+            format!(
+                "{}[dataplane]\nfullnat_addresses = [\"10.0.0.5\"]",
+                with("forwarder = \"fullnat\"")
+            ),
+            9,
+            "service[0].backend[0].address",
+            "10.0.0.5 is in `fullnat_addresses`",
+        ),
+        (
             "[dataplane]\nmax_services = 0".into(),
             2,
             "dataplane.max_services",

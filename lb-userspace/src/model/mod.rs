@@ -34,7 +34,7 @@ pub use patch::ServicePatch;
 pub use port::{PortRange, ServicePort};
 pub use prefix::Prefix;
 pub use quic::{Quic, QuicConfig, QuicKey, ServerId};
-pub(crate) use rules::check_unicast;
+pub(crate) use rules::{check_unicast, check_vip};
 pub use service::Service;
 pub use services::{ChangeError, Services};
 pub use source::Source;

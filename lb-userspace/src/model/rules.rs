@@ -264,7 +264,7 @@ impl Service {
 }
 
 /// All addresses of a VIP are such that clients can use them.
-fn check_vip(vip: Prefix) -> Result<(), Invalid> {
+pub(crate) fn check_vip(vip: Prefix) -> Result<(), Invalid> {
     let shortest = SHORTEST[usize::from(vip.is_ipv6())];
     if vip.length() < shortest {
         return Err(Invalid::new(format!(

@@ -7,10 +7,11 @@ use std::net::IpAddr;
 use super::{Backend, Forwarder, Invalid, Key, Service};
 
 impl Service {
-    /// Each backend reached by `fullnat` has an address of its family in `pool` to be reached from, and no VIP is there.
+    /// Each backend reached by `fullnat` has an address of its family in `pool` to be reached from, and neither a VIP nor a
+    /// backend is there.
     ///
     /// # Errors
-    /// The first backend without one, or the first VIP among them.
+    /// The first backend without one, or the first VIP or backend among them.
     pub fn check_sources(&self, pool: &[IpAddr]) -> Result<(), Invalid> {
         let vips = self.vips.iter().enumerate();
         for (at, vip) in vips {
@@ -20,6 +21,17 @@ impl Service {
                 );
                 return Err(Invalid::new(message).at(Key::Index(at)).at(Key::Name("vips")));
             }
+        }
+        let clashes = |backend: &Backend| {
+            backend.forwarder_in_use(self) != Forwarder::Local && pool.contains(&backend.address)
+        };
+        if let Some(at) = self.backends.iter().position(clashes) {
+            let message = format!(
+                "{} is in `fullnat_addresses` of [dataplane]: expected another host's address",
+                self.backends[at].address
+            );
+            let path = Invalid::new(message).at(Key::Name("address"));
+            return Err(path.at(Key::Index(at)).at(Key::Name("backend")));
         }
         let lacks = |backend: &Backend| {
             let family = |address: &IpAddr| address.is_ipv4() == backend.address.is_ipv4();

@@ -21,7 +21,7 @@ pub enum Protocol {
 }
 
 /// How a packet is rewritten toward its backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Forwarder {
     /// Destination MAC only; the backend holds the VIP and answers the client itself.

@@ -88,13 +88,24 @@ impl Done {
         self.changes.iter().any(|change| change.step == *step)
     }
 
+    /// What was done to that step's `lb decap` before.
+    pub(super) fn decap(&self, step: &Step) -> Option<&Step> {
+        let mut steps = self.changes.iter().map(|change| &change.step);
+        steps.find(|before| before.is_same_decap(step))
+    }
+
     /// What was changed last.
     pub fn last(&self) -> Option<&Change> {
         self.changes.last()
     }
 
+    /// Adds a change, in the place of an earlier one to the same `lb decap`.
     pub(super) fn add(&mut self, change: Change) -> Result<()> {
-        self.changes.push(change);
+        let same = |before: &&mut Change| before.step.is_same_decap(&change.step);
+        match self.changes.iter_mut().find(same) {
+            Some(before) => *before = change,
+            None => self.changes.push(change),
+        }
         self.save()
     }
 

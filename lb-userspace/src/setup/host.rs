@@ -54,8 +54,9 @@ impl HostNetwork {
         })
     }
 
-    /// Takes a step; the way back, or `None` if everything was so already.
-    pub(super) async fn take(&self, step: &Step) -> Result<Option<Undo>> {
+    /// Takes a step; the way back, or `None` if everything was so already. `before` is what was done to the step's
+    /// `lb decap`.
+    pub(super) async fn take(&self, step: &Step, before: Option<&Step>) -> Result<Option<Undo>> {
         match step {
             Step::Sysctl { key, value, fine } => set(key, value, fine),
             Step::LooseReversePath { interface } => loosen(interface),
@@ -64,7 +65,7 @@ impl HostNetwork {
             Step::DefaultRoute { via } => self.replace_route(default_route(*via)).await,
             Step::Mtu { interface, mtu } => self.set_mtu(interface, *mtu).await,
             Step::Command { command, .. } => run(command).map(|()| Some(Undo::Command)),
-            Step::Decap { .. } => attach(step).await,
+            Step::Decap { .. } => attach(step, before).await,
         }
     }
 
@@ -297,23 +298,22 @@ fn run(command: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Attaches `lb decap`, unless that step was taken before.
-async fn attach(step: &Step) -> Result<Option<Undo>> {
+/// Attaches `lb decap`, in the place of the one of `before`.
+async fn attach(step: &Step, before: Option<&Step>) -> Result<Option<Undo>> {
     let Step::Decap {
         interface,
         mode,
         tunnels,
-        port,
         pin_dir,
     } = step
     else {
         bail!("no step for lb decap");
     };
-    let port = |tunnel: Forwarder| port.or(tunnel.default_tunnel_port()).into_iter().collect();
+    let ports = |tunnel| tunnels.get(&tunnel).into_iter().flatten().copied().collect();
     let mut decap = Decap::load(&Rules {
-        tunnels: tunnels.clone(),
-        gue_ports: port(Forwarder::Gue),
-        fou_ports: port(Forwarder::Fou),
+        tunnels: tunnels.keys().copied().collect(),
+        gue_ports: ports(Forwarder::Gue),
+        fou_ports: ports(Forwarder::Fou),
         from: Vec::new(),
     })?;
     decap.follow_own_addresses().await?;
@@ -323,10 +323,16 @@ async fn attach(step: &Step) -> Result<Option<Undo>> {
     advice.iter().for_each(|advice| log::warn!("{advice}"));
     let pins = PinDir::lock(pin_dir)?;
     let kept = pins.link(interface.index).exists();
+    ensure!(
+        !kept || before.is_some(),
+        "{} has an lb decap that somebody attached by hand, with rules of their own: stop it first (`lb decap stop`), or \
+         choose another --pin-dir and interface",
+        interface.name
+    );
     if let Some(slow) = decap.keep(&pins, &interface, *mode)? {
         log::warn!("{slow}");
     }
-    Ok((!kept).then_some(Undo::Decap))
+    Ok((!kept || before != Some(step)).then_some(Undo::Decap))
 }
 
 /// The kernel that runs.

@@ -39,12 +39,19 @@ pub async fn apply(steps: &[Step], state_dir: &Path) -> Result<Vec<Change>> {
         if step.is_command() && done.has(step) {
             continue;
         }
-        let undo = host.take(step).await.with_context(|| format!("cannot {step}"))?;
-        if let Some(undo) = undo {
-            let change = Change {
-                step: step.clone(),
-                undo,
+        let before = done.decap(step);
+        let step = before.map_or_else(|| step.clone(), |before| step.clone().widened(before));
+        let cannot = || {
+            let rest = if changed.is_empty() {
+                ""
+            } else {
+                "; what was done before that stays, and `lb backend-setup --undo` takes it back"
             };
+            format!("cannot `{step}`{rest}")
+        };
+        let undo = host.take(&step, before).await.with_context(cannot)?;
+        if let Some(undo) = undo {
+            let change = Change { step, undo };
             changed.push(change.clone());
             done.add(change)?;
         }

@@ -1,6 +1,11 @@
 //! One thing to do on a backend. It shows as the command that does it.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    path::PathBuf,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -60,12 +65,10 @@ pub enum Step {
         interface: String,
         /// How to attach to it.
         mode: Mode,
-        /// The kinds of tunnels.
-        tunnels: Vec<Forwarder>,
-        /// The UDP port of `gue` and `fou`, where it is not the usual one.
-        port: Option<u16>,
+        /// The kinds of tunnels, each with its UDP ports; `ipip` and `gre` have none.
+        tunnels: BTreeMap<Forwarder, BTreeSet<u16>>,
         /// Where it is pinned.
-        pin_dir: std::path::PathBuf,
+        pin_dir: PathBuf,
     },
 }
 
@@ -79,10 +82,37 @@ impl Step {
         }
     }
 
+    /// Whether both are about the same `lb decap`: an interface has one, whatever the number of services.
+    pub fn is_same_decap(&self, other: &Self) -> bool {
+        let place = |step: &Self| match step {
+            Self::Decap {
+                interface, pin_dir, ..
+            } => Some((interface.clone(), pin_dir.clone())),
+            _ => None,
+        };
+        place(self).is_some() && place(self) == place(other)
+    }
+
+    /// Such that it ends the tunnels of `before` as well, an earlier step about the same `lb decap`.
+    pub(super) fn widened(mut self, before: &Self) -> Self {
+        if let (Self::Decap { tunnels, .. }, Self::Decap { tunnels: more, .. }) = (&mut self, before) {
+            for (tunnel, ports) in more {
+                tunnels.entry(*tunnel).or_default().extend(ports);
+            }
+        }
+        self
+    }
+
     /// Whether what it changes cannot be seen before; it is taken once.
     pub(super) const fn is_command(&self) -> bool {
         matches!(self, Self::Command { .. })
     }
+}
+
+/// As arguments take several values.
+fn list<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
+    let words: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
+    words.join(",")
 }
 
 impl fmt::Display for Step {
@@ -107,17 +137,16 @@ impl fmt::Display for Step {
                 interface,
                 mode,
                 tunnels,
-                port,
                 pin_dir,
             } => {
-                let kinds: Vec<String> = tunnels.iter().map(ToString::to_string).collect();
-                write!(f, "lb decap --iface {interface} --tunnel {}", kinds.join(","))?;
-                for tunnel in tunnels
-                    .iter()
-                    .filter(|tunnel| tunnel.default_tunnel_port().is_some())
-                {
-                    if let Some(port) = port {
-                        write!(f, " --{tunnel}-port {port}")?;
+                write!(
+                    f,
+                    "lb decap --iface {interface} --tunnel {}",
+                    list(tunnels.keys())
+                )?;
+                for (tunnel, ports) in tunnels {
+                    if !ports.iter().copied().eq(tunnel.default_tunnel_port()) {
+                        write!(f, " --{tunnel}-port {}", list(ports))?;
                     }
                 }
                 match mode {

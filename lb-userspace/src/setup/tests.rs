@@ -158,14 +158,31 @@ fn what_is_printed_for_lb_decap_is_what_it_takes() {
     let step = Step::Decap {
         interface: "eth0".into(),
         mode: Mode::Generic,
-        tunnels: vec![Forwarder::Gue, Forwarder::Gre],
-        port: Some(7777),
+        tunnels: [(Forwarder::Gue, [7777].into()), (Forwarder::Gre, [].into())].into(),
         pin_dir: "/mnt/bpf".into(),
     };
     assert_eq!(
         step.to_string(),
         "lb decap --iface eth0 --tunnel gue,gre --gue-port 7777 --mode generic --keep --pin-dir /mnt/bpf"
     );
+    let usual = Step::Decap {
+        interface: "eth0".into(),
+        mode: Mode::Native,
+        tunnels: [(Forwarder::Gue, [6080].into()), (Forwarder::Fou, [5555].into())].into(),
+        pin_dir: "/mnt/bpf".into(),
+    };
+    assert_eq!(
+        usual.clone().widened(&step).to_string(),
+        "lb decap --iface eth0 --tunnel gue,fou,gre --gue-port 6080,7777 --keep --pin-dir /mnt/bpf",
+        "what another service needs stays"
+    );
+    let elsewhere = Step::Decap {
+        interface: "eth1".into(),
+        mode: Mode::Native,
+        tunnels: [].into(),
+        pin_dir: "/mnt/bpf".into(),
+    };
+    assert!(usual.is_same_decap(&step) && !usual.is_same_decap(&elsewhere));
 }
 
 #[test]

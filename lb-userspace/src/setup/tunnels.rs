@@ -54,11 +54,17 @@ pub(super) fn end(plan: &mut Plan, need: &Need, options: &Options, kernel: &impl
     match why_decap(&tunnels, need, options, kernel) {
         Some(why) => {
             plan.note(why);
+            let ports = |tunnel: Forwarder| {
+                let usual = tunnel.default_tunnel_port();
+                usual.map(|usual| need.tunnel_port.map_or(usual, Into::into))
+            };
             plan.steps.push(Step::Decap {
                 interface: options.interface.clone(),
                 mode: options.mode,
-                tunnels: tunnels.clone(),
-                port: need.tunnel_port.map(Into::into),
+                tunnels: tunnels
+                    .iter()
+                    .map(|tunnel| (*tunnel, ports(*tunnel).into_iter().collect()))
+                    .collect(),
                 pin_dir: options.pin_dir.clone(),
             });
         }

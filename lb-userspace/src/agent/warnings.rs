@@ -1,0 +1,83 @@
+//! What an operator should know, and did not ask for: `lb status` shows it.
+
+use std::net::IpAddr;
+
+use super::actor::Actor;
+use crate::{
+    dataplane::Attached,
+    model::Forwarder,
+    netlink::{self, Family, Resolution},
+};
+
+impl Actor {
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let attached = self.parts.attached.iter();
+        let mut warnings: Vec<String> = attached.flat_map(|attached| attached.warnings.clone()).collect();
+        warnings.extend(self.parts.persist.warnings());
+        warnings.extend(self.about_sources());
+        warnings.extend(self.about_forwarding());
+        warnings
+    }
+
+    /// What keeps `fullnat` backends from being reached, or soon will.
+    fn about_sources(&self) -> Vec<String> {
+        let (pool, _) = &self.parts.sources;
+        let mut warnings = Vec::new();
+        for service in self.services.iter() {
+            if let Err(lack) = service.check_sources(pool) {
+                warnings.push(format!("service {}: {}", service.name, lack.message));
+            }
+        }
+        let hops = &self.parts.knowledge.hops;
+        let is_foreign = |address: &&IpAddr| {
+            let found = hops.get(*address);
+            found.is_some_and(|found| *found != Resolution::Own)
+        };
+        for address in pool.iter().filter(is_foreign) {
+            warnings.push(format!(
+                "fullnat backends answer to {address}, which is no address of this host: add it to an interface (`ip address \
+                 add {address} dev IFACE`)"
+            ));
+        }
+        let full = |source: &crate::api::view::SourceView| source.total > 0 && source.used >= source.total;
+        for source in self.sources().iter().filter(|source| full(source)) {
+            warnings.push(format!(
+                "all {} ports of {} are in use toward a fullnat backend, new flows to it are dropped as no-source-port: add \
+                 to `fullnat_addresses`, or widen `fullnat_ports`",
+                source.total, source.address
+            ));
+        }
+        warnings
+    }
+
+    /// Answers of backends are routed like packets that this host forwards.
+    fn about_forwarding(&self) -> Vec<String> {
+        let answers = |v6: bool| {
+            let translated = self
+                .services
+                .iter()
+                .filter(|service| service.uses(Forwarder::Nat) || service.uses(Forwarder::Fullnat));
+            translated
+                .flat_map(|service| &service.vips)
+                .any(|vip| vip.is_ipv6() == v6)
+        };
+        let mut warnings = Vec::new();
+        for (family, key) in [
+            (Family::V4, "net.ipv4.ip_forward"),
+            (Family::V6, "net.ipv6.conf.all.forwarding"),
+        ] {
+            let is_off = |attached: &&Attached| {
+                !netlink::forwarding_enabled(family, &attached.interface.name).unwrap_or(true)
+            };
+            let off = self.parts.attached.iter().find(is_off);
+            if let Some(attached) = off.filter(|_| answers(family == Family::V6)) {
+                warnings.push(format!(
+                    "answers of nat and fullnat backends are dropped as no-way-back: {} does not forward; run `sysctl -w \
+                     {key}=1`",
+                    attached.interface.name
+                ));
+            }
+        }
+        warnings
+    }
+}
