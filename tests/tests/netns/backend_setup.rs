@@ -203,6 +203,55 @@ fn what_is_applied_is_there_once_and_undone_without_a_trace() {
 }
 
 #[test]
+fn a_second_service_leaves_the_tunnels_of_the_first() {
+    let backend = Backend::new();
+    let before = backend.look();
+    let set_up = |forwarder| {
+        let what = ["--vip", "192.0.2.80", "--forwarder", forwarder];
+        let how = ["--iface", INTERFACE, "--decap", "--apply"];
+        backend.set_up(&[what, how].concat())
+    };
+    assert!(set_up("ipip").contains("--tunnel ipip "));
+    let second = set_up("gue");
+    assert!(
+        second
+            .lines()
+            .any(|line| line.starts_with("done ") && line.contains("--tunnel ipip,gue ")),
+        "{second}"
+    );
+    let again = set_up("ipip");
+    assert!(!again.contains("done "), "{again}");
+    backend.set_up(&["--undo"]);
+    assert_eq!(backend.look(), before);
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_the_first_step() {
+    let backend = Backend::new();
+    let before = backend.look();
+    for (vip, interface, why) in [
+        ("192.0.2.80", "eth9", "there is no interface"),
+        ("0.0.0.0/0", INTERFACE, "too wide"),
+        ("127.0.0.1", INTERFACE, "routable unicast"),
+    ] {
+        let what = [
+            "--vip",
+            vip,
+            "--forwarder",
+            "l2dsr",
+            "--iface",
+            interface,
+            "--apply",
+        ];
+        let refused = backend.try_to_set_up(&what);
+        assert_eq!(refused.status.code(), Some(2));
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert!(stderr.contains(why), "{stderr}");
+    }
+    assert_eq!(backend.look(), before);
+}
+
+#[test]
 fn a_default_route_that_was_replaced_comes_back() {
     let backend = Backend::new();
     backend
