@@ -28,6 +28,7 @@ const WORDS: &[(&str, &str)] = &[
         "invalid type: map, expected a sequence",
         "expected a list of tables: write its header in double brackets, as in [[service]]",
     ),
+    ("wanted string or table", "expected one of its words, in quotes"),
     (
         "expected a sequence",
         "expected a list: put the values in brackets",

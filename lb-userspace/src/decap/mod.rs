@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{HashMap, LpmTrie, MapData, lpm_trie::Key},
@@ -101,6 +101,11 @@ impl Decap {
     /// # Errors
     /// When there are too many ports, or the kernel refuses.
     pub fn load(rules: &Rules) -> Result<Self> {
+        let both = [Forwarder::Gue, Forwarder::Fou];
+        let shared = rules.gue_ports.iter().find(|port| rules.fou_ports.contains(port));
+        if let Some(port) = shared.filter(|_| both.iter().all(|tunnel| rules.tunnels.contains(tunnel))) {
+            bail!("UDP port {port} cannot be that of gue and that of fou: give one of them another");
+        }
         let gue = rules.ports(Forwarder::Gue, &rules.gue_ports)?;
         let fou = rules.ports(Forwarder::Fou, &rules.fou_ports)?;
         let (protocols, filtered) = (rules.protocols(), u32::from(!rules.from.is_empty()));

@@ -20,7 +20,7 @@ pub use step::Step;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use host::HostNetwork;
 
@@ -32,6 +32,10 @@ pub const STATE_DIR: &str = "/run/lb";
 /// # Errors
 /// When a step fails; those before it stay, and can be undone.
 pub async fn apply(steps: &[Step], state_dir: &Path) -> Result<Vec<Change>> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "this changes the host's network: run it as root"
+    );
     let mut done = Done::load(state_dir)?;
     let host = HostNetwork::open()?;
     let mut changed = Vec::new();

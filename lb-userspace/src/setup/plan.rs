@@ -51,6 +51,9 @@ pub fn plan(need: &Need, options: &Options, kernel: &impl Kernel) -> Result<Plan
     let mut plan = Plan::default();
     if need.owns_vips() {
         plan.own(need, options);
+    } else if need.forwarders.contains(&Forwarder::Local) {
+        plan.steps.extend(need.vips.iter().map(|vip| own(*vip)));
+        plan.note("for the balancer itself: the server listens on the VIP, or on all addresses, at the service's port");
     }
     if need.forwarders.contains(&Forwarder::Nat) {
         plan.answer_through_balancer(need, options)?;

@@ -77,11 +77,15 @@ fn forwarders_that_translate_leave_the_vip_to_the_balancer() {
             "ip -6 route replace default via 2001:db8:1::2"
         ]
     );
-    for forwarder in [Forwarder::Fullnat, Forwarder::Local] {
-        let plan = plan(&need(&[forwarder], &["192.0.2.80"]), &options(), &ALL).unwrap();
-        assert!(plan.steps.is_empty(), "{plan:?}");
-        assert_eq!(plan.notes, [format!("{forwarder} needs nothing of a backend")]);
-    }
+    let local = need(&[Forwarder::Local], &["192.0.2.80"]);
+    assert_eq!(
+        commands(&local, &options(), &ALL),
+        ["ip address replace 192.0.2.80/32 dev lo"],
+        "of the balancer itself"
+    );
+    let fullnat = plan(&need(&[Forwarder::Fullnat], &["192.0.2.80"]), &options(), &ALL).unwrap();
+    assert!(fullnat.steps.is_empty(), "{fullnat:?}");
+    assert_eq!(fullnat.notes, ["fullnat needs nothing of a backend"]);
 }
 
 /// What ends the tunnel, behind what owns the VIPs.
