@@ -1,11 +1,12 @@
-//! The fuzzer at work: all agree, what was once judged differently is agreed upon, and mistakes would be noticed.
+//! The fuzzer at work: all agree, what was once judged differently is agreed upon, and what is
+//! broken, on any of the three sides, is noticed.
 //!
 //! Needs root; fails without it.
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use lb_tests::fuzz::{self, DIRECTORY, Mistake, Options};
+use lb_tests::fuzz::{self, Broken, DIRECTORY, Flaw, Mistake, Options};
 
 fn options(packets: u64) -> Options {
     Options {
@@ -18,7 +19,7 @@ fn options(packets: u64) -> Options {
 
 #[test]
 fn kernel_host_and_model_agree_on_a_hundred_thousand_packets() -> Result<()> {
-    let summary = fuzz::run(&options(100_000), None)?;
+    let summary = fuzz::run(&options(100_000), Broken::NOTHING)?;
     assert_eq!(summary.disagreements, 0, "kept: {:#?}", summary.kept);
     Ok(())
 }
@@ -30,11 +31,50 @@ fn what_was_judged_differently_once_is_agreed_upon() -> Result<()> {
     Ok(())
 }
 
+/// The first disagreement where something is broken.
+fn notice(broken: Broken) -> Result<String> {
+    let summary = fuzz::run(&options(40_000), broken)?;
+    let first = summary.kept.into_iter().next();
+    first.with_context(|| format!("nobody noticed {broken:?}"))
+}
+
 #[test]
 fn a_model_with_a_rule_broken_is_contradicted() -> Result<()> {
     for mistake in Mistake::ALL {
-        let summary = fuzz::run(&options(20_000), Some(mistake))?;
-        assert!(summary.disagreements > 0, "nobody noticed {mistake:?}");
+        notice(Broken {
+            model: Some(mistake),
+            ..Broken::NOTHING
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_dataplane_that_is_wrong_on_both_sides_is_contradicted_by_the_model() -> Result<()> {
+    for flaw in Flaw::ALL {
+        let message = notice(Broken {
+            kernel: Some(flaw),
+            host: Some(flaw),
+            ..Broken::NOTHING
+        })?;
+        assert!(
+            !message.contains("the kernel and the host"),
+            "{flaw:?}: {message}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_kernel_or_a_host_that_is_wrong_alone_is_contradicted_by_the_other() -> Result<()> {
+    let flaw = Some(Flaw::NextHop);
+    for (kernel, host) in [(flaw, None), (None, flaw)] {
+        let message = notice(Broken {
+            kernel,
+            host,
+            model: None,
+        })?;
+        assert!(message.contains("the kernel and the host differ"), "{message}");
     }
     Ok(())
 }

@@ -4,8 +4,9 @@ use anyhow::{Result, bail, ensure};
 use lb_common::abi::Action;
 
 use super::{
+    flaw::Broken,
     machine::{Did, Host, Loaded},
-    model::{Mistake, Model, Said},
+    model::{Model, Said},
     world::World,
 };
 use crate::packets::check_sums;
@@ -31,15 +32,15 @@ pub(super) struct Disagreement {
 }
 
 impl<'w> Judges<'w> {
-    /// Fresh ones. To be called inside [`super::machine::Kernel::within`].
+    /// Fresh ones; with `broken`, something about them is. To be called inside [`super::machine::Kernel::within`].
     ///
     /// # Errors
     /// When the program cannot be loaded.
-    pub(super) fn new(world: &'w World, mistake: Option<Mistake>) -> Result<Self> {
+    pub(super) fn new(world: &'w World, broken: Broken) -> Result<Self> {
         Ok(Self {
-            host: Host::new(world)?,
-            loaded: Loaded::new(world)?,
-            model: mistake.map_or_else(|| Model::new(world), |mistake| Model::mistaken(world, mistake)),
+            host: Host::new(world, broken.host)?,
+            loaded: Loaded::new(world, broken.kernel)?,
+            model: Model::new(world, broken.model),
         })
     }
 

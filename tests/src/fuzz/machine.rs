@@ -19,6 +19,7 @@ use lb_userspace::{
     plan::{InMemory, Layout, source_pools},
 };
 
+use super::flaw::Flaw;
 use super::world::{
     Interfaces, OWN, OWN_MAC, OWN4, OWN6, ROUTER, ROUTER_MAC, SEED, TAGGED, TAGGED_MTU, TAGGED_VLANS, World,
     is_tagged,
@@ -55,11 +56,11 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// With that world in its tables.
+    /// With that world in its tables, but for the flaw.
     ///
     /// # Errors
     /// When the world does not fit.
-    pub(super) fn new(world: &World) -> Result<Self> {
+    pub(super) fn new(world: &World, flaw: Option<Flaw>) -> Result<Self> {
         let mut memory = InMemory::new(&World::CAPACITY, SEED);
         memory.ingress = world.interfaces().front;
         memory.routing = Some(route);
@@ -68,7 +69,7 @@ impl Host {
         memory
             .uppers
             .insert(world.interfaces().front, front(world.interfaces().front));
-        let layout = world.lay_out(&mut memory)?;
+        let layout = world.lay_out(&mut memory, flaw)?;
         Ok(Self { memory, layout })
     }
 
@@ -248,18 +249,18 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    /// Loads the program with that world in its maps.
+    /// Loads the program with that world in its maps, but for the flaw.
     ///
     /// # Errors
     /// When the kernel refuses the program or a map.
-    pub(super) fn new(world: &World) -> Result<Self> {
+    pub(super) fn new(world: &World, flaw: Option<Flaw>) -> Result<Self> {
         let interfaces = world.interfaces();
         let mut dataplane = Dataplane::load(&World::CAPACITY, SEED, Settings::default())?;
         dataplane.allow_egress(interfaces.back)?;
         dataplane.set_uppers(&uppers(interfaces))?;
         let sources = world.source_pool();
         dataplane.set_source_pools(&sources.addresses, sources.ports.clone())?;
-        let layout = world.lay_out(&mut dataplane.tables()?)?;
+        let layout = world.lay_out(&mut dataplane.tables()?, flaw)?;
         Ok(Self {
             dataplane,
             layout,

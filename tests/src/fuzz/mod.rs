@@ -5,6 +5,7 @@
 
 mod case;
 mod compare;
+mod flaw;
 mod follow;
 mod generate;
 mod machine;
@@ -20,6 +21,7 @@ use anyhow::Result;
 use lb_common::abi::Reason;
 use serde::Serialize;
 
+pub use flaw::{Broken, Flaw};
 pub use machine::Kernel;
 pub use model::Mistake;
 pub use options::Options;
@@ -41,7 +43,7 @@ struct Line<'a> {
 /// # Errors
 /// Without privilege, or when the kernel refuses the program.
 pub fn main(options: &Options) -> Result<ExitCode> {
-    let summary = run(options, None)?;
+    let summary = run(options, Broken::NOTHING)?;
     let by_reason: BTreeMap<&str, u64> = Reason::ALL
         .iter()
         .map(|reason| (reason.name(), summary.by_reason[*reason as usize]))

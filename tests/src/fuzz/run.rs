@@ -12,9 +12,9 @@ use lb_common::abi::Reason;
 use super::{
     case::Case,
     compare::{Disagreement, Judges},
+    flaw::Broken,
     generate::Generator,
     machine::Kernel,
-    model::Mistake,
     options::Options,
     saved,
     world::World,
@@ -44,30 +44,30 @@ pub struct Summary {
     pub kept: Vec<String>,
 }
 
-/// Sends as many packets as asked for; `mistake` breaks a rule of the model.
+/// Sends as many packets as asked for, with nothing `broken`, or until that is noticed.
 ///
 /// # Errors
 /// Without privilege, or when the kernel refuses the program.
-pub fn run(options: &Options, mistake: Option<Mistake>) -> Result<Summary> {
+pub fn run(options: &Options, broken: Broken) -> Result<Summary> {
     let kernel = Kernel::new()?;
     let world = World::new(kernel.interfaces)?;
-    kernel.within(|| Run::new(&world, options, mistake).go())
+    kernel.within(|| Run::new(&world, options, broken).go())
 }
 
 struct Run<'a> {
     world: &'a World,
     options: &'a Options,
-    mistake: Option<Mistake>,
+    broken: Broken,
     summary: Summary,
     kinds: HashSet<String>,
 }
 
 impl<'a> Run<'a> {
-    fn new(world: &'a World, options: &'a Options, mistake: Option<Mistake>) -> Self {
+    fn new(world: &'a World, options: &'a Options, broken: Broken) -> Self {
         Self {
             world,
             options,
-            mistake,
+            broken,
             summary: Summary {
                 packets: 0,
                 disagreements: 0,
@@ -81,14 +81,14 @@ impl<'a> Run<'a> {
     fn go(mut self) -> Result<Summary> {
         let mut generator = Generator::new(self.options.seed, self.world);
         let (started, mut told) = (Instant::now(), Instant::now());
-        let mut judges = Judges::new(self.world, self.mistake)?;
+        let mut judges = Judges::new(self.world, self.broken)?;
         let mut epoch = 0;
-        // One shows that a broken rule is noticed.
-        let enough = if self.mistake.is_some() { 1 } else { ENOUGH };
+        // One shows that it is noticed.
+        let enough = if self.broken != Broken::NOTHING { 1 } else { ENOUGH };
         while self.summary.packets < self.options.packets && self.summary.disagreements < enough {
             if self.summary.packets / EPOCH != epoch {
                 epoch = self.summary.packets / EPOCH;
-                judges = Judges::new(self.world, self.mistake)?;
+                judges = Judges::new(self.world, self.broken)?;
             }
             let case = generator.case();
             if let Some(found) = self.judge(&case, &mut judges, &mut generator) {
@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
         if self.summary.kept.len() >= KEPT || !self.kinds.insert(found.kind()) {
             return Ok(());
         }
-        if self.mistake.is_some() {
+        if self.broken != Broken::NOTHING {
             self.summary.kept.push(found.message);
             return Ok(());
         }
@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
     /// A smaller case that is judged differently, too.
     fn smaller(&self, case: &Case) -> Result<Option<(Case, Disagreement)>> {
         for smaller in case.smaller() {
-            let mut judges = Judges::new(self.world, self.mistake)?;
+            let mut judges = Judges::new(self.world, self.broken)?;
             let packets = smaller.packets();
             let found = packets.iter().find_map(|packet| judges.judge(packet, true).err());
             if let Some(found) = found {

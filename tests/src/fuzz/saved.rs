@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     compare::{Disagreement, Judges},
+    flaw::Broken,
     machine::Did,
     model::Said,
     world::World,
@@ -123,7 +124,7 @@ pub(super) fn replay(directory: &Path, world: &World) -> Result<Vec<String>> {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     paths.sort();
     for path in paths {
-        let mut judges = Judges::new(world, None)?;
+        let mut judges = Judges::new(world, Broken::NOTHING)?;
         for frame in frames(&fs::read_to_string(&path)?)? {
             if let Err(found) = judges.judge(&frame, true) {
                 wrong.push(format!("{}: {}", path.display(), found.message));

@@ -15,6 +15,7 @@ use lb_userspace::{
     plan::{Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, Pool, TunnelSources, apply, pools},
 };
 
+use super::flaw::Flaw;
 use crate::packets::Mac;
 
 /// The flow hash's seed.
@@ -123,13 +124,16 @@ impl World {
         })
     }
 
-    /// Lays it out in `memory`, by the planner.
+    /// Lays it out in `memory`, by the planner, but for the flaw.
     ///
     /// # Errors
     /// When it does not fit.
-    pub fn lay_out(&self, memory: &mut impl Memory) -> Result<Layout> {
+    pub fn lay_out(&self, memory: &mut impl Memory, flaw: Option<Flaw>) -> Result<Layout> {
         let empty = Layout::new(Self::CAPACITY, SEED);
-        let Plan { layout, writes } = empty.plan(self.pools.clone(), 1, Instant::now())?;
+        let Plan { layout, mut writes } = empty.plan(self.pools.clone(), 1, Instant::now())?;
+        if let Some(flaw) = flaw {
+            flaw.spoil(&mut writes);
+        }
         apply(&writes, memory);
         Ok(layout)
     }

@@ -124,22 +124,14 @@ struct Place<'w> {
 }
 
 impl<'w> Model<'w> {
-    /// Of that world.
-    pub fn new(world: &'w World) -> Self {
+    /// Of that world, with that rule broken.
+    pub fn new(world: &'w World, mistake: Option<Mistake>) -> Self {
         Self {
             world,
             fragments: Seen::default(),
             hidden: Hidden::default(),
             noted: false,
-            mistake: None,
-        }
-    }
-
-    /// Of that world, with a rule broken.
-    pub fn mistaken(world: &'w World, mistake: Mistake) -> Self {
-        Self {
-            mistake: Some(mistake),
-            ..Self::new(world)
+            mistake,
         }
     }
 
