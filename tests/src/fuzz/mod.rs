@@ -6,7 +6,6 @@
 mod case;
 mod compare;
 mod flaw;
-mod follow;
 mod generate;
 mod machine;
 pub mod model;

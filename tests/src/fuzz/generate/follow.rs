@@ -1,13 +1,16 @@
 //! What follows on packets that really went by: answers to them, errors about them, and themselves again.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use lb_common::abi::Reason;
 use rand::{Rng, rngs::StdRng};
 
-use super::{
+use super::{Generator, TTLS};
+use crate::fuzz::{
     machine::Did,
     model::read::{Content, Frame, Read, read},
     world::is_ordinary,
 };
-use lb_common::abi::Reason;
 
 /// How many are remembered.
 const REMEMBERED: usize = 96;
@@ -94,4 +97,63 @@ pub(super) fn turned(frame: &[u8]) -> Option<Vec<u8>> {
         _ => return None,
     }
     Some([&frame[6..12], &frame[..6], &frame[read.at - 2..read.at], &ip].concat())
+}
+
+impl Generator<'_> {
+    /// What follows on packets that went by: an answer, whole or in fragments, an error about what became of them or about
+    /// an answer to them, the next one. All that went before is sent again, so that the case says all.
+    pub(super) fn followed(&mut self) -> Vec<Vec<u8>> {
+        let Some(exchange) = self.exchanges.pick(&mut self.numbers).cloned() else {
+            return vec![self.other()];
+        };
+        let mut frames = exchange.frames;
+        let last = frames[frames.len() - 1].clone();
+        let answer = turned(&exchange.out);
+        let next = match self.numbers.random_range(0..10) {
+            0..=3 => answer.map(|answer| vec![self.grown(answer)]),
+            4 => answer.and_then(|answer| self.in_pieces(&answer)),
+            5 | 6 => self.error_about(&exchange.out).map(|error| vec![error]),
+            7 | 8 => turned(&last)
+                .and_then(|answer| self.error_about(&answer))
+                .map(|error| vec![error]),
+            _ => Some(vec![last]),
+        };
+        frames.extend(next.unwrap_or_default());
+        frames
+    }
+
+    /// With other fields that its recipient sets, now and then.
+    pub(super) fn grown(&mut self, mut frame: Vec<u8>) -> Vec<u8> {
+        let Some(read) = packet(&frame) else { return frame };
+        let ip = &mut frame[read.at..];
+        let ttl = if self.one_in(6) { self.pick(&TTLS) } else { 64 };
+        if read.is_v6() {
+            ip[7] = ttl;
+        } else {
+            let mut header = smoltcp::wire::Ipv4Packet::new_unchecked(&mut *ip);
+            header.set_hop_limit(ttl);
+            header.fill_checksum();
+        }
+        frame
+    }
+
+    /// A whole packet of some length in fragments.
+    pub(super) fn in_pieces(&mut self, frame: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let read = packet(frame)?;
+        let payload = frame.get(read.at + read.transport..read.at + read.len)?;
+        let is_plain = read.piece.is_none() && read.transport <= 40 && payload.len() >= 24;
+        is_plain.then(|| self.pieces(&frame[..read.at + read.transport], payload))
+    }
+
+    /// An ICMP error about a packet: from some router, or from whom it was for.
+    pub(super) fn error_about(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+        let read = packet(frame)?;
+        let quoted = frame.get(read.at..read.at + read.len)?;
+        let reporter = match (self.one_in(2), read.is_v6()) {
+            (true, _) => read.destination,
+            (false, false) => Ipv4Addr::new(198, 51, 100, 7).into(),
+            (false, true) => Ipv6Addr::new(0x2001, 0xdb8, 0xc, 7, 0, 0, 0, 7).into(),
+        };
+        Some(self.error_of(reporter, read.source, quoted, read.transport))
+    }
 }
