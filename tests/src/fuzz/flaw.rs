@@ -22,6 +22,8 @@ pub enum Flaw {
     Port,
     /// Slots belong to others.
     Owners,
+    /// Slots belonged to others before.
+    PreviousOwners,
     /// SYNs may ask for a byte more.
     Segment,
     /// Whether senders are told of their packets' last hop is the other way round.
@@ -56,13 +58,14 @@ impl Broken {
 
 impl Flaw {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Room,
         Self::NextHop,
         Self::Tags,
         Self::Sums,
         Self::Port,
         Self::Owners,
+        Self::PreviousOwners,
         Self::Segment,
         Self::LastHop,
         Self::Fragments,
@@ -90,7 +93,8 @@ impl Flaw {
                 {
                     entry.target.backend_port = 9_u16.to_be();
                 }
-                (Self::Owners, Write::Slots { slots, .. }) => Arc::make_mut(slots).reverse(),
+                (Self::Owners, Write::Slots { slots, .. })
+                | (Self::PreviousOwners, Write::Previous { slots, .. }) => Arc::make_mut(slots).reverse(),
                 (Self::Segment, Write::Options { options, .. }) if options.mss4 > 0 => {
                     options.mss4 += 1;
                     options.mss6 += 1;

@@ -11,7 +11,7 @@ use anyhow::Result;
 use lb_common::abi::Tags;
 use lb_userspace::{
     config::{Config, Dataplane},
-    model::{Backend, Forwarder, Prefix, Service, Services, Vlan},
+    model::{AdminState, Backend, BackendId, Forwarder, Prefix, Service, Services, Vlan},
     plan::{Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, Pool, TunnelSources, apply, pools},
 };
 
@@ -95,6 +95,8 @@ impl SourcePool {
 pub struct World {
     /// Who serves which VIPs, and which of them each slot belongs to.
     pub pools: Vec<Pool>,
+    /// The same before some services changed, so that their slots' flows are looked up.
+    before: Vec<Pool>,
     places: Places,
     sources: SourcePool,
 }
@@ -116,9 +118,13 @@ impl World {
     pub fn new(interfaces: Interfaces) -> Result<Self> {
         let config = Config::parse(include_str!("world.toml"), Path::new("world.toml"))?;
         let places = Places::new(interfaces)?;
-        let pools = wanted(&config.services, &places);
+        let earlier = config.services.iter().map(|service| earlier(service));
+        let before = pools(&Services::new(earlier.collect())?, &places);
+        let Plan { layout, .. } =
+            Layout::new(Self::CAPACITY, SEED).plan(before.clone(), 1, Instant::now())?;
         Ok(Self {
-            pools,
+            pools: layout.pools(&config.services, &places),
+            before,
             places,
             sources: SourcePool::new(&config.dataplane),
         })
@@ -129,13 +135,34 @@ impl World {
     /// # Errors
     /// When it does not fit.
     pub fn lay_out(&self, memory: &mut impl Memory, flaw: Option<Flaw>) -> Result<Layout> {
-        let empty = Layout::new(Self::CAPACITY, SEED);
-        let Plan { layout, mut writes } = empty.plan(self.pools.clone(), 1, Instant::now())?;
-        if let Some(flaw) = flaw {
-            flaw.spoil(&mut writes);
+        let mut layout = Layout::new(Self::CAPACITY, SEED);
+        for (generation, pools) in (1..).zip([&self.before, &self.pools]) {
+            let plan = layout.plan(pools.clone(), generation, Instant::now())?;
+            layout = plan.layout;
+            let mut writes = plan.writes;
+            if let Some(flaw) = flaw {
+                flaw.spoil(&mut writes);
+            }
+            apply(&writes, memory);
         }
-        apply(&writes, memory);
         Ok(layout)
+    }
+
+    /// Where a pool stands among [`World::pools`].
+    pub fn number(&self, pool: &Pool) -> usize {
+        let number = self.pools.iter().position(|other| other.key == pool.key);
+        number.unwrap_or(self.pools.len())
+    }
+
+    /// Whose a pool's slot is, and whose it was before.
+    pub fn owners(&self, pool: &Pool, slot: usize) -> Option<[BackendId; 2]> {
+        let owner = |pool: &Pool| {
+            let owner = *pool.owners.as_ref()?.get(slot)?;
+            Some(pool.members[usize::from(owner)].id)
+        };
+        let before = self.before.iter().find(|other| other.key == pool.key);
+        let current = owner(pool)?;
+        Some([current, before.and_then(owner).unwrap_or(current)])
     }
 
     /// Where packets to that backend go next.
@@ -200,8 +227,16 @@ pub(super) fn is_tagged(client: IpAddr) -> bool {
     TAGGED.into_iter().any(holds)
 }
 
-fn wanted(services: &Services, places: &Places) -> Vec<Pool> {
-    pools(services, places)
+/// A service as it was before it changed, by its name.
+fn earlier(service: &Service) -> Service {
+    let mut service = service.clone();
+    if service.name.as_str().starts_with("moved") {
+        service.backends.truncate(2);
+        for backend in &mut service.backends {
+            backend.state = AdminState::Ready;
+        }
+    }
+    service
 }
 
 #[derive(Debug)]

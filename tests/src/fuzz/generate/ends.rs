@@ -115,7 +115,7 @@ impl Generator<'_> {
 
     pub(super) fn ends(&mut self) -> Ends {
         let (service, protocol) = self.service();
-        let client = if self.world.hides(service.ip()) && !self.one_in(12) {
+        let client = if self.one_in(4) || self.world.hides(service.ip()) && !self.one_in(12) {
             self.regular(service.is_ipv6())
         } else {
             SocketAddr::new(self.client(service.is_ipv6()), self.numbers.random())

@@ -11,6 +11,7 @@ pub(super) mod read;
 mod rewrite;
 mod speak;
 mod there;
+mod tracked;
 mod translate;
 mod whom;
 
@@ -28,6 +29,7 @@ use fragments::{Known, Seen};
 use hidden::Hidden;
 use read::{Content, Frame, Piece, Read, read};
 use speak::Answer;
+use tracked::{Owners, Tracked};
 use translate::Ends;
 
 /// TCP's flags.
@@ -82,6 +84,10 @@ pub enum Mistake {
     UntaggedBack,
     /// Connection IDs name nobody.
     Nameless,
+    /// Slots have always been whose they are now.
+    Forgetful,
+    /// Flows do not end.
+    Endless,
     /// No flow through `fullnat` is refused for want of a place.
     NeverFull,
 }
@@ -92,6 +98,7 @@ pub struct Model<'w> {
     world: &'w World,
     fragments: Seen,
     hidden: Hidden,
+    tracked: Tracked,
     /// Whether the packet that is judged changes what the program remembers.
     noted: bool,
     mistake: Option<Mistake>,
@@ -99,7 +106,7 @@ pub struct Model<'w> {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::OuterTos,
         Self::LastHop,
         Self::RangesFirst,
@@ -112,6 +119,8 @@ impl Mistake {
         Self::StaleQuote,
         Self::UntaggedBack,
         Self::Nameless,
+        Self::Forgetful,
+        Self::Endless,
         Self::NeverFull,
     ];
 }
@@ -130,6 +139,7 @@ impl<'w> Model<'w> {
             world,
             fragments: Seen::default(),
             hidden: Hidden::default(),
+            tracked: Tracked::default(),
             noted: false,
             mistake,
         }
@@ -189,7 +199,8 @@ impl<'w> Model<'w> {
             return Err(Reason::Denied);
         }
         if !matches!(read.content, Content::Error(_)) {
-            self.noted |= self.hidden.meet(&flow, read.flags());
+            let flags = self.flags(pool, read, frame);
+            self.noted |= self.hidden.meet(&flow, flags);
         }
         if read.piece.is_some() && pool.service.fragments == Fragments::Drop {
             return Err(Reason::Fragment);
@@ -206,6 +217,20 @@ impl<'w> Model<'w> {
         match place {
             Some(place) => self.send(&place, read, frame, &flow, shown),
             None => self.without_backends(pool, read, frame),
+        }
+    }
+
+    /// TCP's flags, or what means the same: whether a packet opens its flow or ends it.
+    fn flags(&self, pool: &Pool, read: &Read, frame: &[u8]) -> u8 {
+        let flags = if quic::opens(pool, read, frame) {
+            SYN
+        } else {
+            read.flags()
+        };
+        if self.errs(Mistake::Endless) {
+            flags & !(FIN | RST)
+        } else {
+            flags
         }
     }
 
@@ -269,21 +294,35 @@ impl<'w> Model<'w> {
         }
     }
 
-    fn place(&self, pool: &'w Pool, read: &Read, flow: &Ends, frame: &[u8]) -> Option<Place<'w>> {
-        let by_client = pool.service.affinity == Affinity::ClientIp
-            || read.piece.is_some() && pool.service.fragments == Fragments::Hash3;
-        let ports = [flow.source.port(), flow.destination.port()];
-        let ports = if by_client { [0; 2] } else { ports };
+    fn place(&mut self, pool: &'w Pool, read: &Read, flow: &Ends, frame: &[u8]) -> Option<Place<'w>> {
+        let is_stray = read.piece.is_some() && pool.service.fragments == Fragments::Hash3;
+        let flow_ports = [flow.source.port(), flow.destination.port()];
+        let by_client = pool.service.affinity == Affinity::ClientIp || is_stray;
+        let ports = if by_client { [0; 2] } else { flow_ports };
         let hash = flow_hash(flow.source.ip(), ports, SEED);
         let known = self.hidden.flow(flow).map(|known| known.backend);
         if let Some(backend) = known.or_else(|| self.named(pool, read, frame)) {
             return Some(Place { pool, backend, hash });
         }
-        let owners = pool.owners.as_ref()?;
-        let owner = owners[(hash >> 48) as usize % owners.len()];
+        let slot = (hash >> 48) as usize % pool.owners.as_ref()?.len();
+        let [current, previous] = self.world.owners(pool, slot)?;
+        if current == previous || self.errs(Mistake::Forgetful) {
+            return Some(Place {
+                pool,
+                backend: current,
+                hash,
+            });
+        }
+        // Neither errors about a flow nor what gets no further are of the flow.
+        let leaves_traces = !matches!(read.content, Content::Error(_)) && read.ttl > 1;
+        self.noted |= leaves_traces;
+        let flags = self.flags(pool, read, frame);
+        let ports = if is_stray { [0; 2] } else { flow_ports };
+        let key = (self.world.number(pool), flow.source.ip(), ports);
+        let slot = Owners { current, previous };
         Some(Place {
             pool,
-            backend: pool.members[usize::from(owner)].id,
+            backend: self.tracked.place(key, slot, flags, leaves_traces),
             hash,
         })
     }

@@ -83,7 +83,8 @@ impl<'r> Packet<'r> {
         let mut segment = ip[at..self.read.len].to_vec();
         if protocol == IpProtocol::Udp {
             let len = usize::from(UdpPacket::new_unchecked(&segment[..]).len());
-            segment.truncate(len);
+            // A first fragment's may be nonsense.
+            segment.truncate(len.max(8));
         }
         segment[field - at..][..2].fill(0);
         let len = segment.len() as u32;

@@ -94,9 +94,7 @@ impl Model<'_> {
         if matches!(read.content, Content::Error(_)) {
             return Err(Refusal::Full);
         }
-        let mut pools = self.world.pools.iter();
-        let pool = pools.position(|pool| std::ptr::eq(pool, place.pool));
-        let whose = (pool.unwrap_or_default(), place.backend);
+        let whose = (self.world.number(place.pool), place.backend);
         let inside = seen_by(backend, flow);
         self.noted = true;
         self.hidden
