@@ -3,10 +3,12 @@
 //! Invariant: flows of a backend that is gone are cut as soon as the tables say so; all else can wait for its turn.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     time::{Duration, Instant},
 };
+
+use lb_common::abi::Ends;
 
 use crate::{
     dataplane::Origin,
@@ -31,6 +33,11 @@ pub(super) struct Sweeper {
     pub(super) flows: HashMap<Whose, u64>,
     /// How much of each address is in use that `fullnat` backends see.
     pub(super) sources: BTreeMap<IpAddr, Usage>,
+    /// Entries of `fullnat` flows whose opposite was not found.
+    lonely: HashSet<Ends>,
+    /// Entries in the table of `fullnat` flows before the sweep; absent if nobody has looked, since an earlier agent may
+    /// have left some.
+    translations: Option<usize>,
 }
 
 impl Sweeper {
@@ -65,8 +72,7 @@ impl Sweeper {
 impl Actor {
     /// Sweeps if it is time to.
     pub(super) fn sweep_in_turn(&mut self) {
-        let layout = &self.parts.layout;
-        let is_wanted = layout.wants_sweep() || layout.translates() || !self.sweeper.sources.is_empty();
+        let is_wanted = self.parts.layout.wants_sweep() || self.has_translations();
         if self.sweeper.is_due(Instant::now()) && is_wanted {
             self.sweep();
         } else if !is_wanted {
@@ -131,19 +137,31 @@ impl Actor {
         self.drains.observe_flows(&self.sweeper.flows, now);
     }
 
+    /// Whether there are, or may be, flows through `fullnat`.
+    fn has_translations(&self) -> bool {
+        let layout = &self.parts.layout;
+        !layout.is_recalled() && (layout.translates() || self.sweeper.translations != Some(0))
+    }
+
     /// Releases what `fullnat` flows no longer need, and counts those that are left with the others.
     fn sweep_translations(&mut self, time: FlowTime) {
-        if !self.parts.layout.translates() && self.sweeper.sources.is_empty() {
+        if !self.has_translations() {
             return;
         }
+        let entries = match self.parts.translations.entries() {
+            Ok(entries) => entries,
+            Err(error) => return log::error!("flows through fullnat are not looked after: {error:#}"),
+        };
         let translated = self
             .parts
             .layout
-            .look_through(&self.parts.translations.entries(), time);
-        self.parts.translations.remove(&translated.gone);
+            .look_through(&entries, &self.sweeper.lonely, time);
+        translated.carry_out(&mut self.parts.translations);
         for (whose, flows) in translated.flows {
             *self.sweeper.flows.entry(whose).or_default() += flows;
         }
         self.sweeper.sources = translated.used;
+        self.sweeper.lonely = translated.lonely;
+        self.sweeper.translations = Some(entries.len());
     }
 }

@@ -1,5 +1,5 @@
-//! Links of XDP programs by bpf(2), where aya does not go: their state, another program in place, and their end while
-//! others hold them.
+//! bpf(2) where aya does not go: the state of XDP programs' links, another program in place, and their end while others
+//! hold them; hash maps read many entries at a time.
 //!
 //! Invariant: every call passes a structure of its own length, whose fields are those of the kernel's `bpf_attr`.
 
@@ -13,6 +13,7 @@ use std::{
     path::Path,
 };
 
+use aya::maps::{HashMap, IterableMap, MapData};
 use bytemuck::{Pod, Zeroable};
 
 /// `enum bpf_cmd` of the kernel's UAPI.
@@ -22,6 +23,7 @@ enum Command {
     ObjPin = 6,
     ObjGet = 7,
     ObjGetInfoByFd = 15,
+    MapLookupBatch = 24,
     LinkCreate = 28,
     LinkUpdate = 29,
     LinkDetach = 34,
@@ -166,6 +168,53 @@ impl XdpLink {
     }
 }
 
+/// Reads entries of a hash map: into `keys` and `values`, which are of one length, from where an earlier call left off,
+/// or from the beginning. How many there were, and where the next call is to go on, if there are more.
+///
+/// Unlike going from key to key this does not begin anew when the present key is removed meanwhile: what is there all the
+/// time is seen once.
+///
+/// # Errors
+/// When the kernel refuses: `ENOSPC` if more entries than fit have the same hash.
+pub(super) fn look_up_batch<K: aya::Pod, V: aya::Pod>(
+    map: &HashMap<MapData, K, V>,
+    from: Option<u32>,
+    keys: &mut [K],
+    values: &mut [V],
+) -> io::Result<(usize, Option<u32>)> {
+    let (start, mut next) = (from.unwrap_or_default(), 0_u32);
+    let mut batch = Batch {
+        from: from.map_or(0, |_| (&raw const start) as u64),
+        next: (&raw mut next) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: u32::try_from(keys.len().min(values.len())).unwrap_or(u32::MAX),
+        // Its keys and values have the sizes of K and V: aya has made sure of that.
+        map: number(map.map().fd().as_fd()),
+        entry_flags: 0,
+        flags: 0,
+    };
+    match call(Command::MapLookupBatch, &mut batch) {
+        Ok(_) => Ok((batch.count as usize, Some(next))),
+        // These were the last ones.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok((batch.count as usize, None)),
+        Err(error) => Err(error),
+    }
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Batch {
+    from: u64,
+    next: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    entry_flags: u64,
+    flags: u64,
+}
+
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct LinkCreate {
@@ -235,7 +284,7 @@ fn call_for_fd<A: Pod>(command: Command, mut attributes: A) -> io::Result<OwnedF
 
 fn call<A: Pod>(command: Command, attributes: &mut A) -> io::Result<i32> {
     // SAFETY: the kernel reads and writes at most the given length of `attributes`, which is plain bytes; what it
-    // points to (a path, a link's description) is alive and of the length that is told with it.
+    // points to (a path, a link's description, room for entries of the map's sizes) is alive and of the length that is told with it.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

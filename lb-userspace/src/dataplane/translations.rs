@@ -7,13 +7,16 @@ use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
 use bytemuck::Zeroable;
 use lb_common::abi::{Ends, MAX_NAT_SOURCES, SourcePool, Translation, map};
 
-use super::Dataplane;
-use crate::plan::source_pools;
+use super::{Dataplane, bpf};
+use crate::plan::{TranslationTable, source_pools};
+
+/// `BPF_EXIST`: an entry is written only where one is.
+const EXISTING: u64 = 2;
 
 /// Makes a plain structure one that aya can read and write.
 macro_rules! pod {
     ($pod:ident $of:ident) => {
-        #[derive(Clone, Copy, Debug)]
+        #[derive(Clone, Copy, Debug, Zeroable)]
         #[repr(transparent)]
         struct $pod($of);
 
@@ -29,22 +32,49 @@ pod!(PodPool SourcePool);
 /// Flows through `fullnat`.
 pub struct Translations(BpfHashMap<MapData, PodEnds, PodTranslation>);
 
+/// Entries that are read by one system call: so many that calls cost little beside reading, so few that they need no
+/// large buffers (416 KiB).
+const BATCH: usize = 4096;
+
 impl Translations {
     /// All entries. While packets come and go it is those of a moment, give or take some.
-    pub fn entries(&self) -> HashMap<Ends, Translation> {
-        // An entry that goes while it is read is left out.
-        let entries = self.0.iter().filter_map(Result::ok);
-        entries
-            .map(|(PodEnds(key), PodTranslation(entry))| (key, entry))
-            .collect()
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn entries(&self) -> Result<HashMap<Ends, Translation>> {
+        let mut keys = vec![PodEnds::zeroed(); BATCH];
+        let mut values = vec![PodTranslation::zeroed(); BATCH];
+        let mut entries = HashMap::new();
+        let mut next = None;
+        loop {
+            let (read, rest) = bpf::look_up_batch(&self.0, next, &mut keys, &mut values)
+                .context("cannot read map TRANSLATIONS")?;
+            let read = keys.iter().zip(&values).take(read);
+            entries.extend(read.map(|(PodEnds(key), PodTranslation(entry))| (*key, *entry)));
+            next = rest;
+            if next.is_none() {
+                return Ok(entries);
+            }
+        }
+    }
+}
+
+impl TranslationTable for Translations {
+    fn get(&self, key: &Ends) -> Option<Translation> {
+        self.0
+            .get(&PodEnds(*key), 0)
+            .ok()
+            .map(|PodTranslation(entry)| entry)
     }
 
-    /// Removes entries.
-    pub fn remove(&mut self, keys: &[Ends]) {
-        for key in keys {
-            // The program may have removed it before.
-            let _ = self.0.remove(&PodEnds(*key));
-        }
+    fn replace(&mut self, key: &Ends, entry: &Translation) {
+        // The program may have removed it before.
+        let _ = self.0.insert(PodEnds(*key), PodTranslation(*entry), EXISTING);
+    }
+
+    fn remove(&mut self, key: &Ends) {
+        // The same.
+        let _ = self.0.remove(&PodEnds(*key));
     }
 }
 

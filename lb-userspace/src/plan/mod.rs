@@ -43,7 +43,7 @@ pub use snapshot::{CellSnapshot, PoolSnapshot, RestoreError, Snapshot};
 pub use sources::SourceEntry;
 pub use sweep::{FlowTime, Sweep};
 pub use target::{NextHop, TargetEntry, TunnelSources};
-pub use translations::{Translated, Usage, source_pools};
+pub use translations::{Cause, Gone, Moved, Translated, TranslationTable, Usage, source_pools};
 pub use write::Write;
 
 #[cfg(test)]

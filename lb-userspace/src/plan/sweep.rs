@@ -22,7 +22,7 @@ use super::{
 };
 
 /// How long an entry stays after a FIN or RST and the last packet: retransmissions are over by then.
-pub(super) const CLOSING: Duration = Duration::from_secs(10);
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// The flow clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
