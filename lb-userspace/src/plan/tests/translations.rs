@@ -278,7 +278,7 @@ fn a_flow_that_is_another_by_now_is_not_moved() {
     // What packets have left is kept.
     let found = run.look(&HashSet::new(), Duration::ZERO);
     run.change_entry(&key, |entry| {
-        (entry.clock, entry.state) = (TIME.now + 9, Translation::HALF_CLOSED)
+        (entry.clock, entry.state) = (TIME.now + 9, Translation::HALF_CLOSED);
     });
     let mut table = run.table();
     found.carry_out(&mut table);

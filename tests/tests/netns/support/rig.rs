@@ -130,6 +130,16 @@ impl Rig {
 
     /// What the dataplane would do with a further packet of a TCP connection of the first client to `target`.
     pub(crate) fn explain_tcp(&self, client_port: u16, target: SocketAddr) -> ExplainView {
+        self.explain_tcp_of(client_port, target, None)
+    }
+
+    /// The same, of a packet of that many bytes.
+    pub(crate) fn explain_tcp_of(
+        &self,
+        client_port: u16,
+        target: SocketAddr,
+        size: Option<u16>,
+    ) -> ExplainView {
         let flow = Flow {
             protocol: FlowProtocol::Tcp,
             client: self.client().address_like(target.ip()),
@@ -137,7 +147,7 @@ impl Rig {
             vip: target.ip(),
             vip_port: Some(target.port()),
             flags: "A".parse().unwrap(),
-            size: None,
+            size,
             connection_id: None,
         };
         let question = ExplainRequest {
