@@ -59,6 +59,11 @@ impl Service {
                 let message = "fullnat translates ports, and the checksum of sctp covers them: use nat";
                 Err(Invalid::new(message).at(Key::Name("forwarder")))
             }
+            Forwarder::Fullnat if self.fragments == Fragments::Hash3 => {
+                let message = "fullnat knows flows by their ports, which fragments before the first one do not show: \
+                               expected \"follow\" or \"drop\"";
+                Err(Invalid::new(message).at(Key::Name("fragments")))
+            }
             _ => Ok(()),
         }
     }

@@ -115,6 +115,10 @@ fn not_every_protocol_can_do_everything() {
             "fragments: tcp",
         ),
         (serde_json::json!({"fragments": "hash3"}), ""),
+        (
+            serde_json::json!({"fragments": "hash3", "forwarder": "fullnat"}),
+            "fragments: fullnat knows flows by their ports",
+        ),
         (serde_json::json!({"mss_clamp": true}), "mss_clamp: only tcp"),
         (serde_json::json!({"protocol": "tcp", "mss_clamp": 1360}), ""),
         (
