@@ -10,7 +10,7 @@ use lb_common::{
     pipeline::detour::Claim,
 };
 
-/// Takes memory only for the entries that it has: an agent that is not asked for `fullnat` keeps none.
+/// Takes memory for the entries that it has, and for the heads of the lists that the kernel keeps them in.
 #[map]
 static TRANSLATIONS: HashMap<Ends, Translation> = HashMap::with_max_entries(2, BPF_F_NO_PREALLOC);
 #[map]
