@@ -7,33 +7,29 @@
 use std::{
     collections::{BTreeMap, HashSet},
     net::IpAddr,
-    num::NonZeroU16,
-    ops::Range,
     time::Instant,
 };
 
-use lb_common::{
-    abi::{
-        CellRecord, Control, Key4, Key6, MAX_CHAIN, Meaning, Place, PoolRecord, QuicSet, SLOTS_PER_LINE,
-        Scope, Selector, ServerLine, Service, ServiceFlags, ServiceKey, ServiceLine, ServiceLine4,
-        ServiceLine6, ServiceOptions, Slot, SlotLine, TableIndex, Tags, Target,
-    },
-    net::{SCTP, TCP},
+use lb_common::abi::{
+    CellRecord, Control, MAX_CHAIN, Meaning, Place, PoolRecord, QuicSet, SLOTS_PER_LINE, ServerLine,
+    ServiceFlags, ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine,
+    TableIndex, Tags, Target,
 };
 
 use super::{
     capacity::Capacity,
     keys::Entries,
     layout::{Layout, Retired, RetiredNumber},
+    leads::{Lead, front, places, slot_lines, targets},
     memory::Memory,
     options::Options,
-    pool::{Origin, Pool, PoolKey},
-    recall::{self, Cells, Front, Lies},
+    pool::{Pool, PoolKey},
+    recall::{self, Cells, Lies},
     record,
     sources::SourceEntry,
     target::TargetEntry,
 };
-use crate::model::{PortRange, Prefix, Protocol, ServiceName, ServicePort};
+use crate::model::ServiceName;
 
 /// Tables that can be read back. Indexes are within the capacity that the tables were made for.
 pub trait ReadBack: Memory {
@@ -276,55 +272,6 @@ impl Layout {
         self.placed.values().map(|placed| placed.pool.clone()).collect()
     }
 }
-
-/// A key, and what it leads to.
-#[derive(Clone, Copy, Debug)]
-struct Lead {
-    address: IpAddr,
-    selector: Selector,
-    to: Service,
-}
-
-impl Lead {
-    fn of4((key, to): &(Key4, Service)) -> Self {
-        Self {
-            address: (key.0 as u32).to_ne_bytes().into(),
-            selector: Selector((key.0 >> 32) as u32),
-            to: *to,
-        }
-    }
-
-    fn of6((key, to): &(Key6, Service)) -> Self {
-        let [high, low, selector] = key.0;
-        let address: [u8; 16] = bytemuck::cast([high, low]);
-        Self {
-            address: address.into(),
-            selector: Selector(selector as u32),
-            to: *to,
-        }
-    }
-
-    fn scope(&self) -> Scope {
-        use Meaning::{Block, FromBackend, Portless, ToService, Vip};
-        match self.selector.meaning() {
-            Some(ToService { scope, .. } | Block { scope, .. } | Portless { scope } | Vip { scope }) => scope,
-            Some(FromBackend { .. }) | None => Scope::HOST,
-        }
-    }
-
-    fn is_to_service(&self) -> bool {
-        self.selector.leads_to_slots()
-    }
-}
-
-fn targets(place: &Place) -> Range<u32> {
-    place.target..place.target + place.targets
-}
-
-fn slot_lines(place: &Place) -> Range<u32> {
-    place.slot_line..place.slot_line + place.slots / SLOTS_PER_LINE
-}
-
 /// All keys of a half; each must be where it is looked for.
 fn keys<K, const N: usize, const SPARE: usize>(
     index: TableIndex,
@@ -363,93 +310,6 @@ where
     }
     Ok(entries)
 }
-
-/// The places that keys lead to, oldest first; `None` if one is not noted.
-fn places(record: &PoolRecord, leads: &[Lead]) -> Option<Vec<Place>> {
-    let mut places: Vec<Place> = Vec::new();
-    for lead in leads.iter().filter(|lead| lead.is_to_service()) {
-        let noted = record
-            .places
-            .iter()
-            .filter(|place| record::is_at(place, &lead.to));
-        let place = noted.max_by_key(|place| place.serial)?;
-        if !places.contains(place) {
-            places.push(*place);
-        }
-    }
-    places.sort_by_key(|place| place.serial);
-    let within = |lead: &Lead| {
-        places
-            .iter()
-            .any(|place| targets(place).contains(&lead.to.target_base))
-    };
-    let explained = leads.iter().all(|lead| lead.is_to_service() || within(lead));
-    explained.then_some(places)
-}
-
-/// What leads packets to that place. Where only one of the two service tables was switched, keys may disagree; the
-/// IPv4 table is the first.
-fn front(leads: &[Lead], place: &Place) -> Front {
-    let here = leads
-        .iter()
-        .filter(|lead| lead.is_to_service() && record::is_at(place, &lead.to));
-    let mut by_vip: BTreeMap<(u32, IpAddr, Scope), Vec<&Lead>> = BTreeMap::new();
-    for lead in here {
-        by_vip
-            .entry((lead.to.vip(), lead.address, lead.scope()))
-            .or_default()
-            .push(lead);
-    }
-    let how = |(_, leads): (&(u32, IpAddr, Scope), &Vec<&Lead>)| {
-        let lead = leads[0];
-        let protocol = match lead.selector.protocol() {
-            TCP => Protocol::Tcp,
-            SCTP => Protocol::Sctp,
-            _ => Protocol::Udp,
-        };
-        (protocol, port(leads), lead.to.flags)
-    };
-    let first = by_vip.iter().min_by_key(|((_, address, _), _)| *address).map(how);
-    let (protocol, port, flags) = first.unwrap_or((Protocol::Tcp, ServicePort::Any, ServiceFlags::default()));
-    let agree = by_vip.iter().all(|vip| Some(how(vip)) == first);
-    Front {
-        vips: by_vip.into_keys().filter_map(vip).collect(),
-        protocol,
-        port,
-        flags,
-        origin: if agree { Origin::Recalled } else { Origin::Torn },
-    }
-}
-
-/// The VIP that keys of that address and scope were made for.
-fn vip((_, address, scope): (u32, IpAddr, Scope)) -> Option<Prefix> {
-    match scope.length() {
-        Some(length) => Prefix::new(address, length).ok(),
-        None => Some(address.into()),
-    }
-}
-
-/// The ports that keys of one VIP were made for. What narrower ranges took at the ends cannot be told.
-fn port(leads: &[&Lead]) -> ServicePort {
-    let ports = |lead: &&Lead| match lead.selector.meaning()? {
-        Meaning::ToService { port, .. } => {
-            let port = NonZeroU16::new(u16::from_be(port))?;
-            Some((port, port))
-        }
-        Meaning::Block { block, .. } => {
-            Some((NonZeroU16::new(block.first())?, NonZeroU16::new(block.last())?))
-        }
-        Meaning::Portless { .. } | Meaning::Vip { .. } | Meaning::FromBackend { .. } => None,
-    };
-    let all = || leads.iter().filter_map(ports);
-    let first = all().map(|(first, _)| first).min();
-    let last = all().map(|(_, last)| last).max();
-    first
-        .zip(last)
-        .and_then(|(first, last)| PortRange::new(first, last))
-        .map_or(ServicePort::Any, ServicePort::from)
-}
-
 /// The slots at a place, each of which leads to somebody of `cells`.
 fn slots(
     memory: &impl ReadBack,

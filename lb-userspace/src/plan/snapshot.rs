@@ -15,12 +15,13 @@ use serde_bytes::ByteBuf;
 
 use super::{
     capacity::{Capacity, CapacityError},
-    layout::{Layout, Plan},
+    layout::Layout,
     placed::{Cell, Placed, Writes},
     pool::{Origin, PoolKey},
     recall::{self, Cells, Found, Front, Lies},
     slots::SlotTable,
     target::TargetEntry,
+    transition::Plan,
 };
 use crate::{
     model::{BackendId, Prefix, Protocol, ServiceName, ServicePort},

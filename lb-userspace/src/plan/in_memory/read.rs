@@ -1,0 +1,241 @@
+//! Tables in plain memory as packets read them, on the host.
+
+use lb_common::{
+    abi::{
+        Ends, Features, FlowKey, FlowValue, FragmentKey, FragmentRecord, Key4, Key6, Lengths, QuicSet,
+        RoundKeys, SLOTS_PER_LINE, ServerId, ServerTable, Service, ServiceLine4, ServiceLine6,
+        ServiceOptions, Slot, SlotLine, SourceKey, SourcePool, TableIndex, Tags, Target, Tracking,
+        Translation, Upper, follow_chain,
+    },
+    flows::{self, Event, FlowTable, Placed, Query, SharedLine, Word},
+    pipeline::{self, Route, RouteQuery, Tables, detour::Claim},
+    quic::aes::{self, Block, Cipher},
+};
+
+use super::InMemory;
+
+impl Cipher for InMemory {
+    fn encrypt(&self, keys: &RoundKeys, block: Block) -> Block {
+        aes::encrypt(keys, block)
+    }
+
+    fn decrypt(&self, keys: &RoundKeys, block: Block) -> Block {
+        aes::decrypt(keys, block)
+    }
+}
+
+impl Tables for InMemory {
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn features(&self) -> Features {
+        self.control.features
+    }
+
+    fn service_index(&self, v6: bool) -> TableIndex {
+        self.control.index(v6, self.service_bits)
+    }
+
+    fn service_line4(&self, line: u32) -> Option<&ServiceLine4> {
+        self.services4.get(line as usize)
+    }
+
+    fn service_line6(&self, line: u32) -> Option<&ServiceLine6> {
+        self.services6.get(line as usize)
+    }
+
+    fn follow4(&self, first: u32, key: &Key4) -> u32 {
+        follow_chain(first, key, |line| self.service_line4(line))
+    }
+
+    fn follow6(&self, first: u32, key: &Key6) -> u32 {
+        follow_chain(first, key, |line| self.service_line6(line))
+    }
+
+    fn look_up4(&self, key: &Key4) -> Option<Service> {
+        pipeline::look_up4(self, key)
+    }
+
+    fn look_up6(&self, key: &Key6) -> Option<Service> {
+        pipeline::look_up6(self, key)
+    }
+
+    fn lengths(&self, v6: bool) -> Lengths {
+        self.control.lengths[usize::from(v6)]
+    }
+
+    fn slots(&self, line: u32) -> Option<&SlotLine> {
+        self.slots.get(line as usize)
+    }
+
+    fn fragments(&self, key: &FragmentKey, record: &mut FragmentRecord) -> bool {
+        let known = self.fragments.borrow().get(key).copied();
+        *record = known.unwrap_or(*record);
+        known.is_some()
+    }
+
+    fn note_fragments(&self, key: &FragmentKey, record: &FragmentRecord) {
+        self.fragments.borrow_mut().insert(*key, *record);
+    }
+
+    fn forget_fragments(&self, key: &FragmentKey) {
+        self.fragments.borrow_mut().remove(key);
+    }
+
+    fn translation<R>(&self, key: &Ends, visit: impl FnOnce(&mut Translation) -> R) -> Option<R> {
+        self.translations.borrow_mut().get_mut(key).map(visit)
+    }
+
+    fn claim(&self, key: &Ends, entry: &Translation) -> Claim {
+        let mut entries = self.translations.borrow_mut();
+        if entries.contains_key(key) {
+            return Claim::Taken;
+        }
+        if entries.len() >= self.translations_limit {
+            return Claim::Full;
+        }
+        entries.insert(*key, *entry);
+        Claim::Made
+    }
+
+    fn forget_translation(&self, key: &Ends) {
+        self.translations.borrow_mut().remove(key);
+    }
+
+    fn source_pool(&self, v6: bool) -> SourcePool {
+        self.source_pools[usize::from(v6)]
+    }
+
+    fn nat_source(&self, index: u32) -> Option<[u64; 2]> {
+        self.nat_sources.get(index as usize).copied()
+    }
+
+    fn may_answer(&self, _: lb_common::abi::Reason) -> bool {
+        let left = self.answers.get();
+        let may = self.explains || left > 0;
+        if may && !self.explains {
+            self.answers.set(left - 1);
+        }
+        may
+    }
+
+    fn now(&self) -> u32 {
+        self.clock
+    }
+
+    fn place(&self, query: &Query) -> Placed {
+        flows::place(self, query)
+    }
+
+    fn explains(&self) -> bool {
+        self.explains
+    }
+
+    fn target(&self, index: u32) -> Option<&Target> {
+        self.targets.get(index as usize)
+    }
+
+    fn options(&self, number: u32) -> Option<&ServiceOptions> {
+        self.options.get(number as usize)
+    }
+
+    fn tags(&self, index: u32) -> Option<&Tags> {
+        self.tags.get(index as usize)
+    }
+
+    fn access(&self, client: &SourceKey) -> u32 {
+        let holding = self
+            .sources
+            .iter()
+            .filter(|entry| entry.key.agrees(client, entry.bits));
+        holding
+            .max_by_key(|entry| entry.bits)
+            .map_or(0, |entry| entry.access)
+    }
+
+    fn quic(&self, index: u32) -> Option<&QuicSet> {
+        self.quic.get(index as usize)
+    }
+
+    fn server(&self, table: &ServerTable, id: &ServerId) -> Option<u32> {
+        table.look_up(id, |line| self.servers.get(line as usize))
+    }
+
+    fn count(&self, number: u32, event: Event) {
+        FlowTable::count(self, number, event);
+    }
+
+    fn upper(&self, interface: u32) -> Option<Upper> {
+        self.uppers.get(&interface).copied()
+    }
+
+    fn ingress(&self) -> u32 {
+        self.ingress
+    }
+
+    fn route(&self, query: &RouteQuery) -> Route {
+        self.routing.map_or(self.route, |routing| routing(self, query))
+    }
+}
+
+impl FlowTable for InMemory {
+    fn lines(&self) -> u32 {
+        self.flows.len() as u32
+    }
+
+    fn line(&self, index: u32) -> Option<&SharedLine> {
+        self.flows.get(index as usize)
+    }
+
+    fn previous_owner(&self, slot: u32) -> Option<Slot> {
+        let line = self.previous.get((slot / SLOTS_PER_LINE) as usize)?;
+        Some(line.0[(slot % SLOTS_PER_LINE) as usize])
+    }
+
+    fn exchange(&self, word: &Word, old: u64, new: u64) -> bool {
+        word.exchange(old, new)
+    }
+
+    fn known(&self, query: &Query, value: FlowValue, entry: u32) -> Placed {
+        flows::known(self, query, value, entry)
+    }
+
+    fn better(&self, best: u32, place: u32, value: FlowValue, clock: u32) -> u32 {
+        flows::better(best, place, value, clock)
+    }
+
+    fn insert(&self, key: FlowKey, value: FlowValue, clock: u32) -> bool {
+        flows::insert(self, key, value, clock)
+    }
+
+    fn clock(&self) -> u32 {
+        self.clock
+    }
+
+    fn count(&self, service: u32, event: Event) {
+        self.change_tracking(service, |tracking| tracking.note(event));
+    }
+
+    fn spend(&self, service: u32, clock: u32) -> bool {
+        let mut spends = false;
+        self.change_tracking(service, |tracking| {
+            let spent = match tracking.budget >> 32 {
+                then if then == u64::from(clock) => tracking.budget & 0xffff_ffff,
+                _ => 0,
+            };
+            spends = spent < u64::from(self.flow_budget);
+            tracking.budget = u64::from(clock) << 32 | (spent + u64::from(spends));
+        });
+        spends
+    }
+}
+
+impl InMemory {
+    fn change_tracking(&self, service: u32, change: impl FnOnce(&mut Tracking)) {
+        let cell = &self.tracking[service as usize & 0xffff];
+        let mut tracking = cell.get();
+        change(&mut tracking);
+        cell.set(tracking);
+    }
+}
