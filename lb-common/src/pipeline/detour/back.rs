@@ -58,7 +58,8 @@ fn within<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mu
         seen.to = answer.to_client(seen.ends());
         (answer.macs, answer.tags)
     };
-    if seen.is(Kind::FirstFragment) {
+    // One to a VIP, where nothing else asks for its port, has been noted already.
+    if seen.is(Kind::FirstFragment) && seen.is_for_vip == 0 {
         fragments::follow(tables, seen)?;
         if let Some(oddity) = seen.oddity() {
             return Err(oddity.into());
