@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashSet,
-    path::Path,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -117,7 +118,16 @@ impl<'a> Run<'a> {
         for (i, packet) in packets.iter().enumerate() {
             self.summary.packets += 1;
             let for_real = self.summary.packets.is_multiple_of(FOR_REAL);
-            match judges.judge(packet, for_real) {
+            let judged = catch_unwind(AssertUnwindSafe(|| judges.judge(packet, for_real)));
+            let judged = judged.unwrap_or_else(|panic| {
+                // It is the fault of one of them: what it was over must not get lost.
+                match self.save(&saved::frames_as_text(&packets[..=i])) {
+                    Ok(path) => eprintln!("{}: a panic", path.display()),
+                    Err(error) => eprintln!("{error:#}"),
+                }
+                resume_unwind(panic)
+            });
+            match judged {
                 Ok(did) => {
                     self.summary.by_reason[did.reason as usize] += 1;
                     generator.note(&packets[..=i], &did);
@@ -145,17 +155,18 @@ impl<'a> Run<'a> {
             (case, found) = (smaller, still);
         }
         self.summary.kept.push(found.message.clone());
-        let directory = self
-            .options
-            .keep
-            .as_deref()
-            .unwrap_or(Path::new(saved::DIRECTORY));
-        let origin = format!("packet {} of seed {}", self.summary.packets, self.options.seed);
-        let text = saved::text(&case.packets(), &found, &origin);
-        let name = format!("seed-{}-packet-{}", self.options.seed, self.summary.packets);
-        let path = saved::keep(directory, &text, &name)?;
+        let path = self.save(&saved::text(&case.packets(), &found))?;
         eprintln!("{}: {}", path.display(), found.message);
         Ok(())
+    }
+
+    /// Writes a row into its file.
+    fn save(&self, row: &str) -> Result<PathBuf> {
+        let (packet, seed) = (self.summary.packets, self.options.seed);
+        let directory = self.options.keep.as_deref();
+        let directory = directory.unwrap_or(Path::new(saved::DIRECTORY));
+        let text = format!("# packet {packet} of seed {seed}\n{row}");
+        saved::keep(directory, &text, &format!("seed-{seed}-packet-{packet}"))
     }
 
     /// A smaller case that is judged differently, too.

@@ -45,8 +45,8 @@ fn bytes(text: &str) -> Result<Vec<u8>> {
 }
 
 /// A row as text.
-pub(super) fn text(frames: &[Vec<u8>], found: &Disagreement, origin: &str) -> String {
-    let mut text = format!("# {origin}\n# {}\n", found.message);
+pub(super) fn text(frames: &[Vec<u8>], found: &Disagreement) -> String {
+    let mut text = format!("# {}\n", found.message);
     let did = |who: &str, did: &Did| {
         let Did {
             reason,
@@ -78,10 +78,13 @@ pub(super) fn text(frames: &[Vec<u8>], found: &Disagreement, origin: &str) -> St
         "# model: {reason:?} {backend:?} redirected={redirected} {}",
         hex(frame)
     );
-    for frame in frames {
-        _ = writeln!(text, "frame {}", hex(frame));
-    }
-    text
+    text + &frames_as_text(frames)
+}
+
+/// The frames of a row as text.
+pub(super) fn frames_as_text(frames: &[Vec<u8>]) -> String {
+    let lines = frames.iter().map(|frame| format!("frame {}\n", hex(frame)));
+    lines.collect()
 }
 
 /// Keeps a row in `directory`, under the name of what it says.
