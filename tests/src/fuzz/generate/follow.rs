@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use lb_common::abi::Reason;
 use rand::{Rng, rngs::StdRng};
+use smoltcp::wire::{IpProtocol, checksum};
 
 use super::{Generator, TTLS};
 use crate::fuzz::{
@@ -99,6 +100,31 @@ pub(super) fn turned(frame: &[u8]) -> Option<Vec<u8>> {
     Some([&frame[6..12], &frame[..6], &frame[read.at - 2..read.at], &ip].concat())
 }
 
+/// A datagram that came out as `out`, with a word of its data changed so that its checksum will come to zero there, which
+/// has to be sent as all ones (RFC 768).
+fn zeroed(frame: &[u8], out: &[u8]) -> Option<Vec<u8>> {
+    let [at, out_at] = [frame, out].map(|frame| {
+        let read = packet(frame)?;
+        let is_summed = read.protocol == IpProtocol::Udp && read.piece.is_none();
+        (is_summed && read.len >= read.transport + 10).then_some(read.at + read.transport)
+    });
+    let (at, out_at) = (at?, out_at?);
+    let word = |frame: &[u8], at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    let (sum, out_sum, data) = (word(frame, at + 6), word(out, out_at + 6), word(frame, at + 8));
+    if sum == 0 {
+        return None;
+    }
+    let mut zeroed = frame.to_vec();
+    let data = checksum::combine(&[data, out_sum]);
+    let sum = match checksum::combine(&[sum, !out_sum]) {
+        0 => 0xffff,
+        sum => sum,
+    };
+    zeroed[at + 8..at + 10].copy_from_slice(&data.to_be_bytes());
+    zeroed[at + 6..at + 8].copy_from_slice(&sum.to_be_bytes());
+    Some(zeroed)
+}
+
 impl Generator<'_> {
     /// What follows on packets that went by: an answer, whole or in fragments, an error about what became of them or about
     /// an answer to them, the next one. All that went before is sent again, so that the case says all.
@@ -109,13 +135,14 @@ impl Generator<'_> {
         let mut frames = exchange.frames;
         let last = frames[frames.len() - 1].clone();
         let answer = turned(&exchange.out);
-        let next = match self.numbers.random_range(0..10) {
+        let next = match self.numbers.random_range(0..11) {
             0..=3 => answer.map(|answer| vec![self.grown(answer)]),
             4 => answer.and_then(|answer| self.in_pieces(&answer)),
             5 | 6 => self.error_about(&exchange.out).map(|error| vec![error]),
             7 | 8 => turned(&last)
                 .and_then(|answer| self.error_about(&answer))
                 .map(|error| vec![error]),
+            9 => zeroed(&last, &exchange.out).map(|datagram| vec![datagram]),
             _ => Some(vec![last]),
         };
         frames.extend(next.unwrap_or_default());

@@ -76,6 +76,8 @@ pub enum Mistake {
     NoClamp,
     /// Checksums of translated UDP are left as they are.
     StaleSum,
+    /// UDP's checksum may come to zero.
+    ZeroSum,
     /// Errors that go through `fullnat` show the router that sent them.
     VisibleRouter,
     /// Packets that errors quote are not translated.
@@ -106,7 +108,7 @@ pub struct Model<'w> {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::OuterTos,
         Self::LastHop,
         Self::RangesFirst,
@@ -115,6 +117,7 @@ impl Mistake {
         Self::LongQuotes,
         Self::NoClamp,
         Self::StaleSum,
+        Self::ZeroSum,
         Self::VisibleRouter,
         Self::StaleQuote,
         Self::UntaggedBack,

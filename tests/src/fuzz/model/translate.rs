@@ -89,7 +89,7 @@ impl Packet<'_> {
         if was_wrong {
             self.loose.push(field);
         }
-        if is_udp && value == 0 {
+        if is_udp && value == 0 && mistake != Some(Mistake::ZeroSum) {
             value = 0xffff;
         }
         self.bytes[field..field + 2].copy_from_slice(&value.to_be_bytes());
