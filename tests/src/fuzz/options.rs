@@ -10,7 +10,7 @@ use clap::Parser;
 #[command(name = "lb-fuzz", version)]
 pub struct Options {
     /// How many packets at least.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub packets: u64,
     /// Runs with the same seed send the same packets.
     #[arg(long, default_value_t = 1)]
