@@ -5,6 +5,7 @@
 
 mod back;
 mod fragments;
+mod headers;
 mod hidden;
 mod quic;
 pub(super) mod read;
