@@ -9,6 +9,7 @@ use lb_tests::packets::Frame;
 use lb_userspace::model::{Forwarder, Service};
 
 use super::{
+    quic,
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, expired, forwarded, passed, unsent},
     world::{OWN_MAC, ROUTER_MAC, World, backend_mac, service},
 };
@@ -54,6 +55,14 @@ pub(crate) fn services() -> Vec<Service> {
         full("port", 2, "tcp", "80", &["10.0.0.5:8080", "[2001:db8:b::5]:8080"]),
         full("fragments", 3, "udp", "53", &["10.0.0.6", "2001:db8:b::6"]),
         range,
+        quic::routed(
+            "fullnat-quic",
+            5,
+            Forwarder::Fullnat,
+            &[quic::config(0, 4, None)],
+            &["0000000b", "0000000c"],
+            &["10.0.0.11", "10.0.0.12"],
+        ),
     ]
 }
 
@@ -164,6 +173,7 @@ pub(crate) fn rows() -> Vec<Row> {
         .iter()
         .flat_map(of_a_flow)
         .chain(fragments())
+        .chain(connections())
         .chain(strangers());
     all.map(|row| row.within(World::FullNat)).collect()
 }
@@ -260,6 +270,31 @@ fn fragments() -> Vec<Row> {
         }
     }
     rows
+}
+
+/// Two connections of one client port: their connection IDs name different backends, and one place serves them in turn.
+fn connections() -> Vec<Row> {
+    let flow = |last| {
+        let backend = format!("10.0.0.{last}");
+        let id = if last == 11 { "10.0.0.11" } else { "10.0.0.12" };
+        Flow::new(false, "192.0.2.5:443", &format!("{backend}:443"), id)
+    };
+    let data = |last| quic::short(&quic::cid(0, &[0, 0, 0, last]));
+    let request = |last| flow(last).request().data(&data(last));
+    let named = |name: &str, last| Row {
+        placement: Some(Placement::ConnectionId),
+        ..flow(last).there(name, &request(last), &flow(last).requested().data(&data(last)))
+    };
+    let known = Row {
+        placement: Some(Placement::Translated),
+        ..named("fullnat, QUIC: the next packet of a connection", 11)
+    };
+    vec![
+        named("fullnat, QUIC: the first packet of a connection", 11),
+        known.after(&[request(11)]),
+        named("fullnat, QUIC: another connection from the same port", 12).after(&[request(11)]),
+        named("fullnat, QUIC: the first one again", 11).after(&[request(11), request(12)]),
+    ]
 }
 
 fn strangers() -> Vec<Row> {

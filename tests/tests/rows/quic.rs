@@ -158,7 +158,7 @@ pub(crate) fn services() -> Vec<Service> {
 }
 
 /// A service that is routed by connection IDs; backends whose address ends in 2 drain.
-fn routed(
+pub(crate) fn routed(
     name: &str,
     vip: u8,
     forwarder: Forwarder,
@@ -189,7 +189,7 @@ fn drain(backend: &mut Backend) {
     backend.state = AdminState::Drain;
 }
 
-fn config(id: u8, nonce_length: usize, key: Option<&str>) -> QuicConfig {
+pub(crate) fn config(id: u8, nonce_length: usize, key: Option<&str>) -> QuicConfig {
     QuicConfig {
         id,
         server_id_length: 0,
@@ -366,7 +366,7 @@ fn to6(vip: u8, data: &[u8]) -> Frame {
 }
 
 /// A connection ID that a server with that ID makes by one of [`CONFIGS`].
-fn cid(config: u8, server_id: &[u8]) -> Vec<u8> {
+pub(crate) fn cid(config: u8, server_id: &[u8]) -> Vec<u8> {
     let (_, nonce, key) = CONFIGS.iter().find(|(id, ..)| *id == config).unwrap();
     let nonce: Vec<u8> = (0..*nonce).map(|i| 0xa0 + i).collect();
     let key = key.map(|key| *key.parse::<QuicKey>().unwrap().bytes());
@@ -377,7 +377,7 @@ fn cid(config: u8, server_id: &[u8]) -> Vec<u8> {
 }
 
 /// A packet with a short header, as far as it can be told from outside (RFC 8999 §5.2).
-fn short(cid: &[u8]) -> Vec<u8> {
+pub(crate) fn short(cid: &[u8]) -> Vec<u8> {
     [&[0x43], cid, &[0x99; 24]].concat()
 }
 

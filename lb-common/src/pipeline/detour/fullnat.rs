@@ -31,12 +31,15 @@ pub(super) fn recall<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     let key = seen.ends();
     let leaves_traces = seen.leaves_traces(tables.explains());
     let clock = tables.now();
+    let named = seen.outcome.target;
     let known = tables.translation(&key, |known| {
         let index = seen.service.target_base.wrapping_add(known.owner);
         seen.to = known.to;
-        // Its backend may be gone, and another be there in its place.
+        // Its backend may be gone, and another be there in its place. A connection ID may name another one: one client
+        // port can have several connections.
         let target = tables.target(index).filter(|target| is_to(target, &known.to));
-        let is_other = known.service != seen.service.number() || target.is_none();
+        let is_elsewhere = named != Trace::NONE && named != index;
+        let is_other = known.service != seen.service.number() || target.is_none() || is_elsewhere;
         if is_other || known.is_followed_by(seen.outcome.tcp_flags as u8) {
             return (Trace::NONE, false);
         }
