@@ -91,6 +91,8 @@ impl ServiceFlags {
     pub const DETOUR: u16 = 16;
     /// Packets with SYN take the detour: their MSS is clamped.
     pub const DETOUR_SYN: u16 = 32;
+    /// Some packets take the detour.
+    pub const DETOURS: u16 = Self::DETOUR | Self::DETOUR_SYN;
     /// On a VIP's entry: some service of it speaks SCTP.
     pub const HAS_SCTP: u16 = 64;
     /// Without usable backends, tell clients so.

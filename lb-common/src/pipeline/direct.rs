@@ -4,7 +4,7 @@
 //! Invariant: a packet that is sent on the detour is as it came.
 
 use crate::{
-    abi::{Direction, Features, Reason, Selector, ServiceFlags},
+    abi::{Direction, Features, Reason, Selector, Service, ServiceFlags},
     net::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, ETHERTYPE_VLAN_OUTER, load16},
 };
 
@@ -78,8 +78,7 @@ fn balance<F: Family, P: Packet, T: Tables>(
         return answer::<F, P, T>(packet, tables, &ip, &transport, outcome);
     };
     outcome.service = service.id;
-    let syn_detours = transport.is_syn() && service.flags.has(ServiceFlags::DETOUR_SYN);
-    if ip.ttl <= 1 || syn_detours || service.flags.has(ServiceFlags::DETOUR) {
+    if ip.ttl <= 1 || service.flags.has(ServiceFlags::DETOURS) && detours(&service, &transport) {
         return Err(DETOUR);
     }
     let hash = flow_hash::<F>(&service, ip.source, transport.ports, tables.seed());
@@ -97,6 +96,12 @@ fn balance<F: Family, P: Packet, T: Tables>(
     let target = (outcome.target, target);
     rewrite::toward_backend::<F, P, T>(packet, tables, target, &ip, &transport, hash)?;
     Ok(Reason::Forwarded)
+}
+
+/// Whether it is one of the packets that a service sends on the detour which does so with some.
+#[inline(always)]
+fn detours(service: &Service, transport: &Transport) -> bool {
+    transport.is_syn() || service.flags.has(ServiceFlags::DETOUR)
 }
 
 /// A packet that shows no ports: ICMP, a fragment, something broken or something else.
