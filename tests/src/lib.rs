@@ -9,6 +9,7 @@ pub mod fixture;
 pub mod fuzz;
 pub mod lab;
 pub mod packets;
+pub mod patience;
 pub mod process;
 pub mod sim;
 pub mod traffic;

@@ -19,6 +19,8 @@ use nix::{
     unistd::{Pid, getpid, getppid},
 };
 
+use crate::patience::patient;
+
 /// How often a wait with a deadline looks at the child.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -93,6 +95,7 @@ impl Process {
     /// # Errors
     /// When it still runs after `limit`.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let limit = patient(limit);
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.try_wait()? {

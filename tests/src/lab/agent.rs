@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 
 use super::{BpfFs, Host, Namespace};
-use crate::{process::Process, traffic::http};
+use crate::{patience::patient, process::Process, traffic::http};
 
 /// How long the agent may take until its socket answers.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -244,7 +244,7 @@ impl Agent {
                 let stream = UnixStream::connect(self.socket()).await?;
                 anyhow::Ok(http::exchange(stream, request).await?)
             };
-            tokio::time::timeout(REQUEST_LIMIT, exchange).await?
+            tokio::time::timeout(patient(REQUEST_LIMIT), exchange).await?
         };
         self.namespace
             .block_on(exchange)?
@@ -269,7 +269,7 @@ impl Agent {
     /// When it refuses, or does not end in time.
     pub fn stop(mut self) -> Result<ExitStatus> {
         self.cli_json(&["stop", "--detach", "--json"])?;
-        self.process.wait(STOP_LIMIT)
+        self.process.wait(patient(STOP_LIMIT))
     }
 
     /// The last lines of the agent's log.
@@ -291,7 +291,7 @@ impl Agent {
     }
 
     fn poll_until_it_answers(&mut self) -> Result<()> {
-        let deadline = Instant::now() + START_LIMIT;
+        let deadline = Instant::now() + patient(START_LIMIT);
         loop {
             if let Some(status) = self.process.try_wait()? {
                 bail!("it ended with {status}");

@@ -26,6 +26,7 @@ use rtnetlink::{
 use tokio::time::{sleep, timeout};
 
 use super::Namespace;
+use crate::patience::patient;
 
 /// How long the kernel may take to notice that a link is up.
 const LINK_LIMIT: Duration = Duration::from_secs(5);
@@ -200,7 +201,7 @@ impl Netlink {
                 sleep(LINK_POLL).await;
             }
         };
-        timeout(LINK_LIMIT, poll).await?
+        timeout(patient(LINK_LIMIT), poll).await?
     }
 
     /// Sets MAC address and MTU (bytes of IP) of the interface `name`.

@@ -15,7 +15,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::lab::Namespace;
+use crate::{lab::Namespace, patience::patient};
 
 /// The body of a request.
 pub type Body = Full<Bytes>;
@@ -92,7 +92,7 @@ pub fn fetch(
     let what = format!("{} http://{target}{}", request.method(), request.uri());
     let run = async || {
         let exchange = async { anyhow::Ok(exchange(TcpStream::connect(target).await?, request).await?) };
-        tokio::time::timeout(limit, exchange)
+        tokio::time::timeout(patient(limit), exchange)
             .await
             .with_context(|| format!("no answer after {limit:?}"))?
     };

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::http::{self, ExchangeError};
-use crate::lab::Namespace;
+use crate::{lab::Namespace, patience::patient};
 
 /// Requests that may be under way at once; beyond it the load slows down.
 const MAX_IN_FLIGHT: usize = 512;
@@ -287,7 +287,9 @@ async fn within<T>(
     limit: Duration,
     exchange: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    timeout(limit, exchange).await.unwrap_or(Err(Failure::Timeout))
+    timeout(patient(limit), exchange)
+        .await
+        .unwrap_or(Err(Failure::Timeout))
 }
 
 async fn open(target: SocketAddr) -> Result<SendRequest<http::Body>, Failure> {

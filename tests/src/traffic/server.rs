@@ -34,6 +34,7 @@ use tokio::{
 use super::{echo, http, udp};
 use crate::{
     lab::{Namespace, find_binary},
+    patience::patient,
     process::{Process, raise_file_limit},
 };
 
@@ -114,7 +115,7 @@ impl Server {
         let request = Request::get("/stats")
             .header("host", "lab")
             .body(http::Body::default())?;
-        let response = http::fetch(&self.namespace, target, request, STATS_LIMIT)?;
+        let response = http::fetch(&self.namespace, target, request, patient(STATS_LIMIT))?;
         serde_json::from_slice(response.body()).context("the server's statistics are not valid")
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::{net::UdpSocket, time::timeout};
 
-use crate::lab::Namespace;
+use crate::{lab::Namespace, patience::patient};
 
 /// The longest datagram that is echoed, in bytes: more than an Ethernet takes at once.
 const DATAGRAM_LIMIT: usize = 16 << 10;
@@ -56,7 +56,7 @@ pub fn ask(namespace: &Namespace, target: SocketAddr, payload: &[u8], limit: Dur
         socket.connect(target).await?;
         socket.send(payload).await?;
         let mut buffer = vec![0; 2 * DATAGRAM_LIMIT];
-        let length = timeout(limit, socket.recv(&mut buffer))
+        let length = timeout(patient(limit), socket.recv(&mut buffer))
             .await
             .context("no answer in time")??;
         buffer.truncate(length);

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{ANSWER_LEN, Break, Connection, QUESTION_LEN};
-use crate::{lab::Namespace, process::raise_file_limit, traffic::load::Failure};
+use crate::{lab::Namespace, patience::patient, process::raise_file_limit, traffic::load::Failure};
 
 /// How many connections are opened, and how they are used.
 #[derive(Debug, Clone)]
@@ -193,7 +193,9 @@ async fn ask(stream: &mut TcpStream, question: u64) -> std::io::Result<[u8; ANSW
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = std::io::Result<T>>) -> Result<T, Failure> {
-    Ok(timeout(limit, work).await.map_err(|_| Failure::Timeout)??)
+    Ok(timeout(patient(limit), work)
+        .await
+        .map_err(|_| Failure::Timeout)??)
 }
 
 /// Records an answer, if it is the right one.

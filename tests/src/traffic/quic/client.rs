@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{Identity, NAME, transport};
-use crate::lab::Namespace;
+use crate::{lab::Namespace, patience::patient};
 
 /// The longest answer.
 const ANSWER_LIMIT: usize = 64;
@@ -63,7 +63,9 @@ impl QuicClients {
                 let endpoint =
                     Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))?;
                 let connecting = endpoint.connect_with(config.clone(), target, NAME)?;
-                let connection = timeout(limit, connecting).await.context("not opened in time")??;
+                let connection = timeout(patient(limit), connecting)
+                    .await
+                    .context("not opened in time")??;
                 anyhow::Ok(Client { endpoint, connection })
             };
             clients.push(runtime.block_on(connect)?);

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_tests::lab::{Host, Namespace};
+use lb_tests::{
+    lab::{Host, Namespace},
+    patience::patient,
+};
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -26,7 +29,7 @@ impl Capture {
 
     /// Waits for a frame with exactly these bytes; if it does not come, the frames that did.
     pub(crate) fn wait_for(&self, frame: &[u8]) -> Result<(), Vec<Vec<u8>>> {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + patient(LIMIT);
         let mut others = Vec::new();
         let mut buffer = [0; 1 << 12];
         while Instant::now() < deadline {

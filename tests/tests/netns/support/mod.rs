@@ -17,6 +17,7 @@ use std::{
 use hyper::Request;
 use lb_tests::{
     lab::{Forwarder, Host, Lab, LabOptions, Namespace},
+    patience::patient,
     traffic::{
         http,
         load::{Load, LoadOptions, Record},
@@ -106,7 +107,7 @@ pub(crate) fn get(path: &str) -> Request<http::Body> {
 }
 
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + patient(LIMIT);
     while !condition() {
         assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
         thread::sleep(Duration::from_millis(20));

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use lb_tests::lab::{Host, Namespace};
+use lb_tests::{
+    lab::{Host, Namespace},
+    patience::patient,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Lets every process of the namespace open such sockets.
@@ -26,7 +29,7 @@ pub(crate) fn ping(client: &Host, target: IpAddr, limit: Duration) -> bool {
     };
     let open = || Socket::new(Domain::for_address(target), Type::DGRAM, Some(protocol)).unwrap();
     let mut socket = client.namespace.run(open).unwrap();
-    socket.set_read_timeout(Some(limit)).unwrap();
+    socket.set_read_timeout(Some(patient(limit))).unwrap();
     // A connected socket hears nobody else.
     socket.connect(&target.into()).unwrap();
     let mut message = vec![request, 0, 0, 0, 0, 0, 0, 1];
