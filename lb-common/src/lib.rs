@@ -17,3 +17,4 @@ pub mod hash;
 pub mod net;
 pub mod pipeline;
 pub mod quic;
+pub mod verifier;

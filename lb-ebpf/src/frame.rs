@@ -1,9 +1,7 @@
 //! Access to a frame in the kernel.
 
-use core::hint::black_box;
-
 use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_adjust_head, programs::XdpContext};
-use lb_common::net::Bytes;
+use lb_common::{net::Bytes, verifier::hidden};
 
 /// A frame between `data` and `end`, which the verifier knows as packet pointers.
 ///
@@ -38,7 +36,7 @@ impl<const VARIES: bool> Frame<VARIES> {
     #[inline(always)]
     fn at<const N: usize>(&self, offset: usize) -> Option<*mut [u8; N]> {
         let start = self.data + offset;
-        let after = if VARIES { black_box(start + N) } else { start + N };
+        let after = if VARIES { hidden(start + N) } else { start + N };
         if after > self.end {
             None
         } else {

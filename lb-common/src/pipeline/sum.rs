@@ -1,6 +1,9 @@
 //! The sum of a packet's bytes, where a checksum has to be made from nothing.
 
-use crate::net::{Bytes, load64};
+use crate::{
+    net::{Bytes, load64},
+    verifier::masked,
+};
 
 /// Bytes that are summed at once.
 const RUN: usize = 32;
@@ -18,7 +21,7 @@ pub fn sum<P: Bytes>(packet: &P, from: usize, len: usize) -> Option<u64> {
         if left < RUN {
             break;
         }
-        let run: &[u8; RUN] = packet.view(at & MAX_END)?;
+        let run: &[u8; RUN] = packet.view(masked::<MAX_END>(at))?;
         for i in 0..RUN / 8 {
             let word = load64(run, i * 8);
             sum += (word & 0xffff_ffff) + (word >> 32);
@@ -33,7 +36,7 @@ pub fn sum<P: Bytes>(packet: &P, from: usize, len: usize) -> Option<u64> {
     sum += part::<2, P>(packet, &mut at, left)?;
     if left % 2 != 0 {
         // With the byte before it, which is there: the verifier does not follow a check for a single one.
-        let last: &[u8; 2] = packet.view((at - 1) & MAX_END)?;
+        let last: &[u8; 2] = packet.view(masked::<MAX_END>(at - 1))?;
         sum += u64::from(u16::from_ne_bytes([last[1], 0]));
     }
     Some(sum)
@@ -45,7 +48,7 @@ fn part<const N: usize, P: Bytes>(packet: &P, at: &mut usize, left: usize) -> Op
     if left & N == 0 {
         return Some(0);
     }
-    let bytes: &[u8; N] = packet.view(*at & MAX_END)?;
+    let bytes: &[u8; N] = packet.view(masked::<MAX_END>(*at))?;
     *at += N;
     let mut sum = 0;
     for i in 0..N / 2 {

@@ -3,6 +3,7 @@
 use crate::{
     abi::{QuicConfig, QuicKind, QuicSet, ServerId},
     net::load64,
+    verifier::element,
 };
 
 use super::{
@@ -59,10 +60,7 @@ pub enum Unroutable {
 /// When it names none.
 #[inline(always)]
 pub fn decode<C: Cipher>(cipher: &C, set: &QuicSet, cid: &ConnectionId) -> Result<ServerId, Unroutable> {
-    let config = set
-        .configs
-        .get(usize::from(cid.rotation()))
-        .ok_or(Unroutable::NoConfig)?;
+    let config = element(&set.configs, usize::from(cid.rotation())).ok_or(Unroutable::NoConfig)?;
     let (server, nonce) = (u32::from(config.server_id_length), u32::from(config.nonce_length));
     if u32::from(cid.len) < 1 + server + nonce {
         return Err(Unroutable::TooShort);

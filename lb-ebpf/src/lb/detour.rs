@@ -1,12 +1,11 @@
 //! The steps of the detour in the kernel: global functions, which the verifier checks once each, for any context and any
 //! content of what was seen.
 
-use core::hint::black_box;
-
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use lb_common::{
     abi::Reason,
     pipeline::detour::{Seen, Step, StepByStep, Steps},
+    verifier::hidden,
 };
 
 use super::{frame::Frame, maps::Maps};
@@ -35,7 +34,7 @@ macro_rules! steps {
                     return number(Err(Reason::NoService));
                 };
                 // Not every step looks at it, and LLVM leaves undefined what nobody looks at; the verifier does look.
-                let context = XdpContext::new(black_box(context));
+                let context = XdpContext::new(hidden(context));
                 let mut steps = StepByStep {
                     packet: &mut Frame::<true>::new(&context),
                     tables: &Maps::new(&context),
@@ -86,7 +85,7 @@ pub(super) fn number(step: Step) -> u32 {
 #[inline(always)]
 pub(super) fn step(number: u32) -> Step {
     // LLVM knows what the functions return and would leave the bounds check out; the verifier takes it for any number.
-    match black_box(number).checked_sub(1) {
+    match hidden(number).checked_sub(1) {
         None => Ok(()),
         Some(reason) => Err(Reason::from_number(reason as u16).unwrap_or(Reason::NoService)),
     }

@@ -272,12 +272,11 @@ extern "C" fn lb_server(first: u32, mask: u32, seed: u64, high: u64, low: u64) -
 /// Following chains, and whole look-ups, as functions of their own: the verifier checks a global function once, whoever
 /// calls it.
 mod chain {
-    use core::hint::black_box;
-
     use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
     use lb_common::{
         abi::{Key4, Key6, Service, ServiceFlags, follow_chain},
         pipeline,
+        verifier::hidden,
     };
 
     use super::{Maps, SERVICES4, SERVICES6};
@@ -299,7 +298,7 @@ mod chain {
     #[inline(never)]
     pub(super) extern "C" fn lb_look_up4(context: *mut xdp_md, key: u64, found: *mut Service) -> u32 {
         // Nobody looks at it, and LLVM leaves undefined what nobody looks at; the verifier does look.
-        let context = XdpContext::new(black_box(context));
+        let context = XdpContext::new(hidden(context));
         tell(pipeline::look_up4(&Maps::new(&context), &Key4(key)), found)
     }
 
@@ -313,14 +312,14 @@ mod chain {
         c: u64,
         found: *mut Service,
     ) -> u32 {
-        let context = XdpContext::new(black_box(context));
+        let context = XdpContext::new(hidden(context));
         tell(pipeline::look_up6(&Maps::new(&context), &Key6([a, b, c])), found)
     }
 
     /// A service to be filled in. LLVM must not see that it is all zero: it would call a function that goes byte by byte.
     #[inline(always)]
     pub(super) fn nothing_found() -> Service {
-        let zero = black_box(0_u32);
+        let zero = hidden(0_u32);
         Service {
             slot_line: zero,
             slot_mask: zero as u16,

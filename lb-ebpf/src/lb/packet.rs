@@ -1,8 +1,6 @@
 //! What is done to a packet in the kernel: its new front and its sum are global functions, which the verifier checks once,
 //! whoever calls them.
 
-use core::hint::black_box;
-
 use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_adjust_tail, programs::XdpContext};
 use lb_common::{
     abi::Reason,
@@ -12,6 +10,7 @@ use lb_common::{
         sum::sum,
         wrap::{Wrap, wrap},
     },
+    verifier::hidden,
 };
 
 use super::{
@@ -30,7 +29,7 @@ impl<const VARIES: bool> Packet for Frame<VARIES> {
     #[inline(always)]
     fn trim(&mut self, len: usize) -> bool {
         // A difference of two pointers is a number to LLVM, of which 32 bits would do; not so to the verifier.
-        let less = len as i32 - black_box(self.frame_len()) as i32;
+        let less = len as i32 - hidden(self.frame_len()) as i32;
         // SAFETY: the context is the one that the kernel called the program with.
         if unsafe { bpf_xdp_adjust_tail(self.context, less) } != 0 {
             return false;
@@ -54,7 +53,7 @@ extern "C" fn lb_wrap(context: *mut xdp_md, what: *const Wrap) -> u32 {
     let Some(what) = (unsafe { what.as_ref() }) else {
         return number(Err(Reason::Unresolved));
     };
-    let context = XdpContext::new(black_box(context));
+    let context = XdpContext::new(hidden(context));
     number(wrap(
         &mut Frame::<false>::new(&context),
         &Maps::new(&context),
@@ -68,6 +67,6 @@ const NO_SUM: u64 = u64::MAX;
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lb_sum(context: *mut xdp_md, from: u32, len: u32) -> u64 {
-    let context = XdpContext::new(black_box(context));
+    let context = XdpContext::new(hidden(context));
     sum(&Frame::<true>::new(&context), from as usize, len as usize).unwrap_or(NO_SUM)
 }

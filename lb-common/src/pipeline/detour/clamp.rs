@@ -8,7 +8,7 @@ use crate::{
 use super::{
     super::{Packet, Tables},
     Kind, Seen, Step,
-    seen::offset,
+    seen::{offset, within_headers},
 };
 
 /// TCP's header without options.
@@ -54,12 +54,12 @@ fn find_mss<P: Packet>(packet: &P, transport: usize) -> Option<usize> {
     let end = transport + usize::from(header[12] >> 4) * 4;
     let mut at = transport + HEADER;
     for _ in 0..MAX_OPTIONS {
-        at &= Seen::MAX_OFFSET;
+        at = within_headers(at);
         if at >= end {
             return None;
         }
         // With the byte before it, and the length with the kind: the verifier takes a view of one byte for none.
-        let [_, kind] = *packet.view::<2>(at - 1)?;
+        let [_, kind] = *packet.view::<2>(within_headers(at - 1))?;
         match kind {
             END => return None,
             NO_OPERATION => at += 1,

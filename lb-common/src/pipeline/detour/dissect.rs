@@ -16,7 +16,7 @@ use super::{
     },
     Kind, Seen, Step,
     extensions::{Content, content},
-    seen::offset,
+    seen::{offset, within_headers},
 };
 
 /// VLAN tags that are looked behind.
@@ -88,7 +88,7 @@ fn transport<F: Family, P: Packet>(
     let end = ip.network + usize::from(ip.len);
     let content = content::<F, P>(packet, &ip, end)?;
     ip.protocol = content.protocol;
-    ip.transport = content.at & Seen::MAX_OFFSET;
+    ip.transport = within_headers(content.at);
     seen.protocol = u32::from(ip.protocol);
     seen.transport = ip.transport as u32;
     let is_icmp = ip.protocol == F::ICMP;

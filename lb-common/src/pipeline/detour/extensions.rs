@@ -8,6 +8,7 @@ use crate::{
 use super::{
     super::{Packet, family::Family, parse::Ip},
     Seen,
+    seen::within_headers,
 };
 
 /// Extension headers that are walked.
@@ -81,7 +82,7 @@ fn walk<P: Packet>(packet: &P, content: &mut Content, end: usize) -> Result<(), 
         if is_later || !is_extension_header(content.protocol) {
             return Ok(());
         }
-        let at = content.at & Seen::MAX_OFFSET;
+        let at = within_headers(content.at);
         if end.saturating_sub(at) < 8 {
             // RFC 7112 §5: a first fragment holds all of them.
             let torn = if is_fragment {

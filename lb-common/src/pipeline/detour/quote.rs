@@ -12,7 +12,7 @@ use super::{
     },
     Kind, Seen, Step,
     extensions::content,
-    seen::offset,
+    seen::{offset, within_headers},
 };
 
 /// Between an ICMP error's header and its quoted packet.
@@ -57,7 +57,7 @@ fn within<F: Family, P: Packet>(packet: &P, seen: &mut Seen) -> Result<(), Reaso
     if is_later || !matches!(content.protocol, TCP | UDP | SCTP) {
         return Err(Reason::NoService);
     }
-    let transport = content.at & Seen::MAX_OFFSET;
+    let transport = within_headers(content.at);
     if end.saturating_sub(transport) < QUOTED {
         return Err(Reason::Truncated);
     }

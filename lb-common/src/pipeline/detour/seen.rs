@@ -3,6 +3,7 @@
 use crate::{
     abi::{Ends, Reason, Service, ServiceFlags, Trace},
     net::{TCP, tcp},
+    verifier::masked,
 };
 
 use super::super::{
@@ -268,8 +269,14 @@ impl Seen {
 
 /// An offset of a header as one that the verifier believes.
 #[inline(always)]
-pub(super) const fn offset(at: u32) -> usize {
-    at as usize & Seen::MAX_OFFSET
+pub(super) fn offset(at: u32) -> usize {
+    within_headers(at as usize)
+}
+
+/// An offset that was worked out from a packet, as one that the verifier believes.
+#[inline(always)]
+pub(super) fn within_headers(at: usize) -> usize {
+    masked::<{ Seen::MAX_OFFSET }>(at)
 }
 
 const _: () = assert!(size_of::<Seen>() == 208);
