@@ -1,9 +1,20 @@
 //! The programs stay within the budget of `tests/budget.toml`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failure of the test's own steps is a failure of the test"
+)]
 
-use lb_common::abi::{DETOUR_PROGRAM, PROGRAM};
+use aya::programs::Xdp;
+use lb_common::{
+    abi::{DETOUR_PROGRAM, PROGRAM},
+    decap,
+};
 use lb_tests::bench::Budget;
 use lb_userspace::{
     dataplane::{Dataplane, Settings},
+    decap::{Decap, Rules},
+    model::Forwarder,
     plan::Capacity,
 };
 
@@ -18,19 +29,31 @@ fn the_verifier_walks_through_no_more_instructions_than_budgeted() {
         nat_flows: 4096,
     };
     let dataplane = Dataplane::load(&capacity, 0, Settings::default()).unwrap();
-    let programs = [
-        (PROGRAM, dataplane.program()),
-        (DETOUR_PROGRAM, dataplane.detour_program()),
-    ];
-    for (name, program) in programs {
-        let most = budget.verified_instructions[name];
-        let info = program.unwrap().info().unwrap();
-        let verified = info.verified_instruction_count().expect("Linux 5.16 tells this");
-        println!("{name}: {verified} of {most}");
-        assert!(
-            (1..=most).contains(&verified),
-            "the verifier walked through {verified} instructions of `{name}`, the budget is {most}: make it simpler, or \
-             raise the budget in tests/budget.toml and say why"
-        );
-    }
+    check(&budget, PROGRAM, dataplane.program().unwrap());
+    check(&budget, DETOUR_PROGRAM, dataplane.detour_program().unwrap());
+}
+
+#[test]
+fn the_verifier_accepts_the_program_that_ends_tunnels() {
+    let rules = Rules {
+        tunnels: vec![Forwarder::Ipip, Forwarder::Gue, Forwarder::Fou, Forwarder::Gre],
+        gue_ports: vec![6080],
+        fou_ports: vec![5555],
+        from: Vec::new(),
+    };
+    let decap = Decap::load(&rules).unwrap();
+    check(&Budget::load().unwrap(), decap::PROGRAM, decap.program().unwrap());
+}
+
+/// Says how many instructions the verifier walked through, in a line of its own that `cargo xtask kernels` reads.
+fn check(budget: &Budget, name: &str, program: &Xdp) {
+    let most = budget.verified_instructions[name];
+    let info = program.info().unwrap();
+    let verified = info.verified_instruction_count().expect("Linux 5.16 tells this");
+    println!("\nverified {name}: {verified}");
+    assert!(
+        (1..=most).contains(&verified),
+        "the verifier walked through {verified} instructions of `{name}`, the budget is {most}: make it simpler, or raise \
+         the budget in tests/budget.toml and say why"
+    );
 }

@@ -55,6 +55,25 @@ impl Workspace {
         if matches!(profile, Profile::Release) {
             cargo.arg("--release");
         }
+        Self::built_by(cargo, binaries)
+    }
+
+    /// Builds test binaries of a package, without running them.
+    pub(crate) fn build_tests(&self, package: &str, tests: &[&str]) -> Result<Binaries> {
+        let mut cargo = self.cargo("test");
+        cargo.args([
+            "--locked",
+            "--no-run",
+            "--message-format=json-render-diagnostics",
+            "--package",
+            package,
+        ]);
+        cargo.args(tests.iter().flat_map(|test| ["--test", test]));
+        Self::built_by(cargo, tests)
+    }
+
+    /// Runs a cargo that builds `names`, and reads from its messages where they are.
+    fn built_by(mut cargo: Command, names: &[&str]) -> Result<Binaries> {
         let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
         let messages = child.stdout.take().context("cargo's output is not readable")?;
         let mut built = BTreeMap::new();
@@ -66,7 +85,7 @@ impl Workspace {
             }
         }
         if !child.wait().context("cannot wait for cargo")?.success() {
-            bail!("{} does not build: see the messages above", binaries.join(" or "));
+            bail!("{} does not build: see the messages above", names.join(" or "));
         }
         Ok(Binaries(built))
     }

@@ -9,6 +9,7 @@ mod build;
 mod cargo;
 mod demo;
 mod fuzz;
+mod kernels;
 mod linker;
 mod machine;
 mod privilege;
@@ -71,6 +72,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Boot the distribution's kernels under QEMU, and try programs, rows, forwarders and devices on each
+    Kernels {
+        #[command(flatten)]
+        options: kernels::Options,
+    },
     /// Run every check and test: formatting, clippy, host tests, tests in the kernel and in network namespaces
     Test {
         /// Run only the tests whose name contains this, and neither formatting nor clippy
@@ -107,6 +113,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Bench { arguments } => bench::bench(&workspace, &arguments)?,
         Command::Fuzz { arguments } => fuzz::fuzz(&workspace, &arguments)?,
         Command::Sim { arguments } => sim::sim(&workspace, &arguments)?,
+        Command::Kernels { options } => return kernels::kernels(&workspace, &options),
         Command::Test { filter } => return test::test(&workspace, filter.as_deref()),
         Command::TryMachine => {}
     }

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::build;
 use crate::cargo::{Profile, Workspace};
+use crate::kernels;
 use crate::machine;
 use crate::privilege::Privilege;
 
@@ -80,6 +81,12 @@ pub(crate) fn test(workspace: &Workspace, filter: Option<&str>) -> Result<ExitCo
         "tests in the kernel and in namespaces",
         run_tests(&mut tests, filter, &mut tally)?,
     ));
+    if filter.is_none() {
+        steps.push((
+            "programs and rows on the oldest and the newest kernel",
+            other_kernels(workspace)?,
+        ));
+    }
     if tally.passed + tally.failed == 0 {
         bail!(
             "no test ran{}",
@@ -119,6 +126,16 @@ fn sum_up(steps: &[(&str, Outcome)], tally: Tally) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Boots other kernels, where they can be booted.
+fn other_kernels(workspace: &Workspace) -> Result<Outcome> {
+    println!("\n=> cargo xtask kernels --quick");
+    if let Some(reason) = kernels::missing() {
+        println!("skipped: {reason}");
+        return Ok(Outcome::Skipped(reason));
+    }
+    Ok(outcome(kernels::quick(workspace)?))
 }
 
 fn formatting(workspace: &Workspace) -> Result<Outcome> {

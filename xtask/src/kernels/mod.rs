@@ -1,0 +1,153 @@
+//! `cargo xtask kernels`: programs, rows, forwarders and devices on the distribution's kernels, under QEMU.
+//!
+//! What must hold: nothing is said of a kernel that did not run. The host's kernel and packages stay as they are, but for
+//! the tools that are named and installed first.
+
+mod archive;
+mod guest;
+mod image;
+mod report;
+mod tools;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+
+use crate::cargo::{Profile, Workspace};
+use crate::setup;
+use archive::Archive;
+use guest::Suite;
+use report::{KernelReport, Report};
+
+/// The oldest series that the programs are known to load on. What is older lacks atomic operations of BPF (5.12), or was
+/// not to be had.
+const OLDEST: &str = "6.1";
+/// The series that are tried beside the oldest and the newest.
+const BETWEEN: [&str; 3] = ["6.12", "6.18", "7.2"];
+
+/// What to try, and where.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only this series, such as 6.12; may be repeated. Default: those of docs/kernel-support.md and the newest
+    #[arg(long, value_name = "SERIES")]
+    kernel: Vec<String>,
+    /// The oldest and the newest kernel only, and there the programs and the rows
+    #[arg(long)]
+    quick: bool,
+    /// Print the result as JSON, in the last line
+    #[arg(long)]
+    json: bool,
+    /// Keep the result in tests/kernels.json, from which docs/kernel-support.md is made
+    #[arg(long, conflicts_with_all = ["quick", "kernel"])]
+    record: bool,
+}
+
+impl Options {
+    /// What `cargo xtask test` runs.
+    const QUICK: Self = Self {
+        kernel: Vec::new(),
+        quick: true,
+        json: false,
+        record: false,
+    };
+}
+
+/// Runs the suites on each kernel, prints a table, and fails when anything failed.
+pub(crate) fn kernels(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    tools::ensure()?;
+    let report = run(workspace, options)?;
+    println!("\n{}", report.table());
+    if options.record {
+        let file = workspace.root.join(report::RECORD);
+        std::fs::write(&file, report.record()?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        println!(
+            "kept in {}; docs/kernel-support.md is to show this:\n\n{}",
+            report::RECORD,
+            report.table()
+        );
+    }
+    if options.json {
+        println!("{}", report.json());
+    }
+    Ok(if report.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The quick suites on the oldest and the newest kernel: whether all went well.
+///
+/// # Errors
+/// When a kernel cannot be had or does not boot.
+pub(crate) fn quick(workspace: &Workspace) -> Result<bool> {
+    let report = run(workspace, &Options::QUICK)?;
+    println!("\n{}", report.table());
+    Ok(report.is_good())
+}
+
+/// Why the kernels cannot be booted here, if they cannot.
+pub(crate) fn missing() -> Option<String> {
+    tools::ensure().err().map(|error| format!("{error:#}"))
+}
+
+fn run(workspace: &Workspace, options: &Options) -> Result<Report> {
+    let payload = Payload::build(workspace)?;
+    let directory = workspace.target.join("kernels");
+    let archive = Archive::open(&directory)?;
+    let newest = archive.newest_series()?;
+    let series = match (&options.kernel[..], options.quick) {
+        ([], true) => vec![OLDEST.to_owned(), newest],
+        ([], false) => {
+            let mut all: Vec<String> = [OLDEST].iter().chain(&BETWEEN).map(ToString::to_string).collect();
+            if !all.contains(&newest) {
+                all.push(newest);
+            }
+            all
+        }
+        (asked, _) => asked.to_vec(),
+    };
+    let suites = if options.quick { Suite::QUICK } else { Suite::ALL };
+    let base = image::base(&directory, &payload, suites)?;
+    let mut kernels = Vec::new();
+    for series in series {
+        let kernel = archive.kernel(&series)?;
+        eprintln!("{} boots …", kernel.release);
+        let initrd = image::with_modules(&base, &kernel)?;
+        let results = guest::run(&kernel, &initrd, suites)?;
+        kernels.push(KernelReport::new(&kernel.release, suites, results));
+    }
+    ensure!(!kernels.is_empty(), "no kernel was tried");
+    Ok(Report { kernels })
+}
+
+/// What runs in a guest.
+struct Payload {
+    binaries: Vec<(&'static str, PathBuf)>,
+    /// Where tests look for the rows that the fuzzer kept.
+    rows_saved: PathBuf,
+}
+
+impl Payload {
+    fn build(workspace: &Workspace) -> Result<Self> {
+        setup::ensure(workspace)?;
+        let programs = ["lb", "lb-lab-node"];
+        let built = workspace.build(&["lb-userspace", "lb-tests"], &programs, Profile::Dev)?;
+        let tests = ["budget", "rows", "netns"];
+        let built_tests = workspace.build_tests("lb-tests", &tests)?;
+        let mut binaries = Vec::new();
+        for name in programs {
+            binaries.push((name, built.path(name)?.to_owned()));
+        }
+        for name in tests {
+            binaries.push((name, built_tests.path(name)?.to_owned()));
+        }
+        Ok(Self {
+            binaries,
+            rows_saved: workspace.root.join("tests/rows-saved"),
+        })
+    }
+}

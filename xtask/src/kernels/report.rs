@@ -1,0 +1,114 @@
+//! What came out: as a table, as JSON, and as the record that docs/kernel-support.md is made from.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::guest::{Suite, SuiteResult};
+
+/// The last full run that was kept, relative to the workspace.
+pub(super) const RECORD: &str = "tests/kernels.json";
+
+/// All kernels of a run.
+#[derive(Serialize)]
+pub(super) struct Report {
+    pub(super) kernels: Vec<KernelReport>,
+}
+
+/// One kernel; what was not run is absent.
+#[derive(Serialize)]
+pub(super) struct KernelReport {
+    /// As `uname -r` shows it.
+    version: String,
+    /// By suite: whether all of it passed.
+    #[serde(flatten)]
+    suites: BTreeMap<&'static str, bool>,
+    /// How many tests passed, all suites together.
+    passed: u32,
+    /// The tests that failed, and suites that ended otherwise.
+    failed: Vec<String>,
+    /// Instructions that the verifier walked through, by program.
+    instructions: BTreeMap<String, u32>,
+}
+
+impl KernelReport {
+    pub(super) fn new(version: &str, suites: &[Suite], results: Vec<SuiteResult>) -> Self {
+        let mut report = Self {
+            version: version.to_owned(),
+            suites: BTreeMap::new(),
+            passed: 0,
+            failed: Vec::new(),
+            instructions: BTreeMap::new(),
+        };
+        for (suite, result) in suites.iter().zip(results) {
+            let is_good = result.is_good();
+            report.suites.insert(suite.name, is_good);
+            report.passed += result.passed;
+            if !is_good && result.failed.is_empty() {
+                report.failed.push(format!("{} did not end well", suite.name));
+            }
+            report.failed.extend(result.failed);
+            report.instructions.extend(result.instructions);
+        }
+        report
+    }
+
+    fn row(&self) -> String {
+        let verdict = |suite: &Suite| match self.suites.get(suite.name) {
+            Some(true) => "yes",
+            Some(false) => "**no**",
+            None => "–",
+        };
+        let verdicts: Vec<&str> = Suite::ALL.iter().map(verdict).collect();
+        let counts: Vec<String> = self
+            .instructions
+            .iter()
+            .map(|(program, count)| format!("{program} {count}"))
+            .collect();
+        format!(
+            "| {} | {} | {} | {} |",
+            self.version,
+            verdicts.join(" | "),
+            self.passed,
+            counts.join(", ")
+        )
+    }
+}
+
+impl Report {
+    pub(super) fn is_good(&self) -> bool {
+        self.kernels.iter().all(|kernel| kernel.failed.is_empty())
+    }
+
+    /// A table in Markdown.
+    pub(super) fn table(&self) -> String {
+        let names: Vec<&str> = Suite::ALL.iter().map(|suite| suite.name).collect();
+        let mut lines = vec![
+            format!(
+                "| kernel | {} | tests passed | verified instructions |",
+                names.join(" | ")
+            ),
+            format!("|---|{}---|---|", "---|".repeat(names.len())),
+        ];
+        lines.extend(self.kernels.iter().map(KernelReport::row));
+        for kernel in self.kernels.iter().filter(|kernel| !kernel.failed.is_empty()) {
+            lines.push(format!(
+                "\n{} failed: {}",
+                kernel.version,
+                kernel.failed.join(", ")
+            ));
+        }
+        lines.join("\n")
+    }
+
+    /// In one line.
+    pub(super) fn json(&self) -> String {
+        serde_json::json!(self).to_string()
+    }
+
+    /// For people to compare, too.
+    pub(super) fn record(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self).context("the report cannot be written")? + "\n")
+    }
+}
