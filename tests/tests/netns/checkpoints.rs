@@ -7,15 +7,19 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::SystemTime,
 };
 
-use lb_tests::lab::{Forwarder, Lab, LbOptions};
+use lb_tests::{
+    fixture,
+    lab::{Forwarder, Lab, LbOptions},
+};
 use lb_userspace::api::view::{BackendState, StatusView};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::support::{
-    LIMIT, NO_CHECK, PORT, Rig, Service, backend_addresses, lab, requests, rig::lb, wait_until,
+    LIMIT, NO_CHECK, PORT, Rig, Service, YEAR, backend_addresses, lab, requests, rig::lb, wait_until,
 };
 
 /// A service `web` with the first `count` backends of the lab.
@@ -35,9 +39,14 @@ fn rig_of_two() -> (Rig, String) {
     (Rig::new(lab, &config), third)
 }
 
+/// Kills the agent and starts it on its checkpoints as if they had been written now, a year ago and a year ahead.
 fn kill_and_start_again(rig: &mut Rig) {
-    rig.agent.kill().unwrap();
-    rig.agent.start_again().unwrap();
+    let now = SystemTime::now();
+    for taken in [now, now - YEAR, now + YEAR] {
+        rig.agent.kill().unwrap();
+        fixture::redate_all(&directory(rig), taken).unwrap();
+        rig.agent.start_again().unwrap();
+    }
 }
 
 /// Addresses and weights of the backends of `web`.

@@ -212,6 +212,38 @@ fn what_is_remembered_is_bounded() {
     assert_eq!(ended.len(), Drains::REMEMBERED);
 }
 
+/// A deadline runs while no agent does; a clock that was set back since does not lengthen it.
+#[test]
+fn drains_of_a_checkpoint_of_any_date_have_an_end() {
+    const YEAR: u64 = 365 * 24 * 60 * 60;
+    let wall = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+    for (since, left) in [
+        (YEAR, 0),
+        (2 * YEAR - 100, DEADLINE - 100),
+        (2 * YEAR, DEADLINE),
+        (3 * YEAR, DEADLINE),
+    ] {
+        let mut world = World::new();
+        world.set(AdminState::Drain, None);
+        let Whose { service, backend } = whose("10.0.0.5");
+        let state = DrainState {
+            service,
+            backend,
+            since: wall(since),
+        };
+        world.drains = Drains::restored(vec![state], wall(2 * YEAR));
+        world.drains.follow(&world.services, world.now());
+        let drains = world.drains.all(&world.services, 1, world.now()).drains;
+        assert_eq!(drains[0].drain.ends_in_seconds, left as f64, "since {since}");
+        let ends = if left == 0 {
+            vec![DrainEnd::Deadline]
+        } else {
+            Vec::new()
+        };
+        assert_eq!(world.ends(), ends, "since {since}");
+    }
+}
+
 proptest! {
     /// However agents come and go, the deadline is counted from the first one's begin.
     #[test]

@@ -1,6 +1,6 @@
 //! From one release to the next: what earlier versions of the tables have pinned, as recorded in `tests/fixtures`.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command, time::SystemTime};
 
 use aya::maps::{Array, Map, MapData};
 use lb_common::abi::{FlowValue, Meta, map};
@@ -15,7 +15,7 @@ use lb_userspace::{
 };
 
 use super::{
-    super::support::{LbRun, rig::lb, wait_until},
+    super::support::{LbRun, YEAR, rig::lb, wait_until},
     entries_of, names, rewrite_meta, stop_view,
 };
 
@@ -54,20 +54,46 @@ fn dataplane_of_version_2_is_refused_and_comes_back_from_its_checkpoint() {
     let options = LbOptions::new(lb(), Some(WISH_2.to_owned()));
     detach(pin_dir);
     let mut agent = Agent::start_on(&lab.balancer, &options, pins).unwrap();
+    let now = SystemTime::now();
+    // Drains of a day go on in a checkpoint that was just written, or by a clock that was set back since. After a year
+    // their deadline has passed, and their flows are cut.
+    for (taken, drains, flows) in [
+        (now, BackendState::Drain, 85),
+        (now - YEAR, BackendState::Maint, 54),
+        (now + YEAR, BackendState::Drain, 85),
+    ] {
+        comes_back_from_its_checkpoint(&mut agent, taken, drains, flows);
+    }
+}
+
+/// Kills the agent, takes its dataplane away and starts it on the recorded checkpoint, as if that had been written at
+/// `taken`: all is there that was, but in the end backends that were draining are in the state `drains`, and the flow
+/// table has `flows`.
+fn comes_back_from_its_checkpoint(agent: &mut Agent, taken: SystemTime, drains: BackendState, flows: u64) {
     agent.kill().unwrap();
     detach(agent.pins().pin_dir().to_str().unwrap());
     let checkpoints = agent.config_file().with_file_name("state/checkpoints");
     fs::remove_dir_all(&checkpoints).unwrap();
     fs::create_dir(&checkpoints).unwrap();
-    fs::write(checkpoints.join("0000000015.checkpoint"), CHECKPOINT_2).unwrap();
+    let recorded = fixture::redate(CHECKPOINT_2, taken).unwrap();
+    fs::write(checkpoints.join("0000000015.checkpoint"), recorded).unwrap();
     agent.start_again().unwrap();
 
     let status = agent.status().unwrap();
     assert_eq!(status.origin, DataplaneOrigin::New);
-    wait_until("flows came back", || agent.status().unwrap().flows_tracked > 50);
-    wait_until_states_are_known(&agent);
-    let recorded: Told = serde_json::from_str(TOLD_2).unwrap();
-    assert_eq!(Told::by(&agent, []).unwrap().services, recorded.services);
+    wait_until_states_are(agent, &[BackendState::Up, drains]);
+    wait_until("flows came back", || {
+        agent.status().unwrap().flows_tracked == flows
+    });
+    let mut recorded: Told = serde_json::from_str(TOLD_2).unwrap();
+    let backends = recorded
+        .services
+        .iter_mut()
+        .flat_map(|service| &mut service.backends);
+    for backend in backends.filter(|backend| backend.state == BackendState::Drain) {
+        backend.state = drains;
+    }
+    assert_eq!(Told::by(agent, []).unwrap().services, recorded.services);
 }
 
 /// Takes a dataplane away that no agent looks after.
@@ -78,11 +104,11 @@ fn detach(pin_dir: &str) {
     stop_view(&command.output().unwrap());
 }
 
-fn wait_until_states_are_known(agent: &Agent) {
+fn wait_until_states_are(agent: &Agent, known: &[BackendState]) {
     wait_until("the backends' states are known", || {
         let view = agent.services().unwrap();
         let mut backends = view.services.iter().flat_map(|service| &service.backends);
-        backends.all(|backend| matches!(backend.state, BackendState::Up | BackendState::Drain))
+        backends.all(|backend| known.contains(&backend.state))
     });
 }
 
@@ -103,7 +129,7 @@ fn dataplane_of_version_3_is_taken_over_as_it_was_recorded() {
         (recorded.services.len() as u64, 1024, false)
     );
     assert_eq!(names(&agent.pins().pin_dir()), ["links", "maps", "program"]);
-    wait_until_states_are_known(&agent);
+    wait_until_states_are(&agent, &[BackendState::Up, BackendState::Drain]);
 
     // Services and backends are the same, and each flow of the flow table is known and has its backend.
     let flows = recorded.flows.iter().map(|known| known.flow.clone());

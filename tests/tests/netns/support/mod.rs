@@ -36,6 +36,8 @@ pub(crate) use run::LbRun;
 pub(crate) const PORT: u16 = 80;
 /// How long anything may take that happens in the background, on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+/// How old a checkpoint is made, or how far ahead of now it is dated: longer than any drain.
+pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// How long a test waits for what must not come.
 pub(crate) const SILENCE: Duration = Duration::from_millis(700);
 

@@ -3,14 +3,14 @@
 use std::{
     collections::BTreeMap,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use lb_tests::{lab::Forwarder, traffic::echo::Echoes};
+use lb_tests::{fixture, lab::Forwarder, traffic::echo::Echoes};
 use lb_userspace::api::view::DataplaneOrigin;
 
 use super::{Plan, Stage, by_server, failures::account, wait_until};
-use crate::support::{LIMIT, xdp_on};
+use crate::support::{LIMIT, YEAR, xdp_on};
 
 const HELD: u32 = 200;
 const IN_SERVICE: usize = 3;
@@ -55,8 +55,16 @@ fn gone(stage: &Stage) {
     thread::sleep(OUTAGE);
 }
 
-/// An agent starts as after a reboot: every connection goes where it went before.
-fn comes_back(stage: &mut Stage, echoes: &[&Echoes], before: &BTreeMap<u16, Option<String>>) {
+/// An agent starts as after a reboot, on checkpoints as if they had been written at `taken`: every connection goes where
+/// it went before.
+fn comes_back(
+    stage: &mut Stage,
+    echoes: &[&Echoes],
+    before: &BTreeMap<u16, Option<String>>,
+    taken: SystemTime,
+) {
+    let checkpoints = stage.rig.agent.config_file().with_file_name("state/checkpoints");
+    fixture::redate_all(&checkpoints, taken).unwrap();
     stage.rig.agent.start_again().unwrap();
     assert_eq!(stage.rig.agent.status().unwrap().origin, DataplaneOrigin::New);
     assert_eq!(explained(stage, echoes), *before);
@@ -85,7 +93,7 @@ fn connections_go_on_after_tables_and_flows_were_lost() {
     stage.rig.lb(&["stop", "--detach"]);
     assert!(stage.rig.agent.process().wait(LIMIT).unwrap().success());
     gone(&stage);
-    comes_back(&mut stage, &[&old, &new], &before);
+    comes_back(&mut stage, &[&old, &new], &before, SystemTime::now() - YEAR);
 
     // It dies, and its flows are in an older checkpoint than its last change.
     stage.rig.lb(&["checkpoint", "save"]);
@@ -96,7 +104,7 @@ fn connections_go_on_after_tables_and_flows_were_lost() {
     let detach = ["stop", "--detach", "--pin-dir", pins.to_str().unwrap()];
     assert!(stage.rig.agent.cli(&detach).unwrap().status.success());
     gone(&stage);
-    comes_back(&mut stage, &[&old, &new], &before);
+    comes_back(&mut stage, &[&old, &new], &before, SystemTime::now() + YEAR);
 
     let held = [old.stop().unwrap(), new.stop().unwrap()].concat();
     println!("{}", account(&held, &[]));
