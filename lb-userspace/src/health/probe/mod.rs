@@ -117,26 +117,35 @@ fn io_words(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
 
-    #[tokio::test]
-    async fn a_timeout_that_we_slept_through_proves_nothing() {
-        let deadline = Deadline::new(Duration::from_millis(10));
-        let asleep = async {
-            std::thread::sleep(Duration::from_millis(10) + STALL * 2);
-            std::future::pending().await
-        };
-        let missed: Result<(), _> = deadline.bound("no answer", asleep).await;
-        assert_eq!(
-            missed,
-            Err(Miss::Inconclusive("timeout after 10ms: no answer".into()))
-        );
+    #[tokio::test(start_paused = true)]
+    async fn a_timeout_is_the_backends_unless_we_slept_through_it() {
+        for (late, miss) in [
+            (Duration::ZERO, Miss::Failure as fn(String) -> Miss),
+            (STALL / 2, Miss::Failure),
+            (STALL * 2, Miss::Inconclusive),
+        ] {
+            let deadline = Deadline::new(Duration::from_millis(10));
+            let asleep = async {
+                advance(Duration::from_millis(10) + late).await;
+                std::future::pending().await
+            };
+            let missed: Result<(), _> = deadline.bound("no answer", asleep).await;
+            assert_eq!(
+                missed,
+                Err(miss("timeout after 10ms: no answer".into())),
+                "{late:?}"
+            );
+        }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_answer_that_we_slept_through_counts() {
         let deadline = Deadline::new(Duration::from_millis(10));
-        std::thread::sleep(STALL * 2);
+        advance(STALL * 2).await;
         assert_eq!(deadline.bound("no answer", async { Ok(()) }).await, Ok(()));
     }
 

@@ -62,7 +62,8 @@ mod tests {
         assert_eq!(probe(address, 1000).await, Err(refused));
     }
 
-    #[tokio::test]
+    // Paused, the clock goes on to the timeout as soon as there is nothing but to wait.
+    #[tokio::test(start_paused = true)]
     async fn a_full_backlog_times_out() {
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
