@@ -1,6 +1,7 @@
 //! The engine against real sockets on loopback.
 //!
-//! Invariant: nothing here asserts how fast something is, only that it happens.
+//! Invariant: nothing here asserts how fast something is, only that it happens. The clock is not paused: it would go on
+//! to a check's timeout whenever the answer is still in the kernel.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,10 +25,12 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
+/// With a timeout that no check meets, however busy the machine is.
 fn timing(interval: u64, fast: u64) -> Timing {
     Timing {
         interval: ms(interval),
         fast_interval: Some(ms(fast)),
+        timeout: Check::MAX_DURATION,
         ..Timing::default()
     }
 }
@@ -103,7 +106,7 @@ async fn a_backend_falls_and_rises_and_its_last_failure_is_remembered() {
         "connect: connection refused"
     );
     assert_eq!(recovered.since, up.at);
-    assert!(recovered.latency.expect("a success") < Duration::from_secs(1));
+    assert!(recovered.latency.is_some());
     stop(serving).await;
 }
 
@@ -172,6 +175,7 @@ async fn every_kind_of_check_reaches_its_verdict() {
             address,
             &Check {
                 kind,
+                timing: timing(50, 20),
                 ..Check::default()
             },
         )
@@ -201,7 +205,8 @@ async fn every_kind_of_check_reaches_its_verdict() {
 async fn targets_that_stay_keep_their_state_and_removed_ones_are_left_alone() {
     let (engine, mut verdicts) = Engine::spawn();
     let (first, _serving_first) = backend("127.0.0.1:0").await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    listener.set_nonblocking(true).expect("nonblocking");
     let [kept, removed] =
         [first, listener.local_addr().expect("address")].map(|address| tcp(address, timing(30, 20)));
     engine.set_targets(HashSet::from([kept.clone(), removed.clone()]));
@@ -210,18 +215,16 @@ async fn targets_that_stay_keep_their_state_and_removed_ones_are_left_alone() {
     }
     let before = wait_for(&engine, &kept, |s| s.checks >= 3).await;
 
+    let last = engine.status(&removed).expect("a status").checks;
     engine.set_targets(HashSet::from([kept.clone()]));
     assert_eq!(engine.snapshot().keys().collect::<Vec<_>>(), [&kept]);
-    // A check that was under way may still arrive; after that, none.
-    while timeout(ms(100), listener.accept())
-        .await
-        .is_ok_and(|accepted| accepted.is_ok())
-    {}
+    // In this time the removed one would have been checked as often; one check may have been under way.
+    let after = wait_for(&engine, &kept, |s| s.checks >= before.checks + 10).await;
+    let connections = std::iter::from_fn(|| listener.accept().ok()).count() as u64;
     assert!(
-        timeout(ms(300), listener.accept()).await.is_err(),
-        "the removed target is still checked"
+        (last..=last + 1).contains(&connections),
+        "the removed target is still checked: {connections} connections, {last} checks before"
     );
-    let after = wait_for(&engine, &kept, |s| s.checks > before.checks).await;
     assert_eq!((after.state, after.since), (State::Up, before.since));
 
     engine.set_targets(HashSet::from([kept, removed.clone()]));
@@ -294,21 +297,13 @@ async fn waiting_for_our_own_turn_fails_nobody() {
     let slow_address = slow.local_addr().expect("address");
     let http = Check {
         kind: Kind::Http(HttpCheck::default()),
-        timing: timing(150, 10),
+        timing: Timing {
+            timeout: ms(150),
+            ..timing(10, 10)
+        },
         port: None,
     };
-    let timing = Timing {
-        timeout: ms(150),
-        ..timing(10, 10)
-    };
-    let silent = Target::new(
-        slow_address,
-        &Check {
-            timing: timing.clone(),
-            ..http
-        },
-    )
-    .expect("a target");
+    let silent = Target::new(slow_address, &http).expect("a target");
     let (address, _serving) = backend("127.0.0.1:0").await;
     // A different `rise` makes a different target.
     let fine: Vec<_> = (1..=10)
@@ -317,7 +312,7 @@ async fn waiting_for_our_own_turn_fails_nobody() {
                 address,
                 Timing {
                     rise,
-                    ..timing.clone()
+                    ..timing(10, 10)
                 },
             )
         })
@@ -371,13 +366,7 @@ async fn two_thousand_targets_stay_up_and_the_processor_time_is_told() {
         .map(|i| {
             let [high, low] = i.to_be_bytes();
             let address = SocketAddr::new(Ipv4Addr::new(127, 1, high, low).into(), port);
-            tcp(
-                address,
-                Timing {
-                    interval: Duration::from_secs(1),
-                    ..Timing::default()
-                },
-            )
+            tcp(address, timing(1000, 250))
         })
         .collect();
     let (engine, mut verdicts) = Engine::spawn();
@@ -388,7 +377,9 @@ async fn two_thousand_targets_stay_up_and_the_processor_time_is_told() {
         assert_eq!(verdict.state, State::Up, "{verdict:?}");
     }
     let first = wall.elapsed();
-    sleep(Duration::from_secs(4)).await;
+    for target in &targets {
+        wait_for(&engine, target, |s| s.checks >= 3).await;
+    }
     let (wall, processor) = (wall.elapsed(), processor_time() - processor);
     let snapshot = engine.snapshot();
     assert_eq!(snapshot.len(), targets.len());
@@ -398,10 +389,6 @@ async fn two_thousand_targets_stay_up_and_the_processor_time_is_told() {
         .collect();
     assert!(failed.is_empty(), "{failed:?}");
     let checks: u64 = snapshot.values().map(|status| status.checks).sum();
-    assert!(
-        checks >= 3 * 2000,
-        "each target is asked again and again: {checks} checks"
-    );
     println!(
         "2,000 targets: all up after {first:?}; {checks} checks in {wall:?} took {processor:?} of processor time, \
          both ends and all other tests of this process included"
@@ -431,9 +418,9 @@ fn processor_time() -> Duration {
 async fn verdicts_are_dated() {
     let (engine, mut verdicts) = Engine::spawn();
     let (address, _serving) = backend("[::1]:0").await;
-    let before = SystemTime::now();
+    let (before, started) = (SystemTime::now(), Instant::now());
     engine.set_targets(HashSet::from([tcp(address, timing(50, 20))]));
     let verdict = next(&mut verdicts).await;
     assert!(before <= verdict.at && verdict.at <= SystemTime::now());
-    assert!(verdict.latency < verdict.target.check().timing.timeout);
+    assert!(verdict.latency <= started.elapsed());
 }
