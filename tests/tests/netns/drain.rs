@@ -5,11 +5,17 @@ use std::{
     net::{IpAddr, SocketAddr},
     process::{Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use lb_tests::{lab::Forwarder, traffic::load::Load};
-use lb_userspace::api::view::BackendState;
+use lb_tests::{
+    lab::Forwarder,
+    traffic::load::{Load, Record},
+};
+use lb_userspace::{
+    api::view::{BackendState, DrainView},
+    model::Span,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -20,7 +26,7 @@ use super::support::{
     HeldConnections, PORT, Rig, Service, backend_addresses, lab, patient_load, requests, rig::lb, wait_until,
 };
 
-/// Long enough to look at a drain, short enough to wait for its end.
+/// Short enough to wait for a drain's end. Whoever looks at the drain first sets it then, by [`end_when_silent`].
 const IDLE: &str = "3s";
 /// Longer than any test.
 const LONG: &str = "10m";
@@ -40,6 +46,16 @@ fn rig(idle: &str) -> (Rig, SocketAddr, Vec<IpAddr>) {
     (Rig::new(lab, &service), SocketAddr::new(vip, PORT), addresses)
 }
 
+/// From now on drains of the service end when their backends are silent.
+fn end_when_silent(rig: &Rig, service: &str) {
+    rig.lb(&["service", "set", service, "--idle", IDLE]);
+}
+
+/// How the drain of a backend of `web` stands.
+fn drain_of(rig: &Rig, address: IpAddr) -> DrainView {
+    rig.backend("web", address).drain.unwrap()
+}
+
 /// Whether the backend is leaving; `None` while it does not drain.
 fn leaving(rig: &Rig, service: &str, address: IpAddr) -> Option<bool> {
     rig.backend(service, address).drain.map(|drain| drain.leaving)
@@ -53,23 +69,27 @@ fn addresses_of(rig: &Rig, service: &str) -> Vec<IpAddr> {
 
 #[test]
 fn drained_backend_gets_no_new_flow_and_ends_in_maint() {
-    let (rig, target, addresses) = rig(IDLE);
+    let (rig, target, addresses) = rig(LONG);
     let load = Load::start(&rig.client().namespace, patient_load(target)).unwrap();
     wait_until("the load goes on", || load.records_from(0).len() >= 100);
     rig.lb(&["backend", "drain", "web", &addresses[1].to_string()]);
-    let drained = std::time::Instant::now();
+    let drained = Instant::now();
     let backend = rig.backend("web", addresses[1]);
     assert_eq!((backend.state, backend.share), (BackendState::Drain, 0.0));
     assert_eq!(leaving(&rig, "web", addresses[1]), Some(false));
     let list = rig.lb(&["list"]);
     assert!(list.contains("silent for") && list.contains("ends in"), "{list}");
 
+    let since = |record: &&Record| record.started > drained;
+    wait_until("the load goes on", || {
+        load.records_from(0).iter().filter(since).count() > 100
+    });
+    end_when_silent(&rig, "web");
     rig.wait_for_state("web", addresses[1], BackendState::Maint);
     assert_eq!(leaving(&rig, "web", addresses[1]), None);
     let records = load.stop().unwrap();
-    let later = records.iter().filter(|record| record.started > drained);
+    let later = records.iter().filter(since);
     let servers: Vec<_> = later.map(|record| record.outcome.clone()).collect();
-    assert!(servers.len() > 100, "the load went on: {}", servers.len());
     assert!(
         !servers.contains(&Ok("backend-2".into())),
         "a new flow reached it"
@@ -86,6 +106,8 @@ fn waiting_ends_with_the_drain() {
     assert_eq!(rig.backend("web", addresses[1]).state, BackendState::Maint);
     assert_eq!(requests(rig.client(), target, 40).get("backend-2"), None);
 
+    // The window is over before it is idle.
+    rig.lb(&["service", "set", "web", "--window", "1s", "--idle", LONG]);
     let line = rig.lb(&["drain", &addresses[2].to_string(), "--wait", "--json"]);
     let report: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(
@@ -98,7 +120,7 @@ fn waiting_ends_with_the_drain() {
     );
 
     let first = addresses[0].to_string();
-    rig.lb(&["service", "set", "web", "--idle", LONG]);
+    rig.lb(&["service", "set", "web", "--window", "auto"]);
     let error = rig.lb_refuses(
         5,
         &["backend", "drain", "web", &first, "--deadline", "1s", "--wait"],
@@ -149,13 +171,14 @@ fn an_interrupt_ends_the_waiting_only() {
 
 #[test]
 fn removed_backend_leaves_and_then_goes() {
-    let (rig, target, addresses) = rig(IDLE);
+    let (rig, target, addresses) = rig(LONG);
     let third = addresses[2].to_string();
     rig.lb(&["backend", "remove", "web", &third]);
     assert_eq!(leaving(&rig, "web", addresses[2]), Some(true));
     let list = rig.lb(&["list"]);
     assert!(list.contains("leaving, "), "{list}");
     assert_eq!(requests(rig.client(), target, 40).get("backend-3"), None);
+    end_when_silent(&rig, "web");
     wait_until("it is gone", || addresses_of(&rig, "web") == addresses[..2]);
     let log = rig.agent.log_end();
     assert!(log.contains(&format!("web: {third} has left: ")), "{log}");
@@ -167,7 +190,7 @@ fn removed_backend_leaves_and_then_goes() {
 
 #[test]
 fn reload_drains_what_the_file_no_longer_has() {
-    let (rig, target, addresses) = rig(IDLE);
+    let (rig, target, addresses) = rig(LONG);
     rig.write_config(&web(target.ip(), &addresses[..2], LONG));
     rig.lb(&["reload"]);
     assert_eq!(leaving(&rig, "web", addresses[2]), Some(true));
@@ -178,9 +201,11 @@ fn reload_drains_what_the_file_no_longer_has() {
     rig.wait_for_state("web", addresses[2], BackendState::Up);
     assert!(requests(rig.client(), target, 60).contains_key("backend-3"));
 
-    rig.write_config(&web(target.ip(), &addresses[..2], IDLE));
+    rig.write_config(&web(target.ip(), &addresses[..2], LONG));
     rig.lb(&["reload"]);
     assert_eq!(leaving(&rig, "web", addresses[2]), Some(true));
+    rig.write_config(&web(target.ip(), &addresses[..2], IDLE));
+    rig.lb(&["reload"]);
     wait_until("it is gone", || addresses_of(&rig, "web") == addresses[..2]);
     rig.write_config(&web(target.ip(), &addresses[..1], LONG));
     rig.lb(&["reload", "--now"]);
@@ -195,7 +220,7 @@ fn host_and_zone_drain_in_all_services_in_one_change() {
     let zoned = |name: &str, vip: IpAddr| {
         Service::new(Forwarder::L2dsr, &[vip])
             .text("name", name)
-            .text("idle", IDLE)
+            .text("idle", LONG)
             .backend(addresses[0])
             .backend_with(addresses[1], ", zone = \"rack-2\"")
             .backend_with(addresses[2], ", zone = \"rack-3\"")
@@ -216,6 +241,8 @@ fn host_and_zone_drain_in_all_services_in_one_change() {
     rig.lb(&["ready", &addresses[0].to_string()]);
     wait_until("the host is up", || states(addresses[0]) == [BackendState::Up; 2]);
 
+    end_when_silent(&rig, "web");
+    end_when_silent(&rig, "shop");
     let text = rig.lb(&["drain", "--zone", "rack-2", "--wait"]);
     assert_eq!(text.lines().count(), 2, "{text}");
     assert_eq!(states(addresses[1]), [BackendState::Maint; 2]);
@@ -237,12 +264,11 @@ fn a_failure_ends_a_drain_at_once() {
     let (mut rig, _, addresses) = rig(LONG);
     rig.lb(&["backend", "drain", "web", &addresses[0].to_string()]);
     rig.lb(&["backend", "remove", "web", &addresses[1].to_string()]);
-    thread::sleep(Duration::from_secs(3));
-    assert_eq!(
-        rig.backend("web", addresses[0]).state,
-        BackendState::Drain,
-        "it is idle, but not for long"
-    );
+    wait_until("they are silent, but not for long enough", || {
+        addresses[..2]
+            .iter()
+            .all(|&address| drain_of(&rig, address).silent_seconds > 1.0)
+    });
     rig.kill_server(0);
     rig.kill_server(1);
     rig.wait_for_state("web", addresses[0], BackendState::Maint);
@@ -270,13 +296,16 @@ fn held(rig: &Rig, target: SocketAddr) -> (HeldConnections, Vec<String>) {
 fn established_connections_survive_drain_and_removal() {
     let (rig, target, addresses) = rig(IDLE);
     let (mut held, owners) = held(&rig, target);
+    let idle = IDLE.parse::<Span>().unwrap().get().as_secs_f64();
     rig.lb(&["backend", "drain", "web", &addresses[1].to_string()]);
     rig.lb(&["backend", "remove", "web", &addresses[2].to_string()]);
-    // For much longer than the backends may be silent.
-    for _ in 0..12 {
+    // For much longer than the backends may be silent, by the agent's clock.
+    let left = || drain_of(&rig, addresses[1]).ends_in_seconds;
+    let first = left();
+    while left() > first - 2.0 * idle {
         let answers: Vec<String> = held.ask().into_iter().map(Result::unwrap).collect();
         assert_eq!(answers, owners);
-        thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(leaving(&rig, "web", addresses[1]), Some(false));
     assert_eq!(leaving(&rig, "web", addresses[2]), Some(true));
