@@ -104,8 +104,7 @@ struct View<'a> {
 
 impl BackendSetupArgs {
     pub(super) async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
-        let filter = env_logger::Env::default().default_filter_or("warn");
-        env_logger::Builder::from_env(filter).init();
+        super::log_to_stderr("warn");
         if self.undo {
             let undone = setup::undo(&self.state_dir).await.map_err(refused)?;
             return Output::either(json, &undone, || undone_text(&undone));

@@ -126,8 +126,7 @@ impl DecapArgs {
     }
 
     async fn attach(self, json: bool) -> Result<Output, Failure> {
-        let filter = env_logger::Env::default().default_filter_or("info");
-        env_logger::Builder::from_env(filter).init();
+        super::log_to_stderr("info");
         let rules = Rules {
             tunnels: self.tunnels.clone(),
             gue_ports: self.gue_ports.clone(),

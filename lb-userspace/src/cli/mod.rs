@@ -195,6 +195,16 @@ async fn execute(Cli { socket, json, verb }: Cli) -> Result<Output, Failure> {
     }
 }
 
+/// Begins to log, as `RUST_LOG` says or else from the level `usual` on.
+fn log_to_stderr(usual: &str) {
+    let mut logger = env_logger::Builder::new();
+    // Of releases such as `7.3-amd64` aya cannot read the version, says so at each of its questions, and goes on well.
+    logger.filter_module("aya::util", log::LevelFilter::Error);
+    logger
+        .parse_env(env_logger::Env::default().default_filter_or(usual))
+        .init();
+}
+
 /// The answer to a write.
 fn applied(applied: Applied, json: bool) -> Result<Output, Failure> {
     let Applied {

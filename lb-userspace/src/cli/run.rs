@@ -80,7 +80,7 @@ pub(super) async fn run(options: RunOptions, json: bool) -> Result<Output, Failu
             )));
         }
     }
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    super::log_to_stderr("info");
     crate::agent::run(options)
         .await
         .map_err(|error| match error.downcast::<ConfigError>() {

@@ -20,6 +20,7 @@ use bytemuck::{Pod, Zeroable};
 #[derive(Clone, Copy)]
 #[repr(i32)]
 enum Command {
+    ProgLoad = 5,
     ObjPin = 6,
     ObjGet = 7,
     ObjGetInfoByFd = 15,
@@ -202,6 +203,44 @@ pub(super) fn look_up_batch<K: aya::Pod, V: aya::Pod>(
     }
 }
 
+/// Loads an XDP program whose only deed is a compare-and-exchange on its stack, and drops it.
+///
+/// # Errors
+/// `EINVAL` where the kernel knows no such instruction.
+pub(super) fn try_compare_exchange() -> io::Result<()> {
+    // As in memory: opcode, registers (source, destination), offset, constant.
+    const INSTRUCTIONS: [[u8; 8]; 6] = [
+        // r0 = 0; the word at r10 - 8 = r0; r1 = 1
+        [0xb7, 0x00, 0, 0, 0, 0, 0, 0],
+        [0x7b, 0x0a, 0xf8, 0xff, 0, 0, 0, 0],
+        [0xb7, 0x01, 0, 0, 1, 0, 0, 0],
+        // r0 = the word at r10 - 8, which becomes r1 if it is r0
+        [0xdb, 0x1a, 0xf8, 0xff, 0xf1, 0, 0, 0],
+        // r0 = XDP_PASS; exit
+        [0xb7, 0x00, 0, 0, 2, 0, 0, 0],
+        [0x95, 0x00, 0, 0, 0, 0, 0, 0],
+    ];
+    let load = ProgLoad {
+        kind: PROG_TYPE_XDP,
+        count: INSTRUCTIONS.len() as u32,
+        instructions: INSTRUCTIONS.as_ptr() as u64,
+        license: c"MIT".as_ptr() as u64,
+    };
+    call_for_fd(Command::ProgLoad, load).map(drop)
+}
+
+/// `BPF_PROG_TYPE_XDP` of `enum bpf_prog_type`.
+const PROG_TYPE_XDP: u32 = 6;
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct ProgLoad {
+    kind: u32,
+    count: u32,
+    instructions: u64,
+    license: u64,
+}
+
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct Batch {
@@ -284,7 +323,7 @@ fn call_for_fd<A: Pod>(command: Command, mut attributes: A) -> io::Result<OwnedF
 
 fn call<A: Pod>(command: Command, attributes: &mut A) -> io::Result<i32> {
     // SAFETY: the kernel reads and writes at most the given length of `attributes`, which is plain bytes; what it
-    // points to (a path, a link's description, room for entries of the map's sizes) is alive and of the length that is told with it.
+    // points to (a path, a link's description, instructions, room for entries of the map's sizes) is alive and of the length that is told with it.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

@@ -17,7 +17,11 @@ use aya::{
 use aya_obj::{EbpfSectionKind, Object, generated::bpf_map_type};
 use lb_common::abi::{DETOUR_PROGRAM, Meta, PROGRAM, Reason, global, map};
 
-use super::{flow_clock, tables::PodControl};
+use super::{
+    flow_clock,
+    refusal::{refused_maps, refused_program},
+    tables::PodControl,
+};
 use crate::plan::Capacity;
 
 /// The object with the program and its maps, as the build made it.
@@ -187,14 +191,11 @@ pub(super) fn load(meta: &Meta, settings: Settings, present: Option<&Present>) -
             loader.map_pin_path(name, path.as_path());
         }
     }
-    let mut ebpf = loader.load(OBJECT).context(
-        "the kernel refused the dataplane's maps: lb needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON) and \
-         Linux 5.15 or later",
-    )?;
+    let mut ebpf = loader.load(OBJECT).map_err(refused_maps)?;
     for name in [PROGRAM, DETOUR_PROGRAM] {
         program(&mut ebpf, name)?
             .load()
-            .with_context(|| format!("the kernel refused the XDP program {name}"))?;
+            .map_err(|error| refused_program(name, error))?;
     }
     Ok(ebpf)
 }

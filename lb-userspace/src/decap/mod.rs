@@ -25,7 +25,7 @@ use lb_common::decap::{Address, GRE_BIT, IPIP_BIT, PROGRAM, Ports, global, map};
 pub use status::{DecapCount, DecapProgram, DecapView, status};
 
 use crate::{
-    dataplane::{Mode, PinDir, XdpLink, hook, make_directory},
+    dataplane::{Mode, PinDir, XdpLink, hook, make_directory, refused_maps, refused_program},
     model::Forwarder,
     netlink::{self, Interface},
 };
@@ -115,10 +115,10 @@ impl Decap {
             .override_global(global::PROTOCOLS, &protocols, true)
             .override_global(global::FILTERED, &filtered, true)
             .load(OBJECT)
-            .context("the kernel refused the maps: lb decap needs root and Linux 5.15 or later")?;
+            .map_err(refused_maps)?;
         program(&mut ebpf)?
             .load()
-            .with_context(|| format!("the kernel refused the XDP program {PROGRAM}"))?;
+            .map_err(|error| refused_program(PROGRAM, error))?;
         let mut decap = Self {
             ebpf,
             ends: BTreeSet::new(),

@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result};
 use aya::{
-    maps::{Map, MapData, PerCpuArray},
+    maps::{Map, MapData, MapType, PerCpuArray},
     programs::loaded_programs,
 };
-use lb_common::decap::{PROGRAM, Reason, map};
+use lb_common::decap::{PROGRAM, Reason};
 use serde::Serialize;
 
 use crate::netlink;
@@ -85,7 +85,7 @@ pub async fn status() -> Result<DecapView> {
         }
         for id in program.map_ids()?.into_iter().flatten() {
             let data = MapData::from_id(id)?;
-            if data.info()?.name_as_str() == Some(map::COUNTS) {
+            if is_counts(&data)? {
                 let counts = sums(&Map::PerCpuArray(data))?;
                 programs.push(DecapProgram::new(program.id(), on, &counts));
                 break;
@@ -93,6 +93,15 @@ pub async fn status() -> Result<DecapView> {
         }
     }
     Ok(DecapView { programs })
+}
+
+/// Whether these are the counters. They are known by their shape: of some kernels aya cannot read the release (`7.3-amd64`),
+/// and gives their maps no names.
+fn is_counts(data: &MapData) -> Result<bool> {
+    let info = data.info()?;
+    Ok(info.map_type()? == MapType::PerCpuArray
+        && info.value_size() as usize == size_of::<u64>()
+        && info.max_entries() == Reason::COUNT)
 }
 
 /// The sums over all CPUs, by number of the reason.
