@@ -13,10 +13,10 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::route::RouteMessage;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::interface::{Link, list_links};
+use super::monitor::{Monitor, Report};
 use super::neighbour::{NeighbourKey, NeighbourTable};
 use super::next_hop::{Resolution, resolve};
 use super::route::{self, Route};
@@ -29,12 +29,11 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 const ROUTES_PER_ROUND: usize = 2048;
 /// How often neighbours are used that the kernel does not keep fresh by itself.
 const NEIGHBOUR_INTERVAL: Duration = Duration::from_secs(5);
-/// How often everything is asked anew, for the changes that the kernel does not report (of next-hop objects, or an
-/// expired path MTU).
+/// How often everything is asked anew, for the changes that the kernel does not report (an expired path MTU).
 const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The kernel's reports that may move a next hop.
-const GROUPS: [MulticastGroup; 8] = [
+const GROUPS: [MulticastGroup; 9] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
     MulticastGroup::Ipv4Ifaddr,
@@ -43,9 +42,8 @@ const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv6Route,
     MulticastGroup::Ipv6Rule,
+    MulticastGroup::Nexthop,
 ];
-
-type Events = futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
 
 /// For each address that is asked for, whether and where packets can be sent. An address that was added a moment ago
 /// may still be missing.
@@ -89,7 +87,7 @@ impl ResolverHandle {
         self.update(|wanted| &mut wanted.gateway_interfaces, interfaces)
     }
 
-    /// Counts the kernel's reports of changes to interfaces, neighbours, addresses, routes and rules, whether or not
+    /// Counts the kernel's reports of changes to interfaces, neighbours, addresses, routes, rules and next-hop objects, whether or not
     /// they move a next hop that was asked for.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
@@ -125,17 +123,13 @@ impl ResolverHandle {
 /// # Errors
 /// When the netlink sockets cannot be opened.
 pub fn spawn_resolver() -> Result<(ResolverHandle, watch::Receiver<Snapshot>), Error> {
-    let (connection, _, events) = rtnetlink::new_multicast_connection(&GROUPS).map_err(Error::Open)?;
-    let mut monitor = JoinSet::new();
-    monitor.spawn(connection);
     let (handle, wanted) = watch::channel(Wanted::default());
     let (snapshots, receiver) = watch::channel(Snapshot::default());
     let (changes, changed) = watch::channel(0);
     let (uppers, interfaces) = watch::channel(Uppers::default());
     let resolver = Resolver {
         socket: Socket::open()?,
-        events: events.map(|(message, _)| message).boxed(),
-        _monitor: monitor,
+        monitor: Monitor::open(&GROUPS)?,
         wanted,
         snapshots,
         changes,
@@ -190,9 +184,7 @@ struct Todo {
 
 struct Resolver {
     socket: Socket,
-    events: Events,
-    /// Drives the connection that the events come from; aborted with the resolver.
-    _monitor: JoinSet<()>,
+    monitor: Monitor,
     wanted: watch::Receiver<Wanted>,
     snapshots: watch::Sender<Snapshot>,
     changes: watch::Sender<u64>,
@@ -226,7 +218,7 @@ impl Resolver {
                 wanted = self.wanted.changed() => if wanted.is_ok() {
                     self.take_wanted();
                 },
-                event = self.events.next() => self.observe(event.ok_or(Error::Closed)?),
+                event = self.monitor.reports.next() => self.observe(event.ok_or(Error::Closed)?),
                 _ = neighbour_tick.tick() => self.neighbours.distrust_unmaintained(),
                 _ = full_check.tick() => self.distrust_everything(),
             }
@@ -280,17 +272,18 @@ impl Resolver {
         if self.wanted.has_changed().unwrap_or(false) {
             self.take_wanted();
         }
-        while let Some(event) = self.events.next().now_or_never() {
+        while let Some(event) = self.monitor.reports.next().now_or_never() {
             self.observe(event.ok_or(Error::Closed)?);
         }
         Ok(())
     }
 
-    fn observe(&mut self, event: NetlinkMessage<RouteNetlinkMessage>) {
+    fn observe(&mut self, event: NetlinkMessage<Report>) {
         self.changes
             .send_modify(|changes| *changes = changes.wrapping_add(1));
         match event.payload {
-            NetlinkPayload::InnerMessage(message) => self.observe_change(&message),
+            NetlinkPayload::InnerMessage(Report::Change(change)) => self.observe_change(&change),
+            NetlinkPayload::InnerMessage(Report::NextHops) => self.distrust_routes(),
             // Reports were lost, because they came faster than they were read.
             NetlinkPayload::Overrun(_) => self.distrust_everything(),
             _ => {}

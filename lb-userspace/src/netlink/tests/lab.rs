@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::thread;
 
 use futures_util::StreamExt;
@@ -64,6 +65,15 @@ impl Namespace {
 pub(super) fn set_sysctl(name: &str, value: &str) {
     let path = format!("/proc/sys/net/{name}");
     fs::write(&path, value).unwrap_or_else(|error| panic!("write {value} to {path}: {error}"));
+}
+
+/// Runs `ip` in the calling thread's network namespace, for what netlink has no easy words for.
+pub(super) fn ip_command(arguments: &str) {
+    let output = Command::new("ip")
+        .args(arguments.split_whitespace())
+        .output()
+        .expect("run ip");
+    assert!(output.status.success(), "ip {arguments}: {output:?}");
 }
 
 /// The configuration of the namespace that the calling thread runs in: what `ip` would be used for.

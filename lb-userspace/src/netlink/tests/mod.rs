@@ -11,7 +11,7 @@ use rtnetlink::packet_route::neighbour::NeighbourState;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use self::lab::{Namespace, Net, hasten_neighbours, set_sysctl};
+use self::lab::{Namespace, Net, hasten_neighbours, ip_command, set_sysctl};
 use super::{
     Family, InterfaceError, NextHop, Resolution, ResolverHandle, Snapshot, find_interface,
     forwarding_enabled, spawn_resolver,
@@ -253,6 +253,26 @@ fn follows_a_route_to_another_interface_and_away() {
             net.remove_route(prefix).await;
             resolver.wait_for_reason(address, "no route").await;
         }
+    });
+}
+
+#[test]
+fn follows_a_next_hop_object_that_is_replaced() {
+    let pair = Pair::new();
+    pair.add_second_link();
+    pair.lb.run(async |_| {
+        ip_command("nexthop add id 4 via 10.0.0.2 dev eth0");
+        ip_command("route add 192.0.2.0/24 nhid 4");
+        ip_command("nexthop add id 6 via fd00::2 dev eth0");
+        ip_command("route add 2001:db8::/32 nhid 6");
+        let mut resolver = Running::start(&["192.0.2.7", "2001:db8::7"]);
+        resolver.wait_for_mac("192.0.2.7", PEER_MAC).await;
+        resolver.wait_for_mac("2001:db8::7", PEER_MAC).await;
+        // The routes stay, and the kernel reports nothing of them.
+        ip_command("nexthop replace id 4 via 10.0.1.2 dev eth1");
+        ip_command("nexthop replace id 6 via fd01::2 dev eth1");
+        resolver.wait_for_mac("192.0.2.7", OTHER_MAC).await;
+        resolver.wait_for_mac("2001:db8::7", OTHER_MAC).await;
     });
 }
 
