@@ -4,6 +4,7 @@
 mod address;
 mod carrier;
 mod interface;
+mod looked_up;
 mod monitor;
 mod neighbour;
 mod next_hop;

@@ -16,10 +16,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::interface::{Link, list_links};
+use super::looked_up::{Life, LookedUp};
 use super::monitor::{Monitor, Report};
-use super::neighbour::{NeighbourKey, NeighbourTable};
+use super::neighbour::{NeighbourKey, NeighbourTable, Reachability};
 use super::next_hop::{Resolution, resolve};
-use super::route::{self, Route};
+use super::route;
 use super::socket::{Error, Socket};
 use super::upper::{OwnAddresses, Uppers, egress, list_addresses, uppers};
 
@@ -158,13 +159,6 @@ pub fn spawn_resolver() -> Result<(ResolverHandle, watch::Receiver<Snapshot>), E
         },
         receiver,
     ))
-}
-
-/// A route as last looked up.
-struct LookedUp {
-    route: Route,
-    /// The interface of the last route that forwarded.
-    last_interface: Option<u32>,
 }
 
 /// What the next round must do.
@@ -372,6 +366,7 @@ impl Resolver {
         self.track_neighbours();
         self.neighbours.refresh(&self.socket).await?;
         self.todo.decide = false;
+        self.choose();
         self.publish();
         Ok(())
     }
@@ -392,28 +387,16 @@ impl Resolver {
     }
 
     async fn look_up(&mut self, address: IpAddr) -> Result<(), Error> {
-        let route = route::look_up(&self.socket, address).await?;
-        let last_interface = match route {
-            Route::Forward { interface_index, .. } => Some(interface_index),
-            _ => self.routes.get(&address).and_then(|known| known.last_interface),
-        };
-        self.routes.insert(
-            address,
-            LookedUp {
-                route,
-                last_interface,
-            },
-        );
+        let (route, next_hops) = route::look_up(&self.socket, address).await?;
+        let known = self.routes.remove(&address);
+        self.routes
+            .insert(address, LookedUp::new(address, route, next_hops, known));
         Ok(())
     }
 
     fn track_neighbours(&mut self) {
         let mut used = self.gateways.clone();
-        used.extend(
-            self.routes
-                .iter()
-                .filter_map(|(address, known)| known.route.neighbour(*address)),
-        );
+        used.extend(self.routes.values().flat_map(LookedUp::neighbours));
         // The kernel resolves nothing over an interface that cannot send, or that has no MAC addresses.
         used.retain(|key| {
             self.links
@@ -421,6 +404,23 @@ impl Resolver {
                 .is_some_and(Link::can_resolve)
         });
         self.neighbours.track(&used);
+    }
+
+    fn choose(&mut self) {
+        let (links, neighbours) = (&self.links, &self.neighbours);
+        let life = |key: &NeighbourKey| {
+            if !links.get(&key.interface_index).is_some_and(Link::can_resolve) {
+                return Life::Dead;
+            }
+            match neighbours.reachability(key) {
+                Reachability::Known(_) => Life::Alive,
+                Reachability::Pending => Life::Unknown,
+                Reachability::Failed | Reachability::Refused(_) => Life::Dead,
+            }
+        };
+        for known in self.routes.values_mut() {
+            known.choose(life);
+        }
     }
 
     fn publish(&self) {
@@ -436,7 +436,7 @@ impl Resolver {
         let decide = |(address, known): (&IpAddr, &LookedUp)| {
             (
                 *address,
-                resolve(*address, &known.route, known.last_interface, links, neighbours),
+                resolve(*address, known.route(), known.last_interface(), links, neighbours),
             )
         };
         let snapshot: HashMap<_, _> = self.routes.iter().map(decide).collect();

@@ -5,12 +5,16 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags,
+    RouteType, RouteVia,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::neighbour::NeighbourKey;
 use super::socket::{Error, Socket};
+
+/// Next hops of one route that are looked at; the kernel's own pick is one more.
+const MAX_NEXT_HOPS: usize = 64;
 
 /// What the kernel would do with a packet to an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +60,14 @@ impl Route {
             RouteType::Anycast => return Self::Refused("it is an anycast address of this host's subnet"),
             _ => return Self::Refused("its route sends no packets"),
         }
+        Self::from_attributes(&message.attributes)
+    }
+
+    fn from_attributes<'a>(attributes: impl IntoIterator<Item = &'a RouteAttribute>) -> Self {
         let mut interface = None;
         let mut gateway = None;
         let mut mtu = None;
-        for attribute in &message.attributes {
+        for attribute in attributes {
             match attribute {
                 RouteAttribute::Oif(index) => interface = Some(*index),
                 RouteAttribute::Metrics(metrics) => mtu = mtu_metric(metrics),
@@ -78,6 +86,23 @@ impl Route {
             None => Self::Refused("its route names no interface"),
         }
     }
+}
+
+/// The next hops among which the kernel picks one for a packet, from the route itself; none where it has but one.
+fn next_hops(route: &RouteMessage) -> Vec<Route> {
+    let hops = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::MultiPath(hops) => Some(hops),
+        _ => None,
+    });
+    let alive = |hop: &&RouteNextHop| !hop.flags.contains(RouteNextHopFlags::Dead);
+    let as_route = |hop: &RouteNextHop| {
+        let interface = RouteAttribute::Oif(hop.interface_index);
+        Route::from_attributes(route.attributes.iter().chain(&hop.attributes).chain([&interface]))
+    };
+    let hops = hops.into_iter().flatten().filter(alive).map(as_route);
+    hops.filter(|hop| matches!(hop, Route::Forward { .. }))
+        .take(MAX_NEXT_HOPS)
+        .collect()
 }
 
 fn mtu_metric(metrics: &[RouteMetric]) -> Option<u32> {
@@ -104,34 +129,51 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-/// Asks the kernel where it would send a packet to `address`. With several equal routes, the answer is the one that
-/// the kernel picks.
+/// Asks the kernel where it would send a packet to `address`, and between which next hops it chose. With several equal
+/// ones, the route is the one that the kernel picks.
 ///
 /// # Errors
 /// Only when the socket is closed; everything that the kernel answers is a [`Route`].
-pub(super) async fn look_up(socket: &Socket, address: IpAddr) -> Result<Route, Error> {
+pub(super) async fn look_up(socket: &Socket, address: IpAddr) -> Result<(Route, Vec<Route>), Error> {
     let mut question = RouteMessage::default();
     question.header.address_family = family(address);
     question.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
     question
         .attributes
         .push(RouteAttribute::Destination(address.into()));
-    match socket.get(RouteNetlinkMessage::GetRoute(question)).await {
-        Ok(RouteNetlinkMessage::NewRoute(message)) => Ok(Route::from_message(&message)),
-        Ok(_) => Ok(Route::Unknown(Error::Unanswered.to_string())),
+    let route = match get(socket, question.clone()).await {
+        Ok(message) => Route::from_message(&message),
+        Err(Error::Closed) => return Err(Error::Closed),
+        Err(error) => refusal(&error),
+    };
+    if !matches!(route, Route::Forward { .. }) {
+        return Ok((route, Vec::new()));
+    }
+    question.header.flags = RouteFlags::FibMatch;
+    match get(socket, question).await {
+        Ok(whole) => Ok((route, next_hops(&whole))),
         Err(Error::Closed) => Err(Error::Closed),
-        // The error numbers of unreachable, prohibit and blackhole routes (ip-route(8)).
-        Err(error) => Ok(match error.errno() {
-            Some(libc::ENETUNREACH) => {
-                Route::Refused("the routing table has none; add one, or a default route")
-            }
-            Some(libc::EHOSTUNREACH) => Route::Refused("its route is of type unreachable"),
-            Some(libc::EACCES) => Route::Refused("its route is of type prohibit"),
-            Some(libc::EINVAL) => {
-                Route::Refused("its route is of type blackhole, or it is no unicast address")
-            }
-            _ => Route::Unknown(error.to_string()),
-        }),
+        // The kernel's pick does without.
+        Err(_) => Ok((route, Vec::new())),
+    }
+}
+
+async fn get(socket: &Socket, question: RouteMessage) -> Result<RouteMessage, Error> {
+    match socket.get(RouteNetlinkMessage::GetRoute(question)).await? {
+        RouteNetlinkMessage::NewRoute(message) => Ok(message),
+        _ => Err(Error::Unanswered),
+    }
+}
+
+/// What it means that the kernel names no route.
+fn refusal(error: &Error) -> Route {
+    // The error numbers of unreachable, prohibit and blackhole routes (ip-route(8)).
+    match error.errno() {
+        Some(libc::ENETUNREACH) => Route::Refused("the routing table has none; add one, or a default route"),
+        Some(libc::EHOSTUNREACH) => Route::Refused("its route is of type unreachable"),
+        Some(libc::EACCES) => Route::Refused("its route is of type prohibit"),
+        Some(libc::EINVAL) => Route::Refused("its route is of type blackhole, or it is no unicast address"),
+        _ => Route::Unknown(error.to_string()),
     }
 }
 

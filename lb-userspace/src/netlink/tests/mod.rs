@@ -277,6 +277,78 @@ fn follows_a_next_hop_object_that_is_replaced() {
 }
 
 #[test]
+fn takes_a_next_hop_that_lives_among_equal_ones() {
+    let pair = Pair::new();
+    pair.add_second_link();
+    pair.lb.run(async |_| {
+        hasten_neighbours("eth1");
+        for (route, addresses, first, second) in [
+            (
+                "192.0.2.0/24",
+                ["192.0.2.7", "192.0.2.8", "192.0.2.9", "192.0.2.10"],
+                "10.0.0.9",
+                "10.0.1.2",
+            ),
+            (
+                "2001:db8::/32",
+                ["2001:db8::7", "2001:db8::8", "2001:db8::9", "2001:db8::a"],
+                "fd00::9",
+                "fd01::2",
+            ),
+        ] {
+            ip_command(&format!(
+                "route add {route} nexthop via {first} dev eth0 nexthop via {second} dev eth1"
+            ));
+            let mut resolver = Running::start(&addresses);
+            for address in addresses {
+                let next_hop = resolver.wait_for_mac(address, OTHER_MAC).await;
+                assert_eq!(next_hop.gateway, Some(ip(second)), "{address}");
+            }
+            // The other one comes to life, and the one in use dies.
+            pair.peer.run(async |net| {
+                net.add_address(
+                    "eth0",
+                    &format!("{first}/{}", if ip(first).is_ipv4() { 24 } else { 64 }),
+                )
+                .await;
+                net.down("eth1").await;
+            });
+            for address in addresses {
+                let next_hop = resolver.wait_for_mac(address, PEER_MAC).await;
+                assert_eq!(next_hop.gateway, Some(ip(first)), "{address}");
+            }
+            pair.peer.run(async |net| {
+                net.up("eth1").await;
+                net.add_address("eth1", "fd01::2/64").await;
+            });
+        }
+    });
+}
+
+#[test]
+fn takes_a_next_hop_that_lives_in_a_group() {
+    let pair = Pair::new();
+    pair.add_second_link();
+    pair.lb.run(async |_| {
+        ip_command("nexthop add id 1 via 10.0.0.9 dev eth0");
+        ip_command("nexthop add id 2 via 10.0.1.2 dev eth1");
+        ip_command("nexthop add id 10 group 1/2");
+        ip_command("route add 192.0.2.0/24 nhid 10");
+        let addresses = ["192.0.2.7", "192.0.2.8", "192.0.2.9", "192.0.2.10"];
+        let mut resolver = Running::start(&addresses);
+        for address in addresses {
+            resolver.wait_for_mac(address, OTHER_MAC).await;
+        }
+        // The group loses the one that lives, and gets another.
+        ip_command("nexthop add id 3 via 10.0.0.2 dev eth0");
+        ip_command("nexthop replace id 10 group 1/3");
+        for address in addresses {
+            resolver.wait_for_mac(address, PEER_MAC).await;
+        }
+    });
+}
+
+#[test]
 fn follows_an_interface_down_and_up() {
     let pair = Pair::new();
     pair.lb.run(async |net| {
