@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use lb_common::abi::Tags;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, VlanProtocol,
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+    VlanProtocol,
 };
 
 use super::socket::{Error, Socket};
+use super::view::vrf;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +118,38 @@ pub async fn interfaces() -> Result<Vec<Interface>, InterfaceError> {
     Ok(all)
 }
 
+/// The VRF device that the interface `name` belongs to.
+///
+/// # Errors
+/// As [`find_interface`].
+pub async fn vrf_of(name: &str) -> Result<Option<String>, InterfaceError> {
+    let links = list_links(&Socket::open()?).await?;
+    let Some(link) = links.values().find(|link| link.name == name) else {
+        return Err(InterfaceError::unknown(
+            name,
+            links.into_values().map(|link| link.name),
+        ));
+    };
+    Ok(name_of_vrf(link, &links))
+}
+
+/// The VRF device that all of these interfaces, by index, belong to, if there is one.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub async fn common_vrf(indexes: impl IntoIterator<Item = u32>) -> Result<Option<String>, InterfaceError> {
+    let links = list_links(&Socket::open()?).await?;
+    let vrf = |index| links.get(&index).and_then(|link| name_of_vrf(link, &links));
+    let mut vrfs = indexes.into_iter().map(vrf);
+    let first = vrfs.next().flatten();
+    Ok(first.filter(|first| vrfs.all(|vrf| vrf.as_ref() == Some(first))))
+}
+
+fn name_of_vrf(link: &Link, links: &HashMap<u32, Link>) -> Option<String> {
+    let vrf = links.get(&vrf(link, links)?)?;
+    Some(vrf.name.clone())
+}
+
 pub(super) fn describe(message: &LinkMessage, link: Link) -> Interface {
     Interface {
         index: link.index,
@@ -196,6 +230,9 @@ pub(super) struct Link {
     pub(super) lower: Option<Lower>,
     /// The tag of a VLAN device.
     pub(super) vlan: Option<VlanTag>,
+    /// What it is a part of: a bond, a bridge, a VRF.
+    pub(super) master: Option<u32>,
+    pub(super) is_vrf: bool,
 }
 
 /// The interface that another one lies on.
@@ -260,6 +297,8 @@ impl Link {
             carrier: message.header.flags.contains(LinkFlags::LowerUp),
             lower: None,
             vlan: None,
+            master: None,
+            is_vrf: false,
         };
         let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
         for attribute in &message.attributes {
@@ -270,7 +309,11 @@ impl Link {
                 // The index of an interface elsewhere comes with the number of its namespace.
                 LinkAttribute::Link(index) => link.lower = link.lower.or(Some(Lower::Here(*index))),
                 LinkAttribute::LinkNetNsId(_) => link.lower = Some(Lower::Elsewhere),
-                LinkAttribute::LinkInfo(infos) => link.vlan = VlanTag::of(infos),
+                LinkAttribute::LinkInfo(infos) => {
+                    link.vlan = VlanTag::of(infos);
+                    link.is_vrf = infos.contains(&LinkInfo::Kind(InfoKind::Vrf));
+                }
+                LinkAttribute::Controller(index) if *index != 0 => link.master = Some(*index),
                 _ => {}
             }
         }

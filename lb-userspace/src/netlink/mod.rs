@@ -15,10 +15,13 @@ mod sysctl;
 #[cfg(test)]
 mod tests;
 mod upper;
+mod view;
 
 pub use address::own_addresses;
 pub use carrier::{Carrier, find_carrier};
-pub use interface::{AttachedXdp, Interface, InterfaceError, XdpMode, find_interface, interfaces};
+pub use interface::{
+    AttachedXdp, Interface, InterfaceError, XdpMode, common_vrf, find_interface, interfaces, vrf_of,
+};
 pub use next_hop::{NextHop, Resolution};
 pub use resolver::{ResolverHandle, ResolverStopped, Snapshot, spawn_resolver};
 pub use socket::Error;

@@ -22,7 +22,8 @@ use super::neighbour::{NeighbourKey, NeighbourTable, Reachability};
 use super::next_hop::{Resolution, resolve};
 use super::route;
 use super::socket::{Error, Socket};
-use super::upper::{OwnAddresses, Uppers, egress, list_addresses, uppers};
+use super::upper::{Addresses, Uppers, egress, list_addresses, uppers};
+use super::view::{View, views};
 
 /// How long after a change the kernel's further reports are awaited, so that a burst costs one round.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -79,8 +80,9 @@ impl ResolverHandle {
         self.update(|wanted| &mut wanted.addresses, addresses)
     }
 
-    /// Replaces the set of interfaces (by index) whose default gateways, of both families, the kernel is to keep
-    /// resolved: packets that the dataplane routes with `bpf_fib_lookup` leave through them.
+    /// Replaces the set of interfaces (by index) that the balancer runs on. Routes are looked up in their VRFs, if need
+    /// be from their addresses, and the kernel is to keep their default gateways, of both families, resolved: packets that
+    /// the dataplane routes with `bpf_fib_lookup` leave through them.
     ///
     /// # Errors
     /// When the resolver has ended.
@@ -135,8 +137,9 @@ pub fn spawn_resolver() -> Result<(ResolverHandle, watch::Receiver<Snapshot>), E
         snapshots,
         changes,
         uppers,
+        seen_from: BTreeSet::new(),
         links: HashMap::new(),
-        addresses: HashMap::new(),
+        addresses: Addresses::default(),
         routes: HashMap::new(),
         gateways: HashSet::new(),
         neighbours: NeighbourTable::default(),
@@ -183,8 +186,10 @@ struct Resolver {
     snapshots: watch::Sender<Snapshot>,
     changes: watch::Sender<u64>,
     uppers: watch::Sender<Uppers>,
+    /// The balancer's interfaces that the routes were looked up for.
+    seen_from: BTreeSet<u32>,
     links: HashMap<u32, Link>,
-    addresses: HashMap<u32, OwnAddresses>,
+    addresses: Addresses,
     routes: HashMap<IpAddr, LookedUp>,
     gateways: HashSet<NeighbourKey>,
     neighbours: NeighbourTable,
@@ -233,6 +238,10 @@ impl Resolver {
 
     fn take_wanted(&mut self) {
         let wanted = self.wanted.borrow_and_update();
+        if self.seen_from != wanted.gateway_interfaces {
+            self.seen_from.clone_from(&wanted.gateway_interfaces);
+            self.todo.routes.extend(self.routes.keys());
+        }
         self.routes
             .retain(|address, _| wanted.addresses.contains(address));
         self.todo
@@ -353,11 +362,12 @@ impl Resolver {
                 Err(error) => log::warn!("cannot list the interfaces' addresses: {error}"),
             }
         }
+        let views = self.views();
         for _ in 0..ROUTES_PER_ROUND {
             let Some(address) = self.todo.routes.pop_first() else {
                 break;
             };
-            self.look_up(address).await?;
+            self.look_up(address, &views).await?;
         }
         if std::mem::take(&mut self.todo.gateways) {
             let interfaces = self.with_vlans(self.wanted.borrow().gateway_interfaces.clone());
@@ -369,6 +379,14 @@ impl Resolver {
         self.choose();
         self.publish();
         Ok(())
+    }
+
+    /// From where routes are looked up: the interfaces that the balancer runs on, then the VLAN devices on them.
+    fn views(&self) -> Vec<View> {
+        let given = self.wanted.borrow().gateway_interfaces.clone();
+        let vlans = self.with_vlans(given.clone());
+        let interfaces: Vec<u32> = given.iter().chain(vlans.difference(&given)).copied().collect();
+        views(&interfaces, &self.links, &self.addresses)
     }
 
     /// Those interfaces and the VLAN devices that lie on them.
@@ -386,8 +404,8 @@ impl Resolver {
         interfaces
     }
 
-    async fn look_up(&mut self, address: IpAddr) -> Result<(), Error> {
-        let (route, next_hops) = route::look_up(&self.socket, address).await?;
+    async fn look_up(&mut self, address: IpAddr, views: &[View]) -> Result<(), Error> {
+        let (route, next_hops) = route::look_up(&self.socket, address, views).await?;
         let known = self.routes.remove(&address);
         self.routes
             .insert(address, LookedUp::new(address, route, next_hops, known));
@@ -424,7 +442,7 @@ impl Resolver {
     }
 
     fn publish(&self) {
-        let uppers = uppers(&self.links, &self.addresses);
+        let uppers = uppers(&self.links, &self.addresses.first);
         self.uppers.send_if_modified(|published| {
             let changed = *published != uppers;
             if changed {

@@ -12,6 +12,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::neighbour::NeighbourKey;
 use super::socket::{Error, Socket};
+use super::view::View;
 
 /// Next hops of one route that are looked at; the kernel's own pick is one more.
 const MAX_NEXT_HOPS: usize = 64;
@@ -130,32 +131,58 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 }
 
 /// Asks the kernel where it would send a packet to `address`, and between which next hops it chose. With several equal
-/// ones, the route is the one that the kernel picks.
+/// ones, the route is the one that the kernel picks. The first of `views` that has a way counts, else the first of all.
 ///
 /// # Errors
 /// Only when the socket is closed; everything that the kernel answers is a [`Route`].
-pub(super) async fn look_up(socket: &Socket, address: IpAddr) -> Result<(Route, Vec<Route>), Error> {
+pub(super) async fn look_up(
+    socket: &Socket,
+    address: IpAddr,
+    views: &[View],
+) -> Result<(Route, Vec<Route>), Error> {
+    let mut first = None;
+    for view in views.iter().filter(|view| view.suits(address)) {
+        let mut question = question(address, *view);
+        let route = match get(socket, question.clone()).await {
+            Ok(message) => Route::from_message(&message),
+            Err(Error::Closed) => return Err(Error::Closed),
+            Err(error) => refusal(&error),
+        };
+        match route {
+            Route::Forward { .. } => {}
+            Route::Local => return Ok((route, Vec::new())),
+            Route::Refused(_) | Route::Unknown(_) => {
+                first.get_or_insert(route);
+                continue;
+            }
+        }
+        question.header.flags = RouteFlags::FibMatch;
+        let next_hops = match get(socket, question).await {
+            Ok(whole) => next_hops(&whole),
+            Err(Error::Closed) => return Err(Error::Closed),
+            // The kernel's pick does without.
+            Err(_) => Vec::new(),
+        };
+        return Ok((route, next_hops));
+    }
+    let route = first.unwrap_or_else(|| Route::Unknown(Error::Unanswered.to_string()));
+    Ok((route, Vec::new()))
+}
+
+fn question(address: IpAddr, view: View) -> RouteMessage {
+    let length = if address.is_ipv4() { 32 } else { 128 };
     let mut question = RouteMessage::default();
     question.header.address_family = family(address);
-    question.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    question.header.destination_prefix_length = length;
+    let to = RouteAttribute::Destination(address.into());
+    question.attributes.push(to);
+    if let Some(source) = view.source {
+        question.header.source_prefix_length = length;
+        question.attributes.push(RouteAttribute::Source(source.into()));
+    }
+    // A VRF device as the interface stands for the VRF's table.
+    question.attributes.extend(view.vrf.map(RouteAttribute::Oif));
     question
-        .attributes
-        .push(RouteAttribute::Destination(address.into()));
-    let route = match get(socket, question.clone()).await {
-        Ok(message) => Route::from_message(&message),
-        Err(Error::Closed) => return Err(Error::Closed),
-        Err(error) => refusal(&error),
-    };
-    if !matches!(route, Route::Forward { .. }) {
-        return Ok((route, Vec::new()));
-    }
-    question.header.flags = RouteFlags::FibMatch;
-    match get(socket, question).await {
-        Ok(whole) => Ok((route, next_hops(&whole))),
-        Err(Error::Closed) => Err(Error::Closed),
-        // The kernel's pick does without.
-        Err(_) => Ok((route, Vec::new())),
-    }
 }
 
 async fn get(socket: &Socket, question: RouteMessage) -> Result<RouteMessage, Error> {

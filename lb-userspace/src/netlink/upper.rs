@@ -38,6 +38,15 @@ pub struct OwnAddresses {
     pub v6: Option<Ipv6Addr>,
 }
 
+/// The addresses of all interfaces, by index.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Addresses {
+    /// The first good one of each family.
+    pub(super) first: HashMap<u32, OwnAddresses>,
+    /// All that packets can be sent from.
+    pub(super) all: HashMap<u32, Vec<IpAddr>>,
+}
+
 /// All interfaces, by index.
 pub type Uppers = Arc<BTreeMap<u32, Upper>>;
 
@@ -97,31 +106,42 @@ pub(super) fn uppers(links: &HashMap<u32, Link>, addresses: &HashMap<u32, OwnAdd
     Arc::new(links.values().filter_map(upper).collect())
 }
 
-/// The first good address of each interface and family.
-pub(super) async fn list_addresses(socket: &Socket) -> Result<HashMap<u32, OwnAddresses>, Error> {
-    let mut all = HashMap::new();
+/// The addresses of all interfaces that others can reach.
+pub(super) async fn list_addresses(socket: &Socket) -> Result<Addresses, Error> {
+    let mut addresses = Addresses::default();
     let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     socket
         .dump(question, |answer| {
             if let RouteNetlinkMessage::NewAddress(message) = answer {
-                note(&message, &mut all);
+                note(&message, &mut addresses);
             }
         })
         .await?;
-    Ok(all)
+    Ok(addresses)
 }
 
-fn note(message: &AddressMessage, all: &mut HashMap<u32, OwnAddresses>) {
-    let Some(address) = usable(message) else { return };
-    let own = all.entry(message.header.index).or_default();
+fn note(message: &AddressMessage, addresses: &mut Addresses) {
+    let Some((address, flags)) = global(message) else {
+        return;
+    };
+    if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed) {
+        return;
+    }
+    let index = message.header.index;
+    addresses.all.entry(index).or_default().push(address);
+    // A secondary IPv6 address is a temporary one (RFC 8981).
+    if flags.intersects(AddressFlags::Secondary | AddressFlags::Deprecated) {
+        return;
+    }
+    let own = addresses.first.entry(index).or_default();
     match address {
         IpAddr::V4(v4) => own.v4 = own.v4.or(Some(v4)),
         IpAddr::V6(v6) => own.v6 = own.v6.or(Some(v6)),
     }
 }
 
-/// The address that a message is about, if others can reach it and it is to be used.
-fn usable(message: &AddressMessage) -> Option<IpAddr> {
+/// The address that a message is about, if others can reach it, and what it is like.
+fn global(message: &AddressMessage) -> Option<(IpAddr, AddressFlags)> {
     if message.header.scope != AddressScope::Universe {
         return None;
     }
@@ -135,12 +155,7 @@ fn usable(message: &AddressMessage) -> Option<IpAddr> {
             _ => {}
         }
     }
-    // A secondary IPv6 address is a temporary one (RFC 8981).
-    let unfit = AddressFlags::Secondary
-        | AddressFlags::Deprecated
-        | AddressFlags::Tentative
-        | AddressFlags::Dadfailed;
-    address.filter(|_| !flags.intersects(unfit))
+    Some((address?, flags))
 }
 
 #[cfg(test)]
@@ -257,7 +272,7 @@ mod tests {
         let mut to_a_peer = message(3, "10.0.1.2", global, none);
         let local = "10.0.1.1".parse().expect("an address");
         to_a_peer.attributes.push(AddressAttribute::Local(local));
-        let mut all = HashMap::new();
+        let mut addresses = Addresses::default();
         for message in [
             message(2, "fe80::1", AddressScope::Link, none),
             message(2, "2001:db8::a", global, AddressFlags::Secondary),
@@ -268,11 +283,12 @@ mod tests {
             message(2, "10.0.0.2", global, AddressFlags::Secondary),
             to_a_peer,
         ] {
-            note(&message, &mut all);
+            note(&message, &mut addresses);
         }
-        let own = |index: u32| (all[&index].v4, all[&index].v6);
+        let own = |index: u32| (addresses.first[&index].v4, addresses.first[&index].v6);
         let (v4, v6) = own(2);
         assert_eq!((v4, v6), ("10.0.0.1".parse().ok(), "2001:db8::c".parse().ok()));
         assert_eq!(own(3), ("10.0.1.1".parse().ok(), None));
+        assert_eq!(addresses.all[&2].len(), 5, "also those that come second");
     }
 }

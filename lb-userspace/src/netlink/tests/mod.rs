@@ -349,6 +349,43 @@ fn takes_a_next_hop_that_lives_in_a_group() {
 }
 
 #[test]
+fn asks_with_its_own_addresses_where_rules_name_them() {
+    let pair = Pair::new();
+    pair.add_second_link();
+    pair.lb.run(async |net| {
+        net.add_address("eth0", "10.0.0.77/24").await;
+        let addresses = ["192.0.2.7", "2001:db8::7"];
+        let mut resolver = Running::start(&addresses);
+        for address in addresses {
+            resolver.wait_for_reason(address, "no route").await;
+        }
+        let interfaces = BTreeSet::from([net.index("eth0").await]);
+        resolver
+            .handle
+            .set_gateway_interfaces(interfaces)
+            .expect("set the interfaces");
+        for rule in [
+            "route add 192.0.2.0/24 via 10.0.0.2 table 100",
+            "rule add from 10.0.0.77 lookup 100",
+            "route add 2001:db8::/32 via fd00::2 dev eth0 table 100",
+            "-6 rule add from fd00::1 lookup 100",
+        ] {
+            ip_command(rule);
+        }
+        for address in addresses {
+            resolver.wait_for_mac(address, PEER_MAC).await;
+        }
+        // Packets that are forwarded have other sources: what is there for them counts first.
+        net.set_route("192.0.2.0/24", "10.0.1.2", "eth1", None).await;
+        resolver.wait_for_mac("192.0.2.7", OTHER_MAC).await;
+        net.remove_route("192.0.2.0/24").await;
+        resolver.wait_for_mac("192.0.2.7", PEER_MAC).await;
+        ip_command("rule del from 10.0.0.77 lookup 100");
+        resolver.wait_for_reason("192.0.2.7", "no route").await;
+    });
+}
+
+#[test]
 fn follows_an_interface_down_and_up() {
     let pair = Pair::new();
     pair.lb.run(async |net| {
