@@ -82,10 +82,11 @@ pub async fn run(options: RunOptions) -> Result<()> {
     let takeover = Takeover::of(&dataplane, &mut tables, &mut found)?;
     let (persist, kept) = found.go_on(&options.state_dir, &config.checkpoint)?;
 
-    let (engine, verdicts) = health::Engine::spawn();
+    let indexes: BTreeSet<u32> = carriers.iter().map(|carrier| carrier.interface.index).collect();
+    let vrf = netlink::common_vrf(indexes.iter().copied()).await?;
+    let (engine, verdicts) = health::Engine::spawn_in(vrf);
     let (resolver, mut hops) = netlink::spawn_resolver()?;
-    let indexes = carriers.iter().map(|carrier| carrier.interface.index);
-    resolver.set_gateway_interfaces(indexes.collect::<BTreeSet<u32>>())?;
+    resolver.set_gateway_interfaces(indexes)?;
     takeover.find_ways(&resolver, &mut hops).await?;
     let (route_changes, uppers) = (resolver.changes(), resolver.uppers());
     let knowledge = Knowledge {

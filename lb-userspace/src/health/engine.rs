@@ -59,14 +59,28 @@ impl Engine {
     /// targets that were removed meanwhile may still arrive and are to be ignored. When the receiver is dropped,
     /// heartbeats end with their next verdict.
     pub fn spawn() -> (Self, mpsc::Receiver<Verdict>) {
-        Self::spawn_with(max_in_flight(), MAX_VERDICTS)
+        Self::spawn_in(None)
     }
 
+    /// The same, where backends are reached in that VRF; [`Engine::spawn`] asks by the host's own routes.
+    pub fn spawn_in(vrf: Option<String>) -> (Self, mpsc::Receiver<Verdict>) {
+        Self::spawn_as(Prober::in_vrf(vrf), max_in_flight(), MAX_VERDICTS)
+    }
+
+    #[cfg(test)]
     pub(super) fn spawn_with(max_in_flight: usize, max_verdicts: usize) -> (Self, mpsc::Receiver<Verdict>) {
+        Self::spawn_as(Prober::default(), max_in_flight, max_verdicts)
+    }
+
+    fn spawn_as(
+        prober: Prober,
+        max_in_flight: usize,
+        max_verdicts: usize,
+    ) -> (Self, mpsc::Receiver<Verdict>) {
         let (verdicts, receiver) = mpsc::channel(max_verdicts);
         let in_flight = Semaphore::new(max_in_flight);
         let shared = Arc::new(Shared {
-            prober: Prober::default(),
+            prober,
             in_flight,
             verdicts,
         });

@@ -24,8 +24,13 @@ const MAX_BODY: usize = 64 * 1024;
 const MAX_HEAD: usize = 64 * 1024;
 const USER_AGENT: &str = concat!("lb-healthcheck/", env!("CARGO_PKG_VERSION"));
 
-pub(super) async fn probe(address: SocketAddr, check: &HttpCheck, deadline: &Deadline) -> Result<(), Miss> {
-    let stream = tcp::connect(address, deadline).await?;
+pub(super) async fn probe(
+    address: SocketAddr,
+    vrf: Option<&str>,
+    check: &HttpCheck,
+    deadline: &Deadline,
+) -> Result<(), Miss> {
+    let stream = tcp::connect(address, vrf, deadline).await?;
     let request = request(address, check)?;
     deadline
         .bound(
@@ -191,7 +196,13 @@ mod tests {
     }
 
     async fn ask(address: SocketAddr, check: &HttpCheck, timeout: u64) -> Result<(), Miss> {
-        probe(address, check, &Deadline::new(Duration::from_millis(timeout))).await
+        probe(
+            address,
+            None,
+            check,
+            &Deadline::new(Duration::from_millis(timeout)),
+        )
+        .await
     }
 
     fn check(path: &str, status: &str, body: Option<&str>) -> HttpCheck {

@@ -28,10 +28,20 @@ pub(super) enum Miss {
 /// Runs checks of every kind.
 #[derive(Debug, Default)]
 pub(super) struct Prober {
+    /// The VRF device that all checks go through.
+    vrf: Option<String>,
     pinger: Pinger,
 }
 
 impl Prober {
+    /// Reaches the targets in that VRF.
+    pub(super) fn in_vrf(vrf: Option<String>) -> Self {
+        Self {
+            pinger: Pinger::in_vrf(vrf.clone()),
+            vrf,
+        }
+    }
+
     /// Asks `target` once.
     pub(super) async fn probe(&self, target: &Target) -> Result<(), Miss> {
         let (address, check) = (target.address(), target.check());
@@ -40,11 +50,12 @@ impl Prober {
             return Err(Miss::Failure(reason.to_owned()));
         }
         let deadline = Deadline::new(check.timing.timeout);
+        let vrf = self.vrf.as_deref();
         match &check.kind {
             Kind::None => Ok(()),
-            Kind::Tcp => tcp::connect(address, &deadline).await.map(drop),
+            Kind::Tcp => tcp::connect(address, vrf, &deadline).await.map(drop),
             // Boxed: a heartbeat at rest should not carry room for an HTTP exchange.
-            Kind::Http(http) => Box::pin(http::probe(address, http, &deadline)).await,
+            Kind::Http(http) => Box::pin(http::probe(address, vrf, http, &deadline)).await,
             Kind::Ping => self.pinger.probe(address.ip(), &deadline).await,
         }
     }

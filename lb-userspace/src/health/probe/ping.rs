@@ -28,11 +28,20 @@ const ECHO_LENGTH: usize = 16;
 /// Sends echo requests to any number of addresses; opens its sockets when they are first needed.
 #[derive(Debug, Default)]
 pub(super) struct Pinger {
+    /// The VRF device that requests go through.
+    vrf: Option<String>,
     v4: Mutex<Option<EchoSocket>>,
     v6: Mutex<Option<EchoSocket>>,
 }
 
 impl Pinger {
+    pub(super) fn in_vrf(vrf: Option<String>) -> Self {
+        Self {
+            vrf,
+            ..Self::default()
+        }
+    }
+
     pub(super) async fn probe(&self, address: IpAddr, deadline: &Deadline) -> Result<(), Miss> {
         let family = Family::of(address);
         let (socket, waiting) = self.socket(family)?;
@@ -52,8 +61,8 @@ impl Pinger {
     fn socket(&self, family: Family) -> Result<(Arc<UdpSocket>, Waiting), Miss> {
         let mut place = lock(if family == Family::V4 { &self.v4 } else { &self.v6 });
         if place.is_none() {
-            let opened =
-                EchoSocket::open(family, Type::DGRAM).or_else(|_| EchoSocket::open(family, Type::RAW));
+            let open = |kind| EchoSocket::open(family, kind, self.vrf.as_deref());
+            let opened = open(Type::DGRAM).or_else(|_| open(Type::RAW));
             *place = Some(opened.map_err(|e| open_miss(&e))?);
         }
         match place.as_ref() {
@@ -109,13 +118,16 @@ struct EchoSocket {
 }
 
 impl EchoSocket {
-    fn open(family: Family, kind: Type) -> io::Result<Self> {
+    fn open(family: Family, kind: Type, vrf: Option<&str>) -> io::Result<Self> {
         let (domain, protocol) = match family {
             Family::V4 => (Domain::IPV4, Protocol::ICMPV4),
             Family::V6 => (Domain::IPV6, Protocol::ICMPV6),
         };
         let socket = Socket::new(domain, kind, Some(protocol))?;
         socket.set_nonblocking(true)?;
+        if let Some(vrf) = vrf {
+            socket.bind_device(Some(vrf.as_bytes()))?;
+        }
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             // Without CAP_NET_ADMIN: as much as the host allows.
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
@@ -281,7 +293,7 @@ mod tests {
         for datagram_allowed in [true, false] {
             in_namespace(datagram_allowed, async || {
                 assert_eq!(
-                    EchoSocket::open(Family::V4, Type::DGRAM).is_ok(),
+                    EchoSocket::open(Family::V4, Type::DGRAM, None).is_ok(),
                     datagram_allowed
                 );
                 let pinger = Pinger::default();

@@ -8,7 +8,12 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::{Deadline, Miss, io_miss};
 
-pub(super) async fn connect(address: SocketAddr, deadline: &Deadline) -> Result<TcpStream, Miss> {
+/// Connects, in that VRF.
+pub(super) async fn connect(
+    address: SocketAddr,
+    vrf: Option<&str>,
+    deadline: &Deadline,
+) -> Result<TcpStream, Miss> {
     let failed = |e: std::io::Error| io_miss("connect", &e);
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()
@@ -17,6 +22,9 @@ pub(super) async fn connect(address: SocketAddr, deadline: &Deadline) -> Result<
     }
     .map_err(failed)?;
     socket.set_zero_linger().map_err(failed)?;
+    if let Some(vrf) = vrf {
+        socket.bind_device(Some(vrf.as_bytes())).map_err(failed)?;
+    }
     deadline
         .bound("no connection", async {
             socket.connect(address).await.map_err(failed)
@@ -30,7 +38,7 @@ mod tests {
     use std::time::Duration;
 
     async fn probe(address: SocketAddr, timeout: u64) -> Result<(), Miss> {
-        connect(address, &Deadline::new(Duration::from_millis(timeout)))
+        connect(address, None, &Deadline::new(Duration::from_millis(timeout)))
             .await
             .map(drop)
     }
