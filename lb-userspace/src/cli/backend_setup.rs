@@ -110,7 +110,7 @@ impl BackendSetupArgs {
             return Output::either(json, &undone, || undone_text(&undone));
         }
         let need = self.need(client).await?;
-        let plan = plan(&need, &self.options(), &ThisKernel).map_err(Failure::BadInput)?;
+        let plan = plan(&need, &self.options().await, &ThisKernel).map_err(Failure::BadInput)?;
         let changed = if self.apply {
             netlink::find_interface(self.interface.as_deref().unwrap_or_default())
                 .await
@@ -163,9 +163,13 @@ impl BackendSetupArgs {
         need.map_err(Failure::Refused)
     }
 
-    fn options(&self) -> Options {
+    async fn options(&self) -> Options {
+        let interface = self.interface.clone().unwrap_or_default();
+        // What is only printed may be for another host, which has the interface.
+        let vrf = netlink::vrf_of(&interface).await.ok().flatten();
         Options {
-            interface: self.interface.clone().unwrap_or_default(),
+            interface,
+            vrf,
             via: self.via.clone(),
             mtu: self.mtu,
             decap: self.decap,

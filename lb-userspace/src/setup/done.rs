@@ -35,10 +35,13 @@ pub enum Undo {
         /// What it was.
         value: String,
     },
-    /// Remove an address from `lo`.
+    /// Remove an address from `lo`, or from a VRF device.
     RemoveAddress {
         /// The address.
         address: IpAddr,
+        /// The VRF device.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vrf: Option<String>,
     },
     /// Remove a route, and put back what it took the place of.
     Route {

@@ -15,13 +15,14 @@ use rtnetlink::{
     packet_core::{Emitable, Parseable},
     packet_route::{
         AddressFamily,
-        address::{AddressAttribute, AddressHeaderFlags, AddressScope},
+        address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
+        link::{InfoData, InfoVrf, LinkAttribute, LinkInfo},
         route::{RouteAttribute, RouteMessage, RouteScope, RouteType},
     },
 };
 use tokio::task::JoinSet;
 
-use super::{Change, Step, done::Undo, plan::Kernel};
+use super::{Change, Step, done::Undo, plan::Kernel, step::LOOPBACK};
 use crate::{
     dataplane::PinDir,
     decap::{self, Decap, Rules},
@@ -29,9 +30,8 @@ use crate::{
     netlink::{Carrier, find_carrier, find_interface},
 };
 
-const LOOPBACK: &str = "lo";
 /// The routing table of the host's own addresses (`RT_TABLE_LOCAL`).
-const TABLE_LOCAL: u8 = 255;
+const TABLE_LOCAL: u32 = 255;
 /// The metric of IPv6 routes that are made without one.
 const METRIC_V6: u32 = 1024;
 
@@ -60,9 +60,18 @@ impl HostNetwork {
         match step {
             Step::Sysctl { key, value, fine } => set(key, value, fine),
             Step::LooseReversePath { interface } => loosen(interface),
-            Step::Address { address } => self.add_address(*address).await,
-            Step::LocalRoute { prefix } => self.replace_route(self.local(*prefix).await?).await,
-            Step::DefaultRoute { via } => self.replace_route(default_route(*via)).await,
+            Step::Address { address, vrf } => self.add_address(*address, vrf.as_deref()).await,
+            Step::LocalRoute { prefix, vrf } => {
+                let route = self.local(*prefix, vrf.as_deref()).await?;
+                self.replace_route(route).await
+            }
+            Step::DefaultRoute { via, vrf } => {
+                let mut route = default_route(*via);
+                if let Some(vrf) = vrf {
+                    set_table(&mut route, self.table_of(vrf).await?);
+                }
+                self.replace_route(route).await
+            }
             Step::Mtu { interface, mtu } => self.set_mtu(interface, *mtu).await,
             Step::Command { command, .. } => run(command).map(|()| Some(Undo::Command)),
             Step::Decap { .. } => attach(step, before).await,
@@ -73,7 +82,7 @@ impl HostNetwork {
         let Change { step, undo } = change;
         match undo {
             Undo::Sysctl { key, value } => write(key, value),
-            Undo::RemoveAddress { address } => self.remove_address(*address).await,
+            Undo::RemoveAddress { address, vrf } => self.remove_address(*address, vrf.as_deref()).await,
             Undo::Route { made, before } => self.undo_route(made, before.as_deref()).await,
             Undo::Mtu { interface, mtu } => self.set_mtu(interface, *mtu).await.map(drop),
             Undo::Command => match step {
@@ -87,45 +96,79 @@ impl HostNetwork {
         }
     }
 
-    async fn add_address(&self, address: IpAddr) -> Result<Option<Undo>> {
-        let lo = index_of(LOOPBACK).await?;
-        let has = crate::netlink::own_addresses().await?.contains(&address);
+    async fn add_address(&self, address: IpAddr, vrf: Option<&str>) -> Result<Option<Undo>> {
+        let device = index_of(vrf.unwrap_or(LOOPBACK)).await?;
+        // In the host's own network any interface may have it; in a VRF the device itself must.
+        let has = match vrf {
+            None => crate::netlink::own_addresses().await?.contains(&address),
+            Some(_) => self.find_address(device, address).await?.is_some(),
+        };
         if has {
             return Ok(None);
         }
         let length = IpNet::from(address).prefix_len();
-        let mut request = self.handle.address().add(lo, address, length);
+        let mut request = self.handle.address().add(device, address, length);
         request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         request.execute().await?;
-        Ok(Some(Undo::RemoveAddress { address }))
+        let vrf = vrf.map(str::to_owned);
+        Ok(Some(Undo::RemoveAddress { address, vrf }))
     }
 
-    async fn remove_address(&self, address: IpAddr) -> Result<()> {
-        let lo = index_of(LOOPBACK).await?;
-        let of_lo = self.handle.address().get().set_link_index_filter(lo);
-        let all: Vec<_> = of_lo.execute().try_collect().await?;
-        let ours = all.into_iter().find(|message| {
-            message.header.scope != AddressScope::Link
-                && message.attributes.iter().any(|attribute| {
-                    matches!(attribute, AddressAttribute::Address(found) | AddressAttribute::Local(found) if *found == address)
-                })
-        });
-        match ours {
+    async fn remove_address(&self, address: IpAddr, vrf: Option<&str>) -> Result<()> {
+        let device = index_of(vrf.unwrap_or(LOOPBACK)).await?;
+        match self.find_address(device, address).await? {
             Some(message) => Ok(self.handle.address().del(message).execute().await?),
             // Somebody else removed it.
             None => Ok(()),
         }
     }
 
-    async fn local(&self, prefix: IpNet) -> Result<RouteMessage> {
+    async fn find_address(&self, device: u32, address: IpAddr) -> Result<Option<AddressMessage>> {
+        let of_device = self.handle.address().get().set_link_index_filter(device);
+        let all: Vec<_> = of_device.execute().try_collect().await?;
+        Ok(all.into_iter().find(|message| {
+            message.header.scope != AddressScope::Link
+                && message.attributes.iter().any(|attribute| {
+                    matches!(attribute, AddressAttribute::Address(found) | AddressAttribute::Local(found) if *found == address)
+                })
+        }))
+    }
+
+    async fn local(&self, prefix: IpNet, vrf: Option<&str>) -> Result<RouteMessage> {
         let mut message = RouteMessageBuilder::<IpAddr>::new()
             .destination_prefix(prefix.network(), prefix.prefix_len())?
-            .output_interface(index_of(LOOPBACK).await?)
+            .output_interface(index_of(vrf.unwrap_or(LOOPBACK)).await?)
             .build();
         message.header.kind = RouteType::Local;
         message.header.scope = RouteScope::Host;
-        message.header.table = TABLE_LOCAL;
+        // A VRF has one table for everything.
+        let table = match vrf {
+            Some(vrf) => self.table_of(vrf).await?,
+            None => TABLE_LOCAL,
+        };
+        set_table(&mut message, table);
         Ok(message)
+    }
+
+    /// The routing table of a VRF device.
+    async fn table_of(&self, vrf: &str) -> Result<u32> {
+        let mut links = self.handle.link().get().match_name(vrf.to_owned()).execute();
+        let link = links.try_next().await?.context("the VRF device is gone")?;
+        let infos = link
+            .attributes
+            .into_iter()
+            .filter_map(|attribute| match attribute {
+                LinkAttribute::LinkInfo(infos) => Some(infos),
+                _ => None,
+            });
+        let table = infos.flatten().find_map(|info| match info {
+            LinkInfo::Data(InfoData::Vrf(data)) => data.into_iter().find_map(|datum| match datum {
+                InfoVrf::TableId(table) => Some(table),
+                _ => None,
+            }),
+            _ => None,
+        });
+        table.with_context(|| format!("{vrf} is no VRF device any more"))
     }
 
     /// Makes a route, in the place of another to the same destination if there is one.
@@ -168,7 +211,7 @@ impl HostNetwork {
         question.header.address_family = wanted.header.address_family;
         let all: Vec<RouteMessage> = self.handle.route().get(question).execute().try_collect().await?;
         Ok(all.into_iter().find(|found| {
-            found.header.table == wanted.header.table
+            table(found) == table(wanted)
                 && found.header.destination_prefix_length == wanted.header.destination_prefix_length
                 && destination(found) == destination(wanted)
                 && metric(found) == metric(wanted)
@@ -212,6 +255,20 @@ fn destination(route: &RouteMessage) -> Option<&RouteAttribute> {
     (route.header.destination_prefix_length > 0)
         .then(|| route.attributes.iter().find(is_destination))
         .flatten()
+}
+
+/// The header has room for the first 256 tables only.
+fn set_table(route: &mut RouteMessage, table: u32) {
+    route.header.table = u8::try_from(table).unwrap_or(0);
+    route.attributes.push(RouteAttribute::Table(table));
+}
+
+fn table(route: &RouteMessage) -> u32 {
+    let named = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    named.unwrap_or_else(|| route.header.table.into())
 }
 
 fn metric(route: &RouteMessage) -> u32 {

@@ -16,6 +16,8 @@ use crate::{
 pub struct Options {
     /// The interface toward the balancer.
     pub interface: String,
+    /// The VRF device that the interface belongs to.
+    pub vrf: Option<String>,
     /// Addresses of the balancer on the way to the clients, for `nat`: one a family at most.
     pub via: Vec<IpAddr>,
     /// What packets the interface is to carry, in bytes of IP.
@@ -52,7 +54,7 @@ pub fn plan(need: &Need, options: &Options, kernel: &impl Kernel) -> Result<Plan
     if need.owns_vips() {
         plan.own(need, options);
     } else if need.forwarders.contains(&Forwarder::Local) {
-        plan.steps.extend(need.vips.iter().map(|vip| own(*vip)));
+        plan.steps.extend(need.vips.iter().map(|vip| own(*vip, options)));
         plan.note("for the balancer itself: the server listens on the VIP, or on all addresses, at the service's port");
     }
     if need.forwarders.contains(&Forwarder::Nat) {
@@ -98,8 +100,15 @@ impl Plan {
                  asked on, and looks for no duplicates on lo",
             );
         }
-        self.steps.extend(need.vips.iter().map(|vip| own(*vip)));
+        self.steps.extend(need.vips.iter().map(|vip| own(*vip, options)));
         self.note("the server listens on the VIP, or on all addresses, at the service's port");
+        if let Some(vrf) = &options.vrf {
+            self.note(format!(
+                "{} is in the VRF {vrf}: start the server in it (`ip vrf exec {vrf} COMMAND`), or let sockets of the host \
+                 itself take what comes there (`sysctl -w net.ipv4.tcp_l3mdev_accept=1 net.ipv4.udp_l3mdev_accept=1`)",
+                options.interface
+            ));
+        }
     }
 
     /// For `nat`, which rewrites answers on their way back.
@@ -117,7 +126,10 @@ impl Plan {
                     "nat needs the answers to pass the balancer: name its {name} address in this host's network with --via"
                 )
             })?;
-            self.steps.push(Step::DefaultRoute { via: *via });
+            self.steps.push(Step::DefaultRoute {
+                via: *via,
+                vrf: options.vrf.clone(),
+            });
         }
         self.note(
             "on the balancer, `sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1` lets it look up the way \
@@ -127,11 +139,13 @@ impl Plan {
     }
 }
 
-fn own(vip: Prefix) -> Step {
+fn own(vip: Prefix, options: &Options) -> Step {
+    let vrf = options.vrf.clone();
     match vip.host() {
-        Some(address) => Step::Address { address },
+        Some(address) => Step::Address { address, vrf },
         None => Step::LocalRoute {
             prefix: IpNet::new_assert(vip.address(), vip.length()),
+            vrf,
         },
     }
 }

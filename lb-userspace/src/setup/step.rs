@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{dataplane::Mode, model::Forwarder};
 
+/// The device that has the host's own addresses.
+pub(super) const LOOPBACK: &str = "lo";
+
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
@@ -30,20 +33,29 @@ pub enum Step {
         /// The interface that they arrive on.
         interface: String,
     },
-    /// Own an address on `lo`.
+    /// Own an address on `lo`, or on a VRF device.
     Address {
         /// The address.
         address: IpAddr,
+        /// The VRF device it is for; without it, the host's own network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vrf: Option<String>,
     },
     /// Own all addresses of a prefix: a route of type `local`.
     LocalRoute {
         /// The prefix.
         prefix: IpNet,
+        /// The VRF device it is for; without it, the host's own network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vrf: Option<String>,
     },
     /// Send what is for nobody else through a router.
     DefaultRoute {
         /// The router's address.
         via: IpAddr,
+        /// The VRF device it is for; without it, the host's own network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vrf: Option<String>,
     },
     /// Let an interface carry larger packets.
     Mtu {
@@ -115,6 +127,10 @@ fn list<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
     words.join(",")
 }
 
+fn in_vrf(f: &mut fmt::Formatter<'_>, vrf: Option<&str>) -> fmt::Result {
+    vrf.map_or(Ok(()), |vrf| write!(f, " vrf {vrf}"))
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -122,14 +138,20 @@ impl fmt::Display for Step {
             Self::LooseReversePath { interface } => {
                 write!(f, "sysctl -w net/ipv4/conf/{interface}/rp_filter=2")
             }
-            Self::Address { address } => write!(f, "ip address replace {} dev lo", IpNet::from(*address)),
-            Self::LocalRoute { prefix } => {
-                let family = if prefix.addr().is_ipv6() { "-6 " } else { "" };
-                write!(f, "ip {family}route replace local {prefix} dev lo")
+            Self::Address { address, vrf } => {
+                let device = vrf.as_deref().unwrap_or(LOOPBACK);
+                write!(f, "ip address replace {} dev {device}", IpNet::from(*address))
             }
-            Self::DefaultRoute { via } => {
+            Self::LocalRoute { prefix, vrf } => {
+                let family = if prefix.addr().is_ipv6() { "-6 " } else { "" };
+                let device = vrf.as_deref().unwrap_or(LOOPBACK);
+                write!(f, "ip {family}route replace local {prefix} dev {device}")?;
+                in_vrf(f, vrf.as_deref())
+            }
+            Self::DefaultRoute { via, vrf } => {
                 let family = if via.is_ipv6() { "-6 " } else { "" };
-                write!(f, "ip {family}route replace default via {via}")
+                write!(f, "ip {family}route replace default via {via}")?;
+                in_vrf(f, vrf.as_deref())
             }
             Self::Mtu { interface, mtu } => write!(f, "ip link set {interface} mtu {mtu}"),
             Self::Command { command, .. } => f.write_str(&command.join(" ")),

@@ -29,6 +29,7 @@ fn need(forwarders: &[Forwarder], vips: &[&str]) -> Need {
 fn options() -> Options {
     Options {
         interface: "eth0".into(),
+        vrf: None,
         via: Vec::new(),
         mtu: None,
         decap: false,
@@ -86,6 +87,43 @@ fn forwarders_that_translate_leave_the_vip_to_the_balancer() {
     let fullnat = plan(&need(&[Forwarder::Fullnat], &["192.0.2.80"]), &options(), &ALL).unwrap();
     assert!(fullnat.steps.is_empty(), "{fullnat:?}");
     assert_eq!(fullnat.notes, ["fullnat needs nothing of a backend"]);
+}
+
+#[test]
+fn in_a_vrf_everything_is_the_vrfs() {
+    let in_red = Options {
+        vrf: Some("red".into()),
+        via: vec!["2001:db8:1::2".parse().unwrap()],
+        ..options()
+    };
+    assert_eq!(
+        commands(
+            &need(&[Forwarder::Gue], &["2001:db8::80", "2001:db8:9::/64"]),
+            &in_red,
+            &ALL
+        ),
+        [
+            "ip address replace 2001:db8::80/128 dev red",
+            "ip -6 route replace local 2001:db8:9::/64 dev red vrf red",
+            "sysctl -w net/ipv4/udp_l3mdev_accept=1",
+            "modprobe fou6",
+            "ip -6 fou add port 6080 gue",
+            "modprobe ip6_tunnel",
+            "ip -6 tunnel add lb-ip6 mode any local any remote any dev eth0",
+            "ip link set lb-ip6 master red",
+            "ip link set lb-ip6 up",
+            "sysctl -w net/ipv4/conf/lb-ip6/rp_filter=2"
+        ]
+    );
+    assert_eq!(
+        commands(&need(&[Forwarder::Nat], &["2001:db8::80"]), &in_red, &ALL),
+        ["ip -6 route replace default via 2001:db8:1::2 vrf red"]
+    );
+    let plan = plan(&need(&[Forwarder::L2dsr], &["2001:db8::80"]), &in_red, &ALL).unwrap();
+    assert!(
+        plan.notes.iter().any(|note| note.contains("ip vrf exec red")),
+        "{plan:?}"
+    );
 }
 
 /// What ends the tunnel, behind what owns the VIPs.
@@ -211,8 +249,8 @@ fn what_was_changed_is_remembered_until_it_is_undone() {
     let change = |address: &str| {
         let address = address.parse().unwrap();
         Change {
-            step: Step::Address { address },
-            undo: Undo::RemoveAddress { address },
+            step: Step::Address { address, vrf: None },
+            undo: Undo::RemoveAddress { address, vrf: None },
         }
     };
     let (first, second) = (change("192.0.2.80"), change("2001:db8::80"));

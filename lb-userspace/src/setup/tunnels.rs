@@ -39,6 +39,8 @@ const IP6GRE0: Device = Device {
     name: "ip6gre0",
     any: false,
 };
+/// The device for tunnels in IPv6 where the interface is in a VRF.
+const IN_VRF: &str = "lb-ip6";
 /// What a tunnel adds to a packet at most is what IPv6, UDP and GUE come to.
 const UDP: u32 = 8;
 const GUE: u32 = 4;
@@ -70,10 +72,10 @@ pub(super) fn end(plan: &mut Plan, need: &Need, options: &Options, kernel: &impl
         }
         None => {
             for &tunnel in &tunnels {
-                listen(plan, tunnel, need);
+                listen(plan, tunnel, need, options);
             }
             for device in devices(&tunnels, need) {
-                bring_up(plan, &device);
+                bring_up(plan, &device, options);
             }
             plan.note(
                 "where rp_filter is strict on the interface, the outer sources need a route over it (a default route will \
@@ -144,7 +146,7 @@ fn devices(tunnels: &[Forwarder], need: &Need) -> Vec<Device> {
 }
 
 /// Takes UDP off; what is inside goes on to the devices.
-fn listen(plan: &mut Plan, tunnel: Forwarder, need: &Need) {
+fn listen(plan: &mut Plan, tunnel: Forwarder, need: &Need, options: &Options) {
     let Some(usual) = tunnel.default_tunnel_port() else {
         return;
     };
@@ -154,6 +156,14 @@ fn listen(plan: &mut Plan, tunnel: Forwarder, need: &Need) {
         _ if need.inner().v6 => "ipproto 41",
         _ => "ipproto 4",
     };
+    if options.vrf.is_some() {
+        // `ip fou add … dev`, which would bind the port to the VRF, is refused (iproute2 6.1 on Linux 6.12).
+        plan.steps.push(Step::Sysctl {
+            key: "net/ipv4/udp_l3mdev_accept".into(),
+            value: "1".into(),
+            fine: Vec::new(),
+        });
+    }
     for (outer, module, family) in [(need.outer.v4, "fou", ""), (need.outer.v6, "fou6", "-6 ")] {
         if outer {
             plan.steps.push(Step::command(&format!("modprobe {module}"), ""));
@@ -165,13 +175,32 @@ fn listen(plan: &mut Plan, tunnel: Forwarder, need: &Need) {
     }
 }
 
-fn bring_up(plan: &mut Plan, device: &Device) {
+fn bring_up(plan: &mut Plan, device: &Device, options: &Options) {
     let Device { module, name, any } = device;
     plan.steps.push(Step::command(&format!("modprobe {module}"), ""));
-    if *any {
-        plan.steps.push(Step::command(
+    let mut name = *name;
+    match &options.vrf {
+        // The module's own device finds the outer destination among addresses outside of VRFs alone.
+        Some(_) if *any => {
+            name = IN_VRF;
+            plan.steps.push(Step::command(
+                &format!(
+                    "ip -6 tunnel add {name} mode any local any remote any dev {}",
+                    options.interface
+                ),
+                &format!("ip -6 tunnel del {name}"),
+            ));
+        }
+        None if *any => plan.steps.push(Step::command(
             &format!("ip -6 tunnel change {name} mode any"),
             &format!("ip -6 tunnel change {name} mode ip6ip6"),
+        )),
+        _ => {}
+    }
+    if let Some(vrf) = &options.vrf {
+        plan.steps.push(Step::command(
+            &format!("ip link set {name} master {vrf}"),
+            &format!("ip link set {name} nomaster"),
         ));
     }
     plan.steps.push(Step::command(
@@ -179,7 +208,7 @@ fn bring_up(plan: &mut Plan, device: &Device) {
         &format!("ip link set {name} down"),
     ));
     plan.steps.push(Step::LooseReversePath {
-        interface: (*name).to_owned(),
+        interface: name.to_owned(),
     });
 }
 

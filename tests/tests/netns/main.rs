@@ -11,6 +11,7 @@ mod attach;
 mod backend_setup;
 mod checkpoints;
 mod decap;
+mod devices;
 mod drain;
 mod explain;
 mod failure;
