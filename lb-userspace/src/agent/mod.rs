@@ -37,7 +37,7 @@ use crate::{
     api::{self, ApiSocket},
     cli::RunOptions,
     config::{self, Config},
-    dataplane::{Attached, Dataplane, Origin, PinDir, Settings},
+    dataplane::{Attached, Dataplane, Mode, Origin, PinDir, Settings},
     health,
     netlink::{self, Carrier},
     plan::{Capacity, TunnelSources},
@@ -97,10 +97,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
             v4: config.dataplane.tunnel_source_v4,
             v6: config.dataplane.tunnel_source_v6,
         },
-        only_interface: match carriers.as_slice() {
-            [only] => Some(only.interface.index),
-            _ => None,
-        },
+        only_interface: only_interface(&carriers, options.mode),
     };
     let mut actor = Actor::new(Parts {
         config_path: options.config.clone(),
@@ -150,15 +147,25 @@ pub async fn run(options: RunOptions) -> Result<()> {
     ended
 }
 
-/// Where the packets of the named interfaces are seen: several VLAN devices may lie on one.
+/// The interface that all packets come by, if there is only one.
+fn only_interface(carriers: &[Carrier], mode: Mode) -> Option<u32> {
+    // Generic mode may run on a VLAN device, which is not what its packets leave by.
+    let below = |carrier: &Carrier| mode == Mode::Native || carrier.vlan.is_none();
+    let (first, others) = carriers.split_first()?;
+    let same = |other: &Carrier| other.interface.index == first.interface.index;
+    (carriers.iter().all(below) && others.iter().all(same)).then_some(first.interface.index)
+}
+
+/// Where the packets of the named interfaces are seen: what lies below comes first, as the kernel wants it.
 async fn carriers(names: &[String]) -> Result<Vec<Carrier>> {
     let mut found: Vec<Carrier> = Vec::with_capacity(names.len());
     for name in names {
         let carrier = netlink::find_carrier(name).await?;
-        if found.iter().all(|other| other.interface != carrier.interface) {
+        if !found.contains(&carrier) {
             found.push(carrier);
         }
     }
+    found.sort_by_key(|carrier| carrier.vlan.is_some());
     Ok(found)
 }
 

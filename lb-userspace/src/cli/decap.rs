@@ -17,7 +17,7 @@ use crate::{
     dataplane::{Mode, PinDir},
     decap::{self, Decap, DecapProgram, DecapView, PIN_DIR, Rules},
     model::Forwarder,
-    netlink::{Carrier, Interface, find_carrier},
+    netlink::{Interface, find_carrier},
 };
 
 /// How often to look for new addresses of this host.
@@ -136,11 +136,10 @@ impl DecapArgs {
         let mut interfaces = Vec::new();
         for name in &self.interfaces {
             let found = find_carrier(name).await;
-            let Carrier {
-                interface, advice, ..
-            } = found.map_err(|error| refused(error.into()))?;
-            advice.iter().for_each(|advice| log::warn!("{advice}"));
-            interfaces.push(interface);
+            let carrier = found.map_err(|error| refused(error.into()))?;
+            let advice = carrier.advice.iter().cloned().chain(carrier.advice_below());
+            advice.for_each(|advice| log::warn!("{advice}"));
+            interfaces.push(carrier.interface);
         }
         let mut decap = Decap::load(&rules).map_err(refused)?;
         if self.to.is_empty() {

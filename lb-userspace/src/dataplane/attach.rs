@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, fs, io, os::fd::AsFd};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::{
     Dataplane,
     bpf::{LinkInfo, XdpLink},
-    hook::{Hooked, Mode, advice, hook},
+    hook::{Hooked, Mode, advice, hook, slow},
     object,
     persist::Origin,
     pins::make_directory,
@@ -72,7 +72,7 @@ impl Dataplane {
         let mut earlier = self.earlier_links()?;
         let mut attached = Vec::new();
         for carrier in carriers {
-            for (link, one) in self.attach_carrier(carrier.into(), mode, &mut earlier)? {
+            for (link, one) in self.attach_carrier(&carrier.into(), mode, &mut earlier)? {
                 self.links.push(link);
                 attached.push(one);
             }
@@ -104,46 +104,101 @@ impl Dataplane {
         Ok(links)
     }
 
-    /// Attaches to an interface, or to the parts of a bond that the program cannot run on natively.
+    /// Attaches to an interface, or to the parts of a bond, or to the VLAN device that was named; to nothing where
+    /// another VLAN device has led to the same interface.
     fn attach_carrier(
         &self,
-        carrier: Carrier,
+        carrier: &Carrier,
         mode: Mode,
         earlier: &mut BTreeMap<u32, XdpLink>,
     ) -> Result<Vec<(Link, Attached)>> {
-        let Carrier {
-            interface,
-            slaves,
-            advice,
-        } = carrier;
-        let mut attach = |interface: Interface, mode: Mode| match earlier.remove(&interface.index) {
-            Some(link) => keep(link, interface, mode),
-            None => self.attach_one(interface, mode),
-        };
-        // Natively on the parts is better than generically on the bond.
-        let on_bond = match mode {
-            Mode::Auto if !slaves.is_empty() => Mode::Native,
-            mode => mode,
-        };
-        let bond = interface.name.clone();
-        let mut attached = match attach(interface, on_bond) {
-            Ok(one) => vec![one],
-            Err(why) if slaves.is_empty() || mode == Mode::Generic => return Err(why),
-            Err(why) => {
-                let names: Vec<&str> = slaves.iter().map(|slave| slave.name.as_str()).collect();
-                log::warn!(
-                    "the program cannot run on the bond {bond} ({why:#}), so it runs on its parts {}: restart lb when \
-                     there are others",
-                    names.join(", ")
-                );
-                let parts = slaves.into_iter().map(|slave| attach(slave, mode));
-                parts.collect::<Result<Vec<_>>>()?
+        let runs = |interface: &Interface| self.links.iter().any(|link| link.interface == interface.index);
+        let mut warnings = carrier.advice.clone();
+        let mut attached = match &carrier.vlan {
+            // The kernel refuses programs below one that an earlier agent left, so that one stays where it is.
+            Some(vlan)
+                if earlier.contains_key(&vlan.index)
+                    || mode == Mode::Generic && !earlier.contains_key(&carrier.interface.index) =>
+            {
+                vec![self.attach_or_keep(vlan.clone(), mode, earlier)?]
             }
+            Some(_) if runs(&carrier.interface) || carrier.slaves.iter().any(runs) => return Ok(Vec::new()),
+            vlan => match (self.attach_below(carrier, mode, earlier), vlan) {
+                (Err(why), Some(vlan)) if mode == Mode::Auto && carrier.interface.xdp.is_empty() => {
+                    warnings.push(slow(&carrier.interface, &why, &vlan.name));
+                    vec![self.attach_or_keep(vlan.clone(), Mode::Generic, earlier)?]
+                }
+                (attached, _) => {
+                    warnings.extend(carrier.advice_below());
+                    attached?
+                }
+            },
         };
         if let Some((_, first)) = attached.first_mut() {
-            first.warnings.extend(advice);
+            first.warnings.extend(warnings);
         }
         Ok(attached)
+    }
+
+    /// Attaches where packets are first seen. Of a VLAN device, [`Mode::Auto`] says no more than that native mode comes
+    /// first.
+    fn attach_below(
+        &self,
+        carrier: &Carrier,
+        mode: Mode,
+        earlier: &mut BTreeMap<u32, XdpLink>,
+    ) -> Result<Vec<(Link, Attached)>> {
+        let interface = carrier.interface.clone();
+        let bond = !carrier.slaves.is_empty();
+        let stays = earlier.contains_key(&interface.index);
+        if let (Some(why), false, Mode::Native | Mode::Auto) = (&carrier.no_native, stays, mode) {
+            let why = anyhow!("cannot attach to {}: {why}", interface.name);
+            if mode == Mode::Native || carrier.vlan.is_some() {
+                return Err(why);
+            }
+            let warning = slow(&interface, &why, &interface.name);
+            let (link, mut attached) = self.attach_or_keep(interface, Mode::Generic, earlier)?;
+            attached.warnings.insert(0, warning);
+            return Ok(vec![(link, attached)]);
+        }
+        let why = if bond && mode == Mode::Generic && !stays {
+            anyhow!("the kernel takes tags off before generic XDP runs there")
+        } else {
+            let natively = mode == Mode::Auto && (bond || carrier.vlan.is_some());
+            let mode = if natively { Mode::Native } else { mode };
+            match self.attach_or_keep(interface, mode, earlier) {
+                Ok(one) => return Ok(vec![one]),
+                Err(why) if !bond => return Err(why),
+                Err(why) => why,
+            }
+        };
+        let names: Vec<&str> = carrier.slaves.iter().map(|slave| slave.name.as_str()).collect();
+        let warning = format!(
+            "the program cannot run on the bond {} ({why:#}), so it runs on its parts {}: restart lb when there are others",
+            carrier.interface.name,
+            names.join(", ")
+        );
+        let parts = carrier.slaves.iter().cloned();
+        let mut parts: Vec<_> = parts
+            .map(|slave| self.attach_or_keep(slave, mode, earlier))
+            .collect::<Result<_>>()?;
+        if let Some((_, first)) = parts.first_mut() {
+            first.warnings.push(warning);
+        }
+        Ok(parts)
+    }
+
+    /// Attaches to the interface, or keeps the link of an earlier agent to it.
+    fn attach_or_keep(
+        &self,
+        interface: Interface,
+        mode: Mode,
+        earlier: &mut BTreeMap<u32, XdpLink>,
+    ) -> Result<(Link, Attached)> {
+        match earlier.remove(&interface.index) {
+            Some(link) => keep(link, interface, mode),
+            None => self.attach_one(interface, mode),
+        }
     }
 
     fn attach_one(&self, interface: Interface, mode: Mode) -> Result<(Link, Attached)> {

@@ -54,16 +54,20 @@ pub(crate) fn hook(program: BorrowedFd<'_>, interface: &Interface, mode: Mode) -
         Mode::Auto => match create(Hook::Native) {
             Ok(link) => (link, AttachMode::Native, None),
             Err(why) => {
-                let slow = format!(
-                    "{name}: driver {} cannot run XDP natively ({why:#}); attached in generic mode, which is several \
-                     times slower",
-                    interface.driver
-                );
+                let slow = slow(interface, &why, name);
                 (create(Hook::Generic)?, AttachMode::Generic, Some(slow))
             }
         },
     };
     Ok(Hooked { link, mode, slow })
+}
+
+/// That native mode was tried on an interface in vain, and generic mode taken `on` one.
+pub(super) fn slow(interface: &Interface, why: &anyhow::Error, on: &str) -> String {
+    format!(
+        "{}: driver {} cannot run XDP natively ({why:#}); attached to {on} in generic mode, which is several times slower",
+        interface.name, interface.driver
+    )
 }
 
 /// What is known to go wrong silently with such a device.
@@ -75,6 +79,15 @@ pub(super) fn advice(interface: &Interface, mode: AttachMode) -> Option<String> 
              everything will do), or lb runs with `--mode generic`; senders behind it must not offload checksums \
              (`ethtool -K DEVICE tx off`)"
         )),
+        // These merge nothing themselves.
+        AttachMode::Generic
+            if ["vlan", "bridge", "bond", "macvlan", "team"].contains(&interface.driver.as_str()) =>
+        {
+            Some(format!(
+                "{name} is in generic mode: switch off merging of packets on the network cards below it, or large ones are \
+                 dropped as too big (`ethtool -K DEVICE gro off lro off`)"
+            ))
+        }
         AttachMode::Generic => Some(format!(
             "{name} is in generic mode: switch off merging of packets, or large ones are dropped as too big \
              (`ethtool -K {name} gro off lro off`)"

@@ -12,14 +12,22 @@ use super::{
 
 /// What the kernel calls a bond.
 const BOND: &str = "bond";
+/// Devices that take frames over from their ports, and that native XDP cannot send out of.
+const SWITCHES: [&str; 2] = ["bridge", "team"];
 
 /// Where the packets of a named interface are first seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carrier {
     /// The interface to run on.
     pub interface: Interface,
-    /// If that is a bond: the interfaces to run on instead, where the kernel cannot run on the bond.
+    /// If that is a bond: the interfaces to run on instead, where the kernel cannot run on the bond. In generic mode that
+    /// is always so: the kernel takes tags off before packets reach the bond.
     pub slaves: Vec<Interface>,
+    /// The VLAN device that was named, if it lies on that interface. Generic mode runs on it: its packets come to it
+    /// without tags, wherever these were taken off.
+    pub vlan: Option<Interface>,
+    /// Why native mode would lose packets there, though the driver may take the program.
+    pub no_native: Option<String>,
     /// What the operator should know about it.
     pub advice: Vec<String>,
 }
@@ -29,8 +37,22 @@ impl From<Interface> for Carrier {
         Self {
             interface,
             slaves: Vec::new(),
+            vlan: None,
+            no_native: None,
             advice: Vec::new(),
         }
+    }
+}
+
+impl Carrier {
+    /// What to know where the program runs below the VLAN device that was named.
+    #[must_use]
+    pub fn advice_below(&self) -> Option<String> {
+        let (vlan, on) = (&self.vlan.as_ref()?.name, &self.interface.name);
+        Some(format!(
+            "{vlan} is a VLAN device: XDP runs on {on} below it, where packets come with their tags. If the network card \
+             takes tags off before, they are not seen: switch that off (`ethtool -K {on} rxvlan off`)"
+        ))
     }
 }
 
@@ -58,6 +80,10 @@ impl Device {
     fn is_bond(&self) -> bool {
         self.interface.driver == BOND
     }
+
+    fn is_switch(&self) -> bool {
+        SWITCHES.contains(&self.interface.driver.as_str())
+    }
 }
 
 /// Finds where packets of the interface `name` of the calling thread's network namespace are first seen.
@@ -80,24 +106,37 @@ fn carrier(name: &str, devices: &HashMap<u32, Device>) -> Result<Carrier, Interf
         InterfaceError::unknown(name, devices.values().map(|device| device.interface.name.clone()))
     })?;
     let found = below_vlans(named, devices)?;
-    let mut advice = Vec::new();
+    refuse_unseen(found, devices)?;
+    let master = |device: &Device| device.master.and_then(|master| devices.get(&master));
     let on = &found.interface.name;
-    if found.link.index != named.link.index {
-        advice.push(format!(
-            "{name} is a VLAN device: XDP runs on {on} below it, where packets come with their tags. If the network card \
-             takes tags off before, they are not seen: switch that off (`ethtool -K {on} rxvlan off`)"
-        ));
-    }
-    let bond = found
-        .master
-        .and_then(|master| devices.get(&master))
-        .filter(|master| master.is_bond());
-    if let Some(bond) = bond {
+    let mut advice = Vec::new();
+    if let Some(bond) = master(found).filter(|master| master.is_bond()) {
         let bond = &bond.interface.name;
         advice.push(format!(
             "{on} is a part of the bond {bond}: what comes by its other parts is not seen; name {bond} to see everything"
         ));
     }
+    let vlan = (found.link.index != named.link.index).then(|| named.interface.clone());
+    if vlan.is_none()
+        && hides_tags(found)
+        && let Some(tagged) = vlan_on(found, devices)
+    {
+        advice.push(format!(
+            "{on} is a {}: the kernel takes tags off before XDP runs there, so packets of VLANs are taken for untagged \
+             ones; name their devices instead, such as {tagged}",
+            found.interface.driver
+        ));
+    }
+    let switch = [named, found]
+        .into_iter()
+        .find_map(|port| Some((port, master(port).filter(|master| master.is_switch())?)));
+    let no_native = switch.map(|(port, switch)| {
+        let (port, kind, switch) = (&port.interface.name, &switch.interface.driver, &switch.interface.name);
+        format!(
+            "{port} is a port of the {kind} {switch}, which native XDP cannot send out of: use `--mode generic`, or take \
+             {port} out of {switch} and move the addresses to it"
+        )
+    });
     let mut slaves: Vec<Interface> = devices
         .values()
         .filter(|device| found.is_bond() && device.master == Some(found.link.index))
@@ -107,8 +146,52 @@ fn carrier(name: &str, devices: &HashMap<u32, Device>) -> Result<Carrier, Interf
     Ok(Carrier {
         interface: found.interface.clone(),
         slaves,
+        vlan,
+        no_native,
         advice,
     })
+}
+
+/// Refuses devices whose packets no XDP program on them sees.
+fn refuse_unseen(device: &Device, devices: &HashMap<u32, Device>) -> Result<(), InterfaceError> {
+    let name = &device.interface.name;
+    let why = match device.interface.driver.as_str() {
+        "vrf" => {
+            let mut parts: Vec<&str> = devices
+                .values()
+                .filter(|part| part.master == Some(device.link.index))
+                .map(|part| part.interface.name.as_str())
+                .collect();
+            parts.sort_unstable();
+            let parts = match parts[..] {
+                [] => "it has none yet".to_owned(),
+                _ => parts.join(", "),
+            };
+            format!("{name} is a VRF, where XDP sees no packets: name the interfaces in it instead ({parts})")
+        }
+        "ipvlan" | "ipvtap" => format!(
+            "{name} is an {}, which gets packets to its own addresses alone, not to those of services: name an interface \
+             with a MAC address of its own, such as a macvlan",
+            device.interface.driver
+        ),
+        _ => return Ok(()),
+    };
+    Err(InterfaceError::Unseen(why))
+}
+
+/// Whether the kernel has taken a packet's outer tag off when generic XDP runs there: it has been received on another
+/// interface first.
+fn hides_tags(device: &Device) -> bool {
+    device.is_switch() || matches!(device.interface.driver.as_str(), "macvlan" | "macvtap")
+}
+
+/// The name of a VLAN device on that device.
+fn vlan_on<'d>(device: &Device, devices: &'d HashMap<u32, Device>) -> Option<&'d str> {
+    devices
+        .values()
+        .filter(|upper| upper.link.vlan.is_some() && upper.link.lower == Some(Lower::Here(device.link.index)))
+        .map(|upper| upper.interface.name.as_str())
+        .min()
 }
 
 /// The interface below all VLAN devices.
@@ -159,7 +242,8 @@ mod tests {
         ])
     }
 
-    /// A bond of two cards with a VLAN device and one on that; a bridge's port; a VLAN device of another namespace.
+    /// A bond of two cards with a VLAN device and one on that; a bridge's port; a VLAN device of another namespace; a VRF
+    /// and its interface, with a macvlan and an ipvlan.
     fn devices() -> HashMap<u32, Device> {
         let messages = [
             message(1, "eth0", vec![LinkAttribute::Controller(3)]),
@@ -175,6 +259,12 @@ mod tests {
                 vec![LinkAttribute::Link(2), LinkAttribute::LinkNetNsId(1), vlan(5)],
             ),
             message(9, "eth2.9", vec![vlan(9), LinkAttribute::Link(7)]),
+            message(10, "red", vec![kind(InfoKind::Vrf)]),
+            message(11, "eth3", vec![LinkAttribute::Controller(10)]),
+            message(12, "mac0", vec![kind(InfoKind::MacVlan), LinkAttribute::Link(11)]),
+            message(13, "mac0.5", vec![LinkAttribute::Link(12), vlan(5)]),
+            message(14, "ip0", vec![kind(InfoKind::IpVlan), LinkAttribute::Link(11)]),
+            message(15, "br0.6", vec![LinkAttribute::Link(6), vlan(6)]),
         ];
         let device = |message: &LinkMessage| {
             let link = Link::from_message(message).unwrap();
@@ -200,22 +290,26 @@ mod tests {
         }
     }
 
+    fn refusal(name: &str) -> String {
+        carrier(name, &devices()).unwrap_err().to_string()
+    }
+
     #[test]
     fn vlan_devices_are_seen_on_what_they_lie_on() {
-        finds("eth2.9", "eth2", &[], &["ethtool -K eth2 rxvlan off"]);
-        finds(
-            "bond0.100",
-            "bond0",
-            &["eth0", "eth1"],
-            &["ethtool -K bond0 rxvlan off"],
+        finds("eth2.9", "eth2", &[], &[]);
+        finds("bond0.100", "bond0", &["eth0", "eth1"], &[]);
+        finds("qinq", "bond0", &["eth0", "eth1"], &[]);
+        finds("mac0.5", "mac0", &[], &[]);
+        let found = carrier("qinq", &devices()).unwrap();
+        assert_eq!(found.vlan.as_ref().unwrap().name, "qinq");
+        let below = found.advice_below().unwrap();
+        assert!(
+            below.contains("qinq is a VLAN device: XDP runs on bond0")
+                && below.contains("ethtool -K bond0 rxvlan off"),
+            "{below}"
         );
-        finds(
-            "qinq",
-            "bond0",
-            &["eth0", "eth1"],
-            &["qinq is a VLAN device: XDP runs on bond0"],
-        );
-        let elsewhere = carrier("moved", &devices()).unwrap_err().to_string();
+        assert_eq!(carrier("bond0", &devices()).unwrap().advice_below(), None);
+        let elsewhere = refusal("moved");
         assert!(elsewhere.contains("another network namespace"), "{elsewhere}");
     }
 
@@ -223,9 +317,34 @@ mod tests {
     fn bonds_have_slaves_and_bridges_have_none() {
         finds("bond0", "bond0", &["eth0", "eth1"], &[]);
         finds("eth1", "eth1", &[], &["name bond0"]);
-        finds("br0", "br0", &[], &[]);
+        finds("br0", "br0", &[], &["such as br0.6"]);
+        finds("mac0", "mac0", &[], &["such as mac0.5"]);
         finds("eth2", "eth2", &[], &[]);
-        let unknown = carrier("eth7", &devices()).unwrap_err().to_string();
-        assert!(unknown.contains("bond0, bond0.100, br0, eth0"), "{unknown}");
+        finds("eth3", "eth3", &[], &[]);
+        let unknown = refusal("eth7");
+        assert!(
+            unknown.contains("bond0, bond0.100, br0, br0.6, eth0"),
+            "{unknown}"
+        );
+    }
+
+    #[test]
+    fn ports_of_bridges_are_not_for_native_mode() {
+        let no_native = |name| carrier(name, &devices()).unwrap().no_native;
+        for port in ["eth2", "eth2.9"] {
+            let why = no_native(port).unwrap();
+            assert!(why.contains("eth2 is a port of the bridge br0"), "{port}: {why}");
+        }
+        for other in ["eth0", "bond0", "br0", "mac0"] {
+            assert_eq!(no_native(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn devices_whose_packets_are_not_seen_are_refused() {
+        let vrf = refusal("red");
+        assert!(vrf.contains("name the interfaces in it instead (eth3)"), "{vrf}");
+        let ipvlan = refusal("ip0");
+        assert!(ipvlan.contains("such as a macvlan"), "{ipvlan}");
     }
 }

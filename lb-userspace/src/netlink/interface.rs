@@ -72,6 +72,9 @@ pub enum InterfaceError {
         /// The VLAN device.
         name: String,
     },
+    /// No XDP program on it sees its packets; the words say what to name instead.
+    #[error("{0}")]
+    Unseen(String),
     /// The kernel could not be asked.
     #[error("cannot list the network interfaces: {0}")]
     Netlink(#[from] Error),

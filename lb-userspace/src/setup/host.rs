@@ -27,7 +27,7 @@ use crate::{
     dataplane::PinDir,
     decap::{self, Decap, Rules},
     model::Forwarder,
-    netlink::{Carrier, find_carrier, find_interface},
+    netlink::{find_carrier, find_interface},
 };
 
 /// The routing table of the host's own addresses (`RT_TABLE_LOCAL`).
@@ -374,10 +374,10 @@ async fn attach(step: &Step, before: Option<&Step>) -> Result<Option<Undo>> {
         from: Vec::new(),
     })?;
     decap.follow_own_addresses().await?;
-    let Carrier {
-        interface, advice, ..
-    } = find_carrier(interface).await?;
-    advice.iter().for_each(|advice| log::warn!("{advice}"));
+    let carrier = find_carrier(interface).await?;
+    let advice = carrier.advice.iter().cloned().chain(carrier.advice_below());
+    advice.for_each(|advice| log::warn!("{advice}"));
+    let interface = carrier.interface;
     let pins = PinDir::lock(pin_dir)?;
     let kept = pins.link(interface.index).exists();
     ensure!(

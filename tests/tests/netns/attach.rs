@@ -24,6 +24,8 @@ fn attached(namespace: &Namespace, mode: Mode) -> Vec<(String, String)> {
             let bond = Carrier {
                 interface: find("lo").await,
                 slaves: vec![find("eth0").await, find("eth1").await],
+                vlan: None,
+                no_native: None,
                 advice: vec!["mind the gap".into()],
             };
             let mut dataplane = Dataplane::load(&CAPACITY, 1, Settings::default()).unwrap();
@@ -58,7 +60,11 @@ fn a_bond_that_cannot_carry_the_program_leaves_it_to_its_parts() {
         parts,
         "natively on the parts is better"
     );
-    assert_eq!(attached(&namespace, Mode::Generic), named(&[("lo", "generic")]));
+    assert_eq!(
+        attached(&namespace, Mode::Generic),
+        named(&[("eth0", "generic"), ("eth1", "generic")]),
+        "tags are seen on the parts alone"
+    );
 }
 
 #[test]
