@@ -8,7 +8,10 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::bpf::{Hook, XdpLink};
-use crate::{api::view::AttachMode, netlink::Interface};
+use crate::{
+    api::view::AttachMode,
+    netlink::{Interface, native_refusal},
+};
 
 /// How to attach to an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -46,7 +49,8 @@ pub(crate) fn hook(program: BorrowedFd<'_>, interface: &Interface, mode: Mode) -
         );
     }
     let create = |hook: Hook| {
-        XdpLink::create(program, interface.index, hook).map_err(|error| refusal(error, interface, hook))
+        XdpLink::create(program, interface.index, hook)
+            .map_err(|error| refusal(error, program, interface, hook))
     };
     let (link, mode, slow) = match mode {
         Mode::Generic => (create(Hook::Generic)?, AttachMode::Generic, None),
@@ -96,22 +100,36 @@ pub(super) fn advice(interface: &Interface, mode: AttachMode) -> Option<String> 
     }
 }
 
-fn refusal(error: io::Error, interface: &Interface, hook: Hook) -> anyhow::Error {
+fn refusal(error: io::Error, program: BorrowedFd<'_>, interface: &Interface, hook: Hook) -> anyhow::Error {
+    let words = (hook == Hook::Native)
+        .then(|| native_refusal(program, interface.index))
+        .flatten();
     let (name, driver) = (&interface.name, &interface.driver);
     let what = match error.raw_os_error() {
         Some(libc::EOPNOTSUPP) if hook == Hook::Native => {
             format!("driver {driver} has no native XDP: use `--mode auto` or `--mode generic`")
         }
-        Some(libc::EBUSY | libc::EEXIST) => "another XDP program was attached meanwhile".to_owned(),
+        Some(libc::EBUSY | libc::EEXIST) => {
+            "another XDP program was attached meanwhile, or is on an interface above or below".to_owned()
+        }
         Some(libc::EINVAL | libc::ERANGE) if hook == Hook::Native => format!(
-            "driver {driver} refuses native XDP as {name} is set up (MTU {}, offloads, number of queues); `dmesg` may \
-             say more; or use `--mode auto`",
-            interface.mtu
+            "driver {driver} refuses native XDP as {name} is set up (MTU {}, offloads, number of queues){}; or use \
+             `--mode auto`",
+            interface.mtu,
+            if words.is_some() {
+                ""
+            } else {
+                "; `dmesg` may say more"
+            },
         ),
         Some(libc::EPERM) => "not permitted: run lb as root".to_owned(),
         _ => format!("driver {driver} refuses the program"),
     };
-    anyhow::Error::new(error).context(format!("cannot attach to {name}: {what}"))
+    let error = match words {
+        Some(words) => anyhow::Error::new(error).context(format!("the kernel says {words:?}")),
+        None => anyhow::Error::new(error),
+    };
+    error.context(format!("cannot attach to {name}: {what}"))
 }
 
 /// A program by its kernel id, in words: its name, and the processes that hold it.

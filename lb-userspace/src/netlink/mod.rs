@@ -16,6 +16,7 @@ mod sysctl;
 mod tests;
 mod upper;
 mod view;
+mod words;
 
 pub use address::own_addresses;
 pub use carrier::{Carrier, find_carrier};
@@ -27,3 +28,4 @@ pub use resolver::{ResolverHandle, ResolverStopped, Snapshot, spawn_resolver};
 pub use socket::Error;
 pub use sysctl::{Family, forwarding_enabled};
 pub use upper::{OwnAddresses, Upper, Uppers};
+pub(crate) use words::native_refusal;

@@ -83,3 +83,26 @@ fn an_interface_that_lies_on_no_other_is_its_own_carrier() {
         "{carrier:?}"
     );
 }
+
+#[test]
+fn a_driver_that_refuses_native_mode_is_quoted() {
+    let namespace = Namespace::new("balancer").unwrap();
+    namespace
+        .netlink(async |netlink| {
+            netlink.add_veth("eth0", "peer0").await?;
+            netlink.configure("peer0", [2, 0, 0, 0, 0, 2], 9000).await?;
+            netlink.set_up("eth0").await?;
+            netlink.set_up("peer0").await
+        })
+        .unwrap();
+    let why = namespace
+        .block_on(async || {
+            let eth0 = find_interface("eth0").await.unwrap();
+            let mut dataplane = Dataplane::load(&CAPACITY, 1, Settings::default()).unwrap();
+            format!("{:#}", dataplane.attach([eth0], Mode::Native).unwrap_err())
+        })
+        .unwrap();
+    assert!(why.contains("Peer MTU is too large to set XDP"), "{why}");
+    let eth0 = namespace.block_on(async || find_interface("eth0").await).unwrap();
+    assert!(eth0.unwrap().xdp.is_empty(), "asking for words attaches nothing");
+}
