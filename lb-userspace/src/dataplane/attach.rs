@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, io, os::fd::AsFd};
 
 use anyhow::{Context, Result, anyhow};
+use aya::util::nr_cpus;
 
 use super::{
     Dataplane,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     api::view::AttachMode,
-    netlink::{Carrier, Interface, XdpMode},
+    netlink::{Carrier, Interface, Queues, XdpMode},
 };
 
 /// The program on an interface.
@@ -203,12 +204,18 @@ impl Dataplane {
 
     fn attach_one(&self, interface: Interface, mode: Mode) -> Result<(Link, Attached)> {
         let program = self.program()?.fd()?;
+        // A program in the driver changes how many queues are in use.
+        let queues = Queues::of(&interface.name);
         let Hooked { link, mode, slow } = hook(program.as_fd(), &interface, mode)?;
         let attached = Attached {
             link_id: link.info()?.id,
             mode,
             kept: false,
-            warnings: slow.into_iter().chain(advice(&interface, mode)).collect(),
+            warnings: slow
+                .into_iter()
+                .chain(advice(&interface, mode))
+                .chain(locked(&interface, mode, queues))
+                .collect(),
             interface,
         };
         let link = Link {
@@ -282,6 +289,21 @@ impl Dataplane {
             }
         }
     }
+}
+
+/// That `virtio_net` has too few queues for XDP, which it does not refuse.
+fn locked(interface: &Interface, mode: AttachMode, queues: Option<Queues>) -> Option<String> {
+    let name = &interface.name;
+    let Queues { used, most } =
+        queues.filter(|_| mode == AttachMode::Native && interface.driver == "virtio_net")?;
+    let cpus = u32::try_from(nr_cpus().ok()?).ok()?;
+    queues?.too_few_for(cpus).then(|| {
+        format!(
+            "{name} has {most} pairs of queues, {used} of them in use: virtio_net sends from XDP in a slower locked mode \
+             unless each of {cpus} CPUs finds one besides those. Use fewer (`ethtool -L {name} combined NUMBER`) or give \
+             the machine more, and start again after `lb stop --detach`"
+        )
+    })
 }
 
 /// The link of an earlier agent to that interface.

@@ -8,6 +8,7 @@ mod looked_up;
 mod monitor;
 mod neighbour;
 mod next_hop;
+mod queues;
 mod resolver;
 mod route;
 mod socket;
@@ -24,6 +25,7 @@ pub use interface::{
     AttachedXdp, Interface, InterfaceError, XdpMode, common_vrf, find_interface, interfaces, vrf_of,
 };
 pub use next_hop::{NextHop, Resolution};
+pub(crate) use queues::Queues;
 pub use resolver::{ResolverHandle, ResolverStopped, Snapshot, spawn_resolver};
 pub use socket::Error;
 pub use sysctl::{Family, forwarding_enabled};

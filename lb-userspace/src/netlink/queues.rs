@@ -1,0 +1,96 @@
+//! How many queues a network card has, and whether XDP gets some of its own. `virtio_net` runs XDP without, too, and tells
+//! the kernel's log alone.
+
+use std::{io, os::fd::AsRawFd};
+
+use socket2::{Domain, Socket, Type};
+
+/// `SIOCETHTOOL` of `linux/sockios.h`.
+const SIOCETHTOOL: libc::c_ulong = 0x8946;
+/// `ETHTOOL_GCHANNELS` of `linux/ethtool.h`.
+const GET_CHANNELS: u32 = 0x3c;
+
+nix::ioctl_readwrite_bad!(ethtool, SIOCETHTOOL, libc::ifreq);
+
+/// `struct ethtool_channels` of `linux/ethtool.h`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+struct Channels {
+    command: u32,
+    max_rx: u32,
+    max_tx: u32,
+    max_other: u32,
+    max_combined: u32,
+    rx: u32,
+    tx: u32,
+    other: u32,
+    combined: u32,
+}
+
+/// Pairs of queues of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Queues {
+    /// In use.
+    pub(crate) used: u32,
+    /// That there can be.
+    pub(crate) most: u32,
+}
+
+impl Queues {
+    /// Asks the driver of the interface `name`, in the network namespace of the calling thread.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let channels = channels(name).ok()?;
+        Some(Self {
+            used: channels.combined,
+            most: channels.max_combined,
+        })
+    }
+
+    /// Whether `virtio_net` finds no queue for each of `cpus` besides those in use (`virtnet_xdp_set`), as they were
+    /// before a program was attached.
+    pub(crate) const fn too_few_for(self, cpus: u32) -> bool {
+        self.used.saturating_add(cpus) > self.most
+    }
+}
+
+fn channels(name: &str) -> io::Result<Channels> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    let mut channels = Channels {
+        command: GET_CHANNELS,
+        ..Channels::default()
+    };
+    // SAFETY: all-zero bytes are a valid `ifreq`: it holds an array of bytes and a union of plain integers.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays zero and ends the name.
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_data = (&raw mut channels).cast();
+    // SAFETY: `request` is a whole `ifreq` whose data points at `channels`, which is the structure of this command and
+    // lives until the call returns.
+    unsafe { ethtool(socket.as_raw_fd(), &raw mut request) }?;
+    Ok(channels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cpu_needs_a_queue_besides_those_in_use() {
+        let queues = |used, most| Queues { used, most };
+        assert!(!queues(2, 4).too_few_for(2));
+        assert!(queues(3, 4).too_few_for(2));
+        assert!(queues(1, 1).too_few_for(1));
+        assert!(queues(u32::MAX, 4).too_few_for(2));
+    }
+
+    #[test]
+    fn what_has_no_queues_says_so() {
+        assert_eq!(Queues::of("lo"), None);
+        assert_eq!(Queues::of("a-name-that-is-too-long"), None);
+    }
+}
