@@ -25,7 +25,7 @@ use super::{BpfFs, Host, Namespace};
 use crate::{patience::patient, process::Process, traffic::http};
 
 /// How long the agent may take until its socket answers: an emulated machine is slow.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(10);
 /// How long the agent may take to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How long one request to the API may take.
