@@ -12,7 +12,7 @@ mod tools;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::cargo::{Profile, Workspace};
@@ -39,9 +39,6 @@ pub(crate) struct Options {
     /// Print the result as JSON, in the last line
     #[arg(long)]
     json: bool,
-    /// Keep the result in tests/kernels.json, from which docs/kernel-support.md is made
-    #[arg(long, conflicts_with_all = ["quick", "kernel"])]
-    record: bool,
 }
 
 impl Options {
@@ -50,7 +47,6 @@ impl Options {
         kernel: Vec::new(),
         quick: true,
         json: false,
-        record: false,
     };
 }
 
@@ -59,16 +55,6 @@ pub(crate) fn kernels(workspace: &Workspace, options: &Options) -> Result<ExitCo
     tools::ensure()?;
     let report = run(workspace, options)?;
     println!("\n{}", report.table());
-    if options.record {
-        let file = workspace.root.join(report::RECORD);
-        std::fs::write(&file, report.record()?)
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        println!(
-            "kept in {}; docs/kernel-support.md is to show this:\n\n{}",
-            report::RECORD,
-            report.table()
-        );
-    }
     if options.json {
         println!("{}", report.json());
     }

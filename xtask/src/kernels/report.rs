@@ -1,14 +1,10 @@
-//! What came out: as a table, as JSON, and as the record that docs/kernel-support.md is made from.
+//! What came out, as a table and as JSON.
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::guest::{Suite, SuiteResult};
-
-/// The last full run that was kept, relative to the workspace.
-pub(super) const RECORD: &str = "tests/kernels.json";
 
 /// All kernels of a run.
 #[derive(Serialize)]
@@ -105,10 +101,5 @@ impl Report {
     /// In one line.
     pub(super) fn json(&self) -> String {
         serde_json::json!(self).to_string()
-    }
-
-    /// For people to compare, too.
-    pub(super) fn record(&self) -> Result<String> {
-        Ok(serde_json::to_string_pretty(self).context("the report cannot be written")? + "\n")
     }
 }
