@@ -15,7 +15,7 @@ use super::guest::{self, Suite};
 use super::tools;
 
 /// Programs of the guest beside busybox.
-const PROGRAMS: [&str; 4] = ["ip", "tc", "ethtool", "kmod"];
+const PROGRAMS: [&str; 5] = ["bash", "ip", "tc", "ethtool", "kmod"];
 /// Folders of the guest.
 const FOLDERS: [&str; 13] = [
     "bin",
@@ -80,6 +80,8 @@ pub(super) fn base(directory: &Path, payload: &Payload, suites: &[Suite]) -> Res
         copy_with_libraries(&tools::path(program)?, &root, "usr/bin")?;
     }
     symlink("/usr/bin/kmod", root.join("sbin/modprobe"))?;
+    // Scripts of tests mean iproute2's `ip`; the shell of busybox would take its own.
+    symlink("/usr/bin/bash", root.join("bin/sh"))?;
     for (name, path) in &payload.binaries {
         copy_with_libraries(path, &root, "opt/lb")?;
         let copied = root.join("opt/lb").join(path.file_name().unwrap_or_default());
