@@ -58,16 +58,12 @@ impl Workspace {
         Self::built_by(cargo, binaries)
     }
 
-    /// Builds test binaries of a package, without running them.
-    pub(crate) fn build_tests(&self, package: &str, tests: &[&str]) -> Result<Binaries> {
+    /// Builds test binaries of `packages`, without running them. What the packages' tests ask of dependencies counts for
+    /// all of them, so that naming the same packages as another run saves building them again.
+    pub(crate) fn build_tests(&self, packages: &[&str], tests: &[&str]) -> Result<Binaries> {
         let mut cargo = self.cargo("test");
-        cargo.args([
-            "--locked",
-            "--no-run",
-            "--message-format=json-render-diagnostics",
-            "--package",
-            package,
-        ]);
+        cargo.args(["--locked", "--no-run", "--message-format=json-render-diagnostics"]);
+        cargo.args(packages.iter().flat_map(|package| ["--package", package]));
         cargo.args(tests.iter().flat_map(|test| ["--test", test]));
         Self::built_by(cargo, tests)
     }

@@ -12,12 +12,12 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::build;
 use crate::cargo::{Profile, Workspace};
-use crate::kernels;
+use crate::kernels::{self, Quick};
 use crate::machine;
 use crate::privilege::Privilege;
 
 /// The packages with tests that need root: those in namespaces, and those of the agent's netlink and heartbeats.
-const PRIVILEGED: [&str; 2] = ["lb-tests", "lb-userspace"];
+pub(crate) const PRIVILEGED: [&str; 2] = ["lb-tests", "lb-userspace"];
 
 /// Tells the tests in network namespaces where the binary `lb` is.
 const LB_BIN: &str = "LB_BIN";
@@ -131,11 +131,13 @@ fn sum_up(steps: &[(&str, Outcome)], tally: Tally) -> ExitCode {
 /// Boots other kernels, where they can be booted.
 fn other_kernels(workspace: &Workspace) -> Result<Outcome> {
     println!("\n=> cargo xtask kernels --quick");
-    if let Some(reason) = kernels::missing() {
-        println!("skipped: {reason}");
-        return Ok(Outcome::Skipped(reason));
-    }
-    Ok(outcome(kernels::quick(workspace)?))
+    Ok(match kernels::quick(workspace)? {
+        Quick::Ran(success) => outcome(success),
+        Quick::Missing(reason) => {
+            println!("skipped: {reason}");
+            Outcome::Skipped(reason)
+        }
+    })
 }
 
 fn formatting(workspace: &Workspace) -> Result<Outcome> {

@@ -12,12 +12,13 @@ mod tools;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 
 use crate::cargo::{Profile, Workspace};
 use crate::setup;
-use archive::Archive;
+use crate::test::PRIVILEGED;
+use archive::{Archive, Kernel};
 use guest::Suite;
 use report::{KernelReport, Report};
 
@@ -53,7 +54,9 @@ impl Options {
 /// Runs the suites on each kernel, prints a table, and fails when anything failed.
 pub(crate) fn kernels(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     tools::ensure()?;
-    let report = run(workspace, options)?;
+    let kernels = find(workspace, options)?;
+    let suites = if options.quick { Suite::QUICK } else { Suite::ALL };
+    let report = run(workspace, &kernels, suites)?;
     println!("\n{}", report.table());
     if options.json {
         println!("{}", report.json());
@@ -65,49 +68,59 @@ pub(crate) fn kernels(workspace: &Workspace, options: &Options) -> Result<ExitCo
     })
 }
 
-/// The quick suites on the oldest and the newest kernel: whether all went well.
+/// What became of the quick suites.
+pub(crate) enum Quick {
+    /// They ran: whether all went well.
+    Ran(bool),
+    /// There is no QEMU or no kernel to be had here, and why.
+    Missing(String),
+}
+
+/// Runs the quick suites on the oldest and the newest kernel.
 ///
 /// # Errors
-/// When a kernel cannot be had or does not boot.
-pub(crate) fn quick(workspace: &Workspace) -> Result<bool> {
-    let report = run(workspace, &Options::QUICK)?;
+/// When the tests do not build, or a kernel does not boot.
+pub(crate) fn quick(workspace: &Workspace) -> Result<Quick> {
+    let found = tools::ensure().and_then(|()| find(workspace, &Options::QUICK));
+    let kernels = match found {
+        Ok(kernels) => kernels,
+        Err(error) => return Ok(Quick::Missing(format!("{error:#}"))),
+    };
+    let report = run(workspace, &kernels, Suite::QUICK)?;
     println!("\n{}", report.table());
-    Ok(report.is_good())
+    Ok(Quick::Ran(report.is_good()))
 }
 
-/// Why the kernels cannot be booted here, if they cannot.
-pub(crate) fn missing() -> Option<String> {
-    tools::ensure().err().map(|error| format!("{error:#}"))
+fn directory(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("kernels")
 }
 
-fn run(workspace: &Workspace, options: &Options) -> Result<Report> {
-    let payload = Payload::build(workspace)?;
-    let directory = workspace.target.join("kernels");
-    let archive = Archive::open(&directory)?;
+/// The kernels to try, downloaded.
+fn find(workspace: &Workspace, options: &Options) -> Result<Vec<Kernel>> {
+    let archive = Archive::open(&directory(workspace))?;
     let newest = archive.newest_series()?;
-    let series = match (&options.kernel[..], options.quick) {
-        ([], true) => vec![OLDEST.to_owned(), newest],
-        ([], false) => {
-            let mut all: Vec<String> = [OLDEST].iter().chain(&BETWEEN).map(ToString::to_string).collect();
-            if !all.contains(&newest) {
-                all.push(newest);
-            }
-            all
-        }
+    let mut series: Vec<String> = match (&options.kernel[..], options.quick) {
+        ([], true) => vec![OLDEST.to_owned()],
+        ([], false) => [OLDEST].iter().chain(&BETWEEN).map(ToString::to_string).collect(),
         (asked, _) => asked.to_vec(),
     };
-    let suites = if options.quick { Suite::QUICK } else { Suite::ALL };
-    let base = image::base(&directory, &payload, suites)?;
-    let mut kernels = Vec::new();
-    for series in series {
-        let kernel = archive.kernel(&series)?;
-        eprintln!("{} boots …", kernel.release);
-        let initrd = image::with_modules(&base, &kernel)?;
-        let results = guest::run(&kernel, &initrd, suites)?;
-        kernels.push(KernelReport::new(&kernel.release, suites, results));
+    if options.kernel.is_empty() && !series.contains(&newest) {
+        series.push(newest);
     }
-    ensure!(!kernels.is_empty(), "no kernel was tried");
-    Ok(Report { kernels })
+    series.iter().map(|series| archive.kernel(series)).collect()
+}
+
+fn run(workspace: &Workspace, kernels: &[Kernel], suites: &[Suite]) -> Result<Report> {
+    let payload = Payload::build(workspace)?;
+    let base = image::base(&directory(workspace), &payload, suites)?;
+    let mut reports = Vec::new();
+    for kernel in kernels {
+        eprintln!("{} boots …", kernel.release);
+        let initrd = image::with_modules(&base, kernel)?;
+        let results = guest::run(kernel, &initrd, suites)?;
+        reports.push(KernelReport::new(&kernel.release, suites, results));
+    }
+    Ok(Report { kernels: reports })
 }
 
 /// What runs in a guest.
@@ -123,7 +136,7 @@ impl Payload {
         let programs = ["lb", "lb-lab-node"];
         let built = workspace.build(&["lb-userspace", "lb-tests"], &programs, Profile::Dev)?;
         let tests = ["budget", "rows", "netns"];
-        let built_tests = workspace.build_tests("lb-tests", &tests)?;
+        let built_tests = workspace.build_tests(&PRIVILEGED, &tests)?;
         let mut binaries = Vec::new();
         for name in programs {
             binaries.push((name, built.path(name)?.to_owned()));
