@@ -18,6 +18,8 @@ modprobe virtio_rng
 ip link set lo up
 ulimit -n 65536
 export LB_BIN=/opt/lb/lb
+# The firmware has left the line half written.
+echo
 {
     read -r LB_TEST_PATIENCE
     export LB_TEST_PATIENCE
