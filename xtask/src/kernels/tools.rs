@@ -1,12 +1,12 @@
 //! The programs that make and boot a guest, from the distribution's packages.
 
-use std::path::Path;
+use std::env;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use nix::unistd::geteuid;
 
 use crate::apt;
-use crate::setup::in_path;
 
 /// Each program, and the package that brings it.
 const TOOLS: [(&str, &str); 9] = [
@@ -37,7 +37,7 @@ pub(super) fn ensure() -> Result<()> {
     }
     let missing: Vec<String> = TOOLS
         .iter()
-        .filter(|(program, _)| !is_there(program))
+        .filter(|(program, _)| path(program).is_err())
         .map(|(_, package)| (*package).to_owned())
         .collect();
     if missing.is_empty() {
@@ -57,18 +57,11 @@ pub(super) fn ensure() -> Result<()> {
     apt::install(&missing)
 }
 
-fn is_there(program: &str) -> bool {
-    in_path(program)
-        || MORE_PATHS
-            .iter()
-            .any(|directory| Path::new(directory).join(program).is_file())
-}
-
 /// The program's path.
-pub(super) fn path(program: &str) -> Result<std::path::PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = MORE_PATHS.iter().map(std::path::PathBuf::from);
-    match std::env::split_paths(&path)
+pub(super) fn path(program: &str) -> Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let more = MORE_PATHS.iter().map(PathBuf::from);
+    match env::split_paths(&path)
         .chain(more)
         .map(|directory| directory.join(program))
         .find(|path| path.is_file())

@@ -41,24 +41,26 @@ fn enslave(host: &Host) {
     }
 }
 
+/// A service for each of the lab's VIPs, with checks of that kind.
+fn services(lab: &Lab, forwarder: Forwarder, check: &str) -> String {
+    let vips = lab.options().vips.iter().zip(["web", "web6"]);
+    vips.map(|(&vip, name)| {
+        Service::new(forwarder, &[vip])
+            .text("name", name)
+            .key("check", check)
+            .backends(&backend_addresses(lab, vip))
+            .to_string()
+    })
+    .collect()
+}
+
 /// A balancer in a VRF serves both VIPs with checks of that kind.
 fn serves_from_a_vrf(forwarder: Forwarder, check: &str, generic: bool) {
     let lab = lab(forwarder, 2);
     enslave(&lab.balancer);
     allow_ping(&lab.balancer.namespace);
     let vips = lab.options().vips.clone();
-    let services: Vec<String> = vips
-        .iter()
-        .zip(["web", "web6"])
-        .map(|(&vip, name)| {
-            Service::new(forwarder, &[vip])
-                .text("name", name)
-                .key("check", check)
-                .backends(&backend_addresses(&lab, vip))
-                .to_string()
-        })
-        .collect();
-    let mut options = LbOptions::new(lb(), Some(services.concat()));
+    let mut options = LbOptions::new(lb(), Some(services(&lab, forwarder, check)));
     if generic {
         options.mode = "generic".into();
     }
@@ -170,18 +172,8 @@ fn backend_in_a_vrf(forwarder: Forwarder) {
     assert!(printed.contains("dev red"), "{printed}");
     let anywhere = [SocketAddr::new("::".parse().unwrap(), PORT)];
     let _server = Server::start(&backend.namespace, &backend.name, &anywhere).unwrap();
-    let services: Vec<String> = vips
-        .iter()
-        .zip(["web", "web6"])
-        .map(|(&vip, name)| {
-            Service::new(forwarder, &[vip])
-                .text("name", name)
-                .key("check", TCP_CHECK)
-                .backends(&backend_addresses(&lab, vip))
-                .to_string()
-        })
-        .collect();
-    let rig = Rig::on_ports(lab, &services.concat(), &[]);
+    let config = services(&lab, forwarder, TCP_CHECK);
+    let rig = Rig::on_ports(lab, &config, &[]);
     rig.wait_until_all_up();
     for vip in vips {
         let shares = requests(rig.client(), SocketAddr::new(vip, PORT), 10);
