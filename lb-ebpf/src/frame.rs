@@ -1,7 +1,10 @@
 //! Access to a frame in the kernel.
 
 use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_adjust_head, programs::XdpContext};
-use lb_common::{net::Bytes, verifier::hidden};
+use lb_common::{
+    net::{self, Bytes},
+    verifier::hidden,
+};
 
 /// A frame between `data` and `end`, which the verifier knows as packet pointers.
 ///
@@ -73,4 +76,21 @@ impl<const VARIES: bool> Bytes for Frame<VARIES> {
     fn frame_len(&self) -> usize {
         self.end - self.data
     }
+
+    #[inline(always)]
+    fn sum(&self, from: usize, len: usize) -> Option<u64> {
+        let sum = lb_sum(self.context, from as u32, len as u32);
+        (sum != NO_SUM).then_some(sum)
+    }
+}
+
+/// No sum of so few bytes.
+const NO_SUM: u64 = u64::MAX;
+
+/// A global function: the verifier checks its loops once, whoever calls it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_sum(context: *mut xdp_md, from: u32, len: u32) -> u64 {
+    let context = XdpContext::new(hidden(context));
+    net::sum(&Frame::<true>::new(&context), from as usize, len as usize).unwrap_or(NO_SUM)
 }

@@ -11,4 +11,11 @@ pub trait Bytes {
     fn grow(&mut self, bytes: i32) -> bool;
     /// Length of the frame.
     fn frame_len(&self) -> usize;
+    /// [`super::sum()`], which the kernel build makes a function of its own.
+    fn sum(&self, from: usize, len: usize) -> Option<u64>
+    where
+        Self: Sized,
+    {
+        super::sum(self, from, len)
+    }
 }

@@ -15,9 +15,6 @@ use super::{detour::Claim, wrap::Wrap};
 
 /// A frame that the balancer forwards.
 pub trait Packet: Bytes {
-    /// The sum of `len` bytes from `from` on; `None` where the frame ends before: [`super::sum::sum`], which the kernel build
-    /// makes a function of its own.
-    fn sum(&self, from: usize, len: usize) -> Option<u64>;
     /// Cuts off what of the frame is behind its first `len` bytes; false if it cannot be done.
     fn trim(&mut self, len: usize) -> bool;
     /// Gives the packet the front that its target asks for: [`super::wrap::wrap`], which the kernel build makes a function of

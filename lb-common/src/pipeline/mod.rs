@@ -17,7 +17,6 @@ mod parse;
 mod place;
 mod rewrite;
 mod services;
-pub mod sum;
 pub mod wrap;
 
 use crate::abi::Reason;

@@ -1,5 +1,5 @@
-//! What is done to a packet in the kernel: its new front and its sum are global functions, which the verifier checks once,
-//! whoever calls them.
+//! What is done to a packet in the kernel: its new front is a global function, which the verifier checks once, whoever
+//! calls it.
 
 use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_adjust_tail, programs::XdpContext};
 use lb_common::{
@@ -7,7 +7,6 @@ use lb_common::{
     net::Bytes as _,
     pipeline::{
         Packet, Tables,
-        sum::sum,
         wrap::{Wrap, wrap},
     },
     verifier::hidden,
@@ -20,12 +19,6 @@ use super::{
 };
 
 impl<const VARIES: bool> Packet for Frame<VARIES> {
-    #[inline(always)]
-    fn sum(&self, from: usize, len: usize) -> Option<u64> {
-        let sum = lb_sum(self.context, from as u32, len as u32);
-        (sum != NO_SUM).then_some(sum)
-    }
-
     #[inline(always)]
     fn trim(&mut self, len: usize) -> bool {
         // A difference of two pointers is a number to LLVM, of which 32 bits would do; not so to the verifier.
@@ -59,14 +52,4 @@ extern "C" fn lb_wrap(context: *mut xdp_md, what: *const Wrap) -> u32 {
         &Maps::new(&context),
         *what,
     ))
-}
-
-/// No sum of so few bytes.
-const NO_SUM: u64 = u64::MAX;
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn lb_sum(context: *mut xdp_md, from: u32, len: u32) -> u64 {
-    let context = XdpContext::new(hidden(context));
-    sum(&Frame::<true>::new(&context), from as usize, len as usize).unwrap_or(NO_SUM)
 }

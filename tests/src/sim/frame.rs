@@ -132,10 +132,6 @@ impl Bytes for Frame {
 }
 
 impl Packet for Frame {
-    fn sum(&self, from: usize, len: usize) -> Option<u64> {
-        lb_common::pipeline::sum::sum(self, from, len)
-    }
-
     fn trim(&mut self, len: usize) -> bool {
         self.end = self.start + len;
         true

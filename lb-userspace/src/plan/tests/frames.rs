@@ -205,10 +205,6 @@ impl Bytes for Buffer {
 }
 
 impl Packet for Buffer {
-    fn sum(&self, from: usize, len: usize) -> Option<u64> {
-        lb_common::pipeline::sum::sum(self, from, len)
-    }
-
     fn trim(&mut self, len: usize) -> bool {
         self.bytes.truncate(self.start + len);
         true

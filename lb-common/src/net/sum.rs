@@ -1,9 +1,8 @@
 //! The sum of a packet's bytes, where a checksum has to be made from nothing.
 
-use crate::{
-    net::{Bytes, load64},
-    verifier::masked,
-};
+use crate::verifier::masked;
+
+use super::{Bytes, load64};
 
 /// Bytes that are summed at once.
 const RUN: usize = 32;
@@ -12,8 +11,8 @@ const MAX_RUNS: usize = 1280 / RUN;
 /// No such packet reaches further into the frame: a mask, for the verifier.
 const MAX_END: usize = 0x7ff;
 
-/// The sum of `len` bytes from `from` on (RFC 1071), as native words over wire bytes: see [`super::Packet::sum`]. An odd
-/// byte counts as if a zero followed it.
+/// The sum of `len` bytes from `from` on (RFC 1071), as native words over wire bytes; `None` where the frame ends before. An
+/// odd byte counts as if a zero followed it.
 #[inline(always)]
 pub fn sum<P: Bytes>(packet: &P, from: usize, len: usize) -> Option<u64> {
     let (mut at, mut left, mut sum) = (from, len, 0);
