@@ -5,12 +5,23 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+/// The least and the most of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Span(pub u32, pub u32);
+
+impl Span {
+    /// Whether `count` is neither less nor more.
+    pub fn holds(self, count: u32) -> bool {
+        (self.0..=self.1).contains(&count)
+    }
+}
+
 /// The budget file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
-    /// Instructions that the verifier may walk through, by program.
-    pub verified_instructions: BTreeMap<String, u32>,
+    /// Instructions that the verifier walks through, by program and by the kernel's series (`6.12`).
+    pub verified_instructions: BTreeMap<String, BTreeMap<String, Span>>,
     /// What a measured ratio may exceed its budget by, as a part of it: machines are noisy.
     pub slack: f64,
     /// A case's median against the floor's.
@@ -24,6 +35,20 @@ impl Budget {
     /// When it is not valid; the message names the line.
     pub fn load() -> Result<Self> {
         toml::from_str(include_str!("../../budget.toml")).context("tests/budget.toml")
+    }
+
+    /// What the verifier of the kernel `release` (`6.12.118+deb13-amd64`) may walk through of a program; of a kernel that was
+    /// not tried, what any of those that were may.
+    pub fn verified(&self, program: &str, release: &str) -> Option<Span> {
+        let spans = self.verified_instructions.get(program)?;
+        let series: Vec<&str> = release.split(|c: char| !c.is_ascii_digit()).take(2).collect();
+        let any = || {
+            Some(Span(
+                spans.values().map(|span| span.0).min()?,
+                spans.values().map(|span| span.1).max()?,
+            ))
+        };
+        spans.get(&series.join(".")).copied().or_else(any)
     }
 
     /// What is wrong with that ratio of that case: above the budget, or no budget at all.
@@ -58,6 +83,22 @@ mod tests {
         names.sort_unstable();
         let budget = Budget::load().unwrap();
         assert_eq!(names, budget.ratio.keys().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn verified_instructions_are_those_of_the_series_or_of_any() {
+        let spans = [("6.1", Span(10, 20)), ("6.12", Span(5, 12))];
+        let spans = spans.map(|(series, span)| (series.to_owned(), span));
+        let budget = Budget {
+            verified_instructions: BTreeMap::from([("lb".to_owned(), BTreeMap::from(spans))]),
+            slack: 0.1,
+            ratio: BTreeMap::new(),
+        };
+        assert_eq!(budget.verified("lb", "6.1.0-57-amd64"), Some(Span(10, 20)));
+        assert_eq!(budget.verified("lb", "6.12"), Some(Span(5, 12)));
+        assert_eq!(budget.verified("lb", "7.3-rc7"), Some(Span(5, 20)));
+        assert_eq!(budget.verified("other", "6.1"), None);
+        assert!(Span(5, 20).holds(20) && !Span(5, 20).holds(4) && !Span(5, 20).holds(21));
     }
 
     #[test]

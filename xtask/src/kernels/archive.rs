@@ -8,6 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::tools::Tools;
+
 /// Releases of Debian that have kernels, the security updates of some apart.
 const SUITES: [&str; 5] = ["bookworm", "trixie", "trixie-backports", "sid", "experimental"];
 const SECURITY_SUITES: [&str; 2] = ["bookworm-security", "trixie-security"];
@@ -92,7 +94,7 @@ impl Archive {
     ///
     /// # Errors
     /// When there is none, or it cannot be downloaded.
-    pub(super) fn kernel(&self, series: &str) -> Result<Kernel> {
+    pub(super) fn kernel(&self, series: &str, tools: &Tools) -> Result<Kernel> {
         let wanted = numbers(series);
         let candidates = self
             .names
@@ -101,7 +103,7 @@ impl Archive {
             .filter(|release| release.numbers.starts_with(&wanted));
         let mut refused = String::new();
         for release in candidates {
-            match self.fetch(release) {
+            match self.fetch(release, tools) {
                 Ok(kernel) => return Ok(kernel),
                 Err(error) => refused = format!(" ({}: {error:#})", release.name),
             }
@@ -113,7 +115,7 @@ impl Archive {
         )
     }
 
-    fn fetch(&self, release: &Release) -> Result<Kernel> {
+    fn fetch(&self, release: &Release, tools: &Tools) -> Result<Kernel> {
         let root = self.directory.join("unpacked").join(&release.name);
         if !root.is_dir() {
             eprintln!("Downloading {}.", release.packages.join(" and "));
@@ -138,7 +140,8 @@ impl Archive {
             if !unpacked.join("lib").exists() {
                 std::os::unix::fs::symlink("usr/lib", unpacked.join("lib"))?;
             }
-            run(Command::new(super::tools::path("depmod")?)
+            run(tools
+                .depmod()?
                 .arg("-b")
                 .arg(&unpacked)
                 .arg(release_of(&unpacked)?))?;
@@ -273,7 +276,7 @@ fn releases_among(names: &[&str]) -> Vec<Release> {
 }
 
 /// The numbers in a version, in order: those of `6.1.0-57` are 6, 1, 0 and 57.
-fn numbers(version: &str) -> Vec<u32> {
+pub(super) fn numbers(version: &str) -> Vec<u32> {
     let is_digit = |c: char| c.is_ascii_digit();
     version
         .split(|c| !is_digit(c))

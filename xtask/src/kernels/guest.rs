@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use nix::unistd::geteuid;
 
 use super::archive::Kernel;
-use super::tools;
+use super::tools::Tools;
 
 /// The guest's first process.
 pub(super) const INIT: &str = include_str!("init.sh");
@@ -19,6 +20,16 @@ const MARK: &str = "@@ ";
 /// How much slower than this machine a guest may be.
 const PATIENCE: u32 = 10;
 const MEMORY_MIB: u32 = 2048;
+/// Network cards of a guest with [`Suite::cards`]: the MAC addresses by which `tests/tests/netns/devices/virtio.rs` finds them,
+/// and pairs of queues. Two CPUs use two pairs, and XDP wants another two.
+const CARDS: [(&str, u32); 2] = [("02:00:00:00:00:04", 4), ("02:00:00:00:00:01", 1)];
+/// Puts the cards' other ends on a bridge, in a network namespace of their own, and becomes QEMU.
+const WIRE: &str = r#"ip link add wire type bridge
+ip link set wire up
+ip tuntap add mode tap name card0 multi_queue
+ip tuntap add mode tap name card1
+for card in card0 card1; do ip link set $card master wire; ip link set $card up; done
+exec "$@""#;
 /// How much of a failed suite's output is shown.
 const SHOWN: usize = 60;
 
@@ -31,12 +42,15 @@ pub(super) struct Suite {
     command: &'static str,
     /// Seconds after which it is ended.
     limit: u32,
+    /// Whether it wants the network cards.
+    cards: bool,
 }
 
 const PROGRAMS: Suite = Suite {
     name: "loads",
     command: "budget --nocapture",
     limit: 120,
+    cards: false,
 };
 
 impl Suite {
@@ -47,16 +61,19 @@ impl Suite {
             name: "rows",
             command: "rows worlds_hold_in_the_kernel world_hold_in_the_kernel",
             limit: 600,
+            cards: false,
         },
         Self {
             name: "e2e",
             command: "netns --test-threads=1 forwarders:: persistence::takeover persistence::upgrade",
             limit: 1500,
+            cards: false,
         },
         Self {
             name: "devices",
-            command: "netns --test-threads=1 --ignored devices::",
+            command: "netns --test-threads=1 --include-ignored devices::",
             limit: 1500,
+            cards: true,
         },
     ];
     /// What is worth every run of the tests.
@@ -66,6 +83,7 @@ impl Suite {
             name: "rows",
             command: "rows rows_of_the_full_world",
             limit: 300,
+            cards: false,
         },
     ];
 }
@@ -114,7 +132,10 @@ impl SuiteResult {
 /// The file that tells [`INIT`] what to run: a name, a limit in seconds and a command in each line.
 pub(super) fn script(suites: &[Suite]) -> String {
     let mut lines = format!("{PATIENCE}\n");
-    for Suite { name, command, limit } in suites {
+    for Suite {
+        name, command, limit, ..
+    } in suites
+    {
         lines += &format!("{name} {limit} {command}\n");
     }
     lines
@@ -124,44 +145,15 @@ pub(super) fn script(suites: &[Suite]) -> String {
 ///
 /// # Errors
 /// When the guest does not begin the first suite.
-pub(super) fn run(kernel: &Kernel, initrd: &Path, suites: &[Suite]) -> Result<Vec<SuiteResult>> {
-    let limit: u32 = 60 + suites.iter().map(|suite| suite.limit).sum::<u32>();
-    let mut qemu = Command::new("timeout");
-    qemu.arg(limit.to_string())
-        .arg(tools::path("qemu-system-x86_64")?);
-    qemu.args([
-        "-machine",
-        "q35",
-        "-accel",
-        "tcg,thread=multi",
-        "-cpu",
-        "max",
-        "-smp",
-        "2",
-        "-m",
-    ])
-    .arg(MEMORY_MIB.to_string());
-    qemu.args([
-        "-nographic",
-        "-no-reboot",
-        "-monitor",
-        "none",
-        "-serial",
-        "stdio",
-        "-nic",
-        "none",
-        "-device",
-        "virtio-rng-pci",
-    ]);
-    qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initrd);
-    qemu.args([
-        "-append",
-        "console=ttyS0 quiet loglevel=1 panic=1 mitigations=off net.ifnames=0",
-    ]);
-    let mut child = qemu
+pub(super) fn run(
+    kernel: &Kernel,
+    initrd: &Path,
+    suites: &[Suite],
+    tools: &Tools,
+) -> Result<Vec<SuiteResult>> {
+    let mut child = qemu(kernel, initrd, suites, tools)?
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .spawn()
         .context("cannot run QEMU")?;
     let serial = BufReader::new(
@@ -188,6 +180,70 @@ pub(super) fn run(kernel: &Kernel, initrd: &Path, suites: &[Suite]) -> Result<Ve
         );
     }
     Ok(reader.results)
+}
+
+/// The command that boots the guest, and ends it when all limits are over.
+fn qemu(kernel: &Kernel, initrd: &Path, suites: &[Suite], tools: &Tools) -> Result<Command> {
+    let cards = suites.iter().any(|suite| suite.cards);
+    let mut command = Command::new("timeout");
+    tools.with_libraries(&mut command);
+    command.arg((60 + suites.iter().map(|suite| suite.limit).sum::<u32>()).to_string());
+    if cards {
+        command.args(["unshare", "--net"]);
+        if !geteuid().is_root() {
+            command.arg("--map-root-user");
+        }
+        command.args(["sh", "-ec", WIRE, "sh"]);
+    }
+    command.arg(tools.path("qemu-system-x86_64")?);
+    command.args([
+        "-machine",
+        "q35",
+        "-accel",
+        "tcg,thread=multi",
+        "-cpu",
+        "max",
+        "-smp",
+        "2",
+    ]);
+    command.args(["-m", &MEMORY_MIB.to_string(), "-nographic", "-no-reboot"]);
+    command.args([
+        "-monitor",
+        "none",
+        "-serial",
+        "stdio",
+        "-device",
+        "virtio-rng-pci",
+    ]);
+    if cards {
+        for (number, (mac, pairs)) in CARDS.iter().enumerate() {
+            let end = format!("tap,id=card{number},ifname=card{number},script=no,downscript=no");
+            let card = format!("virtio-net-pci,netdev=card{number},mac={mac},romfile=");
+            let (end, card) = if *pairs > 1 {
+                // An interrupt for each queue, one for the configuration and one for commands.
+                let vectors = 2 * pairs + 2;
+                (
+                    format!("{end},queues={pairs}"),
+                    format!("{card},mq=on,vectors={vectors}"),
+                )
+            } else {
+                (end, card)
+            };
+            command.args(["-netdev", &end, "-device", &card]);
+        }
+    } else {
+        command.args(["-nic", "none"]);
+    }
+    command
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(initrd);
+    command.args([
+        "-append",
+        "console=ttyS0 quiet loglevel=1 panic=1 mitigations=off net.ifnames=0",
+    ]);
+    Ok(command)
 }
 
 /// Follows the serial line.
@@ -220,6 +276,7 @@ impl<'s> Reader<'s> {
                     self.at = self.suites.iter().position(|suite| suite.name == name);
                     self.since = Instant::now();
                     self.began = true;
+                    eprintln!("  {name} …");
                 }
                 ["end", _, code] => self.end(code),
                 _ => {}

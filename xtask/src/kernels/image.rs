@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::Payload;
 use super::archive::{Kernel, run};
 use super::guest::{self, Suite};
-use super::tools;
+use super::tools::Tools;
 
 /// Programs of the guest beside busybox.
 const PROGRAMS: [&str; 5] = ["bash", "ip", "tc", "ethtool", "kmod"];
@@ -67,7 +67,7 @@ const MODULES: [&str; 30] = [
 ];
 
 /// Makes the part that all kernels share: an archive for [`with_modules`].
-pub(super) fn base(directory: &Path, payload: &Payload, suites: &[Suite]) -> Result<PathBuf> {
+pub(super) fn base(directory: &Path, payload: &Payload, suites: &[Suite], tools: &Tools) -> Result<PathBuf> {
     let root = directory.join("root");
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
@@ -75,21 +75,18 @@ pub(super) fn base(directory: &Path, payload: &Payload, suites: &[Suite]) -> Res
     for folder in FOLDERS {
         fs::create_dir_all(root.join(folder))?;
     }
-    copy_with_libraries(&tools::path("busybox")?, &root, "bin")?;
+    copy_with_libraries(&tools.path("busybox")?, &root, "bin", tools)?;
     for program in PROGRAMS {
-        copy_with_libraries(&tools::path(program)?, &root, "usr/bin")?;
+        copy_with_libraries(&tools.path(program)?, &root, "usr/bin", tools)?;
     }
     symlink("/usr/bin/kmod", root.join("sbin/modprobe"))?;
     // Scripts of tests mean iproute2's `ip`; the shell of busybox would take its own.
     symlink("/usr/bin/bash", root.join("bin/sh"))?;
     for (name, path) in &payload.binaries {
-        copy_with_libraries(path, &root, "opt/lb")?;
+        copy_with_libraries(path, &root, "opt/lb", tools)?;
         let copied = root.join("opt/lb").join(path.file_name().unwrap_or_default());
         let stripped = root.join("opt/lb").join(name);
-        run(Command::new(tools::path("strip")?)
-            .arg("-o")
-            .arg(&stripped)
-            .arg(path))?;
+        run(tools.command("strip")?.arg("-o").arg(&stripped).arg(path))?;
         if copied != stripped {
             fs::remove_file(copied)?;
         }
@@ -103,11 +100,11 @@ pub(super) fn base(directory: &Path, payload: &Payload, suites: &[Suite]) -> Res
     fs::write(&init, guest::INIT)?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
     fs::write(root.join("suites"), guest::script(suites))?;
-    archive(&root, &directory.join("base.cpio"))
+    archive(&root, &directory.join("base.cpio"), tools)
 }
 
 /// Adds the modules of `kernel`: the initramfs to boot it with.
-pub(super) fn with_modules(base: &Path, kernel: &Kernel) -> Result<PathBuf> {
+pub(super) fn with_modules(base: &Path, kernel: &Kernel, tools: &Tools) -> Result<PathBuf> {
     let directory = base.parent().context("the image has no folder")?;
     let root = directory.join("modules");
     if root.exists() {
@@ -124,7 +121,7 @@ pub(super) fn with_modules(base: &Path, kernel: &Kernel) -> Result<PathBuf> {
             _ => None,
         };
         match tool {
-            Some(tool) => run_into(Command::new(tools::path(tool)?).arg("-dc").arg(&from), &to)?,
+            Some(tool) => run_into(tools.command(tool)?.arg("-dc").arg(&from), &to)?,
             None => fs::copy(&from, &to).map(drop)?,
         }
     }
@@ -133,11 +130,8 @@ pub(super) fn with_modules(base: &Path, kernel: &Kernel) -> Result<PathBuf> {
             fs::copy(kernel.modules.join(list), folder.join(list))?;
         }
     }
-    run(Command::new(tools::path("depmod")?)
-        .arg("-b")
-        .arg(&root)
-        .arg(&kernel.release))?;
-    let modules = archive(&root, &directory.join("modules.cpio"))?;
+    run(tools.depmod()?.arg("-b").arg(&root).arg(&kernel.release))?;
+    let modules = archive(&root, &directory.join("modules.cpio"), tools)?;
     let initrd = directory.join("initrd.cpio");
     fs::copy(base, &initrd)?;
     let mut both = OpenOptions::new().append(true).open(&initrd)?;
@@ -174,17 +168,16 @@ fn needed(kernel: &Kernel) -> Result<BTreeSet<String>> {
     Ok(files)
 }
 
-fn copy_with_libraries(program: &Path, root: &Path, folder: &str) -> Result<()> {
+fn copy_with_libraries(program: &Path, root: &Path, folder: &str, tools: &Tools) -> Result<()> {
     let name = program.file_name().context("a program has no name")?;
     fs::copy(program, root.join(folder).join(name))
         .with_context(|| format!("cannot copy {}", program.display()))?;
-    let listed = Command::new("ldd")
-        .arg(program)
-        .output()
-        .context("cannot run ldd")?;
+    let mut list = Command::new("ldd");
+    tools.with_libraries(&mut list);
+    let listed = list.arg(program).output().context("cannot run ldd")?;
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
     for library in text.split_whitespace().filter(|word| word.starts_with('/')) {
-        let to = root.join(library.trim_start_matches('/'));
+        let to = root.join(tools.as_installed(Path::new(library)));
         if !to.exists() && Path::new(library) != program {
             fs::create_dir_all(to.parent().context("a library has no folder")?)?;
             fs::copy(library, &to).with_context(|| format!("cannot copy {library}"))?;
@@ -194,7 +187,7 @@ fn copy_with_libraries(program: &Path, root: &Path, folder: &str) -> Result<()> 
 }
 
 /// Packs a folder as the kernel unpacks it (`newc`).
-fn archive(root: &Path, file: &Path) -> Result<PathBuf> {
+fn archive(root: &Path, file: &Path, tools: &Tools) -> Result<PathBuf> {
     let mut find = Command::new("find")
         .arg(".")
         .current_dir(root)
@@ -202,7 +195,7 @@ fn archive(root: &Path, file: &Path) -> Result<PathBuf> {
         .spawn()
         .context("cannot run find")?;
     let names = find.stdout.take().context("the names of files cannot be read")?;
-    let mut cpio = Command::new(tools::path("cpio")?);
+    let mut cpio = tools.command("cpio")?;
     cpio.args(["--create", "--format=newc", "--quiet", "--owner=0:0"])
         .current_dir(root)
         .stdin(names);

@@ -6,6 +6,7 @@
 mod archive;
 mod guest;
 mod image;
+mod record;
 mod report;
 mod tools;
 
@@ -20,7 +21,9 @@ use crate::setup;
 use crate::test::PRIVILEGED;
 use archive::{Archive, Kernel};
 use guest::Suite;
+use record::Record;
 use report::{KernelReport, Report};
+use tools::Tools;
 
 /// The oldest series that the programs are known to load on. What is older lacks atomic operations of BPF (5.12), or was
 /// not to be had.
@@ -40,6 +43,9 @@ pub(crate) struct Options {
     /// Print the result as JSON, in the last line
     #[arg(long)]
     json: bool,
+    /// Keep the result in tests/kernels.json, and in the table of docs/kernel-support.md; other kernels' stay
+    #[arg(long, conflicts_with = "quick")]
+    record: bool,
 }
 
 impl Options {
@@ -48,16 +54,20 @@ impl Options {
         kernel: Vec::new(),
         quick: true,
         json: false,
+        record: false,
     };
 }
 
 /// Runs the suites on each kernel, prints a table, and fails when anything failed.
 pub(crate) fn kernels(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
-    tools::ensure()?;
-    let kernels = find(workspace, options)?;
+    let tools = Tools::ensure(&directory(workspace))?;
+    let kernels = find(workspace, options, &tools)?;
     let suites = if options.quick { Suite::QUICK } else { Suite::ALL };
-    let report = run(workspace, &kernels, suites)?;
+    let report = run(workspace, &kernels, suites, &tools)?;
     println!("\n{}", report.table());
+    if options.record {
+        Record::of(&workspace.root).keep(&report)?;
+    }
     if options.json {
         println!("{}", report.json());
     }
@@ -81,12 +91,13 @@ pub(crate) enum Quick {
 /// # Errors
 /// When the tests do not build, or a kernel does not boot.
 pub(crate) fn quick(workspace: &Workspace) -> Result<Quick> {
-    let found = tools::ensure().and_then(|()| find(workspace, &Options::QUICK));
-    let kernels = match found {
-        Ok(kernels) => kernels,
+    let found = Tools::ensure(&directory(workspace))
+        .and_then(|tools| Ok((find(workspace, &Options::QUICK, &tools)?, tools)));
+    let (kernels, tools) = match found {
+        Ok(found) => found,
         Err(error) => return Ok(Quick::Missing(format!("{error:#}"))),
     };
-    let report = run(workspace, &kernels, Suite::QUICK)?;
+    let report = run(workspace, &kernels, Suite::QUICK, &tools)?;
     println!("\n{}", report.table());
     Ok(Quick::Ran(report.is_good()))
 }
@@ -96,7 +107,7 @@ fn directory(workspace: &Workspace) -> PathBuf {
 }
 
 /// The kernels to try, downloaded.
-fn find(workspace: &Workspace, options: &Options) -> Result<Vec<Kernel>> {
+fn find(workspace: &Workspace, options: &Options, tools: &Tools) -> Result<Vec<Kernel>> {
     let archive = Archive::open(&directory(workspace))?;
     let newest = archive.newest_series()?;
     let mut series: Vec<String> = match (&options.kernel[..], options.quick) {
@@ -107,17 +118,20 @@ fn find(workspace: &Workspace, options: &Options) -> Result<Vec<Kernel>> {
     if options.kernel.is_empty() && !series.contains(&newest) {
         series.push(newest);
     }
-    series.iter().map(|series| archive.kernel(series)).collect()
+    series
+        .iter()
+        .map(|series| archive.kernel(series, tools))
+        .collect()
 }
 
-fn run(workspace: &Workspace, kernels: &[Kernel], suites: &[Suite]) -> Result<Report> {
+fn run(workspace: &Workspace, kernels: &[Kernel], suites: &[Suite], tools: &Tools) -> Result<Report> {
     let payload = Payload::build(workspace)?;
-    let base = image::base(&directory(workspace), &payload, suites)?;
+    let base = image::base(&directory(workspace), &payload, suites, tools)?;
     let mut reports = Vec::new();
     for kernel in kernels {
         eprintln!("{} boots …", kernel.release);
-        let initrd = image::with_modules(&base, kernel)?;
-        let results = guest::run(kernel, &initrd, suites)?;
+        let initrd = image::with_modules(&base, kernel, tools)?;
+        let results = guest::run(kernel, &initrd, suites, tools)?;
         reports.push(KernelReport::new(&kernel.release, suites, results));
     }
     Ok(Report { kernels: reports })

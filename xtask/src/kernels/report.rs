@@ -2,24 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::guest::{Suite, SuiteResult};
 
 /// All kernels of a run.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 pub(super) struct Report {
     pub(super) kernels: Vec<KernelReport>,
 }
 
 /// One kernel; what was not run is absent.
-#[derive(Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(super) struct KernelReport {
     /// As `uname -r` shows it.
-    version: String,
+    pub(super) version: String,
     /// By suite: whether all of it passed.
     #[serde(flatten)]
-    suites: BTreeMap<&'static str, bool>,
+    suites: BTreeMap<String, bool>,
     /// How many tests passed, all suites together.
     passed: u32,
     /// The tests that failed, and suites that ended otherwise.
@@ -39,7 +39,7 @@ impl KernelReport {
         };
         for (suite, result) in suites.iter().zip(results) {
             let is_good = result.is_good();
-            report.suites.insert(suite.name, is_good);
+            report.suites.insert(suite.name.to_owned(), is_good);
             report.passed += result.passed;
             if !is_good && result.failed.is_empty() {
                 report.failed.push(format!("{} did not end well", suite.name));

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::join_all;
 use hyper::client::conn::http1::SendRequest;
-use lb_tests::{lab::Host, traffic::http};
+use lb_tests::{lab::Host, patience::patient, traffic::http};
 use tokio::{runtime::Runtime, time::timeout};
 
 use super::get;
@@ -64,7 +64,11 @@ impl HeldConnections {
     /// Sends a request over every connection at once; who answered, or what went wrong.
     pub(crate) fn ask(&mut self) -> Vec<Result<String, String>> {
         let answers = self.connections.iter_mut().map(|connection| async {
-            let answer = timeout(ANSWER_LIMIT, http::send(&mut connection.sender, get("/"))).await;
+            let answer = timeout(
+                patient(ANSWER_LIMIT),
+                http::send(&mut connection.sender, get("/")),
+            )
+            .await;
             let answer = answer.map_err(|_| "no answer in time".to_owned())?;
             let answer = answer.map_err(|error| error.to_string())?;
             Ok(http::backend_of(&answer).unwrap().to_owned())
