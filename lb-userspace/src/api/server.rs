@@ -1,11 +1,16 @@
 //! Accepts connections and answers requests.
 //!
-//! Invariant: every connection is bounded in number and time, so clients that hang cannot shut others out for long.
+//! Invariant: connections are bounded in number, and one that asks nothing makes room for the next, so that clients that
+//! hang shut nobody out.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::Request,
     http::StatusCode,
     middleware::{self, Next},
@@ -18,14 +23,14 @@ use hyper_util::{
 };
 use tokio::{
     net::UnixStream,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
 };
 
 use super::{error::ApiError, routes, socket::ApiSocket};
 use crate::agent::AgentHandle;
 
-/// Most connections at a time; further ones wait in the socket's backlog.
+/// Most connections at a time; for a further one, the one is ended that has asked nothing for longest.
 const CONNECTIONS: usize = 256;
 /// How long a request may take, from its headers to its answer.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -41,18 +46,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(socket: ApiSocket, agent: AgentHandle, mut stop: watch::Receiver<()>) {
     let router = routes::router(agent).layer(middleware::from_fn(timed));
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let idle = Arc::new(Idle::default());
     let mut connections = JoinSet::new();
     loop {
-        let accept = async {
-            let permit = Arc::clone(&permits).acquire_owned().await.ok();
-            (permit, socket.listener().accept().await)
-        };
         tokio::select! {
             _ = stop.changed() => break,
             Some(_) = connections.join_next() => (),
-            (permit, accepted) = accept => match accepted {
+            accepted = socket.listener().accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, router.clone(), permit, stop.clone()));
+                    if connections.len() >= CONNECTIONS {
+                        idle.end_oldest();
+                    }
+                    let place = Place::new(Arc::clone(&idle));
+                    let permits = Arc::clone(&permits);
+                    connections.spawn(connection(stream, router.clone(), place, permits, stop.clone()));
                 }
                 Err(error) => {
                     log::warn!("the API cannot accept a connection: {error}");
@@ -74,14 +81,23 @@ pub async fn serve(socket: ApiSocket, agent: AgentHandle, mut stop: watch::Recei
 async fn connection(
     stream: UnixStream,
     router: Router,
-    permit: Option<OwnedSemaphorePermit>,
+    place: Place,
+    permits: Arc<Semaphore>,
     mut stop: watch::Receiver<()>,
 ) {
-    let service = TowerToHyperService::new(router);
+    let end = Arc::clone(&place.end);
+    let _permit = tokio::select! {
+        permit = permits.acquire_owned() => permit,
+        () = end.notified() => return,
+        _ = stop.changed() => return,
+    };
+    let service = TowerToHyperService::new(router.layer(Extension(Arc::new(place))));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIME)
         .max_buf_size(64 << 10)
+        // `socat` and others say that they have said everything, and then want the answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -90,15 +106,82 @@ async fn connection(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = end.notified() => Ok(()),
     };
     if let Err(error) = ended {
         log::debug!("an API connection broke off: {error}");
     }
-    drop(permit);
 }
 
-async fn timed(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
+/// Connections without a request, by when they were last asked something.
+#[derive(Default)]
+struct Idle(Mutex<Places>);
+
+#[derive(Default)]
+struct Places {
+    /// The number of the next one that gets idle.
+    next: u64,
+    by_age: BTreeMap<u64, Arc<Notify>>,
+}
+
+impl Idle {
+    fn places(&self) -> MutexGuard<'_, Places> {
+        // Whoever panicked left no half of a change behind.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, end: &Arc<Notify>) -> u64 {
+        let mut places = self.places();
+        let number = places.next;
+        places.next += 1;
+        places.by_age.insert(number, Arc::clone(end));
+        number
+    }
+
+    fn leave(&self, number: u64) {
+        self.places().by_age.remove(&number);
+    }
+
+    fn end_oldest(&self) {
+        if let Some((_, end)) = self.places().by_age.pop_first() {
+            end.notify_one();
+        }
+    }
+}
+
+/// One connection among the idle ones, while it has no request.
+struct Place {
+    idle: Arc<Idle>,
+    end: Arc<Notify>,
+    number: Mutex<u64>,
+}
+
+impl Place {
+    fn new(idle: Arc<Idle>) -> Self {
+        let end = Arc::new(Notify::new());
+        let number = Mutex::new(idle.enter(&end));
+        Self { idle, end, number }
+    }
+
+    /// Keeps the connection while `request` is answered.
+    async fn busy<T>(&self, request: impl Future<Output = T>) -> T {
+        self.idle
+            .leave(*self.number.lock().unwrap_or_else(PoisonError::into_inner));
+        let answer = request.await;
+        *self.number.lock().unwrap_or_else(PoisonError::into_inner) = self.idle.enter(&self.end);
+        answer
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let number = self.number.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.idle.leave(*number);
+    }
+}
+
+async fn timed(Extension(place): Extension<Arc<Place>>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIME, place.busy(next.run(request))).await {
         Ok(response) => response,
         Err(_) => {
             let seconds = REQUEST_TIME.as_secs();
