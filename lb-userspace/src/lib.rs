@@ -10,6 +10,7 @@ pub mod decap;
 pub mod health;
 pub mod model;
 pub mod netlink;
+mod objects;
 pub mod plan;
 pub mod scheduler;
 pub mod setup;

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
-use crate::config::explained;
+use crate::{config::explained, objects::Objects};
 
 /// Largest body, in bytes.
 pub(super) const MAX_BODY: usize = 1 << 20;
@@ -32,6 +32,26 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             Err(error) => return Err(ApiError::bad_request(format!("the body broke off: {error}"))),
         };
         parse(&bytes).map(Self)
+    }
+}
+
+/// A request that carries nothing besides its path and headers.
+pub(super) struct NoBody;
+
+impl<S: Send + Sync> FromRequest<S> for NoBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        // One byte is enough to know.
+        match Limited::new(request.into_body(), 0).collect().await {
+            Ok(_) => Ok(Self),
+            Err(error) if error.is::<LengthLimitError>() => Err(ApiError::bad_request(format!(
+                "{method} {path} takes no body, and what is in it would not count: send none; options go in the path, as in \
+                 `?now=true` (docs/api.md)"
+            ))),
+            Err(error) => Err(ApiError::bad_request(format!("the body broke off: {error}"))),
+        }
     }
 }
 
@@ -60,7 +80,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let bad = |text: String| ApiError::new(StatusCode::BAD_REQUEST, "bad_json", text);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let value = serde_path_to_error::deserialize(Objects(&mut deserializer)).map_err(|error| {
         let key = error.path().to_string();
         let key = if key == "." {
             String::new()

@@ -11,7 +11,7 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
-    body::{Body, IfMatch},
+    body::{Body, IfMatch, NoBody},
     checkpoint::{CheckpointsView, RestoredView, SavedView},
     error::ApiError,
     packet::ExplainRequest,
@@ -69,22 +69,26 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }
 
-async fn status(State(agent): State<AgentHandle>) -> Read<StatusView> {
+async fn status(State(agent): State<AgentHandle>, _: NoBody) -> Read<StatusView> {
     let view = agent.status().await?;
     Ok(tagged(view.generation, view))
 }
 
-async fn stats(State(agent): State<AgentHandle>) -> Read<StatsView> {
+async fn stats(State(agent): State<AgentHandle>, _: NoBody) -> Read<StatsView> {
     let view = agent.stats().await?;
     Ok(tagged(view.generation, view))
 }
 
-async fn services(State(agent): State<AgentHandle>) -> Read<ServicesView> {
+async fn services(State(agent): State<AgentHandle>, _: NoBody) -> Read<ServicesView> {
     let view = agent.services().await?;
     Ok(tagged(view.generation, view))
 }
 
-async fn service(State(agent): State<AgentHandle>, ServicePath(name): ServicePath) -> Read<ServiceView> {
+async fn service(
+    State(agent): State<AgentHandle>,
+    ServicePath(name): ServicePath,
+    _: NoBody,
+) -> Read<ServiceView> {
     let ServicesView { generation, services } = agent.services().await?;
     let found = services.into_iter().find(|service| service.name == name.as_str());
     let view = found.ok_or_else(|| ApiError::not_found(format!("there is no service {name}")))?;
@@ -112,6 +116,7 @@ async fn remove_service(
     State(agent): State<AgentHandle>,
     ServicePath(name): ServicePath,
     if_match: IfMatch,
+    _: NoBody,
 ) -> Written {
     write(&agent, if_match, Change::RemoveService(name)).await
 }
@@ -139,11 +144,12 @@ async fn remove_backend(
     BackendPath(name, id): BackendPath,
     Now(removal): Now,
     if_match: IfMatch,
+    _: NoBody,
 ) -> Written {
     write(&agent, if_match, Change::RemoveBackend(name, id, removal)).await
 }
 
-async fn drains(State(agent): State<AgentHandle>) -> Read<DrainsView> {
+async fn drains(State(agent): State<AgentHandle>, _: NoBody) -> Read<DrainsView> {
     let view = agent.drains().await?;
     Ok(tagged(view.generation, view))
 }
@@ -166,7 +172,12 @@ async fn ready(
     write(&agent, if_match, Change::Ready(selection)).await
 }
 
-async fn reload(State(agent): State<AgentHandle>, Now(removal): Now, IfMatch(expected): IfMatch) -> Written {
+async fn reload(
+    State(agent): State<AgentHandle>,
+    Now(removal): Now,
+    IfMatch(expected): IfMatch,
+    _: NoBody,
+) -> Written {
     Ok(Json(agent.reload(removal, expected).await?))
 }
 
@@ -178,11 +189,11 @@ async fn plan(
     Ok(Json(agent.preview(request.read()?, expected).await?))
 }
 
-async fn checkpoints(State(agent): State<AgentHandle>) -> Result<Json<CheckpointsView>, ApiError> {
+async fn checkpoints(State(agent): State<AgentHandle>, _: NoBody) -> Result<Json<CheckpointsView>, ApiError> {
     Ok(Json(agent.checkpoints().await?))
 }
 
-async fn save_checkpoint(State(agent): State<AgentHandle>) -> Result<Json<SavedView>, ApiError> {
+async fn save_checkpoint(State(agent): State<AgentHandle>, _: NoBody) -> Result<Json<SavedView>, ApiError> {
     Ok(Json(agent.save_checkpoint().await?))
 }
 
@@ -190,6 +201,7 @@ async fn restore(
     State(agent): State<AgentHandle>,
     number: Result<Path<u64>, PathRejection>,
     IfMatch(expected): IfMatch,
+    _: NoBody,
 ) -> Result<Json<RestoredView>, ApiError> {
     let Path(number) = number.map_err(bad_path)?;
     Ok(Json(agent.restore(number, expected).await?))

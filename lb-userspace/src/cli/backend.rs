@@ -211,7 +211,7 @@ impl Which {
 impl DrainOptions {
     fn patch(self) -> BackendPatch {
         BackendPatch {
-            deadline: self.deadline,
+            deadline: self.deadline.map(Some),
             ..state(AdminState::Drain)
         }
     }

@@ -2,9 +2,12 @@
 
 use std::{fmt, net::IpAddr, net::SocketAddr, num::NonZeroU16, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{AdminState, Forwarder, Invalid, Key, ServerId, Service, Span, Vlan, Zone, patch::present};
+use super::{
+    AdminState, Forwarder, Invalid, Key, ServerId, Service, Span, Vlan, Zone,
+    patch::{or_default, present},
+};
 
 /// Names a backend within its service: `10.0.0.5`, `10.0.0.5:8080`, `2001:db8::5`, `[2001:db8::5]:8080`.
 ///
@@ -160,14 +163,26 @@ impl Backend {
 #[serde(deny_unknown_fields)]
 pub struct BackendPatch {
     /// New weight.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "weight_or_default"
+    )]
     pub weight: Option<u16>,
     /// New wanted state.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "or_default"
+    )]
     pub state: Option<AdminState>,
-    /// New deadline of its drain.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<Span>,
+    /// New deadline of its drain; `Some(None)`: the service's.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub deadline: Option<Option<Span>>,
     /// New zone; `Some(None)`: none.
     #[serde(
         default,
@@ -198,6 +213,10 @@ pub struct BackendPatch {
     pub server_id: Option<Option<ServerId>>,
 }
 
+fn weight_or_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    Option::deserialize(deserializer).map(|weight| Some(weight.unwrap_or_else(Backend::default_weight)))
+}
+
 impl BackendPatch {
     pub(super) fn apply(self, backend: &mut Backend) -> Result<(), Invalid> {
         let Self {
@@ -216,7 +235,7 @@ impl BackendPatch {
         if let Some(state) = state.filter(|_| !stays) {
             backend.enter(state);
         }
-        backend.deadline = deadline.or(backend.deadline);
+        backend.deadline = deadline.unwrap_or(backend.deadline);
         backend.forwarder = forwarder.unwrap_or(backend.forwarder);
         backend.vlan = vlan.unwrap_or(backend.vlan);
         if let Some(zone) = zone {

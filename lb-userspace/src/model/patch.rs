@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
     Affinity, Forwarder, Fragments, MssClamp, OnEmpty, Prefix, Quic, Scheduler, Service, Source, Span,
@@ -16,10 +16,18 @@ use crate::health::Check;
 #[serde(deny_unknown_fields)]
 pub struct ServicePatch {
     /// New VIPs, all of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "not_null"
+    )]
     pub vips: Option<Vec<Prefix>>,
     /// New forwarder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "not_null"
+    )]
     pub forwarder: Option<Forwarder>,
     /// New UDP port of its tunnels; `Some(None)`: the forwarder's.
     #[serde(
@@ -29,22 +37,46 @@ pub struct ServicePatch {
     )]
     pub tunnel_port: Option<Option<NonZeroU16>>,
     /// New scheduler.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "or_default"
+    )]
     pub scheduler: Option<Scheduler>,
     /// New affinity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "or_default"
+    )]
     pub affinity: Option<Affinity>,
     /// New behaviour without usable backends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "or_default"
+    )]
     pub on_empty: Option<OnEmpty>,
     /// New behaviour toward packets that have come too far.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "or_default"
+    )]
     pub ttl_expired: Option<TtlExpired>,
     /// New bound of segment sizes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "or_default"
+    )]
     pub mss_clamp: Option<MssClamp>,
     /// New way of fragments.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "or_default"
+    )]
     pub fragments: Option<Fragments>,
     /// New lists of clients, both of them; `Some(None)`: everybody.
     #[serde(
@@ -68,7 +100,11 @@ pub struct ServicePatch {
     )]
     pub slots: Option<Option<u32>>,
     /// New tracking.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "or_default"
+    )]
     pub tracking: Option<Tracking>,
     /// New window; `Some(None)`: the one that fits the protocol.
     #[serde(
@@ -105,6 +141,23 @@ pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
+}
+
+/// Takes `null` for the default of what the key holds.
+pub(super) fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer).map(|value| Some(value.unwrap_or_default()))
+}
+
+/// Refuses `null` for a key that has no default.
+fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    match Option::deserialize(deserializer)? {
+        Some(value) => Ok(Some(value)),
+        None => Err(D::Error::custom(
+            "null: this key has no default; give it a value, or leave it out to keep the one it has",
+        )),
+    }
 }
 
 impl ServicePatch {

@@ -99,7 +99,7 @@ fn rules_of_one_service() {
         ),
         (
             service("a", "10.0.0.1", "80", L2dsr, &["10.0.0.5", "10.0.0.5:80"]),
-            "backend[1].address: 10.0.0.5 is",
+            "backend 10.0.0.5: address: 10.0.0.5 is",
         ),
     ];
     for (service, expected) in rows {
@@ -229,8 +229,9 @@ fn a_patch_tells_null_from_absent() {
     web.slots = Some(64);
     patch("{\"affinity\": \"client-ip\"}").apply(&mut web);
     assert_eq!((web.affinity, web.slots), (Affinity::ClientIp, Some(64)));
-    patch("{\"slots\": null}").apply(&mut web);
-    assert_eq!(web.slots, None);
+    patch("{\"slots\": null, \"affinity\": null}").apply(&mut web);
+    assert_eq!((web.affinity, web.slots), (Affinity::default(), None));
+    assert!(serde_json::from_str::<ServicePatch>("{\"vips\": null}").is_err());
     let sent = ServicePatch {
         slots: Some(None),
         ..ServicePatch::default()
@@ -270,7 +271,7 @@ fn backend_patch() -> impl Strategy<Value = BackendPatch> {
     arbitrary::any_backend().prop_map(|backend| BackendPatch {
         weight: Some(backend.weight),
         state: Some(backend.state),
-        deadline: backend.deadline,
+        deadline: backend.deadline.map(Some),
         zone: Some(backend.zone),
         forwarder: Some(backend.forwarder),
         vlan: Some(backend.vlan),

@@ -158,7 +158,7 @@ impl Turn<'_> {
         let Some(host) = self.taker() else { return false };
         let patch = BackendPatch {
             state: Some(state),
-            deadline: (state == AdminState::Drain).then(|| self.deadline()),
+            deadline: (state == AdminState::Drain).then(|| Some(self.deadline())),
             ..BackendPatch::default()
         };
         self.balancer

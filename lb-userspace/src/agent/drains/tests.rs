@@ -57,7 +57,7 @@ impl World {
     fn set(&mut self, state: AdminState, deadline: Option<&str>) {
         let patch = BackendPatch {
             state: Some(state),
-            deadline: deadline.map(|text| text.parse().expect("a span")),
+            deadline: deadline.map(|text| Some(text.parse().expect("a span"))),
             ..BackendPatch::default()
         };
         let Whose { service, backend } = whose("10.0.0.5");

@@ -115,6 +115,18 @@ async fn each_mistake_has_its_status_and_code() {
         ("POST", "/v1/plan", JSON, "{\"drain\": {}}".into(), 422, "invalid", "either `host` or `zone`"),
         ("POST", "/v1/plan", JSON, "{\"set_service\": {\"service\": \"web\", \"patch\": {\"slot\": 64}}}".into(), 400, "bad_json", "set_service"),
         ("GET", "/v1/plan", JSON, String::new(), 405, "method_not_allowed", "does not take GET"),
+        ("POST", "/v1/stop", JSON, "[true]".into(), 400, "bad_json", "in braces, not a list"),
+        ("PATCH", "/v1/services/web", JSON, "[[\"10.7.0.81\"]]".into(), 400, "bad_json", "in braces, not a list"),
+        ("POST", services, JSON, other("check", json!(["tcp"])), 400, "bad_json", "check: line 1"),
+        ("POST", services, JSON, other("backend", json!([["10.1.0.1"]])), 400, "bad_json", "backend[0]: line 1"),
+        ("POST", "/v1/plan", JSON, "{\"set_service\": [\"web\", {}]}".into(), 400, "bad_json", "in braces"),
+        ("POST", "/v1/drain", JSON, "[\"10.1.0.1\"]".into(), 400, "bad_json", "in braces"),
+        ("PATCH", "/v1/services/web", JSON, "{\"vips\": null}".into(), 400, "bad_json", "vips: line 1"),
+        ("PATCH", "/v1/services/web", JSON, "{\"forwarder\": null}".into(), 400, "bad_json", "has no default"),
+        ("POST", "/v1/reload", JSON, "{\"now\": true}".into(), 400, "bad_request", "?now=true"),
+        ("DELETE", "/v1/services/web", JSON, "{}".into(), 400, "bad_request", "takes no body"),
+        ("GET", "/v1/status", JSON, " ".into(), 400, "bad_request", "takes no body"),
+        ("POST", "/v1/checkpoints", JSON, "{}".into(), 400, "bad_request", "takes no body"),
         ("POST", "/v1/explain", JSON, "{}".into(), 422, "invalid", "either `frame_hex` or `flow`"),
         ("POST", "/v1/explain", JSON, "{\"frame_hex\": \"0g\"}".into(), 422, "invalid", "'g'"),
         ("POST", "/v1/explain", JSON, "{\"frame_hex\": \"00\"}".into(), 422, "invalid", "expected 14 to"),
@@ -308,4 +320,40 @@ fn any_body_gets_an_answer() {
         }
         lab.client.status().await.expect("still served");
     });
+}
+
+/// Sends plain text, and says that this was all, if asked to; the answer.
+async fn say(stream: &mut UnixStream, half_close: bool) -> String {
+    let request = b"GET /v1/status HTTP/1.1\r\nhost: lb\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.expect("written");
+    if half_close {
+        stream.shutdown().await.expect("one half closed");
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    answer
+}
+
+#[tokio::test]
+async fn who_has_said_everything_is_answered() {
+    let lab = Lab::start();
+    let mut stream = UnixStream::connect(lab.socket()).await.expect("connected");
+    assert!(say(&mut stream, true).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn clients_that_say_nothing_keep_nobody_out() {
+    let lab = Lab::start();
+    let mut silent = Vec::new();
+    for _ in 0..600 {
+        silent.push(UnixStream::connect(lab.socket()).await.expect("connected"));
+        let mut stream = UnixStream::connect(lab.socket()).await.expect("connected");
+        assert!(say(&mut stream, false).await.starts_with("HTTP/1.1 200"));
+    }
+    // Who has been silent for longest has made room.
+    let mut nothing = String::new();
+    let read = silent[0].read_to_string(&mut nothing).await;
+    assert!(read.is_ok() && nothing.is_empty());
+    let last = silent.last_mut().expect("the youngest");
+    assert!(say(last, false).await.starts_with("HTTP/1.1 200"));
 }

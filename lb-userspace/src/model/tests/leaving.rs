@@ -36,7 +36,7 @@ fn what_is_removed_is_leaving_until_its_drain_is_over() {
 
     let deadline = BackendPatch {
         state: Some(AdminState::Drain),
-        deadline: Some("5m".parse().expect("a span")),
+        deadline: Some(Some("5m".parse().expect("a span"))),
         ..BackendPatch::default()
     };
     let sooner = Change::SetBackend(name(), id("10.0.0.5"), deadline);
