@@ -26,8 +26,10 @@ What a service needs comes from the agent (--service), from a configuration file
 
 Examples:
   lb backend-setup --service web --iface eth0
-  lb backend-setup --config lb.toml --service web --backend 10.0.0.11 --iface eth0 --apply
-  lb backend-setup --vip 192.0.2.80,2001:db8::80 --forwarder ipip --iface eth0 --apply
+  lb backend-setup --config lb.toml --service web --backend 10.0.0.11 \\
+      --iface eth0 --apply
+  lb backend-setup --vip 192.0.2.80,2001:db8::80 --forwarder ipip --iface eth0 \\
+      --apply
   lb backend-setup --undo";
 
 #[derive(Args, Debug)]

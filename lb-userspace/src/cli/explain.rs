@@ -25,8 +25,10 @@ The loaded program itself runs on the packet, with the tables in use; counters a
 
 Examples:
   lb explain tcp 198.51.100.7:40000 192.0.2.80:80
-  lb explain tcp '[2001:db8:1::7]:40000' '[2001:db8::80]:80' --flags A --size 1500
-  lb explain udp 198.51.100.7 192.0.2.83:443 --connection-id 10c3f2a4b58d7e6f90112233445566778a
+  lb explain tcp '[2001:db8:1::7]:40000' '[2001:db8::80]:80' --flags A \\
+      --size 1500
+  lb explain udp 198.51.100.7 192.0.2.83:443 \\
+      --connection-id 10c3f2a4b58d7e6f90112233445566778a
   lb explain icmp 198.51.100.7 192.0.2.80
   lb explain --hex '02 00 00 00 00 01 02 00 00 00 00 02 08 00 45 00 ...'"
 )]

@@ -44,7 +44,7 @@ const SOCKET: &str = "/run/lb/lb.sock";
 const EXIT_CODES: &str = "\
 Exit codes:
   0  Done.
-  1  The agent refused or failed.
+  1  The agent refused, as things stand, or failed.
   2  Bad usage, bad input or a bad configuration file.
   3  No agent can be reached.
   4  Conflict: the generation has moved since --if-generation.
@@ -52,7 +52,8 @@ Exit codes:
 
 Examples:
   lb run --iface eth0 --config /etc/lb/lb.toml
-  lb service add web --vip 192.0.2.80 --protocol tcp --port 80 --forwarder ipip --backend 10.0.0.5,10.0.0.6
+  lb service add web --vip 192.0.2.80 --protocol tcp --port 80 \\
+      --forwarder ipip --backend 10.0.0.5,10.0.0.6
   lb backend drain web 10.0.0.5
   lb list";
 

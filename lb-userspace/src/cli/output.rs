@@ -105,7 +105,15 @@ impl From<ClientError> for Failure {
         match error {
             ClientError::NoAgent(_) => Self::NoAgent(message),
             ClientError::Conflict(_) => Self::Conflict(message),
-            ClientError::Refused { code, .. } if code == "config" => Self::BadInput(message),
+            // What would be refused whatever the agent's state is.
+            ClientError::Refused { code, .. }
+                if matches!(
+                    code.as_str(),
+                    "config" | "invalid" | "bad_json" | "bad_request" | "too_large"
+                ) =>
+            {
+                Self::BadInput(message)
+            }
             ClientError::Refused { .. } | ClientError::Answer(_) => Self::Refused(message),
         }
     }

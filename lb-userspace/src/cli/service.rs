@@ -21,10 +21,14 @@ use crate::{
 pub(super) enum ServiceVerb {
     /// Add a service.
     #[command(after_help = "Examples:
-  lb service add web --vip 192.0.2.80 --protocol tcp --port 80 --forwarder ipip --backend 10.0.0.5@3,10.0.0.6
-  lb service add dns --vip 192.0.2.53,2001:db8::53 --protocol udp --port 53 --forwarder l2dsr
-  lb service add game --vip 198.51.100.0/24 --protocol udp --port 30000-32767 --forwarder gue --fragments hash3
-  lb service add app --vip 192.0.2.81 --protocol tcp --port 443 --forwarder nat --backend 10.0.0.5:8443 \\
+  lb service add web --vip 192.0.2.80 --protocol tcp --port 80 \\
+      --forwarder ipip --backend 10.0.0.5@3,10.0.0.6
+  lb service add dns --vip 192.0.2.53,2001:db8::53 --protocol udp --port 53 \\
+      --forwarder l2dsr
+  lb service add game --vip 198.51.100.0/24 --protocol udp --port 30000-32767 \\
+      --forwarder gue --fragments hash3
+  lb service add app --vip 192.0.2.81 --protocol tcp --port 443 \\
+      --forwarder nat --backend 10.0.0.5:8443 \\
       --check http --check-port 8080 --check-path /healthz")]
     Add(AddArgs),
     /// Change parts of a service; what is not named stays.
@@ -93,6 +97,12 @@ pub(super) struct AddArgs {
 pub(super) struct SetArgs {
     /// The service.
     name: ServiceName,
+    /// Not to be changed: the error says what to do instead.
+    #[arg(long, hide = true, value_parser = fixed)]
+    port: Option<String>,
+    /// As `port`.
+    #[arg(long, hide = true, value_parser = fixed)]
+    protocol: Option<String>,
     /// The addresses that clients use, or their prefixes, all of them.
     #[arg(long = "vip", num_args = 1.., value_delimiter = ',', value_name = "ADDR[/LENGTH]")]
     vips: Option<Vec<Prefix>>,
@@ -124,6 +134,14 @@ pub(super) struct SetArgs {
     write: Write,
     #[command(flatten)]
     check: CheckArgs,
+}
+
+/// Refuses what makes a service another one.
+fn fixed(_: &str) -> Result<String, &'static str> {
+    Err(
+        "protocol and port of a service cannot be changed, since its flows go by them: add another service \
+         (`lb service add`), and remove this one when its clients have gone (`lb service remove`)",
+    )
 }
 
 /// How long the balancer waits for flows that say nothing.
@@ -212,6 +230,8 @@ impl SetArgs {
     pub(super) fn patch(self) -> Result<ServicePatch, Failure> {
         let Self {
             name: _,
+            port: _,
+            protocol: _,
             vips,
             forwarder,
             scheduler,

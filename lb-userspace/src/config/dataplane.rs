@@ -149,13 +149,13 @@ fn addresses(key: &'static str, given: &[IpAddr]) -> Result<(), Invalid> {
 }
 
 fn outer_source(key: &'static str, given: IpNet, widest: u8) -> Result<(), Invalid> {
-    let wrong = if given != given.trunc() {
+    let wrong = if given.prefix_len() < widest {
+        format!("{given} is too wide: expected /{widest} or narrower")
+    } else if given != given.trunc() {
         format!(
             "{given} has address bits beyond its prefix: did you mean {}?",
             given.trunc()
         )
-    } else if given.prefix_len() < widest {
-        format!("{given} is too wide: expected /{widest} or narrower")
     } else if given.network().is_multicast() {
         format!("{given} is multicast: expected unicast source addresses")
     } else {

@@ -51,7 +51,13 @@ impl ConfigError {
     pub(super) fn from_toml(path: &Path, document: &Document<'_>, error: &toml::de::Error) -> Self {
         let span = document.clamped(error.span().unwrap_or(0..0));
         let message = error.message().lines().collect::<Vec<_>>().join(": ");
-        let (key, span, message) = narrowed(document, span, &message);
+        let (key, span, message) = match unquoted(document.text, &span) {
+            Some((word, span)) => {
+                let message = format!("{word} needs quotes: write \"{word}\"");
+                (document.key_at(&span), span, message)
+            }
+            None => narrowed(document, span, &message),
+        };
         let place = Place::new(document.text, span, key);
         Self {
             file: path.to_owned(),
@@ -68,6 +74,24 @@ impl ConfigError {
             message: invalid.message.clone(),
         }
     }
+}
+
+/// The word at which the parser stopped, if it stands where a value is expected and lacks its quotes, such as `nat` or
+/// `10.0.0.5`.
+fn unquoted(text: &str, span: &Range<usize>) -> Option<(String, Range<usize>)> {
+    let of_word = |c: char| c.is_ascii_alphanumeric() || "._:/-@%".contains(c);
+    let line = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
+    let before = text[line..span.start].trim_end_matches(of_word);
+    if !before.trim_end().ends_with(['=', '[', ',']) || before.contains('#') {
+        return None;
+    }
+    let start = line + before.len();
+    let word: String = text[start..].chars().take_while(|c| of_word(*c)).collect();
+    let end = start + word.len();
+    let goes_on = text[end..].trim_start_matches([' ', '\t']).chars().next();
+    let ends = goes_on.is_none_or(|next| ",]}#\r\n".contains(next));
+    let is_value = word.is_empty() || format!("x = {word}").parse::<toml::Table>().is_ok();
+    (ends && !is_value).then(|| (word, start..end))
 }
 
 /// The key that an error of the parser is about, its place, and the message without what these say already.

@@ -29,7 +29,9 @@ impl<'a> Document<'a> {
                 Key::Name(name) => table
                     .and_then(|t| t.iter().find(|(key, _)| key.get_ref() == name))
                     .map(|(_, value)| value),
-                Key::Index(index) => array.and_then(|a: &'a toml::de::DeArray<'a>| a.get(*index)),
+                Key::Index(index) | Key::Backend(index, _) => {
+                    array.and_then(|a: &'a toml::de::DeArray<'a>| a.get(*index))
+                }
             };
             let Some(value) = next else { break };
             span = value.span();

@@ -27,6 +27,7 @@ pub use error::ConfigError;
 pub(crate) use words::explained;
 
 use crate::model::{Invalid, Key, Service, Services};
+use crate::objects::Objects;
 use locate::Document;
 
 /// What a configuration file says.
@@ -95,7 +96,7 @@ impl Config {
         if let Some(error) = syntax.first() {
             return Err(ConfigError::from_toml(path, &document, error));
         }
-        let root = Root::deserialize(Deserializer::from(table.clone()))
+        let root = Root::deserialize(Objects(Deserializer::from(table.clone())))
             .map_err(|error| ConfigError::from_toml(path, &document, &error))?;
         Self::checked(root).map_err(|invalid| ConfigError::from_rule(path, &document, &invalid))
     }
@@ -132,16 +133,28 @@ impl Config {
             max_targets,
             ..
         } = self.dataplane;
+        let (most_services, most_targets) = (*Dataplane::SERVICES.end(), *Dataplane::TARGETS.end());
         let used = [
-            ("max_services", services, max_services, "services"),
-            ("max_targets", targets, max_targets, "backends of services"),
+            ("max_services", services, max_services, most_services, "services"),
+            (
+                "max_targets",
+                targets,
+                max_targets,
+                most_targets,
+                "backends of services",
+            ),
         ];
-        for (key, count, limit, what) in used {
+        for (key, count, limit, most, what) in used {
             if u32::try_from(count).is_ok_and(|count| count <= limit) {
                 continue;
             }
+            let remedy = if u32::try_from(count).is_ok_and(|count| count <= most) {
+                "raise it".to_owned()
+            } else {
+                format!("more than {most} are not possible")
+            };
             let message =
-                format!("the file has {count} {what}, but the dataplane is sized for {limit}: raise it");
+                format!("the file has {count} {what}, but the dataplane is sized for {limit}: {remedy}");
             return Err(Invalid::new(message)
                 .at(Key::Name(key))
                 .at(Key::Name("dataplane")));

@@ -45,6 +45,62 @@ fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
         ),
         (format!("x = {}", "[".repeat(100_000)), 1, "", "recurse"),
         (format!("x = {}", "{a=".repeat(100_000)), 1, "", "recurse"),
+        // Words without quotes.
+        (
+            service("\"ipip\"", "nat"),
+            7,
+            "service[0].forwarder",
+            "nat needs quotes: write \"nat\"",
+        ),
+        (
+            service("\"10.0.0.1\"", "10.0.0.1"),
+            4,
+            "service[0].vips[0]",
+            "write \"10.0.0.1\"",
+        ),
+        (
+            service("\"10.0.0.1\"", "\"10.0.0.1\", 2001:db8::1"),
+            4,
+            "service[0].vips[1]",
+            "write \"2001:db8::1\"",
+        ),
+        (
+            format!("{SERVICE}[[service.backend]]\naddress = fd00::5\n"),
+            9,
+            "service[0].backend[0].address",
+            "write \"fd00::5\"",
+        ),
+        (
+            with_check("type = tcp\ninterval = 2s"),
+            10,
+            "service[0].check.type",
+            "write \"tcp\"",
+        ),
+        (
+            with_check("type = \"tcp\"\ninterval = 2s # often"),
+            11,
+            "service[0].check.interval",
+            "write \"2s\"",
+        ),
+        // Lists are no tables.
+        (
+            format!("{SERVICE}check = [\"tcp\"]"),
+            8,
+            "service[0].check",
+            "in braces, not a list",
+        ),
+        (
+            format!("{SERVICE}backend = [[\"10.0.0.5\"]]"),
+            8,
+            "service[0].backend[0]",
+            "in braces, not a list",
+        ),
+        (
+            format!("{SERVICE}source = [[\"10.0.0.0/8\"]]"),
+            8,
+            "service[0].source",
+            "in braces, not a list",
+        ),
         // Unknown keys and words.
         ("services = 3\n".into(), 1, "services", "did you mean `service`?"),
         (

@@ -28,6 +28,10 @@ const WORDS: &[(&str, &str)] = &[
         "invalid type: map, expected a sequence",
         "expected a list of tables: write its header in double brackets, as in [[service]]",
     ),
+    (
+        "invalid type: sequence, expected an object with keys",
+        "expected keys with their values in braces, not a list",
+    ),
     ("wanted string or table", "expected one of its words, in quotes"),
     (
         "expected a sequence",

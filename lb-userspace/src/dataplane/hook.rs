@@ -3,7 +3,7 @@
 use std::{fs, io, os::fd::BorrowedFd};
 
 use anyhow::{Result, bail};
-use aya::programs::loaded_programs;
+use aya::programs::{loaded_links, loaded_programs};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +44,9 @@ pub(crate) fn hook(program: BorrowedFd<'_>, interface: &Interface, mode: Mode) -
     let name = &interface.name;
     if let Some(present) = interface.xdp.first() {
         bail!(
-            "{name} has an XDP program already: {}. Stop its owner, or detach it with `ip link set dev {name} xdp off`",
+            "{name} has an XDP program already: {}. Stop its owner, or detach it with `{}`",
             whose(present.program_id),
+            detaching(present.program_id, name),
         );
     }
     let create = |hook: Hook| {
@@ -130,6 +131,15 @@ fn refusal(error: io::Error, program: BorrowedFd<'_>, interface: &Interface, hoo
         None => anyhow::Error::new(error),
     };
     error.context(format!("cannot attach to {name}: {what}"))
+}
+
+/// The command that takes the program off the interface `name`: the kernel refuses `ip link` where a link holds it there.
+fn detaching(program_id: u32, name: &str) -> String {
+    let mut links = loaded_links().filter_map(Result::ok);
+    match links.find(|link| link.program_id() == program_id) {
+        Some(link) => format!("bpftool link detach id {}", link.id()),
+        None => format!("ip link set dev {name} xdp off"),
+    }
 }
 
 /// A program by its kernel id, in words: its name, and the processes that hold it.

@@ -117,7 +117,9 @@ impl<'a> Claims<'a> {
                     service.name,
                     backend.id()
                 );
-                return Err(Invalid::new(message).at(Key::Index(i)).at(Key::Name("backend")));
+                return Err(Invalid::new(message)
+                    .at(Key::Backend(i, backend.id()))
+                    .at(Key::Name("backend")));
             }
         }
         Ok(())

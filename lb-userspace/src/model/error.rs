@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::BackendId;
+
 /// One step of the way to a value: a key, or the position in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
@@ -9,6 +11,8 @@ pub enum Key {
     Name(&'static str),
     /// The n-th element of a list, from 0.
     Index(usize),
+    /// The n-th backend of a list, from 0, and its name: who did not write the list cannot count in it.
+    Backend(usize, BackendId),
 }
 
 /// A value that breaks a rule: where it stands and what was expected there.
@@ -36,14 +40,14 @@ impl Invalid {
         self
     }
 
-    /// The path as text, such as `service[0].port`; empty when it concerns the whole.
+    /// The path as text for those who see the list, such as `service[0].backend[1].port`; empty when it concerns the whole.
     pub fn key(&self) -> String {
         let mut text = String::new();
         for key in &self.path {
             match key {
                 Key::Name(name) if text.is_empty() => text.push_str(name),
                 Key::Name(name) => text.extend([".", name]),
-                Key::Index(index) => text.push_str(&format!("[{index}]")),
+                Key::Index(index) | Key::Backend(index, _) => text.push_str(&format!("[{index}]")),
             }
         }
         text
@@ -53,10 +57,19 @@ impl Invalid {
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, message } = self;
-        if path.is_empty() {
-            write!(f, "{message}")
-        } else {
-            write!(f, "{}: {message}", self.key())
+        let mut joint = "";
+        for key in path {
+            match key {
+                Key::Name(name) => write!(f, "{joint}{name}")?,
+                Key::Index(index) => write!(f, "[{index}]")?,
+                Key::Backend(_, id) => write!(f, " {id}")?,
+            }
+            joint = match key {
+                Key::Backend(..) => ": ",
+                Key::Name(_) | Key::Index(_) => ".",
+            };
         }
+        let colon = if path.is_empty() { "" } else { ": " };
+        write!(f, "{colon}{message}")
     }
 }

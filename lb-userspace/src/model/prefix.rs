@@ -64,9 +64,14 @@ impl Prefix {
             ))
         })?;
         if net != net.trunc() {
+            // Of no length at all, it would be everybody.
+            let meant = if len == 0 {
+                address.to_string()
+            } else {
+                format!("{}, or {address} alone", net.trunc())
+            };
             return Err(Invalid::new(format!(
-                "{net} has address bits beyond its prefix: did you mean {}, or {address} alone?",
-                net.trunc()
+                "{net} has address bits beyond its prefix: did you mean {meant}?"
             )));
         }
         Ok(Self(net))

@@ -177,7 +177,7 @@ impl Service {
     /// Refuses what no operator can ask for.
     pub(crate) fn check_wished(&self) -> Result<(), Invalid> {
         for (i, backend) in self.backends.iter().enumerate() {
-            let here = |e: Invalid| e.at(Key::Index(i)).at(Key::Name("backend"));
+            let here = |e: Invalid| e.at(Key::Backend(i, backend.id())).at(Key::Name("backend"));
             backend.check_wished().map_err(here)?;
         }
         Ok(())

@@ -31,7 +31,8 @@ impl Service {
                 self.backends[at].address
             );
             let path = Invalid::new(message).at(Key::Name("address"));
-            return Err(path.at(Key::Index(at)).at(Key::Name("backend")));
+            let id = self.backends[at].id();
+            return Err(path.at(Key::Backend(at, id)).at(Key::Name("backend")));
         }
         let lacks = |backend: &Backend| {
             let family = |address: &IpAddr| address.is_ipv4() == backend.address.is_ipv4();

@@ -137,8 +137,11 @@ fn backends_that_there_is_no_address_for_are_refused() {
     let refused = |rig: &Rig, arguments: &[&str]| {
         let planned = [&["plan"], arguments].concat();
         for arguments in [arguments, &planned] {
-            let error = rig.lb_refuses(1, arguments);
-            assert!(error.contains(KEY) && error.contains("backend["), "{error}");
+            let error = rig.lb_refuses(2, arguments);
+            assert!(
+                error.contains(KEY) && error.contains("backend 10.0.0.1"),
+                "{error}"
+            );
         }
     };
     refused(&rig, &add("fullnat"));

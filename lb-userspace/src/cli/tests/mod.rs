@@ -36,13 +36,18 @@ fn the_definition_is_sound() {
 fn every_line_of_the_examples_can_be_typed() {
     let mut commands = vec![Cli::command()];
     let mut examples = 0;
-    while let Some(command) = commands.pop() {
+    while let Some(mut command) = commands.pop() {
         commands.extend(command.get_subcommands().cloned());
+        let shown = command.render_long_help().to_string();
         let help = command
             .get_after_help()
             .map(ToString::to_string)
-            .unwrap_or_default()
-            .replace("\\\n", " ");
+            .unwrap_or_default();
+        for line in help.lines().filter(|line| line.starts_with("  ")) {
+            assert!(shown.contains(line.trim_end()), "help breaks {line:?}:\n{shown}");
+            assert!(line.len() <= 80, "a terminal would break {line:?}");
+        }
+        let help = help.replace("\\\n", " ");
         for line in help.lines().filter_map(|line| line.strip_prefix("  lb ")) {
             let line = line
                 .split(" && ")
@@ -83,6 +88,8 @@ fn refuses_what_makes_no_sense() {
         &format!("{WEB} --quic 0:3"),
         &format!("{WEB} --quic 0:3:8:8f"),
         &WEB.replace("80 --f", "90-80 --f"),
+        "service set web --port 81",
+        "service set web --protocol udp",
         "service set web --no-source --deny 10.0.0.0/8",
         "backend add web 10.0.0.5 --vlan 4095",
         "backend add web 10.0.0.5 --server-id xyz",
@@ -335,7 +342,14 @@ async fn failures_have_their_exit_codes() {
     let iface = lb(&lab, "explain icmp 198.51.100.7 192.0.2.80 --iface eth9")
         .await
         .expect_err("not served");
-    assert!(matches!(iface, Failure::Refused(_)), "{iface:?}");
+    assert!(matches!(iface, Failure::BadInput(_)), "{iface:?}");
+    let wrong = lb(&lab, "backend add web 192.0.2.80")
+        .await
+        .expect_err("that is the VIP");
+    assert!(
+        matches!(&wrong, Failure::BadInput(message) if message.contains("backend 192.0.2.80: address: ")),
+        "{wrong:?}"
+    );
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ fn vips_are_addresses_or_prefixes() {
     let backend = serde_json::json!([{"address": "198.51.100.7"}]);
     check(
         &serde_json::json!({"vips": ["198.51.100.0/24"], "backend": backend}),
-        "backend[0].address: 198.51.100.7 is a VIP",
+        "backend 198.51.100.7: address: 198.51.100.7 is a VIP",
     );
 }
 
@@ -71,7 +71,7 @@ fn translation_has_its_limits() {
         ),
         (
             r#"{"forwarder": "nat", "protocol": "sctp", "backend": [{"address": "10.0.0.5", "port": 81}]}"#,
-            "backend[0].port: the checksum of sctp",
+            "backend 10.0.0.5:81: port: the checksum of sctp",
         ),
         (
             r#"{"forwarder": "fullnat", "backend": [{"address": "10.0.0.5", "port": 81}]}"#,
@@ -79,11 +79,11 @@ fn translation_has_its_limits() {
         ),
         (
             r#"{"forwarder": "fullnat", "port": "80-90", "backend": [{"address": "10.0.0.5", "port": 81}]}"#,
-            "backend[0].port: only the forwarders nat and fullnat",
+            "backend 10.0.0.5:81: port: only the forwarders nat and fullnat",
         ),
         (
             r#"{"forwarder": "fullnat", "backend": [{"address": "2001:db8::5"}]}"#,
-            "backend[0].address: 2001:db8::5: the fullnat forwarder needs a VIP of the same family",
+            "backend 2001:db8::5: address: 2001:db8::5: the fullnat forwarder needs a VIP of the same family",
         ),
         // One backend's own way.
         (
@@ -92,15 +92,15 @@ fn translation_has_its_limits() {
         ),
         (
             r#"{"vips": ["192.0.2.1", "192.0.2.2"], "backend": [{"address": "10.0.0.5", "forwarder": "nat"}]}"#,
-            "backend[0].forwarder: the nat forwarder takes one VIP",
+            "backend 10.0.0.5: forwarder: the nat forwarder takes one VIP",
         ),
         (
             r#"{"forwarder": "nat", "backend": [{"address": "10.0.0.5", "port": 81, "forwarder": "gue"}]}"#,
-            "backend[0].port: only",
+            "backend 10.0.0.5:81: port: only",
         ),
         (
             r#"{"backend": [{"address": "10.0.0.5", "vlan": 5, "forwarder": "local"}]}"#,
-            "backend[0].vlan: packets to a backend that is this host",
+            "backend 10.0.0.5: vlan: packets to a backend that is this host",
         ),
     ] {
         check(&json(text), expected);
@@ -146,14 +146,17 @@ fn quic_backends_have_names_of_their_own() {
             r#"[{"address": "10.0.0.5", "server_id": "0005"}, {"address": "10.0.0.6", "server_id": "0006"}]"#,
             "",
         ),
-        (r#"[{"address": "10.0.0.5"}]"#, "backend[0].server_id: missing"),
+        (
+            r#"[{"address": "10.0.0.5"}]"#,
+            "backend 10.0.0.5: server_id: missing",
+        ),
         (
             r#"[{"address": "10.0.0.5", "server_id": "05"}]"#,
-            "backend[0].server_id: 05 has 1 bytes: expected 2",
+            "backend 10.0.0.5: server_id: 05 has 1 bytes: expected 2",
         ),
         (
             r#"[{"address": "10.0.0.5", "server_id": "0005"}, {"address": "10.0.0.6", "server_id": "0005"}]"#,
-            "backend[1].server_id: 0005 names 10.0.0.5 already",
+            "backend 10.0.0.6: server_id: 0005 names 10.0.0.5 already",
         ),
     ] {
         let backends: serde_json::Value = serde_json::from_str(backends).expect("JSON");
