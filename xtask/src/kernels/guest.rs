@@ -112,6 +112,12 @@ impl SuiteResult {
             .and_then(|rest| rest.strip_suffix(" ... FAILED"))
         {
             self.failed.push(test.to_owned());
+            eprintln!("    {test}: FAILED");
+        } else if let Some(test) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.strip_suffix(" ... ok"))
+        {
+            eprintln!("    {test}");
         } else if line.starts_with("test result: ") {
             let passed = line
                 .split_whitespace()
