@@ -22,6 +22,10 @@ pub(crate) const PRIVILEGED: [&str; 2] = ["lb-tests", "lb-userspace"];
 /// Tells the tests in network namespaces where the binary `lb` is.
 const LB_BIN: &str = "LB_BIN";
 
+/// What tests take from the environment of the one who started them, and nothing else.
+const TESTS_PRESERVED: &str =
+    "--preserve-env=LB_BIN,LB_TEST_PATIENCE,CARGO_MANIFEST_DIR,CI,RUST_LOG,RUST_BACKTRACE,NO_COLOR,TERM";
+
 /// How one step ended.
 enum Outcome {
     Passed,
@@ -74,7 +78,7 @@ pub(crate) fn test(workspace: &Workspace, filter: Option<&str>) -> Result<ExitCo
     if privilege == Privilege::Sudo {
         tests.args([
             "--config",
-            r#"target."cfg(all())".runner = ["sudo", "--preserve-env"]"#,
+            &format!(r#"target."cfg(all())".runner = ["sudo", "{TESTS_PRESERVED}"]"#),
         ]);
     }
     steps.push((

@@ -290,6 +290,9 @@ impl Actor {
             ));
         };
         let file = Config::load_file(&path).map_err(|error| RequestError::Config(error.to_string()))?;
+        if let Some(warning) = file.warning(&path) {
+            log::warn!("{warning}");
+        }
         Ok((path, file))
     }
 

@@ -53,6 +53,9 @@ pub async fn run(options: RunOptions) -> Result<()> {
         Some(path) => Some((path.clone(), Config::load_file(path)?)),
         None => None,
     };
+    if let Some(warning) = file.as_ref().and_then(|(path, file)| file.warning(path)) {
+        log::warn!("{warning}");
+    }
     let config = file
         .as_ref()
         .map_or_else(Config::default, |(_, file)| file.config.clone());

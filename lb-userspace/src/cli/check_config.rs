@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::{Failure, Output};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, ConfigFile};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  lb check-config /etc/lb/lb.toml && systemctl reload lb")]
@@ -17,21 +17,28 @@ pub(super) struct CheckConfigArgs {
 
 impl CheckConfigArgs {
     pub(super) fn execute(&self, json: bool) -> Result<Output, Failure> {
-        match Config::load(&self.file) {
-            Ok(config) => self.good(&config, json),
+        match Config::load_file(&self.file) {
+            Ok(file) => self.good(&file, json),
             Err(error) if json => Err(Failure::Shown(described(&error)?)),
             Err(error) => Err(Failure::BadInput(error.to_string())),
         }
     }
 
-    fn good(&self, config: &Config, json: bool) -> Result<Output, Failure> {
+    fn good(&self, loaded: &ConfigFile, json: bool) -> Result<Output, Failure> {
+        let config = &loaded.config;
+        let warnings: Vec<String> = loaded.warning(&self.file).into_iter().collect();
         let services = config.services.len();
         let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
         let file = self.file.display();
-        let value =
-            json!({"file": file.to_string(), "valid": true, "services": services, "backends": backends});
+        let value = json!({
+            "file": file.to_string(), "valid": true, "services": services, "backends": backends, "warnings": warnings,
+        });
         Output::either(json, &value, || {
-            format!("{file}: good; services: {services}, backends: {backends}")
+            let mut lines = vec![format!(
+                "{file}: good; services: {services}, backends: {backends}"
+            )];
+            lines.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
+            lines.join("\n")
         })
     }
 }

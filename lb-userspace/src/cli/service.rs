@@ -220,7 +220,7 @@ impl AddArgs {
                 .collect(),
             ..Service::new(name, vips, protocol, port, forwarder)
         };
-        traffic.patch().apply(&mut service);
+        traffic.patch()?.apply(&mut service);
         Services::new(vec![service.clone()])?;
         Ok(service)
     }
@@ -260,7 +260,7 @@ impl SetArgs {
             window: asked(times.window),
             idle: asked(times.idle),
             drain_deadline: asked(times.drain_deadline),
-            ..unset.and(traffic.patch())
+            ..unset.and(traffic.patch()?)
         };
         if patch == ServicePatch::default() {
             let message =

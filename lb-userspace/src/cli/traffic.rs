@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::output::Failure;
 use super::words::{QuicWord, TunnelPort, one_of};
 use crate::model::{Fragments, MssClamp, Prefix, Quic, ServicePatch, Source, TtlExpired};
 
@@ -27,14 +28,15 @@ pub(super) struct Traffic {
     #[arg(long, num_args = 1.., value_delimiter = ',', value_name = "PREFIX")]
     deny: Vec<Prefix>,
     /// Route QUIC by connection ID: number, bytes of server ID and of nonce, and key where it is encrypted; all of the
-    /// configurations. Other users of this host can see arguments: better name keys in the configuration file.
-    #[arg(long, num_args = 1.., value_delimiter = ',', value_name = "ID:LENGTH:LENGTH[:KEY]")]
+    /// configurations. Other users of this host can see arguments: a key is better read from @FILE, or @- for standard
+    /// input.
+    #[arg(long, num_args = 1.., value_delimiter = ',', value_name = "ID:LENGTH:LENGTH[:KEY|:@FILE]")]
     quic: Vec<QuicWord>,
 }
 
 impl Traffic {
-    /// What was asked for.
-    pub(super) fn patch(self) -> ServicePatch {
+    /// What was asked for, with keys read from their files.
+    pub(super) fn patch(self) -> Result<ServicePatch, Failure> {
         let Self {
             tunnel_port,
             ttl_expired,
@@ -45,8 +47,8 @@ impl Traffic {
             quic,
         } = self;
         let source = Source { allow, deny };
-        let configs: Vec<_> = quic.into_iter().map(|QuicWord(config)| config).collect();
-        ServicePatch {
+        let configs: Vec<_> = quic.into_iter().map(QuicWord::config).collect::<Result<_, _>>()?;
+        Ok(ServicePatch {
             tunnel_port: tunnel_port.map(|TunnelPort(port)| port),
             ttl_expired,
             mss_clamp,
@@ -54,7 +56,7 @@ impl Traffic {
             source: (!source.is_empty()).then_some(Some(source)),
             quic: (!configs.is_empty()).then_some(Some(Quic { configs })),
             ..ServicePatch::default()
-        }
+        })
     }
 }
 

@@ -2,11 +2,20 @@
 //!
 //! Invariant: what they accept is what the configuration file and the API accept, for they call the same code.
 
-use std::{fmt::Display, net::IpAddr, net::SocketAddr, num::NonZeroU16, str::FromStr};
+use std::{
+    fmt::Display,
+    fs::File,
+    io::{self, Read as _},
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 
+use super::output::Failure;
 use crate::{
     config::HashSeed,
     model::{Backend, BackendId, Invalid, QuicConfig, Span},
@@ -71,9 +80,37 @@ impl FromStr for TunnelPort {
     }
 }
 
-/// A configuration of QUIC: `ID:SERVER_ID_LENGTH:NONCE_LENGTH[:KEY]`.
+/// A configuration of QUIC: `ID:SERVER_ID_LENGTH:NONCE_LENGTH[:KEY]`, where the key may be `@FILE`, or `@-` for standard
+/// input: other users of a host can see arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct QuicWord(pub(super) QuicConfig);
+pub(super) struct QuicWord {
+    config: QuicConfig,
+    key_file: Option<PathBuf>,
+}
+
+impl QuicWord {
+    /// More than a key takes.
+    const MOST_BYTES: u64 = 256;
+
+    /// The configuration, with the key that its file holds.
+    pub(super) fn config(self) -> Result<QuicConfig, Failure> {
+        let Self { mut config, key_file } = self;
+        if let Some(path) = key_file {
+            let bad = |error: &dyn Display| {
+                Failure::BadInput(format!("cannot read the key in {}: {error}", path.display()))
+            };
+            let mut text = String::new();
+            let read = if path == Path::new("-") {
+                io::stdin().take(Self::MOST_BYTES).read_to_string(&mut text)
+            } else {
+                File::open(&path).and_then(|file| file.take(Self::MOST_BYTES).read_to_string(&mut text))
+            };
+            read.map_err(|error| bad(&error))?;
+            config.key = Some(text.trim().parse().map_err(|error: Invalid| bad(&error))?);
+        }
+        Ok(config)
+    }
+}
 
 impl FromStr for QuicWord {
     type Err = Invalid;
@@ -83,19 +120,25 @@ impl FromStr for QuicWord {
         let [id, server_id_length, nonce_length, ref key @ ..] = parts[..] else {
             return Err(Invalid::new(
                 "expected the number, the bytes of the server ID, those of the nonce, and the key if there is one, \
-                 such as 0:4:8 or 1:4:8:8f95f09245765f80256934e50c66207f",
+                 such as 0:4:8, 1:4:8:@/etc/lb/quic.key or 1:4:8:8f95f09245765f80256934e50c66207f",
             ));
         };
         let number = |what: &str, text: &str| {
             let bad = |_| Invalid::new(format!("{what} {text:?}: expected a whole number"));
             text.parse().map_err(bad)
         };
-        Ok(Self(QuicConfig {
+        let file = key.first().and_then(|key| key.strip_prefix('@'));
+        let typed = key.first().filter(|_| file.is_none());
+        let config = QuicConfig {
             id: number("the number", id)?,
             server_id_length: number("the length of the server ID", server_id_length)?,
             nonce_length: number("the length of the nonce", nonce_length)?,
-            key: key.first().map(|key| key.parse()).transpose()?,
-        }))
+            key: typed.map(|key| key.parse()).transpose()?,
+        };
+        Ok(Self {
+            config,
+            key_file: file.map(PathBuf::from),
+        })
     }
 }
 

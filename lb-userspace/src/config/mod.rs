@@ -13,7 +13,7 @@ mod words;
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -48,6 +48,20 @@ pub struct ConfigFile {
     pub config: Config,
     /// Of its content.
     pub digest: Digest,
+    /// Whether everybody on this host can read keys of QUIC in it.
+    pub exposes_keys: bool,
+}
+
+impl ConfigFile {
+    /// What is wrong with a file of that name that everybody can read.
+    pub fn warning(&self, path: &Path) -> Option<String> {
+        self.exposes_keys.then(|| {
+            format!(
+                "{} holds keys of QUIC, and everybody on this host can read it: `chmod o-r {0}`",
+                path.display()
+            )
+        })
+    }
 }
 
 /// The file's own shape.
@@ -79,9 +93,11 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn load_file(path: &Path) -> Result<ConfigFile, ConfigError> {
-        let text = read(path).map_err(|message| ConfigError::file(path, message))?;
+        let (text, mode) = read(path).map_err(|message| ConfigError::file(path, message))?;
+        let config = Self::parse(&text, path)?;
         Ok(ConfigFile {
-            config: Self::parse(&text, path)?,
+            exposes_keys: mode & 0o004 != 0 && config.has_keys(),
+            config,
             digest: Digest::of(text.as_bytes()),
         })
     }
@@ -162,6 +178,11 @@ impl Config {
         Ok(())
     }
 
+    fn has_keys(&self) -> bool {
+        let mut quic = self.services.iter().filter_map(|service| service.quic.as_ref());
+        quic.any(|quic| quic.configs.iter().any(|config| config.key.is_some()))
+    }
+
     /// The file that says this.
     ///
     /// # Errors
@@ -180,8 +201,8 @@ impl Config {
     }
 }
 
-/// The text of a regular file of bearable size, or what is wrong with it.
-fn read(path: &Path) -> Result<String, String> {
+/// The text of a regular file of bearable size and the file's mode, or what is wrong with it.
+fn read(path: &Path) -> Result<(String, u32), String> {
     // Without O_NONBLOCK, opening a named pipe would hang the agent at a reload.
     let opened = OpenOptions::new()
         .read(true)
@@ -204,7 +225,7 @@ fn read(path: &Path) -> Result<String, String> {
             Config::MAX_BYTES >> 20
         ));
     }
-    String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..good]
             .iter()
@@ -212,7 +233,8 @@ fn read(path: &Path) -> Result<String, String> {
             .count()
             + 1;
         format!("line {line} has bytes that are no UTF-8: save the file as UTF-8")
-    })
+    })?;
+    Ok((text, metadata.mode()))
 }
 
 fn read_bytes(file: &File) -> io::Result<Vec<u8>> {

@@ -594,6 +594,32 @@ fn refuses_what_is_no_readable_file() {
 }
 
 #[test]
+fn keys_that_everybody_can_read_are_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("lb.toml");
+    let key = "key = \"8f95f09245765f80256934e50c66207f\"";
+    let with_key = format!(
+        "{}quic = {{ configs = [{{ id = 0, server_id_length = 4, nonce_length = 8, {key} }}] }}\n",
+        SERVICE.replace("tcp", "udp")
+    );
+    for (text, mode, told) in [
+        (with_key.as_str(), 0o644, true),
+        (&with_key, 0o640, false),
+        (SERVICE, 0o644, false),
+    ] {
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
+        let warning = Config::load_file(&path).expect("good").warning(&path);
+        assert_eq!(
+            warning.is_some_and(|warning| warning.contains("chmod o-r")),
+            told,
+            "{mode:o}"
+        );
+    }
+}
+
+#[test]
 fn an_empty_file_means_the_defaults() {
     assert_eq!(Config::parse("", Path::new("lb.toml")), Ok(Config::default()));
 }

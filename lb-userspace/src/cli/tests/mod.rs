@@ -253,10 +253,20 @@ async fn verbs_reach_the_agent() {
 #[tokio::test]
 async fn unusual_packets_have_their_options() {
     let lab = Lab::start();
+    let key = lab.directory.path().join("key");
     let add = "service add games --vip 198.51.100.0/24,2001:db8::80 --protocol udp --port 30000-32767 --forwarder gue \
                --tunnel-port 7000 --ttl-expired drop --fragments hash3 --on-empty reject --allow 203.0.113.0/24 \
-               --deny 203.0.113.7,2001:db8:bad::/48 --quic 0:3:8,1:3:8:8f95f09245765f80256934e50c66207f";
-    lb(&lab, add).await.expect("added");
+               --deny 203.0.113.7,2001:db8:bad::/48 --quic 0:3:8,1:3:8:@";
+    let add = format!("{add}{}", key.display());
+    let refusal = async || match lb(&lab, &add).await {
+        Err(Failure::BadInput(message)) => message,
+        other => panic!("{other:?}"),
+    };
+    assert!(refusal().await.contains("No such file"));
+    std::fs::write(&key, "8f95").expect("written");
+    assert!(refusal().await.contains("expected 32 hexadecimal digits"));
+    std::fs::write(&key, "8f95f09245765f80256934e50c66207f\n").expect("written");
+    lb(&lab, &add).await.expect("added");
     lb(
         &lab,
         "backend add games 10.0.0.5 --forwarder l2dsr --vlan 200.100 --server-id 0a0005",
