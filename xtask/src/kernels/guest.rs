@@ -34,7 +34,7 @@ exec "$@""#;
 const SHOWN: usize = 60;
 
 /// Tests that belong together.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Suite {
     /// Its column in the table.
     pub(super) name: &'static str,
@@ -66,16 +66,31 @@ impl Suite {
         Self {
             name: "e2e",
             command: "netns --test-threads=1 forwarders:: persistence::takeover persistence::upgrade",
-            limit: 1500,
+            limit: 3600,
             cards: false,
         },
         Self {
             name: "devices",
             command: "netns --test-threads=1 --include-ignored devices::",
-            limit: 1500,
+            limit: 3600,
             cards: true,
         },
     ];
+    /// The suite of that name.
+    pub(super) fn find(name: &str) -> Result<Self, String> {
+        let known = || {
+            Self::ALL
+                .iter()
+                .map(|suite| suite.name)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let found = Self::ALL.iter().find(|suite| suite.name == name);
+        found
+            .copied()
+            .ok_or_else(|| format!("expected one of {}", known()))
+    }
+
     /// What is worth every run of the tests.
     pub(super) const QUICK: &[Self] = &[
         PROGRAMS,

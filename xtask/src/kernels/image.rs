@@ -15,7 +15,7 @@ use super::guest::{self, Suite};
 use super::tools::Tools;
 
 /// Programs of the guest beside busybox.
-const PROGRAMS: [&str; 5] = ["bash", "ip", "tc", "ethtool", "kmod"];
+const PROGRAMS: [&str; 6] = ["bash", "ip", "bridge", "tc", "ethtool", "kmod"];
 /// Folders of the guest.
 const FOLDERS: [&str; 13] = [
     "bin",

@@ -14,7 +14,7 @@ mount -t bpf bpf /sys/fs/bpf
 mount -t tracefs tracefs /sys/kernel/tracing
 echo /sbin/modprobe > /proc/sys/kernel/modprobe
 echo 'root:x:0:0::/:/bin/sh' > /etc/passwd
-modprobe virtio_rng
+for driver in virtio_pci virtio_rng virtio_net; do modprobe $driver; done
 ip link set lo up
 ulimit -n 65536
 export LB_BIN=/opt/lb/lb

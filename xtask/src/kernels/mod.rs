@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// Only this series, such as 6.12; may be repeated. Default: those of docs/kernel-support.md and the newest
     #[arg(long, value_name = "SERIES")]
     kernel: Vec<String>,
+    /// Only this suite: loads, rows, e2e or devices; may be repeated
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["quick", "record"], value_parser = Suite::find)]
+    suite: Vec<Suite>,
     /// The oldest and the newest kernel only, and there the programs and the rows
     #[arg(long)]
     quick: bool,
@@ -52,6 +55,7 @@ impl Options {
     /// What `cargo xtask test` runs.
     const QUICK: Self = Self {
         kernel: Vec::new(),
+        suite: Vec::new(),
         quick: true,
         json: false,
         record: false,
@@ -62,12 +66,15 @@ impl Options {
 pub(crate) fn kernels(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let tools = Tools::ensure(&directory(workspace))?;
     let kernels = find(workspace, options, &tools)?;
-    let suites = if options.quick { Suite::QUICK } else { Suite::ALL };
-    let report = run(workspace, &kernels, suites, &tools)?;
+    let suites = match (options.quick, &options.suite[..]) {
+        (true, _) => Suite::QUICK,
+        (false, []) => Suite::ALL,
+        (false, asked) => asked,
+    };
+    let record = options.record.then(|| Record::of(&workspace.root));
+    let keep = |kernel: &KernelReport| record.as_ref().map_or(Ok(()), |record| record.keep(kernel));
+    let report = run(workspace, &kernels, suites, &tools, keep)?;
     println!("\n{}", report.table());
-    if options.record {
-        Record::of(&workspace.root).keep(&report)?;
-    }
     if options.json {
         println!("{}", report.json());
     }
@@ -97,7 +104,7 @@ pub(crate) fn quick(workspace: &Workspace) -> Result<Quick> {
         Ok(found) => found,
         Err(error) => return Ok(Quick::Missing(format!("{error:#}"))),
     };
-    let report = run(workspace, &kernels, Suite::QUICK, &tools)?;
+    let report = run(workspace, &kernels, Suite::QUICK, &tools, |_| Ok(()))?;
     println!("\n{}", report.table());
     Ok(Quick::Ran(report.is_good()))
 }
@@ -124,7 +131,14 @@ fn find(workspace: &Workspace, options: &Options, tools: &Tools) -> Result<Vec<K
         .collect()
 }
 
-fn run(workspace: &Workspace, kernels: &[Kernel], suites: &[Suite], tools: &Tools) -> Result<Report> {
+/// Tries all of them; `done` is told of each as it is over.
+fn run(
+    workspace: &Workspace,
+    kernels: &[Kernel],
+    suites: &[Suite],
+    tools: &Tools,
+    done: impl Fn(&KernelReport) -> Result<()>,
+) -> Result<Report> {
     let payload = Payload::build(workspace)?;
     let base = image::base(&directory(workspace), &payload, suites, tools)?;
     let mut reports = Vec::new();
@@ -132,7 +146,9 @@ fn run(workspace: &Workspace, kernels: &[Kernel], suites: &[Suite], tools: &Tool
         eprintln!("{} boots …", kernel.release);
         let initrd = image::with_modules(&base, kernel, tools)?;
         let results = guest::run(kernel, &initrd, suites, tools)?;
-        reports.push(KernelReport::new(&kernel.release, suites, results));
+        let report = KernelReport::new(&kernel.release, suites, results);
+        done(&report)?;
+        reports.push(report);
     }
     Ok(Report { kernels: reports })
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::archive::numbers;
-use super::report::Report;
+use super::report::{KernelReport, Report};
 
 /// What precedes the table in the document, and what follows it.
 const BEGIN: &str = "<!-- cargo xtask kernels --record writes this table -->\n";
@@ -30,18 +30,15 @@ impl Record {
         }
     }
 
-    /// Keeps the runs of `report`, in the place of earlier ones of the same series, and writes the table.
+    /// Keeps a run in the place of an earlier one of the same series, and writes the table.
     ///
     /// # Errors
     /// When a file cannot be read or written, or is not as it was left.
-    pub(super) fn keep(&self, report: &Report) -> Result<()> {
+    pub(super) fn keep(&self, new: &KernelReport) -> Result<()> {
         let mut kept = self.read()?;
-        let again = |version: &str| {
-            let mut new = report.kernels.iter();
-            new.any(|kernel| series(&kernel.version) == series(version))
-        };
-        kept.kernels.retain(|kernel| !again(&kernel.version));
-        kept.kernels.extend(report.kernels.iter().cloned());
+        kept.kernels
+            .retain(|kernel| series(&kernel.version) != series(&new.version));
+        kept.kernels.push(new.clone());
         kept.kernels.sort_by(|a, b| by_age(&a.version, &b.version));
         fs::write(&self.runs, serde_json::to_string_pretty(&kept)? + "\n")
             .with_context(|| format!("cannot write {}", self.runs.display()))?;
@@ -120,7 +117,9 @@ mod tests {
             serde_json::from_value(serde_json::json!({ "kernels": kernels })).unwrap()
         };
         fs::write(&record.runs, report(&["6.1.0-50-amd64", "6.12.1", "7.3"]).json()).unwrap();
-        record.keep(&report(&["6.1.0-57-amd64", "6.18.2"])).unwrap();
+        for kernel in &report(&["6.1.0-57-amd64", "6.18.2"]).kernels {
+            record.keep(kernel).unwrap();
+        }
         let kept = record.read().unwrap();
         let versions: Vec<&str> = kept
             .kernels

@@ -17,7 +17,7 @@ use super::archive::run;
 use crate::apt;
 
 /// Each program, and the package that brings it.
-const TOOLS: [(&str, &str); 11] = [
+const TOOLS: [(&str, &str); 12] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
     ("bash", "bash"),
@@ -26,6 +26,7 @@ const TOOLS: [(&str, &str); 11] = [
     ("xz", "xz-utils"),
     ("zstd", "zstd"),
     ("ip", "iproute2"),
+    ("bridge", "iproute2"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
     ("strip", "binutils"),
