@@ -28,10 +28,23 @@ pub const fn reversed(delta: u32) -> u32 {
     !delta & 0xffff
 }
 
-/// A checksum field after a change: HC' = ~(~HC + ~m + m').
+/// A checksum field after a change: HC' = ~(~HC + ~m + m'). It is 0 where the words come to zero, which is right unless all
+/// of them are 0: then it is 0xffff (RFC 1624 §3). Headers of IP, TCP and UDP have words that never are.
 #[inline(always)]
 pub const fn adjusted(checksum: u16, delta: u32) -> u16 {
     !(fold((!checksum) as u32 + delta) as u16)
+}
+
+/// UDP's checksum after a change (RFC 768): 0 says that there is none and stays, and one that comes to 0 is sent as 0xffff.
+#[inline(always)]
+pub const fn adjusted_udp(checksum: u16, delta: u32) -> u16 {
+    if checksum == 0 {
+        return 0;
+    }
+    match adjusted(checksum, delta) {
+        0 => 0xffff,
+        sum => sum,
+    }
 }
 
 /// The checksum of words whose sum is `sum`, be they of 16 or 32 bits.
@@ -72,6 +85,27 @@ mod tests {
             words[1] = new_b;
             prop_assert_eq!(adjusted(before, change), naive(&words));
             prop_assert_eq!(adjusted(naive(&words), reversed(change)), naive(&original));
+        }
+
+        /// Words that come to zero are one in 65,536, so the last one is chosen to have them come so.
+        #[test]
+        fn a_checksum_of_udp_says_none_if_and_only_if_there_was_none(
+            mut words in proptest::collection::vec(any::<u16>(), 1..40),
+            new in any::<u16>(),
+            comes_to_zero in any::<bool>(),
+        ) {
+            // The pseudo header has the protocol in it.
+            words.push(0x0011);
+            let mut after = [&[new], &words[1..]].concat();
+            if comes_to_zero {
+                let last = naive(&after);
+                words.push(last);
+                after.push(last);
+            }
+            let sent = |sum| if sum == 0 { 0xffff } else { sum };
+            let change = delta(u32::from(words[0]), u32::from(new));
+            prop_assert_eq!(adjusted_udp(sent(naive(&words)), change), sent(naive(&after)));
+            prop_assert_eq!(adjusted_udp(0, change), 0);
         }
     }
 }

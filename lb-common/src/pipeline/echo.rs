@@ -26,23 +26,37 @@ pub(super) fn answer<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F::Address>) 
     if icmp[0] != request || icmp[1] != 0 {
         return Err(DETOUR);
     }
-    Ok(reply::<F, P>(packet, ip)?)
+    let sum = reply_sum::<F>(icmp);
+    if sum == 0 {
+        // Whether that is right only the whole message tells.
+        return Err(DETOUR);
+    }
+    Ok(reply::<F, P>(packet, ip, sum)?)
 }
 
-/// Makes an echo request with a plain IP header its own reply, if it is from one host to one (RFC 1122 §3.2.2.6, RFC
-/// 4443 §4.2).
+/// The checksum of the reply to an echo request; 0 may stand for 0xffff, see [`checksum::adjusted`].
 #[inline(always)]
-pub(super) fn reply<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F::Address>) -> Result<Reason, Reason> {
+pub(super) fn reply_sum<F: Family>(icmp: &[u8; 8]) -> u16 {
+    let (request, reply) = F::ECHO;
+    let word = |kind| u32::from(u16::from_ne_bytes([kind, 0]));
+    // Type and code are one word of the sum; swapped addresses leave ICMPv6's pseudo header as it was.
+    checksum::adjusted(load16(icmp, 2), checksum::delta(word(request), word(reply)))
+}
+
+/// Makes an echo request with a plain IP header its own reply with that checksum, if it is from one host to one (RFC 1122
+/// §3.2.2.6, RFC 4443 §4.2).
+#[inline(always)]
+pub(super) fn reply<F: Family, P: Packet>(
+    packet: &mut P,
+    ip: &Ip<F::Address>,
+    sum: u16,
+) -> Result<Reason, Reason> {
     if !is_to_one_host(packet) || !F::is_one_host(ip.source) {
         return Err(Reason::NoService);
     }
     let icmp: &mut [u8; 8] = packet.view_mut(ip.network + F::HEADER).ok_or(Reason::Truncated)?;
-    let (request, reply) = F::ECHO;
+    let (_, reply) = F::ECHO;
     icmp[0] = reply;
-    let word = |kind| u32::from(u16::from_ne_bytes([kind, 0]));
-    // Type and code are one word of the sum; swapped addresses leave ICMPv6's pseudo header as it was.
-    let delta = checksum::delta(word(request), word(reply));
-    let sum = checksum::adjusted(load16(icmp, 2), delta);
     store16(icmp, 2, sum);
     F::turn_around(packet, ip).ok_or(Reason::Truncated)?;
     rewrite::swap_macs(packet)?;

@@ -154,12 +154,8 @@ pub(super) fn nat<F: Family, P: Packet>(
     } else if ip.protocol == UDP {
         let udp: &mut [u8; 8] = packet.view_mut(ip.transport).ok_or(SEEN_BEFORE)?;
         store32(udp, 0, ports);
-        let old = load16(udp, 6);
-        // RFC 768: zero means that there is no checksum, so a checksum that comes to zero is sent as all ones.
-        if old != 0 {
-            let new = checksum::adjusted(old, *transport_sum);
-            store16(udp, 6, if new == 0 { 0xffff } else { new });
-        }
+        let sum = checksum::adjusted_udp(load16(udp, 6), *transport_sum);
+        store16(udp, 6, sum);
     }
     Ok(())
 }

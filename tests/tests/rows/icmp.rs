@@ -4,6 +4,7 @@ use lb_common::abi::Reason::Truncated;
 use lb_tests::packets::Frame;
 
 use super::{
+    host::{Host, INTERFACES},
     row::{Row, answered, passed, unsent},
     world::World,
 };
@@ -12,7 +13,7 @@ const C4: &str = "198.51.100.50";
 const C6: &str = "2001:db8:c::50";
 
 pub(crate) fn rows() -> Vec<Row> {
-    [answers(), not_answered(), others()].concat()
+    [answers(), answers_that_come_to_zero(), not_answered(), others()].concat()
 }
 
 fn answers() -> Vec<Row> {
@@ -38,6 +39,35 @@ fn answers() -> Vec<Row> {
         answered("echo, damaged data stays noticed", &v4()).damaged(),
         answered("echo, damaged data stays noticed, IPv6", &v6()).damaged(),
     ]
+}
+
+/// Replies whose words come to zero: the checksum is 0, but 0xffff where all of them are 0, as 0 and 0 are not all ones
+/// (RFC 1624 §3).
+fn answers_that_come_to_zero() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut row = |name: &str, rest: &[u8]| {
+        let v4 = Frame::echo(C4, "192.0.2.1").data(rest);
+        let v6 = Frame::echo(C6, "2001:db8::1").data(rest);
+        rows.extend([
+            answered(&format!("{name}, IPv6"), &v6),
+            answered(&format!("{name}, behind a tag"), &v4.clone().tag(0x8100, 7)),
+            answered(name, &v4),
+        ]);
+    };
+    for len in [0, 1, 2, 3, 4, 31, 32, 33, 56, 1000, 1251, 1252, 1253, 1472] {
+        row(&format!("echo of zeros, {len} bytes of data"), &vec![0; 4 + len]);
+    }
+    row("echo whose identifier is all ones", &[0xff, 0xff, 0, 0]);
+    row("echo whose sequence number is all ones", &[0, 0, 0xff, 0xff]);
+    row("echo whose words come to zero", &[0x12, 0x34, 0xed, 0xcb]);
+    row("echo whose data is all ones", &[0, 0, 0, 0, 0xff, 0xff]);
+    row("echo whose odd data is all ones", &[0, 0, 0, 0, 0, 0xff, 0xff]);
+    row(
+        "echo whose last word is all ones",
+        &[&[0; 1000][..], &[0xff, 0xff]].concat(),
+    );
+    row("echo one more than all ones", &[0, 1, 0xff, 0xff]);
+    rows
 }
 
 fn not_answered() -> Vec<Row> {
@@ -119,4 +149,18 @@ fn others() -> Vec<Row> {
             Frame::icmp("fe80::1", "ff02::1", [134, 0], vec![0; 12]).ttl(255),
         ),
     ]
+}
+
+/// Each identifier, with the sequence number that makes all words come to zero, and with some that do not.
+#[test]
+fn every_reply_has_the_checksum_that_would_be_made_anew() {
+    let mut host = Host::new(World::Full, INTERFACES);
+    for id in 0..=u16::MAX {
+        for sequence in [0, !id, !id.wrapping_add(1)] {
+            let rest = [id.to_be_bytes(), sequence.to_be_bytes()].concat();
+            let row = answered("echo", &Frame::echo(C4, "192.0.2.1").data(&rest));
+            let verdict = host.run(&row.input);
+            assert_eq!(verdict.frame, row.output, "{rest:02x?}");
+        }
+    }
 }

@@ -20,7 +20,23 @@ pub(crate) fn rows() -> Vec<Row> {
         rows.extend(not_forwarded(tags, &how));
     }
     rows.extend(odd_tags());
+    rows.push(checksum_at_zero());
     rows
+}
+
+/// RFC 768: a checksum that comes to zero is sent as all ones, on the detour as well.
+fn checksum_at_zero() -> Row {
+    const CHECKSUM: std::ops::Range<usize> = 40..42;
+    let row = |n: u16| {
+        let datagram = Frame::udp(C4, "192.0.2.5:53").data(&n.to_be_bytes());
+        nat(
+            "a UDP checksum becomes zero, behind a tag",
+            &datagram.tag(0x8100, 7),
+            "10.0.0.5:8080",
+        )
+    };
+    let mut rows = (0..=u16::MAX).map(row);
+    rows.find(|row| row.output[CHECKSUM] == [0xff, 0xff]).unwrap()
 }
 
 /// A way to tag a frame.

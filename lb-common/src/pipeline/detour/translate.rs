@@ -125,14 +125,7 @@ fn reconnect<P: Packet>(
     store32(header, 0, ports);
     if protocol != u32::from(TCP) {
         let old = load16(header, 6);
-        // RFC 768: zero means that there is no checksum, so a checksum that comes to zero is sent as all ones.
-        if old == 0 {
-            return Some(0);
-        }
-        let new = match checksum::adjusted(old, change) {
-            0 => 0xffff,
-            new => new,
-        };
+        let new = checksum::adjusted_udp(old, change);
         store16(header, 6, new);
         return Some(checksum::delta(u32::from(old), u32::from(new)));
     }

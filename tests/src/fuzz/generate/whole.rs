@@ -62,7 +62,9 @@ impl Generator<'_> {
         let (source, destination) = (ends.client.ip().to_string(), ends.service.ip().to_string());
         let frame = Frame::echo(&source, &destination);
         let len = self.numbers.random_range(4..90);
-        let frame = frame.data(&vec![0x77; len]);
+        // The reply to one of zeros is all zero but for its checksum.
+        let byte = self.pick(&[0x77, 0xff, 0, 0]);
+        let frame = frame.data(&vec![byte; len]);
         self.dressed(frame).bytes()
     }
 
