@@ -243,11 +243,10 @@ impl Actor {
         self.drains.follow(&self.services, Instant::now());
         self.parts.knowledge.keep(&self.services);
         self.parts.engine.set_targets(facts::heartbeats(&self.services));
-        if let Err(error) = self
-            .parts
-            .resolver
-            .set_addresses(facts::addresses(&self.services, &self.parts.sources.0))
-        {
+        let pool = &self.parts.sources.0;
+        let wanted = self.parts.resolver.set_needs(facts::needs(&self.services, pool));
+        let addresses = facts::addresses(&self.services, pool);
+        if let Err(error) = wanted.and_then(|()| self.parts.resolver.set_addresses(addresses)) {
             log::error!("{error}");
         }
         let owners: HashSet<Whose> = self.parts.layout.owners().map(|(_, whose)| whose).collect();

@@ -1,14 +1,14 @@
 //! What the agent knows about the world, for the planner: heartbeats, next hops, interfaces.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
 };
 
 use crate::{
     health,
     model::{AdminState, Backend, BackendId, Forwarder, Service, ServiceName, Services},
-    netlink::{Resolution, Snapshot},
+    netlink::{Need, Resolution, Snapshot},
     plan::{Availability, Facts, NextHop, TunnelSources, Whose, serves},
 };
 
@@ -39,6 +39,17 @@ pub(super) fn addresses(services: &Services, pool: &[IpAddr]) -> BTreeSet<IpAddr
         .map(|(_, backend)| backend.address)
         .chain(pool.copied())
         .collect()
+}
+
+/// What the addresses of [`addresses`] need of their ways, beside that there is one.
+pub(super) fn needs(services: &Services, pool: &[IpAddr]) -> BTreeMap<IpAddr, Need> {
+    let need = |(service, backend): (&Service, &Backend)| match backend.forwarder_in_use(service) {
+        Forwarder::L2dsr => Some((backend.address, Need::OnLink)),
+        Forwarder::Local => Some((backend.address, Need::Own)),
+        _ => None,
+    };
+    let pool = pool.iter().map(|&address| (address, Need::Own));
+    each(services).filter_map(need).chain(pool).collect()
 }
 
 /// Every backend with its service.

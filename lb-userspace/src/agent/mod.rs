@@ -88,7 +88,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
     let indexes: BTreeSet<u32> = carriers.iter().map(|carrier| carrier.interface.index).collect();
     let vrf = netlink::common_vrf(indexes.iter().copied()).await?;
     let (engine, verdicts) = health::Engine::spawn_in(vrf);
-    let (resolver, mut hops) = netlink::spawn_resolver()?;
+    let (resolver, mut hops) = netlink::spawn_resolver(config.dataplane.next_hop_grace.get())?;
     resolver.set_gateway_interfaces(indexes)?;
     takeover.find_ways(&resolver, &mut hops).await?;
     let (route_changes, uppers) = (resolver.changes(), resolver.uppers());

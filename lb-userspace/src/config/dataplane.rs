@@ -1,13 +1,13 @@
-//! The `[dataplane]` table: how the maps are sized, and what the program is told when it is loaded.
+//! The `[dataplane]` table: how the maps are sized, what the program is told when it is loaded, and how ways are kept.
 //!
 //! Invariant: none of it changes while the agent runs; a new value takes effect at the next start.
 
-use std::{fmt, net::IpAddr, num::NonZeroU16, ops::RangeInclusive, str::FromStr};
+use std::{fmt, net::IpAddr, num::NonZeroU16, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::model::{Invalid, Key, PortRange, check_unicast};
+use crate::model::{Invalid, Key, PortRange, Span, check_unicast};
 
 /// Sizes and constants of the dataplane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub struct Dataplane {
     pub max_nat_flows: u32,
     /// Most answers of the balancer's own (ICMP errors and RSTs) a second, on all CPUs together; 0: none.
     pub icmp_rate: u32,
+    /// How long packets go on by the last way to a backend when none is known.
+    pub next_hop_grace: Span,
 }
 
 impl Default for Dataplane {
@@ -55,6 +57,7 @@ impl Default for Dataplane {
             fullnat_ports: Self::FULLNAT_PORTS,
             max_nat_flows: 1 << 18,
             icmp_rate: 1_000,
+            next_hop_grace: Self::NEXT_HOP_GRACE,
         }
     }
 }
@@ -78,6 +81,12 @@ impl Dataplane {
 
     /// What `icmp_rate` may be.
     pub const ICMP_RATE: RangeInclusive<u32> = 0..=1_000_000;
+
+    /// What `next_hop_grace` may be at most.
+    pub const MAX_NEXT_HOP_GRACE: Duration = Duration::from_secs(60);
+
+    /// The kernel asks a neighbour for three seconds before it gives up, and a cable may be out for two before that.
+    const NEXT_HOP_GRACE: Span = Span::of_seconds(5);
 
     /// Ports that nobody has by default: above the well-known ones, and below those that Linux takes for the host's own
     /// connections (`net.ipv4.ip_local_port_range`).
@@ -104,6 +113,7 @@ impl Dataplane {
             fullnat_ports: _,
             max_nat_flows,
             icmp_rate,
+            next_hop_grace,
         } = self;
         within("max_services", *max_services, &Self::SERVICES)?;
         within("max_targets", *max_targets, &Self::TARGETS)?;
@@ -112,6 +122,11 @@ impl Dataplane {
         within("max_nat_flows", *max_nat_flows, &Self::NAT_FLOWS)?;
         within("icmp_rate", *icmp_rate, &Self::ICMP_RATE)?;
         addresses("fullnat_addresses", fullnat_addresses)?;
+        if next_hop_grace.get() > Self::MAX_NEXT_HOP_GRACE {
+            let wrong =
+                format!("{next_hop_grace}: expected a time from one second to one minute, such as \"5s\"");
+            return Err(Invalid::new(wrong).at(Key::Name("next_hop_grace")));
+        }
         if !max_flows.is_power_of_two() {
             let fits = max_flows.next_power_of_two();
             return Err(

@@ -444,6 +444,12 @@ fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
             "from 0 to 1000000",
         ),
         (
+            "[dataplane]\nnext_hop_grace = \"2m\"".into(),
+            2,
+            "dataplane.next_hop_grace",
+            "from one second to one minute",
+        ),
+        (
             with("forwarder = \"fullnat\""),
             9,
             "service[0].backend[0].address",
@@ -760,13 +766,23 @@ fn dataplane() -> impl Strategy<Value = Dataplane> {
 
 /// What `fullnat` and answers need; the services that the round trip is tried with have backends of both families.
 fn pool() -> impl Strategy<Value = Dataplane> {
-    (Dataplane::NAT_FLOWS, Dataplane::ICMP_RATE, 1u16..1000, 1000u16..).prop_map(
-        |(max_nat_flows, icmp_rate, first, last)| Dataplane {
-            fullnat_addresses: vec!["203.0.113.1".parse().unwrap(), "3fff:9::1".parse().unwrap()],
-            fullnat_ports: format!("{first}-{last}").parse().unwrap(),
-            max_nat_flows,
-            icmp_rate,
-            ..Dataplane::default()
-        },
+    let grace =
+        (1u64..=60).prop_map(|seconds| crate::model::Span::nearest(std::time::Duration::from_secs(seconds)));
+    (
+        Dataplane::NAT_FLOWS,
+        Dataplane::ICMP_RATE,
+        1u16..1000,
+        1000u16..,
+        grace,
     )
+        .prop_map(
+            |(max_nat_flows, icmp_rate, first, last, next_hop_grace)| Dataplane {
+                fullnat_addresses: vec!["203.0.113.1".parse().unwrap(), "3fff:9::1".parse().unwrap()],
+                fullnat_ports: format!("{first}-{last}").parse().unwrap(),
+                max_nat_flows,
+                icmp_rate,
+                next_hop_grace,
+                ..Dataplane::default()
+            },
+        )
 }

@@ -19,6 +19,19 @@ impl Span {
     /// The longest.
     pub const MAX: Duration = Duration::from_secs(24 * 3600);
 
+    /// So many seconds, or as many as there can be.
+    pub(crate) const fn of_seconds(seconds: u64) -> Self {
+        let (min, max) = (Self::MIN.as_secs(), Self::MAX.as_secs());
+        let fits = if seconds < min {
+            min
+        } else if seconds > max {
+            max
+        } else {
+            seconds
+        };
+        Self(Duration::from_secs(fits))
+    }
+
     /// The span as a duration.
     pub const fn get(self) -> Duration {
         self.0

@@ -4,6 +4,7 @@
 mod address;
 mod carrier;
 mod interface;
+mod kept;
 mod looked_up;
 mod monitor;
 mod neighbour;
@@ -24,6 +25,7 @@ pub use carrier::{Carrier, find_carrier};
 pub use interface::{
     AttachedXdp, Interface, InterfaceError, XdpMode, common_vrf, find_interface, interfaces, vrf_of,
 };
+pub use kept::Need;
 pub use next_hop::{NextHop, Resolution};
 pub(crate) use queues::Queues;
 pub use resolver::{ResolverHandle, ResolverStopped, Snapshot, spawn_resolver};

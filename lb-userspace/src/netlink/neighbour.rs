@@ -118,6 +118,9 @@ pub(super) enum Reachability {
 #[derive(Debug, Default)]
 struct Tracked {
     reachability: Reachability,
+    /// The kernel has asked since it was last heard of. Otherwise a failure is not the neighbour's: somebody wrote to the
+    /// entry, or removed it.
+    asked: bool,
     /// The kernel keeps the entry fresh, or somebody else does.
     maintained: bool,
     /// The kernel manages it because lb asked for that.
@@ -130,10 +133,16 @@ impl Tracked {
         let reachability = match neighbour {
             Some(neighbour) => match (neighbour.usable_mac(), neighbour.state) {
                 (Some(mac), _) => Reachability::Known(mac),
-                (None, NeighbourState::Failed) => Reachability::Failed,
+                (None, NeighbourState::Failed) if self.asked || neighbour.foreign => Reachability::Failed,
                 (None, _) => self.unanswered(),
             },
-            None => self.unanswered(),
+            // Removed, it is to be asked for as if nothing had been known.
+            None => Reachability::Pending,
+        };
+        self.asked = match neighbour.map(|neighbour| neighbour.state) {
+            Some(NeighbourState::Probe | NeighbourState::Incomplete) => true,
+            Some(NeighbourState::Failed) => self.asked,
+            _ => false,
         };
         self.maintained = neighbour.is_some_and(|neighbour| neighbour.managed || neighbour.foreign);
         self.ours =
@@ -204,8 +213,9 @@ impl NeighbourTable {
         };
         let changed = tracked.update((!deleted).then_some(&neighbour));
         // A neighbour that stopped answering may have a new MAC address: ask at once rather than at the kernel's next
-        // turn. One that was deleted is wanted back.
-        if deleted || (changed && tracked.reachability == Reachability::Failed) {
+        // turn. One that was deleted, or that nobody has asked for, is wanted back.
+        let failed = neighbour.state == NeighbourState::Failed && (changed || !tracked.asked);
+        if deleted || failed {
             self.stale.insert(key);
         }
         changed
@@ -246,6 +256,7 @@ impl NeighbourTable {
             match outcome {
                 Ok(neighbour) => {
                     tracked.update(neighbour.as_ref());
+                    tracked.asked |= !matches!(tracked.reachability, Reachability::Known(_));
                 }
                 Err(Error::Closed) => return Err(Error::Closed),
                 Err(error) => tracked.reachability = Reachability::Refused(error.to_string()),
@@ -322,5 +333,54 @@ async fn release(socket: &Socket, key: NeighbourKey) -> Result<(), Error> {
             Ok(())
         }
         Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
+
+    fn entry(state: NeighbourState, mac: Option<[u8; 6]>) -> Neighbour {
+        Neighbour {
+            mac,
+            state,
+            foreign: false,
+            managed: true,
+            ours: true,
+        }
+    }
+
+    /// What is known after these reports, `None` for a removal.
+    fn after(reports: &[Option<NeighbourState>]) -> Reachability {
+        let mut tracked = Tracked::default();
+        tracked.update(Some(&entry(NeighbourState::Reachable, Some(MAC))));
+        for report in reports {
+            let mac = (*report == Some(NeighbourState::Probe)).then_some(MAC);
+            tracked.update(report.map(|state| entry(state, mac)).as_ref());
+        }
+        tracked.reachability
+    }
+
+    #[test]
+    fn only_a_neighbour_that_was_asked_for_has_failed() {
+        use NeighbourState::{Failed, Incomplete, Probe};
+        // The kernel has asked and has had no answer.
+        assert_eq!(after(&[Some(Probe), Some(Failed)]), Reachability::Failed);
+        assert_eq!(after(&[Some(Incomplete), Some(Failed)]), Reachability::Failed);
+        // Somebody wrote to the entry, or removed it.
+        assert_eq!(after(&[Some(Failed)]), Reachability::Pending);
+        assert_eq!(after(&[None]), Reachability::Pending);
+        assert_eq!(after(&[Some(Failed), None]), Reachability::Pending);
+        assert_eq!(after(&[Some(Probe), Some(Failed), None]), Reachability::Pending);
+        assert_eq!(after(&[Some(Probe), None, Some(Failed)]), Reachability::Pending);
+    }
+
+    #[test]
+    fn a_failure_stands_while_it_is_asked_again() {
+        use NeighbourState::{Failed, Incomplete, Probe};
+        let again = [Some(Probe), Some(Failed), Some(Incomplete)];
+        assert_eq!(after(&again), Reachability::Failed);
     }
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use lb_common::abi::Tags;
 
 use super::interface::Link;
+use super::kept::Found;
 use super::neighbour::{NeighbourTable, Reachability};
 use super::route::Route;
 use super::upper::{Egress, egress};
@@ -67,9 +68,24 @@ pub(super) fn resolve(
     last_interface: Option<u32>,
     links: &HashMap<u32, Link>,
     neighbours: &NeighbourTable,
-) -> Resolution {
-    resolution(address, route, last_interface, links, neighbours)
-        .unwrap_or_else(|reason| Resolution::Unresolved { reason })
+) -> Found {
+    match resolution(address, route, last_interface, links, neighbours) {
+        Ok(way) => Found::Way(way),
+        Err(NoWay { reason, silent }) => Found::None { reason, silent },
+    }
+}
+
+/// Why there is no way.
+struct NoWay {
+    reason: String,
+    /// The neighbour that the kernel has asked for in vain.
+    silent: Option<IpAddr>,
+}
+
+impl From<String> for NoWay {
+    fn from(reason: String) -> Self {
+        Self { reason, silent: None }
+    }
 }
 
 fn resolution(
@@ -78,7 +94,7 @@ fn resolution(
     last_interface: Option<u32>,
     links: &HashMap<u32, Link>,
     neighbours: &NeighbourTable,
-) -> Result<Resolution, String> {
+) -> Result<Resolution, NoWay> {
     let (interface_index, gateway, route_mtu) = match *route {
         Route::Forward {
             interface_index,
@@ -91,29 +107,30 @@ fn resolution(
             let lost = last_interface
                 .and_then(|index| links.get(&index))
                 .filter(|link| !link.up);
-            return Err(match lost {
+            let reason = match lost {
                 Some(link) => format!("no route to {address}: interface {} is down", link.name),
                 None => format!("no route to {address}: {why}"),
-            });
+            };
+            return Err(reason.into());
         }
-        Route::Unknown(ref error) => return Err(format!("cannot look up the route to {address}: {error}")),
+        Route::Unknown(ref error) => {
+            return Err(format!("cannot look up the route to {address}: {error}").into());
+        }
     };
     let Some(link) = links.get(&interface_index) else {
-        return Err(format!(
-            "route to {address} goes over interface {interface_index}, which is gone"
-        ));
+        return Err(
+            format!("route to {address} goes over interface {interface_index}, which is gone").into(),
+        );
     };
     let name = &link.name;
     if !link.up {
-        return Err(format!("interface {name} is down"));
+        return Err(format!("interface {name} is down").into());
     }
     if !link.carrier {
-        return Err(format!("interface {name} has no carrier"));
+        return Err(format!("interface {name} has no carrier").into());
     }
     let Some(source_mac) = link.mac else {
-        return Err(format!(
-            "route to {address} goes over {name}, which is no Ethernet interface"
-        ));
+        return Err(format!("route to {address} goes over {name}, which is no Ethernet interface").into());
     };
     let neighbour = Route::neighbour(route, address).ok_or_else(|| format!("no route to {address}"))?;
     let destination_mac = match neighbours.reachability(&neighbour) {
@@ -122,19 +139,24 @@ fn resolution(
             return Err(format!(
                 "neighbour {} on {name} has not answered yet (INCOMPLETE)",
                 neighbour.address
-            ));
+            )
+            .into());
         }
         Reachability::Failed => {
-            return Err(format!(
-                "neighbour {} on {name} does not answer (FAILED)",
-                neighbour.address
-            ));
+            return Err(NoWay {
+                reason: format!(
+                    "neighbour {} on {name} does not answer (FAILED)",
+                    neighbour.address
+                ),
+                silent: Some(neighbour.address),
+            });
         }
         Reachability::Refused(error) => {
             return Err(format!(
                 "neighbour {} on {name} cannot be looked up: {error}",
                 neighbour.address
-            ));
+            )
+            .into());
         }
     };
     let mtu = route_mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));

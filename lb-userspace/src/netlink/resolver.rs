@@ -1,7 +1,7 @@
 //! Keeps the next hop of every backend address current. The kernel is the only source of truth: its reports of changes
 //! say what to ask again, and every snapshot is made from its answers alone.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,10 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::route::RouteMessage;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 
 use super::interface::{Link, list_links};
+use super::kept::{Kept, Need};
 use super::looked_up::{Life, LookedUp};
 use super::monitor::{Monitor, Report};
 use super::neighbour::{NeighbourKey, NeighbourTable, Reachability};
@@ -59,6 +60,7 @@ pub struct ResolverStopped;
 #[derive(Debug, Default)]
 struct Wanted {
     addresses: BTreeSet<IpAddr>,
+    needs: BTreeMap<IpAddr, Need>,
     gateway_interfaces: BTreeSet<u32>,
 }
 
@@ -78,6 +80,15 @@ impl ResolverHandle {
     /// When the resolver has ended.
     pub fn set_addresses(&self, addresses: BTreeSet<IpAddr>) -> Result<(), ResolverStopped> {
         self.update(|wanted| &mut wanted.addresses, addresses)
+    }
+
+    /// Replaces what addresses need of their ways. Where the only way is another one, the last that was good is kept for as
+    /// long as one that is unknown.
+    ///
+    /// # Errors
+    /// When the resolver has ended.
+    pub fn set_needs(&self, needs: BTreeMap<IpAddr, Need>) -> Result<(), ResolverStopped> {
+        self.update(|wanted| &mut wanted.needs, needs)
     }
 
     /// Replaces the set of interfaces (by index) that the balancer runs on. Routes are looked up in their VRFs, if need
@@ -121,11 +132,12 @@ impl ResolverHandle {
 }
 
 /// Starts a resolver for the network namespace of the calling thread, on the calling tokio runtime. Every change of
-/// the outcome is published as a whole new snapshot; the channel closes if the resolver fails.
+/// the outcome is published as a whole new snapshot; the channel closes if the resolver fails. A way that becomes unknown
+/// is published as it was for `grace`, unless the kernel has asked for it in vain.
 ///
 /// # Errors
 /// When the netlink sockets cannot be opened.
-pub fn spawn_resolver() -> Result<(ResolverHandle, watch::Receiver<Snapshot>), Error> {
+pub fn spawn_resolver(grace: Duration) -> Result<(ResolverHandle, watch::Receiver<Snapshot>), Error> {
     let (handle, wanted) = watch::channel(Wanted::default());
     let (snapshots, receiver) = watch::channel(Snapshot::default());
     let (changes, changed) = watch::channel(0);
@@ -141,6 +153,8 @@ pub fn spawn_resolver() -> Result<(ResolverHandle, watch::Receiver<Snapshot>), E
         links: HashMap::new(),
         addresses: Addresses::default(),
         routes: HashMap::new(),
+        kept: Kept::new(grace),
+        grace_ends: None,
         gateways: HashSet::new(),
         neighbours: NeighbourTable::default(),
         todo: Todo {
@@ -191,6 +205,9 @@ struct Resolver {
     links: HashMap<u32, Link>,
     addresses: Addresses,
     routes: HashMap<IpAddr, LookedUp>,
+    kept: Kept,
+    /// When the first way that is unknown is not kept any longer.
+    grace_ends: Option<Instant>,
     gateways: HashSet<NeighbourKey>,
     neighbours: NeighbourTable,
     todo: Todo,
@@ -220,6 +237,7 @@ impl Resolver {
                 event = self.monitor.reports.next() => self.observe(event.ok_or(Error::Closed)?),
                 _ = neighbour_tick.tick() => self.neighbours.distrust_unmaintained(),
                 _ = full_check.tick() => self.distrust_everything(),
+                () = at(self.grace_ends) => self.todo.decide = true,
             }
         }
         Ok(())
@@ -244,6 +262,7 @@ impl Resolver {
         }
         self.routes
             .retain(|address, _| wanted.addresses.contains(address));
+        self.kept.retain(|address| wanted.addresses.contains(address));
         self.todo
             .routes
             .retain(|address| wanted.addresses.contains(address));
@@ -441,7 +460,7 @@ impl Resolver {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let uppers = uppers(&self.links, &self.addresses.first);
         self.uppers.send_if_modified(|published| {
             let changed = *published != uppers;
@@ -451,13 +470,15 @@ impl Resolver {
             changed
         });
         let (links, neighbours) = (&self.links, &self.neighbours);
+        let (kept, wanted, now) = (&mut self.kept, self.wanted.borrow(), Instant::now());
+        let mut ends = None;
         let decide = |(address, known): (&IpAddr, &LookedUp)| {
-            (
-                *address,
-                resolve(*address, known.route(), known.last_interface(), links, neighbours),
-            )
+            let found = resolve(*address, known.route(), known.last_interface(), links, neighbours);
+            let way = kept.settle((*address, &wanted.needs), found, now, &mut ends);
+            (*address, way)
         };
         let snapshot: HashMap<_, _> = self.routes.iter().map(decide).collect();
+        self.grace_ends = ends;
         self.snapshots.send_if_modified(|published| {
             let changed = **published != snapshot;
             if changed {
@@ -465,6 +486,14 @@ impl Resolver {
             }
             changed
         });
+    }
+}
+
+/// Waits for that instant, or for ever.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -102,9 +102,16 @@ impl Deadline {
 fn io_miss(step: &str, error: &io::Error) -> Miss {
     let reason = format!("{step}: {}", io_words(error));
     match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
-            Miss::Inconclusive(reason)
-        }
+        Some(
+            libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOBUFS
+            | libc::ENOMEM
+            | libc::EADDRNOTAVAIL
+            // The way is missing, not the backend: a route that is withdrawn for a moment, an interface that is down.
+            | libc::ENETUNREACH
+            | libc::ENETDOWN,
+        ) => Miss::Inconclusive(reason),
         _ => Miss::Failure(reason),
     }
 }
@@ -169,15 +176,12 @@ mod tests {
             libc::ENOBUFS,
             libc::ENOMEM,
             libc::EADDRNOTAVAIL,
+            libc::ENETUNREACH,
+            libc::ENETDOWN,
         ] {
             assert!(matches!(miss(ours), Miss::Inconclusive(_)), "{:?}", miss(ours));
         }
-        for theirs in [
-            libc::ECONNREFUSED,
-            libc::ECONNRESET,
-            libc::EHOSTUNREACH,
-            libc::ENETUNREACH,
-        ] {
+        for theirs in [libc::ECONNREFUSED, libc::ECONNRESET, libc::EHOSTUNREACH] {
             assert!(matches!(miss(theirs), Miss::Failure(_)), "{:?}", miss(theirs));
         }
     }

@@ -80,7 +80,7 @@ struct Running {
 
 impl Running {
     fn start(addresses: &[&str]) -> Self {
-        let (handle, snapshots) = spawn_resolver().expect("start the resolver");
+        let (handle, snapshots) = spawn_resolver(Duration::ZERO).expect("start the resolver");
         let running = Self { handle, snapshots };
         running.resolve(addresses);
         running

@@ -10,6 +10,7 @@ mod run;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -106,6 +107,18 @@ pub(crate) fn get(path: &str) -> Request<http::Body> {
         .header("host", "lab")
         .body(http::Body::default())
         .unwrap()
+}
+
+/// Runs `ip` in the namespace; it must succeed.
+pub(crate) fn ip(namespace: &Namespace, words: &str) {
+    let run = || {
+        Command::new("ip")
+            .args(words.split_whitespace())
+            .output()
+            .unwrap()
+    };
+    let output = namespace.run(run).unwrap();
+    assert!(output.status.success(), "ip {words}: {output:?}");
 }
 
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {

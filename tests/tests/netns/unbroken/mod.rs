@@ -9,6 +9,7 @@ mod failures;
 mod flood;
 mod flows;
 mod kills;
+mod moments;
 mod reboot;
 mod replacement;
 mod steady;
