@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     draining,
     drains::Drains,
-    facts::{self, Knowledge},
+    facts::{self, Expected, Knowledge},
     handle::{Applied, Command, RequestError},
     persist::Persist,
     situations::{Move, Situations},
@@ -30,7 +30,7 @@ use crate::{
     api::checkpoint::RestoredView,
     config::{Config, ConfigFile},
     dataplane::{Attached, Dataplane, MappedTables, Translations},
-    health,
+    health::{self, Beliefs},
     model::{Change, ChangeError, PortRange, Removal, Services},
     netlink::{ResolverHandle, Snapshot, Uppers},
     plan::{self, Capacity, Layout, Plan, Situation, Whose, Write},
@@ -232,17 +232,29 @@ impl Actor {
 
     /// Makes `next` the wish, as a generation of its own.
     pub(super) fn turn_to(&mut self, next: Services) -> Result<Applied, RequestError> {
+        let beliefs = self.parts.knowledge.beliefs(&self.services, &next);
+        self.turn_to_believing(next, &beliefs)
+    }
+
+    /// The same, where it is already said what is believed of heartbeats that nothing is known of.
+    pub(super) fn turn_to_believing(
+        &mut self,
+        next: Services,
+        beliefs: &Beliefs,
+    ) -> Result<Applied, RequestError> {
         let started = Instant::now();
-        self.parts.knowledge.presume_serving(&self.services, &next);
-        let plan = self.plan(&next, self.generation + 1)?;
+        let plan = self.plan(&next, self.generation + 1, beliefs)?;
+        // From here on nothing fails: a change that is refused has left no trace in what is known.
+        self.parts.knowledge.settle(&next, beliefs);
         self.services = next;
         self.generation += 1;
         self.parts.persist.note_change();
         self.carry_out(plan, started);
         self.observe_situations();
         self.drains.follow(&self.services, Instant::now());
-        self.parts.knowledge.keep(&self.services);
-        self.parts.engine.set_targets(facts::heartbeats(&self.services));
+        self.parts
+            .engine
+            .set_targets(facts::heartbeats(&self.services), beliefs);
         let pool = &self.parts.sources.0;
         let wanted = self.parts.resolver.set_needs(facts::needs(&self.services, pool));
         let addresses = facts::addresses(&self.services, pool);
@@ -295,11 +307,12 @@ impl Actor {
         Ok((path, file))
     }
 
-    /// A verdict on a heartbeat that has ended meanwhile says nothing about one that may begin later.
+    /// Takes a verdict as the sign to look how the heartbeat stands. The verdict itself may be of one that has ended
+    /// meanwhile, which says nothing about the one that began in its place.
     fn learn_verdict(&mut self, verdict: health::Verdict) {
-        let health::Verdict { target, state, .. } = verdict;
-        if self.parts.engine.status(&target).is_some() {
-            self.parts.knowledge.verdicts.insert(target, state);
+        let health::Verdict { target, .. } = verdict;
+        if let Some(status) = self.parts.engine.status(&target) {
+            self.parts.knowledge.verdicts.insert(target, status.state);
             self.parts.persist.note_change();
         }
     }
@@ -332,7 +345,7 @@ impl Actor {
     /// Brings the tables in line with what is known now.
     fn refresh(&mut self) {
         let started = Instant::now();
-        match self.plan(&self.services.clone(), self.generation) {
+        match self.plan(&self.services.clone(), self.generation, &Beliefs::new()) {
             // Nothing but the generation, which is the same.
             Ok(plan) if plan.writes.len() == 1 => {}
             Ok(plan) => self.carry_out(plan, started),
@@ -342,15 +355,23 @@ impl Actor {
         self.end_drains();
     }
 
-    fn plan(&mut self, services: &Services, generation: u64) -> Result<Plan, RequestError> {
-        let plan_from = |layout: &Layout, facts: &Knowledge| {
-            layout.plan(layout.pools(services, facts), generation, Instant::now())
+    fn plan(
+        &mut self,
+        services: &Services,
+        generation: u64,
+        beliefs: &Beliefs,
+    ) -> Result<Plan, RequestError> {
+        let plan_from = |Parts {
+                             layout, knowledge, ..
+                         }: &Parts| {
+            let pools = layout.pools(services, &Expected { knowledge, beliefs });
+            layout.plan(pools, generation, Instant::now())
         };
-        let plan = match plan_from(&self.parts.layout, &self.parts.knowledge) {
+        let plan = match plan_from(&self.parts) {
             Err(_) if self.parts.layout.has_retired() || self.parts.layout.is_recalled() => {
                 // What was given up of late may be all the room there is: wait for its last readers.
                 self.reclaim();
-                plan_from(&self.parts.layout, &self.parts.knowledge)
+                plan_from(&self.parts)
             }
             planned => planned,
         };

@@ -6,10 +6,10 @@ use std::{
 };
 
 use crate::{
-    health,
-    model::{AdminState, Backend, BackendId, Forwarder, Service, ServiceName, Services},
+    health::{self, Belief, Beliefs},
+    model::{AdminState, Backend, Forwarder, Service, Services},
     netlink::{Need, Resolution, Snapshot},
-    plan::{Availability, Facts, NextHop, TunnelSources, Whose, serves},
+    plan::{Availability, Facts, NextHop, TunnelSources, Whose},
 };
 
 /// The heartbeat of a backend of a service; `None` when it has none. Equal ones are shared: a host that fails leaves
@@ -62,10 +62,10 @@ pub(super) fn each(services: &Services) -> impl Iterator<Item = (&Service, &Back
 /// The present knowledge.
 #[derive(Debug)]
 pub(super) struct Knowledge {
-    /// The last verdict on each heartbeat; absent before the first.
+    /// What is believed of each heartbeat; absent before its first verdict.
     pub(super) verdicts: HashMap<health::Target, health::State>,
-    /// Backends that an earlier agent gave flows to: they are taken to be up until there is a verdict.
-    pub(super) presumed: HashSet<Whose>,
+    /// Backends that the tables of an earlier agent give flows to. They are taken to be up when the services are known.
+    pub(super) serving: HashSet<Whose>,
     /// The next hop of each backend address.
     pub(super) hops: Snapshot,
     pub(super) sources: TunnelSources,
@@ -73,51 +73,83 @@ pub(super) struct Knowledge {
 }
 
 impl Knowledge {
-    /// Drops what is about heartbeats and backends that `services` do not have, and presumptions that were judged.
-    pub(super) fn keep(&mut self, services: &Services) {
+    /// What `next` is to begin with where nothing is known of its heartbeats: what is known of the one before that asked
+    /// the same, and that backends are up which are up by another check, or by the tables. So a change of a check, or
+    /// a restart, is no reason to take a backend's flows away at the first failure. For almost all backends, at almost
+    /// every change, there is nothing to believe, since they have a verdict.
+    pub(super) fn beliefs(&self, services: &Services, next: &Services) -> Beliefs {
+        let mut beliefs = Beliefs::new();
+        for (service, backend) in each(next) {
+            let Some(heartbeat) = heartbeat(service, backend).filter(|heartbeat| !self.is_judged(heartbeat))
+            else {
+                continue;
+            };
+            let Some(belief) = self.belief(&heartbeat, services, service, backend) else {
+                continue;
+            };
+            // A heartbeat that several backends share is believed good if any of them serves.
+            let first = beliefs.entry(heartbeat).or_insert_with(|| belief.clone());
+            if belief.state == health::State::Up && first.state != health::State::Up {
+                *first = belief;
+            }
+        }
+        beliefs
+    }
+
+    fn belief(
+        &self,
+        heartbeat: &health::Target,
+        services: &Services,
+        service: &Service,
+        backend: &Backend,
+    ) -> Option<Belief> {
+        let up = Belief {
+            state: health::State::Up,
+            after: None,
+        };
+        if self.serves_by_the_tables(service, backend) {
+            return Some(up);
+        }
+        let service = services.get(&service.name)?;
+        let backend = service.backend(backend.id())?;
+        let before = self::heartbeat(service, backend);
+        let same = before.filter(|before| before.asks_what(heartbeat));
+        if let Some(before) = same.filter(|before| self.is_judged(before)) {
+            return Some(Belief {
+                state: self.verdicts[&before],
+                after: Some(before),
+            });
+        }
+        let is_up =
+            backend.state != AdminState::Maint && self.availability(service, backend) == Availability::Up;
+        is_up.then_some(up)
+    }
+
+    fn is_judged(&self, heartbeat: &health::Target) -> bool {
+        let verdict = self.verdicts.get(heartbeat);
+        verdict.is_some_and(|state| *state != health::State::Checking)
+    }
+
+    /// Whether an earlier agent left flows to this backend.
+    pub(super) fn serves_by_the_tables(&self, service: &Service, backend: &Backend) -> bool {
+        // Almost always empty: nobody is asked to make a name to look up.
+        !self.serving.is_empty()
+            && self.serving.contains(&Whose {
+                service: service.name.clone(),
+                backend: backend.id(),
+            })
+    }
+
+    /// `services` are what heartbeats run for now: what was believed of them is known, and all else is dropped.
+    pub(super) fn settle(&mut self, services: &Services, beliefs: &Beliefs) {
         let heartbeats = heartbeats(services);
+        let states = beliefs
+            .iter()
+            .map(|(heartbeat, belief)| (heartbeat.clone(), belief.state));
+        self.verdicts.extend(states);
         self.verdicts
             .retain(|heartbeat, _| heartbeats.contains(heartbeat));
-        let verdicts = &self.verdicts;
-        self.presumed.retain(|Whose { service, backend }| {
-            services.get(service).is_some_and(|service| {
-                let heartbeat = service
-                    .backend(*backend)
-                    .and_then(|backend| heartbeat(service, backend));
-                heartbeat.is_some_and(|heartbeat| !verdicts.contains_key(&heartbeat))
-            })
-        });
-    }
-
-    /// Backends that serve and that `next` checks otherwise are taken to be up until the new check says something. Those
-    /// that have a verdict already are left alone: that is almost all of them, at every change.
-    pub(super) fn presume_serving(&mut self, services: &Services, next: &Services) {
-        let asked_anew = |(service, backend): &(&Service, &Backend)| {
-            let verdict = heartbeat(service, backend).and_then(|heartbeat| self.verdicts.get(&heartbeat));
-            matches!(verdict, None | Some(health::State::Checking))
-        };
-        let serves = |service: &ServiceName, backend: BackendId| {
-            let service = services.get(service)?;
-            Some(serves(self, service, service.backend(backend)?))
-        };
-        let presumed: Vec<Whose> = each(next)
-            .filter(asked_anew)
-            .filter(|(service, backend)| serves(&service.name, backend.id()) == Some(true))
-            .map(|(service, backend)| Whose {
-                service: service.name.clone(),
-                backend: backend.id(),
-            })
-            .collect();
-        self.presumed.extend(presumed);
-    }
-
-    fn presumes(&self, service: &Service, backend: &Backend) -> bool {
-        // Almost always empty: nobody is asked to make a name to look up.
-        !self.presumed.is_empty()
-            && self.presumed.contains(&Whose {
-                service: service.name.clone(),
-                backend: backend.id(),
-            })
+        self.serving.clear();
     }
 }
 
@@ -126,12 +158,7 @@ impl Facts for Knowledge {
         let Some(heartbeat) = heartbeat(service, backend) else {
             return Availability::Up;
         };
-        match self.verdicts.get(&heartbeat) {
-            None | Some(health::State::Checking) if self.presumes(service, backend) => Availability::Up,
-            None | Some(health::State::Checking) => Availability::Checking,
-            Some(health::State::Up) => Availability::Up,
-            Some(health::State::Down) => Availability::Down,
-        }
+        availability(self.verdicts.get(&heartbeat))
     }
 
     fn next_hop(&self, address: IpAddr) -> Option<NextHop> {
@@ -156,5 +183,47 @@ impl Facts for Knowledge {
 
     fn only_interface(&self) -> Option<u32> {
         self.only_interface
+    }
+}
+
+fn availability(verdict: Option<&health::State>) -> Availability {
+    match verdict {
+        None | Some(health::State::Checking) => Availability::Checking,
+        Some(health::State::Up) => Availability::Up,
+        Some(health::State::Down) => Availability::Down,
+    }
+}
+
+/// What is known, and what is believed besides if a change is made. Nothing is known of what is believed.
+pub(super) struct Expected<'a> {
+    pub(super) knowledge: &'a Knowledge,
+    pub(super) beliefs: &'a Beliefs,
+}
+
+impl Facts for Expected<'_> {
+    fn availability(&self, service: &Service, backend: &Backend) -> Availability {
+        let belief = || self.beliefs.get(&heartbeat(service, backend)?);
+        match self.knowledge.availability(service, backend) {
+            Availability::Checking if !self.beliefs.is_empty() => {
+                availability(belief().map(|belief| &belief.state))
+            }
+            known => known,
+        }
+    }
+
+    fn next_hop(&self, address: IpAddr) -> Option<NextHop> {
+        self.knowledge.next_hop(address)
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.knowledge.is_own(address)
+    }
+
+    fn tunnel_sources(&self) -> &TunnelSources {
+        self.knowledge.tunnel_sources()
+    }
+
+    fn only_interface(&self) -> Option<u32> {
+        self.knowledge.only_interface()
     }
 }

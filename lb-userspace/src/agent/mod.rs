@@ -94,7 +94,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
     let (route_changes, uppers) = (resolver.changes(), resolver.uppers());
     let knowledge = Knowledge {
         verdicts: HashMap::new(),
-        presumed: takeover.serving,
+        serving: takeover.serving,
         hops: hops.borrow_and_update().clone(),
         sources: TunnelSources {
             v4: config.dataplane.tunnel_source_v4,

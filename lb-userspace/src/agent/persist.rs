@@ -24,7 +24,8 @@ use crate::{
         Writer,
     },
     config::{self, ConfigFile, HashSeed},
-    health,
+    dataplane::Origin,
+    health::{self, Belief, Beliefs},
     model::{Change, Removal, Service, Services},
     plan::{Memory, Snapshot},
 };
@@ -265,35 +266,49 @@ impl Actor {
             drains,
             ..
         } = state;
-        for Standing { service, backend, up } in health {
-            let Some(service) = services.get(&service) else {
-                continue;
-            };
-            let heartbeat = service
-                .backend(backend)
-                .and_then(|backend| facts::heartbeat(service, backend));
-            let believed = if up {
-                health::State::Up
-            } else {
-                health::State::Down
-            };
-            self.parts
-                .knowledge
-                .verdicts
-                .extend(heartbeat.map(|heartbeat| (heartbeat, believed)));
-        }
+        let beliefs = self.beliefs_of(&services, health);
         // The same wish has the same generation; tables that are ahead had changes that nobody could save.
         if self.generation <= generation {
             self.generation = generation.saturating_sub(1);
         }
         self.drains = Drains::restored(drains, SystemTime::now());
-        self.turn_to(services)
+        self.turn_to_believing(services, &beliefs)
             .with_context(|| format!("checkpoint {number} cannot be gone on from"))?;
         log::info!(
             "going on from checkpoint {number}, generation {}",
             self.generation
         );
         Ok(())
+    }
+
+    /// What a start believes of heartbeats: what the checkpoint says. Tables that an earlier agent left in the kernel are
+    /// newer, and a backend that they give no flows to may have failed since: of such a one nothing is believed.
+    fn beliefs_of(&self, services: &Services, health: Vec<Standing>) -> Beliefs {
+        let adopted = self.parts.dataplane.origin() == Origin::Adopted;
+        let by_the_tables = self.parts.knowledge.beliefs(&Services::default(), services);
+        let mut beliefs = if adopted {
+            by_the_tables.clone()
+        } else {
+            Beliefs::new()
+        };
+        for Standing { service, backend, up } in health {
+            let heartbeat = services.get(&service).and_then(|service| {
+                let backend = service.backend(backend)?;
+                facts::heartbeat(service, backend)
+            });
+            let state = match (up, adopted) {
+                (true, true) => continue,
+                (true, false) => health::State::Up,
+                (false, _) => health::State::Down,
+            };
+            if let Some(heartbeat) = heartbeat {
+                beliefs.entry(heartbeat).or_insert(Belief { state, after: None });
+            }
+        }
+        for (heartbeat, belief) in by_the_tables {
+            beliefs.entry(heartbeat).or_insert(belief);
+        }
+        beliefs
     }
 
     /// All that a checkpoint holds now.

@@ -17,7 +17,7 @@ use pair::Pair;
 use super::{
     actor::Actor,
     draining,
-    facts::{addresses, heartbeat, heartbeats},
+    facts::{Expected, addresses, heartbeat, heartbeats},
     handle::{Planned, RequestError},
 };
 use crate::{
@@ -43,14 +43,13 @@ impl Actor {
         self.check_sources(&next)?;
         self.sample();
         let live = |whose: &Whose| live(&self.tally.of(whose).total);
-        let services = preview(
-            &self.parts.layout,
-            &self.services,
-            &next,
-            &self.parts.knowledge,
-            live,
-        )
-        .map_err(|error| RequestError::Capacity(draining::with_advice(error.to_string(), &next)))?;
+        let knowledge = &self.parts.knowledge;
+        let expected = Expected {
+            knowledge,
+            beliefs: &knowledge.beliefs(&self.services, &next),
+        };
+        let services = preview(&self.parts.layout, &self.services, &next, &expected, live)
+            .map_err(|error| RequestError::Capacity(draining::with_advice(error.to_string(), &next)))?;
         Ok(PlanView {
             generation: self.generation,
             services,

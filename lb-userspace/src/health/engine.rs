@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::heartbeat::{Heartbeat, Shared, StatusCell};
 use super::probe::Prober;
-use super::{Status, Target, Verdict};
+use super::{Belief, Beliefs, Status, Target, Verdict};
 
 /// Most checks under way at once. More wait for their turn, without harm to their results.
 const MAX_IN_FLIGHT: usize = 4096;
@@ -94,21 +94,39 @@ impl Engine {
 
     /// Makes `targets` the set that is checked. Targets that stay keep their state and their timing, new ones are
     /// first checked within 100 ms, removed ones are forgotten.
-    pub fn set_targets(&self, targets: HashSet<Target>) {
+    ///
+    /// Of targets in `beliefs` that nothing is known of yet, that is believed: it takes a run of results to change it,
+    /// and there is no verdict that confirms it.
+    pub fn set_targets(&self, targets: HashSet<Target>, beliefs: &Beliefs) {
+        let now = SystemTime::now();
         let mut running = self.lock();
         let Running { heartbeats, alarms } = &mut *running;
+        let mut believed: HashMap<&Target, StatusCell> = beliefs
+            .iter()
+            .map(|(target, belief)| (target, first_status(target, belief, heartbeats, now)))
+            .collect();
         heartbeats.retain(|target, _| targets.contains(target));
         let hosts: HashSet<IpAddr> = targets.iter().map(|target| target.address().ip()).collect();
         alarms.retain(|host, _| hosts.contains(host));
         for target in targets {
-            let Entry::Vacant(place) = heartbeats.entry(target) else {
-                continue;
-            };
-            let target = place.key().clone();
-            let alarm = alarms
-                .entry(target.address().ip())
-                .or_insert_with(|| watch::Sender::new(()));
-            place.insert(self.start(target, alarm.clone()));
+            let status = believed.remove(&target);
+            match heartbeats.entry(target) {
+                Entry::Occupied(place) => {
+                    if let Some(Belief { state, .. }) = beliefs.get(place.key()) {
+                        let timing = place.key().check().timing.clone();
+                        place.get().status.believe(timing, *state, now);
+                    }
+                }
+                Entry::Vacant(place) => {
+                    let target = place.key().clone();
+                    let alarm = alarms
+                        .entry(target.address().ip())
+                        .or_insert_with(|| watch::Sender::new(()));
+                    let status =
+                        status.unwrap_or_else(|| StatusCell::new(target.check().timing.clone(), now));
+                    place.insert(self.start(target, status, alarm.clone()));
+                }
+            }
         }
     }
 
@@ -130,8 +148,7 @@ impl Engine {
             .collect()
     }
 
-    fn start(&self, target: Target, alarm: watch::Sender<()>) -> Beating {
-        let status = StatusCell::new(SystemTime::now());
+    fn start(&self, target: Target, status: StatusCell, alarm: watch::Sender<()>) -> Beating {
         let heartbeat = Heartbeat::new(target, Arc::clone(&self.shared), status.clone(), alarm);
         Beating {
             task: self.runtime.spawn(heartbeat.run()),
@@ -141,6 +158,21 @@ impl Engine {
 
     fn lock(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a heartbeat stands that begins with a belief.
+fn first_status(
+    target: &Target,
+    belief: &Belief,
+    heartbeats: &HashMap<Target, Beating>,
+    now: SystemTime,
+) -> StatusCell {
+    let timing = target.check().timing.clone();
+    let before = belief.after.as_ref().and_then(|after| heartbeats.get(after));
+    match before {
+        Some(before) => before.status.retimed(timing, belief.state, now),
+        None => StatusCell::believing(timing, belief.state, now),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::probe::{Miss, Prober};
-use super::{FailureReport, Judge, State, Status, Target, Verdict};
+use super::{FailureReport, Judge, State, Status, Target, Timing, Verdict};
 
 /// How many checks in a row may prove nothing before the last of them counts as a failure after all.
 const MAX_INCONCLUSIVE: u8 = 3;
@@ -24,27 +24,94 @@ pub(super) struct Shared {
     pub(super) verdicts: mpsc::Sender<Verdict>,
 }
 
-/// A status that the heartbeat writes and snapshots read.
+/// How a heartbeat stands: it writes, snapshots read, and the heartbeat that takes its place begins with it.
 #[derive(Clone, Debug)]
-pub(super) struct StatusCell(Arc<Mutex<Status>>);
+pub(super) struct StatusCell(Arc<Mutex<Standing>>);
+
+#[derive(Clone, Debug)]
+struct Standing {
+    judge: Judge,
+    last_failure: Option<FailureReport>,
+    latency: Option<Duration>,
+}
 
 impl StatusCell {
-    pub(super) fn new(since: SystemTime) -> Self {
-        let status = Status {
-            state: State::Checking,
-            since,
+    /// Nothing is believed.
+    pub(super) fn new(timing: Timing, now: SystemTime) -> Self {
+        Self::of(Judge::new(timing, now))
+    }
+
+    /// `state` is believed.
+    pub(super) fn believing(timing: Timing, state: State, now: SystemTime) -> Self {
+        Self::of(Judge::believing(timing, state, now))
+    }
+
+    fn of(judge: Judge) -> Self {
+        Self(Arc::new(Mutex::new(Standing {
+            judge,
             last_failure: None,
             latency: None,
-            checks: 0,
+        })))
+    }
+
+    /// What the next heartbeat begins with, which asks the same by another timing. Where `state` is believed, and not
+    /// what this one says, its results do not count.
+    pub(super) fn retimed(&self, timing: Timing, state: State, now: SystemTime) -> Self {
+        let standing = self.lock().clone();
+        let judge = if standing.judge.state() == state {
+            standing.judge.retimed(timing)
+        } else {
+            Judge::believing(timing, state, now)
         };
-        Self(Arc::new(Mutex::new(status)))
+        Self(Arc::new(Mutex::new(Standing { judge, ..standing })))
+    }
+
+    /// Has it believe `state`, unless it knows better.
+    pub(super) fn believe(&self, timing: Timing, state: State, now: SystemTime) {
+        let judge = &mut self.lock().judge;
+        if judge.state() == State::Checking {
+            *judge = Judge::believing(timing, state, now);
+        }
     }
 
     pub(super) fn read(&self) -> Status {
-        self.lock().clone()
+        let Standing {
+            judge,
+            last_failure,
+            latency,
+        } = self.lock().clone();
+        Status {
+            state: judge.state(),
+            since: judge.since(),
+            last_failure,
+            latency,
+            checks: judge.results(),
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Status> {
+    fn next_delay(&self) -> Duration {
+        self.lock().judge.next_delay(&mut rand::rng())
+    }
+
+    fn is_steady_up(&self) -> bool {
+        self.lock().judge.is_steady_up()
+    }
+
+    /// Takes one result; the new state if it makes a verdict.
+    fn observe(&self, reason: Option<&str>, took: Duration, at: SystemTime) -> Option<State> {
+        let mut standing = self.lock();
+        if let Some(reason) = reason {
+            standing.last_failure = Some(FailureReport {
+                reason: reason.to_owned(),
+                at,
+            });
+        } else {
+            standing.latency = Some(took);
+        }
+        standing.judge.observe(reason.is_none(), at)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Standing> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -55,7 +122,6 @@ pub(super) struct Heartbeat {
     target: Target,
     shared: Arc<Shared>,
     status: StatusCell,
-    judge: Judge,
     /// Rings when a heartbeat of the same host begins to doubt it.
     alarm: watch::Sender<()>,
     alarmed: watch::Receiver<()>,
@@ -73,13 +139,11 @@ impl Heartbeat {
         status: StatusCell,
         alarm: watch::Sender<()>,
     ) -> Self {
-        let judge = Judge::new(target.check().timing.clone(), status.read().since);
         let alarmed = alarm.subscribe();
         Self {
             target,
             shared,
             status,
-            judge,
             alarm,
             alarmed,
             inconclusive: 0,
@@ -90,7 +154,7 @@ impl Heartbeat {
     pub(super) async fn run(mut self) {
         let mut from = Instant::now();
         loop {
-            let due = from + self.judge.next_delay(&mut rand::rng());
+            let due = from + self.status.next_delay();
             let hastened = self.wait(from, due).await;
             let Ok(permit) = self.shared.in_flight.acquire().await else {
                 return;
@@ -119,7 +183,7 @@ impl Heartbeat {
                 () = tokio::time::sleep_until(due) => return hastened,
                 Ok(()) = self.alarmed.changed(), if !hastened => {
                     // Whoever is in doubt already, or down, beats fast enough or has nothing to tell.
-                    if self.judge.is_steady_up() {
+                    if self.status.is_steady_up() {
                         due = due.min(earliest);
                         hastened = true;
                     }
@@ -153,10 +217,9 @@ impl Heartbeat {
         hastened: bool,
     ) -> Result<(), Unwanted> {
         let at = SystemTime::now();
-        let was_steady = self.judge.is_steady_up();
-        let verdict = self.judge.observe(result.is_ok(), at);
+        let was_steady = self.status.is_steady_up();
         let reason = result.err();
-        self.record(reason.as_deref(), latency, at);
+        let verdict = self.status.observe(reason.as_deref(), latency, at);
         // A check that was hastened found what the host's other heartbeats are being asked already.
         if was_steady && reason.is_some() && !hastened {
             self.alarm.send_replace(());
@@ -171,21 +234,6 @@ impl Heartbeat {
             latency,
         };
         self.shared.verdicts.send(verdict).await.map_err(|_| Unwanted)
-    }
-
-    fn record(&self, reason: Option<&str>, took: Duration, at: SystemTime) {
-        let mut status = self.status.lock();
-        status.state = self.judge.state();
-        status.since = self.judge.since();
-        status.checks = self.judge.results();
-        if let Some(reason) = reason {
-            status.last_failure = Some(FailureReport {
-                reason: reason.to_owned(),
-                at,
-            });
-        } else {
-            status.latency = Some(took);
-        }
     }
 }
 
@@ -204,7 +252,7 @@ mod tests {
         };
         let address = "127.0.0.1:80".parse().expect("an address");
         let target = Target::new(address, &Check::default()).expect("a target");
-        let status = StatusCell::new(SystemTime::now());
+        let status = StatusCell::new(target.check().timing.clone(), SystemTime::now());
         let mut heartbeat = Heartbeat::new(target, Arc::new(shared), status, watch::Sender::new(()));
 
         let nothing = || Err(Miss::Inconclusive("out of file descriptors".into()));

@@ -16,7 +16,7 @@ const FIRST_PHASE: Duration = Duration::from_millis(100);
 /// What is believed of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Nothing yet: the first result decides.
+    /// Nothing: the first result decides.
     Checking,
     /// It serves.
     Up,
@@ -54,6 +54,23 @@ impl Judge {
             since: now,
             against: 0,
             results: 0,
+        }
+    }
+
+    /// A judge that believes `state` from the start, as of `now`: it takes a run of results to change that.
+    pub fn believing(timing: Timing, state: State, now: SystemTime) -> Self {
+        Self {
+            state,
+            ..Self::new(timing, now)
+        }
+    }
+
+    /// The same judge by another timing: results in a row count on, and its first check is due soon.
+    pub fn retimed(&self, timing: Timing) -> Self {
+        Self {
+            timing,
+            results: 0,
+            ..self.clone()
         }
     }
 
@@ -102,7 +119,7 @@ impl Judge {
         let Timing { interval, .. } = self.timing;
         match self.results {
             0 => rng.random_range(Duration::ZERO..=interval.min(FIRST_PHASE)),
-            1 => rng.random_range(self.timing.fast_interval()..=interval),
+            1 if self.against == 0 => rng.random_range(self.timing.fast_interval()..=interval),
             _ if self.against > 0 => self.timing.fast_interval().mul_f64(rng.random_range(0.9..=1.1)),
             _ => interval.mul_f64(rng.random_range(0.9..=1.1)),
         }
@@ -157,6 +174,38 @@ mod tests {
         assert_eq!(verdicts[..8], [None; 8]);
         assert_eq!(verdicts[8], Some(State::Down));
         assert_eq!(judge.since(), at(8));
+    }
+
+    #[test]
+    fn what_is_believed_from_the_start_takes_a_run_to_change() {
+        for (state, success) in [(State::Up, false), (State::Down, true)] {
+            let mut judge = Judge::believing(timing(2, 2), state, at(0));
+            assert_eq!(judge.observe(success, at(1)), None);
+            assert_eq!((judge.state(), judge.since()), (state, at(0)));
+            let doubtful = judge.next_delay(&mut SmallRng::seed_from_u64(1));
+            assert!(
+                doubtful <= timing(2, 2).fast_interval().mul_f64(1.1),
+                "{doubtful:?}"
+            );
+            assert!(judge.observe(success, at(2)).is_some());
+        }
+    }
+
+    #[test]
+    fn another_timing_forgets_no_results() {
+        let mut judge = decided(2, 5, true);
+        judge.observe(false, at(1));
+        let mut judge = judge.retimed(timing(2, 3));
+        assert!(judge.next_delay(&mut SmallRng::seed_from_u64(1)) <= FIRST_PHASE);
+        assert_eq!(judge.observe(false, at(2)), None);
+        assert_eq!(judge.observe(false, at(3)), Some(State::Down));
+        // One result more than the new timing asks for is enough at once.
+        let mut judge = decided(2, 9, true);
+        (0..4).for_each(|i| assert_eq!(judge.observe(false, at(i)), None));
+        assert_eq!(
+            judge.retimed(timing(2, 2)).observe(false, at(5)),
+            Some(State::Down)
+        );
     }
 
     proptest! {

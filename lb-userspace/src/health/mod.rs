@@ -20,5 +20,5 @@ mod tests;
 pub use check::{Check, CheckError, HttpCheck, Kind, Timing};
 pub use engine::Engine;
 pub use judge::{Judge, State};
-pub use report::{FailureReport, Status, Target, Verdict};
+pub use report::{Belief, Beliefs, FailureReport, Status, Target, Verdict};
 pub use status::{ParseStatusError, StatusRange};

@@ -2,6 +2,7 @@
 //!
 //! Invariant: equal targets are one heartbeat; [`Target::new`] brings every spelling of the same question to one form.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -38,11 +39,28 @@ impl Target {
         self.address
     }
 
+    /// Whether both ask the same of the same address, however often: what is known of one holds for the other.
+    pub fn asks_what(&self, other: &Self) -> bool {
+        self.address == other.address && self.check.kind == other.check.kind
+    }
+
     /// What it asks, without a port of its own: the address holds it.
     pub fn check(&self) -> &Check {
         &self.check
     }
 }
+
+/// What is believed of a target before its first check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Belief {
+    /// [`State::Up`] or [`State::Down`].
+    pub state: State,
+    /// The heartbeat that asked the same until now: its results in a row count on.
+    pub after: Option<Target>,
+}
+
+/// What is believed of targets that nothing was asked of yet.
+pub type Beliefs = HashMap<Target, Belief>;
 
 /// A change of state.
 #[derive(Clone, Debug, PartialEq, Eq)]

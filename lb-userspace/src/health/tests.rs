@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{Check, Engine, HttpCheck, Kind, State, Status, Target, Timing, Verdict};
+use super::{Belief, Beliefs, Check, Engine, HttpCheck, Kind, State, Status, Target, Timing, Verdict};
 
 /// Long enough for anything that happens at all.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -84,7 +84,7 @@ async fn a_backend_falls_and_rises_and_its_last_failure_is_remembered() {
     let (engine, mut verdicts) = Engine::spawn();
     let (address, serving) = backend("127.0.0.1:0").await;
     let target = tcp(address, timing(50, 20));
-    engine.set_targets(HashSet::from([target.clone()]));
+    engine.set_targets(HashSet::from([target.clone()]), &Beliefs::new());
 
     let up = next(&mut verdicts).await;
     assert_eq!((&up.target, up.state, &up.reason), (&target, State::Up, &None));
@@ -147,10 +147,10 @@ fn spellings_of_one_question_are_one_target() {
 #[tokio::test]
 async fn a_check_without_a_port_says_what_to_do() {
     let (engine, mut verdicts) = Engine::spawn();
-    engine.set_targets(HashSet::from([tcp(
-        "127.0.0.1:0".parse().expect("address"),
-        timing(50, 20),
-    )]));
+    engine.set_targets(
+        HashSet::from([tcp("127.0.0.1:0".parse().expect("address"), timing(50, 20))]),
+        &Beliefs::new(),
+    );
     let reason = next(&mut verdicts).await.reason.expect("a reason");
     assert!(reason.contains("set `port` in its check"), "{reason}");
 }
@@ -191,7 +191,7 @@ async fn every_kind_of_check_reaches_its_verdict() {
         (target(loopback("127.0.0.1"), Kind::Ping), None),
         (target(loopback("::1"), Kind::Ping), None),
     ]);
-    engine.set_targets(expected.keys().cloned().collect());
+    engine.set_targets(expected.keys().cloned().collect(), &Beliefs::new());
     let mut found = HashMap::new();
     for _ in 0..expected.len() {
         let verdict = next(&mut verdicts).await;
@@ -209,14 +209,14 @@ async fn targets_that_stay_keep_their_state_and_removed_ones_are_left_alone() {
     listener.set_nonblocking(true).expect("nonblocking");
     let [kept, removed] =
         [first, listener.local_addr().expect("address")].map(|address| tcp(address, timing(30, 20)));
-    engine.set_targets(HashSet::from([kept.clone(), removed.clone()]));
+    engine.set_targets(HashSet::from([kept.clone(), removed.clone()]), &Beliefs::new());
     for _ in 0..2 {
         assert_eq!(next(&mut verdicts).await.state, State::Up);
     }
     let before = wait_for(&engine, &kept, |s| s.checks >= 3).await;
 
     let last = engine.status(&removed).expect("a status").checks;
-    engine.set_targets(HashSet::from([kept.clone()]));
+    engine.set_targets(HashSet::from([kept.clone()]), &Beliefs::new());
     assert_eq!(engine.snapshot().keys().collect::<Vec<_>>(), [&kept]);
     // In this time the removed one would have been checked as often; one check may have been under way.
     let after = wait_for(&engine, &kept, |s| s.checks >= before.checks + 10).await;
@@ -227,19 +227,81 @@ async fn targets_that_stay_keep_their_state_and_removed_ones_are_left_alone() {
     );
     assert_eq!((after.state, after.since), (State::Up, before.since));
 
-    engine.set_targets(HashSet::from([kept, removed.clone()]));
+    engine.set_targets(HashSet::from([kept, removed.clone()]), &Beliefs::new());
     let back = next(&mut verdicts).await;
     assert_eq!((back.target, back.state), (removed, State::Up));
+}
+
+/// An hour passes until the second check, so that one failure is all that can happen.
+#[tokio::test]
+async fn one_failure_of_a_backend_that_is_believed_to_be_up_is_no_verdict() {
+    let (engine, mut verdicts) = Engine::spawn();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = closed.local_addr().expect("address");
+    drop(closed);
+    let hour = 3_600_000;
+    let target = tcp(address, timing(hour, hour));
+    let up = Belief {
+        state: State::Up,
+        after: None,
+    };
+    engine.set_targets(
+        HashSet::from([target.clone()]),
+        &Beliefs::from([(target.clone(), up.clone())]),
+    );
+    let failed = wait_for(&engine, &target, |status| status.checks == 1).await;
+    assert_eq!(failed.state, State::Up);
+    assert_eq!(
+        failed.last_failure.expect("a failure").reason,
+        "connect: connection refused"
+    );
+    assert!(verdicts.try_recv().is_err());
+
+    // Others that ask the same at other times go on counting, until it is down.
+    let mut before = target;
+    for (interval, state) in [(hour - 1, State::Up), (hour - 2, State::Down)] {
+        let next_one = tcp(address, timing(interval, interval));
+        let belief = Belief {
+            after: Some(before),
+            ..up.clone()
+        };
+        engine.set_targets(
+            HashSet::from([next_one.clone()]),
+            &Beliefs::from([(next_one.clone(), belief)]),
+        );
+        let failed = wait_for(&engine, &next_one, |status| status.checks == 1).await;
+        assert_eq!(failed.state, state);
+        before = next_one;
+    }
+    assert_eq!(next(&mut verdicts).await.state, State::Down);
+}
+
+#[tokio::test]
+async fn a_belief_is_nothing_against_what_is_known() {
+    let (engine, mut verdicts) = Engine::spawn();
+    let (address, _serving) = backend("127.0.0.1:0").await;
+    let hour = 3_600_000;
+    let target = tcp(address, timing(hour, hour));
+    let targets = HashSet::from([target.clone()]);
+    engine.set_targets(targets.clone(), &Beliefs::new());
+    let up = next(&mut verdicts).await;
+    let down = Belief {
+        state: State::Down,
+        after: None,
+    };
+    engine.set_targets(targets, &Beliefs::from([(target.clone(), down)]));
+    let status = engine.status(&target).expect("a status");
+    assert_eq!((status.state, status.since), (State::Up, up.at));
 }
 
 #[tokio::test]
 async fn dropping_the_engine_stops_every_check() {
     let (engine, mut verdicts) = Engine::spawn();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    engine.set_targets(HashSet::from([tcp(
-        listener.local_addr().expect("address"),
-        timing(20, 10),
-    )]));
+    engine.set_targets(
+        HashSet::from([tcp(listener.local_addr().expect("address"), timing(20, 10))]),
+        &Beliefs::new(),
+    );
     next(&mut verdicts).await;
     drop(engine);
     assert!(
@@ -264,7 +326,7 @@ async fn the_first_failure_of_a_host_hastens_its_other_heartbeats() {
         tcp(slow, timing(hour, 50)),
         tcp(other, timing(hour, 50)),
     ];
-    engine.set_targets(HashSet::from(targets.clone()));
+    engine.set_targets(HashSet::from(targets.clone()), &Beliefs::new());
     for _ in &targets {
         assert_eq!(next(&mut verdicts).await.state, State::Up);
     }
@@ -317,7 +379,10 @@ async fn waiting_for_our_own_turn_fails_nobody() {
             )
         })
         .collect();
-    engine.set_targets(fine.iter().cloned().chain([silent.clone()]).collect());
+    engine.set_targets(
+        fine.iter().cloned().chain([silent.clone()]).collect(),
+        &Beliefs::new(),
+    );
     let mut states = HashMap::new();
     for _ in 0..=fine.len() {
         let verdict = next(&mut verdicts).await;
@@ -347,7 +412,7 @@ async fn a_full_channel_delays_verdicts_and_loses_none() {
             )
         })
         .collect();
-    engine.set_targets(targets.clone());
+    engine.set_targets(targets.clone(), &Beliefs::new());
     for target in &targets {
         wait_for(&engine, target, |s| s.checks == 1 || s.state == State::Up).await;
     }
@@ -371,7 +436,7 @@ async fn two_thousand_targets_stay_up_and_the_processor_time_is_told() {
         .collect();
     let (engine, mut verdicts) = Engine::spawn();
     let (wall, processor) = (Instant::now(), processor_time());
-    engine.set_targets(targets.clone());
+    engine.set_targets(targets.clone(), &Beliefs::new());
     for _ in 0..targets.len() {
         let verdict = next(&mut verdicts).await;
         assert_eq!(verdict.state, State::Up, "{verdict:?}");
@@ -419,7 +484,7 @@ async fn verdicts_are_dated() {
     let (engine, mut verdicts) = Engine::spawn();
     let (address, _serving) = backend("[::1]:0").await;
     let (before, started) = (SystemTime::now(), Instant::now());
-    engine.set_targets(HashSet::from([tcp(address, timing(50, 20))]));
+    engine.set_targets(HashSet::from([tcp(address, timing(50, 20))]), &Beliefs::new());
     let verdict = next(&mut verdicts).await;
     assert!(before <= verdict.at && verdict.at <= SystemTime::now());
     assert!(verdict.latency <= started.elapsed());

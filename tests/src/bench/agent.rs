@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use lb_userspace::{
-    health::{Check, Engine, State, Target, Timing},
+    health::{Beliefs, Check, Engine, State, Target, Timing},
     model::{BackendId, Scheduler},
     scheduler::{Last, Member, schedule, table_size},
 };
@@ -167,7 +167,7 @@ fn beat(port: u16, answered: &AtomicU64) -> Result<Vec<f64>> {
         .build()?;
     runtime.block_on(async {
         let (engine, mut verdicts) = Engine::spawn();
-        engine.set_targets(targets);
+        engine.set_targets(targets, &Beliefs::new());
         let mut up = 0;
         while up < TARGETS {
             let verdict = verdicts.recv().await.context("the heartbeats ended")?;

@@ -13,6 +13,7 @@ mod moments;
 mod reboot;
 mod replacement;
 mod steady;
+mod verdicts;
 
 use std::{
     collections::BTreeMap,
