@@ -2,82 +2,52 @@
 //!
 //! Invariant: what a backend can make us hold or read is bounded, in bytes and in time.
 
-use std::error::Error;
-use std::io;
+mod answer;
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
-use std::pin::pin;
 
-use futures_util::future::{Either, select};
-use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper::header;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
+use self::answer::Answer;
 use super::super::HttpCheck;
-use super::{Deadline, Miss, io_words, tcp};
+use super::{Deadline, Miss};
 
 /// Most of a body that is searched, in bytes.
 const MAX_BODY: usize = 64 * 1024;
-/// Most that the answer's head may take, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
 const USER_AGENT: &str = concat!("lb-healthcheck/", env!("CARGO_PKG_VERSION"));
 
+/// Asks over `stream`, which leads to `address`.
 pub(super) async fn probe(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     address: SocketAddr,
-    vrf: Option<&str>,
     check: &HttpCheck,
     deadline: &Deadline,
 ) -> Result<(), Miss> {
-    let stream = tcp::connect(address, vrf, deadline).await?;
-    let request = request(address, check)?;
-    deadline
-        .bound(
-            "no complete answer",
-            exchange(TokioIo::new(stream), request, check),
-        )
-        .await
+    let exchange = async {
+        let asked = stream.write_all(request(address, check).as_bytes()).await;
+        asked.map_err(|error| answer::io_miss(&error))?;
+        judge(&mut Answer::read(stream).await?, check).await
+    };
+    deadline.bound("no complete answer", exchange).await
 }
 
-fn request(address: SocketAddr, check: &HttpCheck) -> Result<Request<Empty<Bytes>>, Miss> {
+/// Path and host hold nothing that could end their lines: [`HttpCheck`] was validated.
+fn request(address: SocketAddr, check: &HttpCheck) -> String {
     let host = check.host.clone().unwrap_or_else(|| match address.port() {
         80 if address.is_ipv6() => format!("[{}]", address.ip()),
         80 => address.ip().to_string(),
         _ => address.to_string(),
     });
-    Request::get(&check.path)
-        .header(header::HOST, host)
-        .header(header::USER_AGENT, USER_AGENT)
-        .header(header::ACCEPT, "*/*")
-        .header(header::CONNECTION, "close")
-        .body(Empty::new())
-        .map_err(|e| Miss::Failure(format!("http: the check's path or host cannot be sent: {e}")))
+    format!(
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {USER_AGENT}\r\naccept: */*\r\nconnection: close\r\n\r\n",
+        path = check.path
+    )
 }
 
-async fn exchange(
-    io: TokioIo<tokio::net::TcpStream>,
-    request: Request<Empty<Bytes>>,
-    check: &HttpCheck,
-) -> Result<(), Miss> {
-    let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(MAX_HEAD)
-        .handshake(io)
-        .await
-        .map_err(|e| http_miss(&e))?;
-    let answer = pin!(async {
-        let response = sender.send_request(request).await.map_err(|e| http_miss(&e))?;
-        judge(response, check).await
-    });
-    // The connection only moves while it is polled. When it ends first, what it has read still waits in the answer.
-    match select(answer, pin!(connection)).await {
-        Either::Left((verdict, _)) => verdict,
-        Either::Right((_, answer)) => answer.await,
-    }
-}
-
-async fn judge(response: Response<Incoming>, check: &HttpCheck) -> Result<(), Miss> {
-    let code = response.status().as_u16();
+async fn judge(answer: &mut Answer<impl AsyncRead + Unpin>, check: &HttpCheck) -> Result<(), Miss> {
+    let code = answer.status();
     if !check.status.contains(code) {
         return Err(Miss::Failure(format!(
             "http status {code}, expected {}",
@@ -86,19 +56,19 @@ async fn judge(response: Response<Incoming>, check: &HttpCheck) -> Result<(), Mi
     }
     match &check.body {
         None => Ok(()),
-        Some(text) => find_in_body(response.into_body(), text).await,
+        Some(text) => find_in_body(answer, text).await,
     }
 }
 
-async fn find_in_body(mut body: Incoming, text: &str) -> Result<(), Miss> {
+async fn find_in_body(answer: &mut Answer<impl AsyncRead + Unpin>, text: &str) -> Result<(), Miss> {
     let text_bytes = text.as_bytes();
     let mut seen = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| http_miss(&e))?;
-        let Some(data) = frame.data_ref() else { continue };
+    loop {
         // The text may begin at the end of what came before.
         let from = seen.len().saturating_sub(text_bytes.len());
-        seen.extend_from_slice(&data[..data.len().min(MAX_BODY - seen.len())]);
+        if !answer.read_body(&mut seen, MAX_BODY).await? {
+            return Err(Miss::Failure(format!("body lacks {text:?}")));
+        }
         if seen[from..]
             .windows(text_bytes.len())
             .any(|window| window == text_bytes)
@@ -111,240 +81,5 @@ async fn find_in_body(mut body: Incoming, text: &str) -> Result<(), Miss> {
                 MAX_BODY / 1024
             )));
         }
-    }
-    Err(Miss::Failure(format!("body lacks {text:?}")))
-}
-
-fn http_miss(error: &hyper::Error) -> Miss {
-    let io = error
-        .source()
-        .and_then(|source| source.downcast_ref::<io::Error>());
-    let cut_short =
-        error.is_incomplete_message() || io.is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof);
-    let words = match io {
-        _ if cut_short => "the backend closed the connection before a complete answer".into(),
-        Some(io) => io_words(io),
-        None if error.is_parse_too_large() => format!("the answer's head exceeds {} KiB", MAX_HEAD / 1024),
-        None if error.is_parse() => "the answer is not HTTP/1.1".into(),
-        None => error.to_string(),
-    };
-    Miss::Failure(format!("http: {words}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::convert::Infallible;
-    use std::time::Duration;
-
-    use http_body_util::Full;
-    use hyper::service::service_fn;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
-    /// Serves one connection with hyper, answering by path.
-    async fn serve(listener: TcpListener) {
-        let answer = |request: Request<Incoming>| async move {
-            let header = |name| {
-                request
-                    .headers()
-                    .get(name)
-                    .map_or(&b""[..], |v| v.as_bytes())
-                    .to_vec()
-            };
-            let (code, body) = match request.uri().path() {
-                "/ok" => (200, b"all is ok here".to_vec()),
-                "/host" => (200, header("host")),
-                "/agent" => (200, header("user-agent")),
-                "/broken" => (503, Vec::new()),
-                "/moved" => (302, Vec::new()),
-                "/large" => (200, [vec![b'x'; MAX_BODY], b"ok".to_vec()].concat()),
-                "/edge" => (200, [vec![b'x'; MAX_BODY - 2], b"ok".to_vec()].concat()),
-                _ => (404, Vec::new()),
-            };
-            let response = Response::builder()
-                .status(code)
-                .body(Full::new(Bytes::from(body)));
-            Ok::<_, Infallible>(response.expect("valid answer"))
-        };
-        let (stream, _) = listener.accept().await.expect("a connection");
-        let connection = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service_fn(answer));
-        // The probe resets the connection when it has what it wants.
-        let _ = connection.await;
-    }
-
-    /// Reads the request, then writes raw bytes, one chunk each 20 ms.
-    async fn serve_raw(listener: TcpListener, chunks: Vec<Vec<u8>>, hold: bool) {
-        let (mut stream, _) = listener.accept().await.expect("a connection");
-        let _ = stream.read(&mut [0; 1024]).await.expect("a request");
-        for chunk in chunks {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            if stream.write_all(&chunk).await.is_err() {
-                return;
-            }
-        }
-        if hold {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    async fn listen() -> (TcpListener, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        let address = listener.local_addr().expect("address");
-        (listener, address)
-    }
-
-    async fn ask(address: SocketAddr, check: &HttpCheck, timeout: u64) -> Result<(), Miss> {
-        probe(
-            address,
-            None,
-            check,
-            &Deadline::new(Duration::from_millis(timeout)),
-        )
-        .await
-    }
-
-    fn check(path: &str, status: &str, body: Option<&str>) -> HttpCheck {
-        let status = status.parse().expect("valid");
-        HttpCheck {
-            path: path.into(),
-            status,
-            body: body.map(Into::into),
-            host: None,
-        }
-    }
-
-    #[tokio::test]
-    async fn answers_are_judged_by_status_and_body() {
-        for (check, expected) in [
-            (check("/ok", "200-299", None), Ok(())),
-            (check("/ok", "200-299", Some("is ok")), Ok(())),
-            (check("/edge", "200", Some("ok")), Ok(())),
-            (check("/moved", "200,301-302", None), Ok(())),
-            (
-                check("/broken", "200-299", None),
-                Err("http status 503, expected 200-299"),
-            ),
-            (check("/ok", "200-299", Some("fine")), Err("body lacks \"fine\"")),
-            (check("/broken", "503", Some("ok")), Err("body lacks \"ok\"")),
-            (
-                check("/large", "200", Some("ok")),
-                Err("body lacks \"ok\" in its first 64 KiB"),
-            ),
-        ] {
-            let (listener, address) = listen().await;
-            let server = tokio::spawn(serve(listener));
-            let expected = expected.map_err(|reason: &str| Miss::Failure(reason.into()));
-            assert_eq!(ask(address, &check, 2000).await, expected, "{check:?}");
-            server.abort();
-        }
-    }
-
-    #[tokio::test]
-    async fn the_request_names_its_host_and_its_sender() {
-        for (path, host, port_shown) in [
-            ("/host", Some("www.example.org"), false),
-            ("/host", None, true),
-            ("/agent", None, false),
-        ] {
-            let (listener, address) = listen().await;
-            let server = tokio::spawn(serve(listener));
-            let wanted = match (path, host) {
-                ("/agent", _) => USER_AGENT.to_owned(),
-                (_, Some(host)) => host.to_owned(),
-                (_, None) => address.to_string(),
-            };
-            assert_eq!(port_shown, wanted.contains(':'));
-            let check = HttpCheck {
-                host: host.map(Into::into),
-                ..check(path, "200", Some(&wanted))
-            };
-            assert_eq!(ask(address, &check, 2000).await, Ok(()));
-            server.abort();
-        }
-    }
-
-    #[tokio::test]
-    async fn answers_that_are_none_say_what_was_wrong() {
-        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n".to_vec();
-        let drip = || {
-            std::iter::once(head.clone())
-                .chain(std::iter::repeat_n(b"x".to_vec(), 1000))
-                .collect()
-        };
-        let body = || check("/", "200", Some("ok"));
-        let closed = "http: the backend closed the connection before a complete answer";
-        for (name, chunks, hold, check, expected) in [
-            (
-                "silence",
-                vec![],
-                true,
-                check("/", "200", None),
-                Err("timeout after 300ms: no complete answer"),
-            ),
-            (
-                "slow loris",
-                drip(),
-                true,
-                body(),
-                Err("timeout after 300ms: no complete answer"),
-            ),
-            (
-                "slow loris, body not asked for",
-                drip(),
-                true,
-                check("/", "200", None),
-                Ok(()),
-            ),
-            (
-                "text before the end",
-                vec![head.clone(), b"o".to_vec(), b"k".to_vec()],
-                true,
-                body(),
-                Ok(()),
-            ),
-            ("early end", vec![], false, check("/", "200", None), Err(closed)),
-            (
-                "early end of the body",
-                vec![head.clone(), b"x".to_vec()],
-                false,
-                body(),
-                Err("http: the backend closed"),
-            ),
-            (
-                "not HTTP",
-                vec![b"220 mail ready\r\n".to_vec()],
-                true,
-                check("/", "200", None),
-                Err("http: the answer is not HTTP/1.1"),
-            ),
-            (
-                "endless head",
-                vec![[b"HTTP/1.1 200 OK\r\nA: ".to_vec(), vec![b'a'; 200_000]].concat()],
-                true,
-                check("/", "200", None),
-                Err("http: the answer's head exceeds 64 KiB"),
-            ),
-        ] {
-            let (listener, address) = listen().await;
-            let server = tokio::spawn(serve_raw(listener, chunks, hold));
-            match (ask(address, &check, 300).await, expected) {
-                (Ok(()), Ok(())) => {}
-                (Err(Miss::Failure(reason)), Err(start)) => {
-                    assert!(reason.starts_with(start), "{name}: {reason}");
-                }
-                (found, _) => panic!("{name}: {found:?}"),
-            }
-            server.abort();
-        }
-    }
-
-    #[tokio::test]
-    async fn a_refused_connection_is_told_as_such() {
-        let (listener, address) = listen().await;
-        drop(listener);
-        let refused = Miss::Failure("connect: connection refused".into());
-        assert_eq!(ask(address, &check("/", "200", None), 1000).await, Err(refused));
     }
 }

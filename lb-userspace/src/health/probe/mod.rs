@@ -55,7 +55,10 @@ impl Prober {
             Kind::None => Ok(()),
             Kind::Tcp => tcp::connect(address, vrf, &deadline).await.map(drop),
             // Boxed: a heartbeat at rest should not carry room for an HTTP exchange.
-            Kind::Http(http) => Box::pin(http::probe(address, vrf, http, &deadline)).await,
+            Kind::Http(http) => {
+                let mut stream = tcp::connect(address, vrf, &deadline).await?;
+                Box::pin(http::probe(&mut stream, address, http, &deadline)).await
+            }
             Kind::Ping => self.pinger.probe(address.ip(), &deadline).await,
         }
     }
