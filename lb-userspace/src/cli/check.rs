@@ -12,6 +12,8 @@ use crate::health::Check;
 
 /// The kinds of checks.
 const KINDS: [&str; 4] = ["none", "tcp", "http", "ping"];
+/// How checks end their connections.
+const CLOSES: [&str; 2] = ["fin", "reset"];
 
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Checks of the backends")]
@@ -35,6 +37,9 @@ pub(super) struct CheckArgs {
     /// The Host header that an http check sends; the backend's address by default.
     #[arg(long, value_name = "HOST", requires = "check")]
     check_host: Option<String>,
+    /// How tcp and http checks end their connections: in order, as clients do, or by a reset; "fin" by default.
+    #[arg(long, value_name = "HOW", value_parser = CLOSES, requires = "check")]
+    check_close: Option<String>,
     /// The time from one check to the next, such as "500ms"; "2s" by default.
     #[arg(long, value_name = "TIME", requires = "check")]
     check_interval: Option<String>,
@@ -64,6 +69,7 @@ impl CheckArgs {
         put("status", self.check_status.map(Value::from));
         put("body", self.check_body.map(Value::from));
         put("host", self.check_host.map(Value::from));
+        put("close", self.check_close.map(Value::from));
         put("interval", self.check_interval.map(Value::from));
         put("fast_interval", self.check_fast_interval.map(Value::from));
         put("timeout", self.check_timeout.map(Value::from));

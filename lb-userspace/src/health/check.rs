@@ -23,6 +23,8 @@ pub struct Check {
     pub kind: Kind,
     /// The port to ask at, in place of the backend's own.
     pub port: Option<u16>,
+    /// How its connections end.
+    pub close: Close,
     /// How often, for how long, and how many results make a verdict.
     pub timing: Timing,
 }
@@ -32,13 +34,25 @@ pub struct Check {
 pub enum Kind {
     /// Nothing: the backend always counts as up.
     None,
-    /// It accepts a TCP connection, which is reset at once so that neither side keeps it in TIME_WAIT.
+    /// It accepts a TCP connection.
     #[default]
     Tcp,
     /// It answers an HTTP/1.1 GET as expected.
     Http(HttpCheck),
     /// It answers an ICMP (RFC 792) or ICMPv6 (RFC 4443) echo request.
     Ping,
+}
+
+/// How the connections of TCP and HTTP checks end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Close {
+    /// In order, as clients end theirs: what the server has to say is taken, and nobody counts an error. This host keeps
+    /// the port in TIME_WAIT for a minute.
+    #[default]
+    Fin,
+    /// By a reset at once, so that neither side keeps anything.
+    Reset,
 }
 
 /// An HTTP request and the answer that counts as success. Redirects are answers like any other, not followed.
@@ -142,7 +156,12 @@ impl Check {
 
     /// Checks every value against its limits.
     pub fn validate(&self) -> Result<(), CheckError> {
-        let Self { kind, port, timing } = self;
+        let Self {
+            kind,
+            port,
+            close: _,
+            timing,
+        } = self;
         if *port == Some(0) {
             return Err(CheckError::new(
                 "port",

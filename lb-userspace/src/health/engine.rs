@@ -64,7 +64,9 @@ impl Engine {
 
     /// The same, where backends are reached in that VRF; [`Engine::spawn`] asks by the host's own routes.
     pub fn spawn_in(vrf: Option<String>) -> (Self, mpsc::Receiver<Verdict>) {
-        Self::spawn_as(Prober::in_vrf(vrf), max_in_flight(), MAX_VERDICTS)
+        let max_in_flight = max_in_flight();
+        let prober = Prober::new(vrf, max_in_flight / 2);
+        Self::spawn_as(prober, max_in_flight, MAX_VERDICTS)
     }
 
     #[cfg(test)]
@@ -176,10 +178,11 @@ fn first_status(
     }
 }
 
-/// A check holds one file descriptor at most: half of what the process may have is left to its other parts.
+/// A check holds one file descriptor at most, and half as many are being closed: with these, half of what the process may
+/// have is left to its other parts.
 fn max_in_flight() -> usize {
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    usize::try_from(descriptors / 2)
+    usize::try_from(descriptors / 3)
         .unwrap_or(MAX_IN_FLIGHT)
         .clamp(1, MAX_IN_FLIGHT)
 }

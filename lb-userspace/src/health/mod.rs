@@ -17,7 +17,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use check::{Check, CheckError, HttpCheck, Kind, Timing};
+pub use check::{Check, CheckError, Close, HttpCheck, Kind, Timing};
 pub use engine::Engine;
 pub use judge::{Judge, State};
 pub use report::{Belief, Beliefs, FailureReport, Status, Target, Verdict};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{Check, CheckError, HttpCheck, Kind, Timing};
+use super::check::{Check, CheckError, Close, HttpCheck, Kind, Timing};
 use super::status::StatusRange;
 use crate::span::Text;
 
@@ -41,6 +41,8 @@ pub(super) struct RawCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     host: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    close: Option<Close>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     interval: Option<Text>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fast_interval: Option<Text>,
@@ -63,6 +65,7 @@ impl TryFrom<RawCheck> for Check {
             status,
             body,
             host,
+            close,
             interval,
             fast_interval,
             timeout,
@@ -79,6 +82,11 @@ impl TryFrom<RawCheck> for Check {
             if let Some((key, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err(CheckError::new(key, "only applies to type = \"http\""));
             }
+        }
+        if close.is_some() && matches!(kind, RawKind::None | RawKind::Ping) {
+            let message =
+                "only applies to type = \"tcp\" and type = \"http\": the others make no connections";
+            return Err(CheckError::new("close", message));
         }
         let kind = match kind {
             RawKind::None => Kind::None,
@@ -108,6 +116,7 @@ impl TryFrom<RawCheck> for Check {
         let check = Self {
             kind,
             port: narrow("port", port, "a port from 1 to 65535")?,
+            close: close.unwrap_or_default(),
             timing,
         };
         check.validate()?;
@@ -135,6 +144,7 @@ impl From<Check> for RawCheck {
         let Check {
             kind,
             port,
+            close,
             timing:
                 Timing {
                     interval,
@@ -166,6 +176,8 @@ impl From<Check> for RawCheck {
             status,
             body,
             host,
+            // Earlier versions, which may read a checkpoint of this one, know nothing of it.
+            close: (close != Close::default()).then_some(close),
             interval: Some(Text(interval)),
             fast_interval: fast_interval.map(Text),
             timeout: Some(Text(timeout)),
@@ -213,7 +225,7 @@ mod tests {
     fn every_key_is_read() {
         let check = read(
             "type = 'http'\nport = 8080\npath = '/ok?x=1'\nstatus = '200,301-302'\nbody = 'ok'\nhost = 'a.example'\n\
-             interval = '1m 30s'\nfast_interval = '500ms'\ntimeout = '3s'\nrise = 1\nfall = 255",
+             close = 'reset'\ninterval = '1m 30s'\nfast_interval = '500ms'\ntimeout = '3s'\nrise = 1\nfall = 255",
         );
         let kind = Kind::Http(HttpCheck {
             path: "/ok?x=1".into(),
@@ -233,6 +245,7 @@ mod tests {
             Ok(Check {
                 kind,
                 port: Some(8080),
+                close: Close::Reset,
                 timing
             })
         );
@@ -261,6 +274,14 @@ mod tests {
             (
                 "type = 'ping'\nhost = 'x'",
                 "`host`: only applies to type = \"http\"",
+            ),
+            (
+                "type = 'ping'\nclose = 'fin'",
+                "`close`: only applies to type = \"tcp\" and type = \"http\"",
+            ),
+            (
+                "type = 'tcp'\nclose = 'rst'",
+                "unknown variant `rst`, expected `fin` or `reset`",
             ),
             (
                 "type = 'ping'\nport = 1",
@@ -389,10 +410,13 @@ mod tests {
         fn what_is_written_reads_back(
             kind in arb_kind(),
             port in prop::option::of(1u16..),
+            reset: bool,
             timing in arb_timing(),
         ) {
             let port = port.filter(|_| kind != Kind::Ping);
-            let check = Check { kind, port, timing };
+            let connects = matches!(kind, Kind::Tcp | Kind::Http(_));
+            let close = if reset && connects { Close::Reset } else { Close::Fin };
+            let check = Check { kind, port, close, timing };
             let toml = toml::to_string(&check).expect("serialises");
             prop_assert_eq!(read(&toml), Ok(check.clone()));
             let json = serde_json::to_string(&check).expect("serialises");

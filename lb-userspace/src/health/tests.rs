@@ -363,7 +363,7 @@ async fn waiting_for_our_own_turn_fails_nobody() {
             timeout: ms(150),
             ..timing(10, 10)
         },
-        port: None,
+        ..Check::default()
     };
     let silent = Target::new(slow_address, &http).expect("a target");
     let (address, _serving) = backend("127.0.0.1:0").await;

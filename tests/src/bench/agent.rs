@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use lb_userspace::{
-    health::{Beliefs, Check, Engine, State, Target, Timing},
+    health::{Beliefs, Check, Close, Engine, State, Target, Timing},
     model::{BackendId, Scheduler},
     scheduler::{Last, Member, schedule, table_size},
 };
@@ -148,6 +148,8 @@ fn beat(port: u16, answered: &AtomicU64) -> Result<Vec<f64>> {
     const INTERVAL: Duration = Duration::from_millis(250);
     const TAKE: Duration = Duration::from_millis(300);
     let check = Check {
+        // Thousands of connections in TIME_WAIT are no part of what is measured.
+        close: Close::Reset,
         timing: Timing {
             interval: INTERVAL,
             timeout: INTERVAL,

@@ -9,12 +9,15 @@ mod tcp;
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use self::ping::Pinger;
-use super::{Kind, Target};
+use super::{Close, Kind, Target};
 
 /// Why a check did not succeed, in the operator's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,19 +29,22 @@ pub(super) enum Miss {
 }
 
 /// Runs checks of every kind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Prober {
     /// The VRF device that all checks go through.
     vrf: Option<String>,
     pinger: Pinger,
+    /// One permit for each connection that is being closed.
+    closing: Arc<Semaphore>,
 }
 
 impl Prober {
-    /// Reaches the targets in that VRF.
-    pub(super) fn in_vrf(vrf: Option<String>) -> Self {
+    /// Reaches the targets in that VRF, and closes so many connections at a time.
+    pub(super) fn new(vrf: Option<String>, max_closing: usize) -> Self {
         Self {
             pinger: Pinger::in_vrf(vrf.clone()),
             vrf,
+            closing: Arc::new(Semaphore::new(max_closing)),
         }
     }
 
@@ -53,14 +59,40 @@ impl Prober {
         let vrf = self.vrf.as_deref();
         match &check.kind {
             Kind::None => Ok(()),
-            Kind::Tcp => tcp::connect(address, vrf, &deadline).await.map(drop),
+            Kind::Tcp => {
+                let stream = tcp::connect(address, vrf, check.close, &deadline).await?;
+                self.end(stream, check.close);
+                Ok(())
+            }
             // Boxed: a heartbeat at rest should not carry room for an HTTP exchange.
             Kind::Http(http) => {
-                let mut stream = tcp::connect(address, vrf, &deadline).await?;
-                Box::pin(http::probe(&mut stream, address, http, &deadline)).await
+                let mut stream = tcp::connect(address, vrf, check.close, &deadline).await?;
+                let result = Box::pin(http::probe(&mut stream, address, http, &deadline)).await;
+                self.end(stream, check.close);
+                result
             }
             Kind::Ping => self.pinger.probe(address.ip(), &deadline).await,
         }
+    }
+
+    /// Ends a connection that has served its purpose, beside the checks. Where too many are being ended already, it ends
+    /// at once, as the kernel does it.
+    fn end(&self, stream: TcpStream, close: Close) {
+        if close == Close::Fin
+            && let Ok(permit) = Arc::clone(&self.closing).try_acquire_owned()
+        {
+            tokio::spawn(async move {
+                tcp::close(stream).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+impl Default for Prober {
+    fn default() -> Self {
+        Self::new(None, 64)
     }
 }
 

@@ -1,17 +1,26 @@
 //! The TCP connect, a check of its own and the first step of others.
 //!
-//! Invariant: every connection made here is closed by a reset, so neither side keeps it in TIME_WAIT.
+//! Invariant: a connection ends as its check says, and a result never waits for the end.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::super::Close;
 use super::{Deadline, Miss, io_miss};
 
-/// Connects, in that VRF.
+/// How long a connection that this side has closed waits for the other side to close it, too.
+const LONGEST_CLOSE: Duration = Duration::from_secs(2);
+/// Most that is taken of what a server says meanwhile, in bytes.
+const MOST_LAST_WORDS: usize = 64 * 1024;
+
+/// Connects, in that VRF. A connection that is to be reset is, whenever it is dropped.
 pub(super) async fn connect(
     address: SocketAddr,
     vrf: Option<&str>,
+    close: Close,
     deadline: &Deadline,
 ) -> Result<TcpStream, Miss> {
     let failed = |e: std::io::Error| io_miss("connect", &e);
@@ -21,7 +30,9 @@ pub(super) async fn connect(
         TcpSocket::new_v6()
     }
     .map_err(failed)?;
-    socket.set_zero_linger().map_err(failed)?;
+    if close == Close::Reset {
+        socket.set_zero_linger().map_err(failed)?;
+    }
     if let Some(vrf) = vrf {
         socket.bind_device(Some(vrf.as_bytes())).map_err(failed)?;
     }
@@ -32,15 +43,61 @@ pub(super) async fn connect(
         .await
 }
 
+/// Closes in order: says that nothing more comes, and takes what the server says until it closes, too. If data came that
+/// nobody has read, or came later, the kernel would reset the connection.
+pub(super) async fn close(mut stream: TcpStream) {
+    let end = async {
+        stream.shutdown().await?;
+        let mut last_words = (&mut stream).take(MOST_LAST_WORDS as u64);
+        tokio::io::copy(&mut last_words, &mut tokio::io::sink()).await
+    };
+    // Whatever becomes of it, the check has its result.
+    let _ = tokio::time::timeout(LONGEST_CLOSE, end).await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    use crate::health::probe::Prober;
+    use crate::health::{Check, Target, Timing};
 
     async fn probe(address: SocketAddr, timeout: u64) -> Result<(), Miss> {
-        connect(address, None, &Deadline::new(Duration::from_millis(timeout)))
+        probe_as(&Prober::default(), address, Close::Fin, timeout).await
+    }
+
+    async fn probe_as(prober: &Prober, address: SocketAddr, close: Close, timeout: u64) -> Result<(), Miss> {
+        let check = Check {
+            close,
+            timing: Timing {
+                timeout: Duration::from_millis(timeout),
+                ..Timing::default()
+            },
+            ..Check::default()
+        };
+        prober
+            .probe(&Target::new(address, &check).expect("a target"))
             .await
-            .map(drop)
+    }
+
+    /// What a server meets that greets at once, or after a while, and then reads to the end.
+    async fn end_at_server(close: Close, greeting: Option<Duration>) -> std::io::Result<usize> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        let prober = Prober::default();
+        assert_eq!(probe_as(&prober, address, close, 1000).await, Ok(()));
+        let (mut stream, _) = listener.accept().await?;
+        if let Some(after) = greeting {
+            tokio::time::sleep(after).await;
+            stream.write_all(b"220 mail ready\r\n").await?;
+        }
+        let read = stream.read(&mut [0; 16]).await?;
+        // What was written last may have been refused after the end was read.
+        stream.shutdown().await?;
+        match stream.take_error()? {
+            Some(error) => Err(error),
+            None => Ok(read),
+        }
     }
 
     #[tokio::test]
@@ -52,13 +109,67 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_connection_is_reset_not_closed() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        assert_eq!(probe(listener.local_addr().expect("address"), 1000).await, Ok(()));
-        let (stream, _) = listener.accept().await.expect("a connection");
-        stream.readable().await.expect("an event");
-        let end = stream.try_read(&mut [0; 1]).expect_err("a reset");
+    async fn a_server_sees_an_end_in_order_and_counts_no_error() {
+        let mut errors = 0;
+        for greeting in [None, Some(Duration::ZERO), Some(Duration::from_millis(50))] {
+            for _ in 0..10 {
+                let end = end_at_server(Close::Fin, greeting).await;
+                errors += usize::from(end.is_err());
+            }
+        }
+        assert_eq!(errors, 0, "of 30 connections");
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_to_be_had() {
+        let end = end_at_server(Close::Reset, None).await.expect_err("a reset");
         assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+
+    // Paused, the clock goes on to the end of the patience as soon as there is nothing but to wait.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_never_closes_or_never_ends_is_not_waited_for() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        let deadline = Deadline::new(Duration::from_secs(60));
+        for flood in [false, true] {
+            let stream = connect(address, None, Close::Fin, &deadline)
+                .await
+                .expect("connects");
+            let (mut served, _) = listener.accept().await.expect("a connection");
+            let flooding = async {
+                while flood && served.write_all(&[b'x'; 4096]).await.is_ok() {}
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = close(stream) => {}
+                () = flooding => {}
+            }
+        }
+    }
+
+    /// Closing has a share of the descriptors of its own; without one left, a connection ends at once.
+    #[tokio::test]
+    async fn what_is_being_closed_is_bounded() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        let prober = Prober::new(None, 2);
+        for _ in 0..5 {
+            assert_eq!(probe_as(&prober, address, Close::Fin, 1000).await, Ok(()));
+        }
+        assert_eq!(prober.closing.available_permits(), 0);
+        let mut accepted = Vec::new();
+        for _ in 0..5 {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            assert_eq!(stream.read(&mut [0; 1]).await.expect("in order"), 0);
+            accepted.push(stream);
+        }
+        drop(accepted);
+        let _ = prober
+            .closing
+            .acquire_many(2)
+            .await
+            .expect("given back when the server has closed");
     }
 
     #[tokio::test]

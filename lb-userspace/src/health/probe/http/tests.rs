@@ -10,6 +10,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
+
+use crate::health::Close;
 use tokio::net::TcpListener;
 
 /// Serves one connection with hyper, answering by path.
@@ -67,7 +69,7 @@ async fn listen() -> (TcpListener, SocketAddr) {
 
 async fn ask(address: SocketAddr, check: &HttpCheck, timeout: u64) -> Result<(), Miss> {
     let deadline = Deadline::new(Duration::from_millis(timeout));
-    let mut stream = super::super::tcp::connect(address, None, &deadline).await?;
+    let mut stream = super::super::tcp::connect(address, None, Close::Reset, &deadline).await?;
     probe(&mut stream, address, check, &deadline).await
 }
 
