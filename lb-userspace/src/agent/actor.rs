@@ -31,7 +31,7 @@ use crate::{
     config::{Config, ConfigFile},
     dataplane::{Attached, Dataplane, MappedTables, Translations},
     health::{self, Beliefs},
-    model::{Change, ChangeError, PortRange, Removal, Services},
+    model::{Change, ChangeError, PortRange, Prefix, Removal, Services},
     netlink::{ResolverHandle, Snapshot, Uppers},
     plan::{self, Capacity, Layout, Plan, Situation, Whose, Write},
 };
@@ -96,6 +96,9 @@ pub(super) struct Actor {
     pub(super) drains: Drains,
     pub(super) sweeper: Sweeper,
     egress: HashSet<u32>,
+    /// This host's interfaces with their addresses, and the VIPs, in whose name neither checks nor ICMP errors are sent.
+    pub(super) uppers: Uppers,
+    vips: Vec<Prefix>,
 }
 
 impl Actor {
@@ -111,6 +114,8 @@ impl Actor {
             drains: Drains::default(),
             sweeper: Sweeper::default(),
             egress: HashSet::new(),
+            uppers: Uppers::default(),
+            vips: Vec::new(),
         }
     }
 
@@ -135,10 +140,8 @@ impl Actor {
                     self.refresh();
                 }
                 Ok(()) = inputs.uppers.changed() => {
-                    let uppers = inputs.uppers.borrow_and_update().clone();
-                    if let Err(error) = self.parts.dataplane.set_uppers(&uppers) {
-                        log::error!("the dataplane does not know the interfaces as they are now: {error:#}");
-                    }
+                    self.uppers = inputs.uppers.borrow_and_update().clone();
+                    self.speak();
                     self.parts.tables.distrust_routes();
                 }
                 Ok(()) = inputs.route_changes.changed() => {
@@ -252,6 +255,15 @@ impl Actor {
         self.carry_out(plan, started);
         self.observe_situations();
         self.drains.follow(&self.services, Instant::now());
+        let vips = self
+            .services
+            .iter()
+            .flat_map(|service| service.vips.iter().copied());
+        let vips: Vec<Prefix> = vips.collect();
+        if self.vips != vips {
+            self.vips = vips;
+            self.speak();
+        }
         self.parts
             .engine
             .set_targets(facts::heartbeats(&self.services), beliefs);
@@ -268,6 +280,23 @@ impl Actor {
             apply_us: self.last_apply.as_micros() as u64,
             saved: false,
         })
+    }
+
+    /// Tells the program and the checks by which addresses they speak.
+    fn speak(&mut self) {
+        let own = self.uppers.iter().flat_map(|(index, upper)| {
+            let own = |address: &IpAddr| health::Own {
+                interface: *index,
+                address: *address,
+            };
+            upper.addresses.iter().map(own)
+        });
+        self.parts
+            .engine
+            .set_sources(health::Sources::new(own, &self.vips));
+        if let Err(error) = self.parts.dataplane.set_uppers(&self.uppers, &self.vips) {
+            log::error!("the dataplane does not know the interfaces as they are now: {error:#}");
+        }
     }
 
     pub(super) fn check_generation(&self, expected: Option<u64>) -> Result<(), RequestError> {

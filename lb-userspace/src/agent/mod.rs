@@ -16,13 +16,17 @@ mod tally;
 mod views;
 mod warnings;
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use tokio::{
     io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
+    time::timeout,
 };
 
 use actor::{Actor, Inputs, Parts};
@@ -39,9 +43,12 @@ use crate::{
     config::{self, Config},
     dataplane::{Attached, Dataplane, Mode, Origin, PinDir, Settings},
     health,
-    netlink::{self, Carrier},
+    netlink::{self, Carrier, Uppers},
     plan::{Capacity, TunnelSources},
 };
+
+/// How long a start waits for the list of interfaces.
+const INTERFACES_LISTED: Duration = Duration::from_secs(1);
 
 /// Runs the agent until it is told to stop: SIGTERM, SIGINT and `lb stop` end it, and the dataplane goes on without it;
 /// SIGHUP reloads the configuration.
@@ -92,6 +99,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
     resolver.set_gateway_interfaces(indexes)?;
     takeover.find_ways(&resolver, &mut hops).await?;
     let (route_changes, uppers) = (resolver.changes(), resolver.uppers());
+    let interfaces = interfaces(uppers.clone()).await;
     let knowledge = Knowledge {
         verdicts: HashMap::new(),
         serving: takeover.serving,
@@ -121,6 +129,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
     });
     actor.generation = takeover.generation;
     actor.tally = takeover.tally;
+    actor.uppers = interfaces;
     actor.begin(kept, file)?;
     actor.parts.attached = attach_all(&mut actor.parts.dataplane, carriers, &options)?;
 
@@ -148,6 +157,15 @@ pub async fn run(options: RunOptions) -> Result<()> {
     drop(stop_api);
     api.await.context("the API failed while it stopped")?;
     ended
+}
+
+/// This host's interfaces, so that the first check comes from the right address already. They are listed in a moment.
+async fn interfaces(mut uppers: watch::Receiver<Uppers>) -> Uppers {
+    let listed = timeout(INTERFACES_LISTED, uppers.wait_for(|uppers| !uppers.is_empty())).await;
+    match listed {
+        Ok(Ok(uppers)) => uppers.clone(),
+        _ => Uppers::default(),
+    }
 }
 
 /// The interface that all packets come by, if there is only one.

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::heartbeat::{Heartbeat, Shared, StatusCell};
 use super::probe::Prober;
-use super::{Belief, Beliefs, Status, Target, Verdict};
+use super::{Belief, Beliefs, Sources, Status, Target, Verdict};
 
 /// Most checks under way at once. More wait for their turn, without harm to their results.
 const MAX_IN_FLIGHT: usize = 4096;
@@ -92,6 +92,11 @@ impl Engine {
             running: Mutex::default(),
         };
         (engine, receiver)
+    }
+
+    /// Makes these the addresses that checks may come from, from the next one on.
+    pub fn set_sources(&self, sources: Sources) {
+        self.shared.prober.set_sources(sources);
     }
 
     /// Makes `targets` the set that is checked. Targets that stay keep their state and their timing, new ones are

@@ -13,6 +13,7 @@ mod judge;
 mod probe;
 mod raw;
 mod report;
+mod source;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -21,4 +22,5 @@ pub use check::{Check, CheckError, Close, HttpCheck, Kind, Timing};
 pub use engine::Engine;
 pub use judge::{Judge, State};
 pub use report::{Belief, Beliefs, FailureReport, Status, Target, Verdict};
+pub use source::{Own, Sources};
 pub use status::{ParseStatusError, StatusRange};

@@ -31,5 +31,5 @@ pub(crate) use queues::Queues;
 pub use resolver::{ResolverHandle, ResolverStopped, Snapshot, spawn_resolver};
 pub use socket::Error;
 pub use sysctl::{Family, forwarding_enabled};
-pub use upper::{OwnAddresses, Upper, Uppers};
+pub use upper::{Upper, Uppers};
 pub(crate) use words::native_refusal;

@@ -461,7 +461,7 @@ impl Resolver {
     }
 
     fn publish(&mut self) {
-        let uppers = uppers(&self.links, &self.addresses.first);
+        let uppers = uppers(&self.links, &self.addresses.ranked);
         self.uppers.send_if_modified(|published| {
             let changed = *published != uppers;
             if changed {

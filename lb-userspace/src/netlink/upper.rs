@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -19,32 +19,23 @@ use super::{
 };
 
 /// What the dataplane must know of an interface to send out of it, and in its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upper {
     /// The interface that carries its frames: itself, or what a VLAN device lies on.
     pub interface: u32,
     /// The tags that its frames carry there.
     pub tags: Tags,
-    /// Its own addresses, where it has some.
-    pub addresses: OwnAddresses,
+    /// Its own addresses, those first that last: not temporary, not deprecated, the first of their network.
+    pub addresses: Vec<IpAddr>,
 }
 
-/// An address of each family that an interface has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OwnAddresses {
-    /// IPv4.
-    pub v4: Option<Ipv4Addr>,
-    /// IPv6.
-    pub v6: Option<Ipv6Addr>,
-}
-
-/// The addresses of all interfaces, by index.
+/// The addresses of all interfaces that others can reach and that packets can be sent from, by index.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Addresses {
-    /// The first good one of each family.
-    pub(super) first: HashMap<u32, OwnAddresses>,
-    /// All that packets can be sent from.
+    /// As the kernel lists them.
     pub(super) all: HashMap<u32, Vec<IpAddr>>,
+    /// Those first that last.
+    pub(super) ranked: HashMap<u32, Vec<IpAddr>>,
 }
 
 /// All interfaces, by index.
@@ -93,13 +84,13 @@ pub(super) fn egress(link: &Link, links: &HashMap<u32, Link>) -> Result<Egress, 
 }
 
 /// What the dataplane is told of `links`; interfaces that it cannot use are left out.
-pub(super) fn uppers(links: &HashMap<u32, Link>, addresses: &HashMap<u32, OwnAddresses>) -> Uppers {
+pub(super) fn uppers(links: &HashMap<u32, Link>, addresses: &HashMap<u32, Vec<IpAddr>>) -> Uppers {
     let upper = |link: &Link| {
         let Egress { interface, tags } = egress(link, links).ok()?;
         let upper = Upper {
             interface,
             tags,
-            addresses: addresses.get(&link.index).copied().unwrap_or_default(),
+            addresses: addresses.get(&link.index).cloned().unwrap_or_default(),
         };
         link.mac.is_some().then_some((link.index, upper))
     };
@@ -109,18 +100,29 @@ pub(super) fn uppers(links: &HashMap<u32, Link>, addresses: &HashMap<u32, OwnAdd
 /// The addresses of all interfaces that others can reach.
 pub(super) async fn list_addresses(socket: &Socket) -> Result<Addresses, Error> {
     let mut addresses = Addresses::default();
+    let mut passing: Vec<(u32, IpAddr)> = Vec::new();
     let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     socket
         .dump(question, |answer| {
             if let RouteNetlinkMessage::NewAddress(message) = answer {
-                note(&message, &mut addresses);
+                note(&message, &mut addresses, &mut passing);
             }
         })
         .await?;
-    Ok(addresses)
+    Ok(addresses.with(passing))
 }
 
-fn note(message: &AddressMessage, addresses: &mut Addresses) {
+impl Addresses {
+    /// With these behind all others.
+    fn with(mut self, passing: Vec<(u32, IpAddr)>) -> Self {
+        for (index, address) in passing {
+            self.ranked.entry(index).or_default().push(address);
+        }
+        self
+    }
+}
+
+fn note(message: &AddressMessage, addresses: &mut Addresses, passing: &mut Vec<(u32, IpAddr)>) {
     let Some((address, flags)) = global(message) else {
         return;
     };
@@ -131,12 +133,9 @@ fn note(message: &AddressMessage, addresses: &mut Addresses) {
     addresses.all.entry(index).or_default().push(address);
     // A secondary IPv6 address is a temporary one (RFC 8981).
     if flags.intersects(AddressFlags::Secondary | AddressFlags::Deprecated) {
-        return;
-    }
-    let own = addresses.first.entry(index).or_default();
-    match address {
-        IpAddr::V4(v4) => own.v4 = own.v4.or(Some(v4)),
-        IpAddr::V6(v6) => own.v6 = own.v6.or(Some(v6)),
+        passing.push((index, address));
+    } else {
+        addresses.ranked.entry(index).or_default().push(address);
     }
 }
 
@@ -272,7 +271,7 @@ mod tests {
         let mut to_a_peer = message(3, "10.0.1.2", global, none);
         let local = "10.0.1.1".parse().expect("an address");
         to_a_peer.attributes.push(AddressAttribute::Local(local));
-        let mut addresses = Addresses::default();
+        let (mut addresses, mut passing) = (Addresses::default(), Vec::new());
         for message in [
             message(2, "fe80::1", AddressScope::Link, none),
             message(2, "2001:db8::a", global, AddressFlags::Secondary),
@@ -283,12 +282,17 @@ mod tests {
             message(2, "10.0.0.2", global, AddressFlags::Secondary),
             to_a_peer,
         ] {
-            note(&message, &mut addresses);
+            note(&message, &mut addresses, &mut passing);
         }
-        let own = |index: u32| (addresses.first[&index].v4, addresses.first[&index].v6);
-        let (v4, v6) = own(2);
-        assert_eq!((v4, v6), ("10.0.0.1".parse().ok(), "2001:db8::c".parse().ok()));
-        assert_eq!(own(3), ("10.0.1.1".parse().ok(), None));
+        let addresses = addresses.with(passing);
+        let own = |index: u32| {
+            let ranked = addresses.ranked[&index].iter();
+            ranked.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let lasting = ["2001:db8::c", "2001:db8::d", "10.0.0.1"];
+        let passing = ["2001:db8::a", "10.0.0.2"];
+        assert_eq!(own(2), [&lasting[..], &passing[..]].concat());
+        assert_eq!(own(3), ["10.0.1.1"]);
         assert_eq!(addresses.all[&2].len(), 5, "also those that come second");
     }
 }

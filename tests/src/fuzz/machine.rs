@@ -15,7 +15,7 @@ use lb_common::{
 use lb_userspace::{
     dataplane::{Dataplane, Settings},
     model::BackendId,
-    netlink::{OwnAddresses, Upper, Uppers},
+    netlink::{Upper, Uppers},
     plan::{InMemory, Layout, source_pools},
 };
 
@@ -124,11 +124,10 @@ fn route(memory: &InMemory, query: &RouteQuery) -> Route {
 
 /// The interface that packets come in by, in the program's words.
 fn front(interface: u32) -> abi::Upper {
-    let own = own_addresses();
     abi::Upper {
         interface,
-        v4: own.v4.map_or(0, |v4| u32::from_ne_bytes(v4.octets())),
-        v6: own.v6.map_or([0; 2], |v6| bytemuck::cast(v6.octets())),
+        v4: u32::from_ne_bytes(OWN4.octets()),
+        v6: bytemuck::cast(OWN6.octets()),
         tags: Tags::NONE,
     }
 }
@@ -136,13 +135,6 @@ fn front(interface: u32) -> abi::Upper {
 const fn tags() -> Tags {
     let [outer, inner] = TAGGED_VLANS;
     Tags::two(outer, inner)
-}
-
-fn own_addresses() -> OwnAddresses {
-    OwnAddresses {
-        v4: Some(OWN4),
-        v6: Some(OWN6),
-    }
 }
 
 /// What is known of the interfaces: the last one's frames leave through the first one, behind tags.
@@ -153,8 +145,8 @@ fn uppers(interfaces: Interfaces) -> Uppers {
         addresses,
     };
     Arc::new(BTreeMap::from([
-        (interfaces.front, upper(Tags::NONE, own_addresses())),
-        (interfaces.tagged, upper(tags(), OwnAddresses::default())),
+        (interfaces.front, upper(Tags::NONE, OWN.to_vec())),
+        (interfaces.tagged, upper(tags(), Vec::new())),
     ]))
 }
 
@@ -257,7 +249,7 @@ impl Loaded {
         let interfaces = world.interfaces();
         let mut dataplane = Dataplane::load(&World::CAPACITY, SEED, Settings::default())?;
         dataplane.allow_egress(interfaces.back)?;
-        dataplane.set_uppers(&uppers(interfaces))?;
+        dataplane.set_uppers(&uppers(interfaces), &[])?;
         let sources = world.source_pool();
         dataplane.set_source_pools(&sources.addresses, sources.ports.clone())?;
         let layout = world.lay_out(&mut dataplane.tables()?, flaw)?;

@@ -20,6 +20,7 @@ mod fullnat;
 mod host_traffic;
 mod lifecycle;
 mod mixed;
+mod own_source;
 mod packets;
 mod persistence;
 mod plan;

@@ -76,7 +76,7 @@ impl Kernel {
         self.namespace.run(|| {
             let mut dataplane = Dataplane::load(capacity, SEED, Settings::default())?;
             dataplane.allow_egress(interfaces.back)?;
-            dataplane.set_uppers(uppers)?;
+            dataplane.set_uppers(uppers, &[])?;
             dataplane.set_source_pools(&fullnat::pool(), fullnat::PORTS)?;
             let layout = build(&mut dataplane.tables()?);
             body(&Loaded {

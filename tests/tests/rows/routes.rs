@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use anyhow::Result;
 use lb_common::{abi::Tags, pipeline::Route};
 use lb_tests::lab::Namespace;
-use lb_userspace::netlink::{OwnAddresses, Upper, Uppers};
+use lb_userspace::netlink::{Upper, Uppers};
 
 use super::world::{Interfaces, OWN_MAC, ROUTER_MAC};
 
@@ -64,7 +64,7 @@ pub(crate) fn uppers(interfaces: Interfaces) -> Uppers {
     let vlan = Upper {
         interface: interfaces.front,
         tags: Tags::one(VLAN),
-        addresses: OwnAddresses::default(),
+        addresses: Vec::new(),
     };
     Arc::new(BTreeMap::from([(interfaces.vlan, vlan)]))
 }

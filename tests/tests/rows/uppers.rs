@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use lb_common::abi::{Reason, Tags, Upper};
 use lb_tests::packets::Frame;
-use lb_userspace::netlink::{self, OwnAddresses};
+use lb_userspace::netlink;
 
 use super::{
     host::{Host, INTERFACES},
@@ -79,10 +79,7 @@ fn with_addresses(interfaces: Interfaces) -> netlink::Uppers {
     let upper = netlink::Upper {
         interface: interfaces.front,
         tags: Tags::NONE,
-        addresses: OwnAddresses {
-            v4: Some(OWN4.into()),
-            v6: Some(OWN6.parse().unwrap()),
-        },
+        addresses: vec![OWN4.into(), OWN6.parse().unwrap()],
     };
     Arc::new(BTreeMap::from([(interfaces.front, upper)]))
 }

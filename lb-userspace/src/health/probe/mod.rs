@@ -9,7 +9,8 @@ mod tcp;
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -17,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use self::ping::Pinger;
-use super::{Close, Kind, Target};
+use super::{Close, Kind, Sources, Target};
 
 /// Why a check did not succeed, in the operator's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(super) enum Miss {
 pub(super) struct Prober {
     /// The VRF device that all checks go through.
     vrf: Option<String>,
+    /// The addresses to come from.
+    sources: RwLock<Arc<Sources>>,
     pinger: Pinger,
     /// One permit for each connection that is being closed.
     closing: Arc<Semaphore>,
@@ -44,8 +47,19 @@ impl Prober {
         Self {
             pinger: Pinger::in_vrf(vrf.clone()),
             vrf,
+            sources: RwLock::default(),
             closing: Arc::new(Semaphore::new(max_closing)),
         }
+    }
+
+    pub(super) fn set_sources(&self, sources: Sources) {
+        *self.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sources);
+    }
+
+    /// What to ask `target` from; empty where that is the kernel's to choose.
+    fn sources_toward(&self, target: IpAddr) -> Vec<IpAddr> {
+        let sources = Arc::clone(&self.sources.read().unwrap_or_else(PoisonError::into_inner));
+        sources.toward(target, self.vrf.as_deref())
     }
 
     /// Asks `target` once.
@@ -57,21 +71,22 @@ impl Prober {
         }
         let deadline = Deadline::new(check.timing.timeout);
         let vrf = self.vrf.as_deref();
+        let sources = self.sources_toward(address.ip());
         match &check.kind {
             Kind::None => Ok(()),
             Kind::Tcp => {
-                let stream = tcp::connect(address, vrf, check.close, &deadline).await?;
+                let stream = tcp::connect(address, vrf, &sources, check.close, &deadline).await?;
                 self.end(stream, check.close);
                 Ok(())
             }
             // Boxed: a heartbeat at rest should not carry room for an HTTP exchange.
             Kind::Http(http) => {
-                let mut stream = tcp::connect(address, vrf, check.close, &deadline).await?;
+                let mut stream = tcp::connect(address, vrf, &sources, check.close, &deadline).await?;
                 let result = Box::pin(http::probe(&mut stream, address, http, &deadline)).await;
                 self.end(stream, check.close);
                 result
             }
-            Kind::Ping => self.pinger.probe(address.ip(), &deadline).await,
+            Kind::Ping => self.pinger.probe(address.ip(), &sources, &deadline).await,
         }
     }
 

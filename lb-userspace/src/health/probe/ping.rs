@@ -5,6 +5,7 @@
 //! datagram sockets, and the second repeats.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,8 +31,8 @@ const ECHO_LENGTH: usize = 16;
 pub(super) struct Pinger {
     /// The VRF device that requests go through.
     vrf: Option<String>,
-    v4: Mutex<Option<EchoSocket>>,
-    v6: Mutex<Option<EchoSocket>>,
+    /// By family, and the source where that is not the kernel's to choose: there are no more than addresses of this host.
+    sockets: Mutex<HashMap<(Family, Option<IpAddr>), EchoSocket>>,
 }
 
 impl Pinger {
@@ -42,9 +43,18 @@ impl Pinger {
         }
     }
 
-    pub(super) async fn probe(&self, address: IpAddr, deadline: &Deadline) -> Result<(), Miss> {
+    /// Asks `address`, from the first of `sources` that can be had.
+    pub(super) async fn probe(
+        &self,
+        address: IpAddr,
+        sources: &[IpAddr],
+        deadline: &Deadline,
+    ) -> Result<(), Miss> {
         let family = Family::of(address);
-        let (socket, waiting) = self.socket(family)?;
+        let from = sources
+            .iter()
+            .find_map(|source| self.socket(family, Some(*source)).ok());
+        let (socket, waiting) = from.map_or_else(|| self.socket(family, None), Ok)?;
         let (waiter, reply) = Waiter::register(waiting, address);
         let request = family.request(waiter.token);
         deadline
@@ -58,17 +68,17 @@ impl Pinger {
             .await
     }
 
-    fn socket(&self, family: Family) -> Result<(Arc<UdpSocket>, Waiting), Miss> {
-        let mut place = lock(if family == Family::V4 { &self.v4 } else { &self.v6 });
-        if place.is_none() {
-            let open = |kind| EchoSocket::open(family, kind, self.vrf.as_deref());
-            let opened = open(Type::DGRAM).or_else(|_| open(Type::RAW));
-            *place = Some(opened.map_err(|e| open_miss(&e))?);
-        }
-        match place.as_ref() {
-            Some(open) => Ok((Arc::clone(&open.socket), Arc::clone(&open.waiting))),
-            None => Err(Miss::Inconclusive("ping: no socket".into())),
-        }
+    fn socket(&self, family: Family, source: Option<IpAddr>) -> Result<(Arc<UdpSocket>, Waiting), Miss> {
+        let mut sockets = lock(&self.sockets);
+        let open = match sockets.entry((family, source)) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(place) => {
+                let open = |kind| EchoSocket::open(family, kind, self.vrf.as_deref(), source);
+                let opened = open(Type::DGRAM).or_else(|_| open(Type::RAW));
+                place.insert(opened.map_err(|e| open_miss(&e))?)
+            }
+        };
+        Ok((Arc::clone(&open.socket), Arc::clone(&open.waiting)))
     }
 }
 
@@ -118,7 +128,7 @@ struct EchoSocket {
 }
 
 impl EchoSocket {
-    fn open(family: Family, kind: Type, vrf: Option<&str>) -> io::Result<Self> {
+    fn open(family: Family, kind: Type, vrf: Option<&str>, source: Option<IpAddr>) -> io::Result<Self> {
         let (domain, protocol) = match family {
             Family::V4 => (Domain::IPV4, Protocol::ICMPV4),
             Family::V6 => (Domain::IPV6, Protocol::ICMPV6),
@@ -127,6 +137,9 @@ impl EchoSocket {
         socket.set_nonblocking(true)?;
         if let Some(vrf) = vrf {
             socket.bind_device(Some(vrf.as_bytes()))?;
+        }
+        if let Some(source) = source {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             // Without CAP_NET_ADMIN: as much as the host allows.
@@ -191,7 +204,7 @@ fn skip_ip_header(packet: &[u8]) -> Option<&[u8]> {
     packet.get(header_length..)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Family {
     V4,
     V6,
@@ -254,7 +267,7 @@ mod tests {
     async fn ping(pinger: &Pinger, address: &str, timeout: u64) -> Result<(), Miss> {
         let address = address.parse().expect("address");
         pinger
-            .probe(address, &Deadline::new(Duration::from_millis(timeout)))
+            .probe(address, &[], &Deadline::new(Duration::from_millis(timeout)))
             .await
     }
 
@@ -293,7 +306,7 @@ mod tests {
         for datagram_allowed in [true, false] {
             in_namespace(datagram_allowed, async || {
                 assert_eq!(
-                    EchoSocket::open(Family::V4, Type::DGRAM, None).is_ok(),
+                    EchoSocket::open(Family::V4, Type::DGRAM, None, None).is_ok(),
                     datagram_allowed
                 );
                 let pinger = Pinger::default();
@@ -314,7 +327,7 @@ mod tests {
                 let pinger = &pinger;
                 async move {
                     pinger
-                        .probe(address, &Deadline::new(Duration::from_secs(5)))
+                        .probe(address, &[], &Deadline::new(Duration::from_secs(5)))
                         .await
                 }
             });
@@ -329,7 +342,7 @@ mod tests {
             );
             let reason = "ping: network unreachable: is there a route?";
             assert_eq!(unreachable, Err(Miss::Failure(reason.into())));
-            let (_, waiting) = pinger.socket(Family::V4).expect("open");
+            let (_, waiting) = pinger.socket(Family::V4, None).expect("open");
             assert!(lock(&waiting).is_empty(), "every request gives its place up");
         });
     }
@@ -342,7 +355,7 @@ mod tests {
             let pinger = Pinger::default();
             let timed_out = Miss::Failure("timeout after 100ms: no echo reply".into());
             assert_eq!(ping(&pinger, "127.0.0.1", 100).await, Err(timed_out));
-            let (_, waiting) = pinger.socket(Family::V4).expect("open");
+            let (_, waiting) = pinger.socket(Family::V4, None).expect("open");
             assert!(lock(&waiting).is_empty());
         });
     }

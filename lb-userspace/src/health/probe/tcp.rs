@@ -2,9 +2,11 @@
 //!
 //! Invariant: a connection ends as its check says, and a result never waits for the end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use nix::sockopt_impl;
+use nix::sys::socket::setsockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -16,10 +18,20 @@ const LONGEST_CLOSE: Duration = Duration::from_secs(2);
 /// Most that is taken of what a server says meanwhile, in bytes.
 const MOST_LAST_WORDS: usize = 64 * 1024;
 
-/// Connects, in that VRF. A connection that is to be reset is, whenever it is dropped.
+sockopt_impl!(
+    /// The kernel chooses the port when it connects, so that a port can be used toward many addresses at once.
+    BindAddressNoPort,
+    SetOnly,
+    libc::IPPROTO_IP,
+    libc::IP_BIND_ADDRESS_NO_PORT,
+    bool
+);
+
+/// Connects, in that VRF and from the first of these addresses that can be had. A connection that is to be reset is, whenever it is dropped.
 pub(super) async fn connect(
     address: SocketAddr,
     vrf: Option<&str>,
+    sources: &[IpAddr],
     close: Close,
     deadline: &Deadline,
 ) -> Result<TcpStream, Miss> {
@@ -35,6 +47,13 @@ pub(super) async fn connect(
     }
     if let Some(vrf) = vrf {
         socket.bind_device(Some(vrf.as_bytes())).map_err(failed)?;
+    }
+    if !sources.is_empty() {
+        setsockopt(&socket, BindAddressNoPort, &true).map_err(|errno| failed(errno.into()))?;
+        let had = sources
+            .iter()
+            .find(|source| socket.bind((**source, 0).into()).is_ok());
+        log::debug!("{address} is asked from {had:?}, since the kernel would ask from a VIP");
     }
     deadline
         .bound("no connection", async {
@@ -133,7 +152,7 @@ mod tests {
         let address = listener.local_addr().expect("address");
         let deadline = Deadline::new(Duration::from_secs(60));
         for flood in [false, true] {
-            let stream = connect(address, None, Close::Fin, &deadline)
+            let stream = connect(address, None, &[], Close::Fin, &deadline)
                 .await
                 .expect("connects");
             let (mut served, _) = listener.accept().await.expect("a connection");

@@ -69,7 +69,7 @@ async fn listen() -> (TcpListener, SocketAddr) {
 
 async fn ask(address: SocketAddr, check: &HttpCheck, timeout: u64) -> Result<(), Miss> {
     let deadline = Deadline::new(Duration::from_millis(timeout));
-    let mut stream = super::super::tcp::connect(address, None, Close::Reset, &deadline).await?;
+    let mut stream = super::super::tcp::connect(address, None, &[], Close::Reset, &deadline).await?;
     probe(&mut stream, address, check, &deadline).await
 }
 
