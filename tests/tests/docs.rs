@@ -343,3 +343,29 @@ fn a_command_that_lb_does_not_know_is_noticed() {
     let (code, _) = ask(&arguments("run --frobnicate --help"));
     assert_eq!(code, Some(2));
 }
+
+/// An agent that cannot start for a while is to start in the end.
+#[test]
+fn the_unit_is_restarted_without_a_limit() {
+    let guide = document("docs/guide.md");
+    let blocks = guide.blocks();
+    let unit = blocks.iter().find(|block| block.language == "ini").unwrap();
+    let section = |name: &str| -> HashSet<String> {
+        let lines = unit.text.lines().skip_while(|line| *line != name).skip(1);
+        lines
+            .take_while(|line| !line.starts_with('['))
+            .map(str::to_owned)
+            .collect()
+    };
+    assert!(
+        section("[Unit]").contains("StartLimitIntervalSec=0"),
+        "{}",
+        unit.text
+    );
+    assert!(
+        section("[Service]").contains("Restart=on-failure"),
+        "{}",
+        unit.text
+    );
+    assert!(section("[Service]").contains("RestartSec=1"), "{}", unit.text);
+}

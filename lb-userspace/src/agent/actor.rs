@@ -7,15 +7,17 @@ use std::{
     collections::{BTreeSet, HashSet},
     net::IpAddr,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::MissedTickBehavior,
 };
 
 use super::{
+    attachments::Attachments,
     draining,
     drains::Drains,
     facts::{self, Expected, Knowledge},
@@ -32,7 +34,7 @@ use crate::{
     dataplane::{Attached, Dataplane, MappedTables, Translations},
     health::{self, Beliefs},
     model::{Change, ChangeError, PortRange, Prefix, Removal, Services},
-    netlink::{ResolverHandle, Snapshot, Uppers},
+    netlink::{Devices, ResolverHandle, Snapshot, Uppers},
     plan::{self, Capacity, Layout, Plan, Situation, Whose, Write},
 };
 
@@ -52,7 +54,11 @@ pub(super) struct Parts {
     /// What `fullnat` takes addresses and ports from.
     pub(super) sources: (Vec<IpAddr>, PortRange),
     pub(super) layout: Layout,
+    /// Where the program runs, and where it should.
     pub(super) attached: Vec<Attached>,
+    pub(super) attachments: Attachments,
+    /// Has the interfaces listed.
+    pub(super) devices_wanted: Arc<Notify>,
     pub(super) knowledge: Knowledge,
     pub(super) engine: health::Engine,
     pub(super) resolver: ResolverHandle,
@@ -80,6 +86,7 @@ pub(super) struct Inputs {
     /// Any change of the host's routes and neighbours.
     pub(super) route_changes: watch::Receiver<u64>,
     pub(super) uppers: watch::Receiver<Uppers>,
+    pub(super) devices: watch::Receiver<Arc<Devices>>,
     pub(super) reloads: mpsc::Receiver<()>,
 }
 
@@ -143,6 +150,12 @@ impl Actor {
                     self.uppers = inputs.uppers.borrow_and_update().clone();
                     self.speak();
                     self.parts.tables.distrust_routes();
+                    // One that is gone is forgotten by the kernel, too, and may come back with its index.
+                    self.egress.retain(|index| self.uppers.contains_key(index));
+                }
+                Ok(()) = inputs.devices.changed() => {
+                    let devices = Arc::clone(&inputs.devices.borrow_and_update());
+                    self.follow_devices(&devices);
                 }
                 Ok(()) = inputs.route_changes.changed() => {
                     self.parts.tables.distrust_routes();
@@ -372,7 +385,7 @@ impl Actor {
     }
 
     /// Brings the tables in line with what is known now.
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         let started = Instant::now();
         match self.plan(&self.services.clone(), self.generation, &Beliefs::new()) {
             // Nothing but the generation, which is the same.
@@ -446,6 +459,7 @@ impl Actor {
 
     /// What is done once a second.
     fn tick(&mut self) {
+        self.look_at_links();
         self.sample();
         self.sweep_in_turn();
         self.end_drains();

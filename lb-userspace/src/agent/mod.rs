@@ -1,6 +1,7 @@
 //! The long-running process that owns the wish and the dataplane.
 
 mod actor;
+mod attachments;
 mod draining;
 pub mod drains;
 mod facts;
@@ -16,20 +17,18 @@ mod tally;
 mod views;
 mod warnings;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::{
     io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::timeout,
 };
 
 use actor::{Actor, Inputs, Parts};
+use attachments::Attachments;
 pub use drains::DrainState;
 use facts::Knowledge;
 pub use handle::{AgentHandle, Applied, Command, Planned, RequestError};
@@ -41,9 +40,9 @@ use crate::{
     api::{self, ApiSocket},
     cli::RunOptions,
     config::{self, Config},
-    dataplane::{Attached, Dataplane, Mode, Origin, PinDir, Settings},
+    dataplane::{Attached, Dataplane, Origin, PinDir, Settings},
     health,
-    netlink::{self, Carrier, Uppers},
+    netlink::{self, Devices, Uppers},
     plan::{Capacity, TunnelSources},
 };
 
@@ -67,7 +66,10 @@ pub async fn run(options: RunOptions) -> Result<()> {
         .as_ref()
         .map_or_else(Config::default, |(_, file)| file.config.clone());
     let socket = ApiSocket::bind(&options.socket)?;
-    let carriers = carriers(&options.interfaces).await?;
+    let devices = Devices::list()
+        .await
+        .context("cannot list the network interfaces")?;
+    let attachments = Attachments::find(&options, &devices)?;
     let mut found = Found::in_directory(&options.state_dir, &config.checkpoint)?;
     let seed = seed::seed(
         options.hash_seed.or(config.dataplane.hash_seed),
@@ -92,11 +94,10 @@ pub async fn run(options: RunOptions) -> Result<()> {
     let takeover = Takeover::of(&dataplane, &mut tables, &mut found)?;
     let (persist, kept) = found.go_on(&options.state_dir, &config.checkpoint)?;
 
-    let indexes: BTreeSet<u32> = carriers.iter().map(|carrier| carrier.interface.index).collect();
-    let vrf = netlink::common_vrf(indexes.iter().copied()).await?;
+    let vrf = devices.common_vrf(attachments.indexes());
     let (engine, verdicts) = health::Engine::spawn_in(vrf);
     let (resolver, mut hops) = netlink::spawn_resolver(config.dataplane.next_hop_grace.get())?;
-    resolver.set_gateway_interfaces(indexes)?;
+    resolver.set_gateway_interfaces(attachments.indexes())?;
     takeover.find_ways(&resolver, &mut hops).await?;
     let (route_changes, uppers) = (resolver.changes(), resolver.uppers());
     let interfaces = interfaces(uppers.clone()).await;
@@ -108,7 +109,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
             v4: config.dataplane.tunnel_source_v4,
             v6: config.dataplane.tunnel_source_v6,
         },
-        only_interface: only_interface(&carriers, options.mode),
+        only_interface: attachments.only_interface(),
     };
     let mut actor = Actor::new(Parts {
         config_path: options.config.clone(),
@@ -122,6 +123,8 @@ pub async fn run(options: RunOptions) -> Result<()> {
         ),
         layout: takeover.layout,
         attached: Vec::new(),
+        attachments,
+        devices_wanted: Arc::default(),
         knowledge,
         engine,
         resolver,
@@ -131,7 +134,9 @@ pub async fn run(options: RunOptions) -> Result<()> {
     actor.tally = takeover.tally;
     actor.uppers = interfaces;
     actor.begin(kept, file)?;
-    actor.parts.attached = attach_all(&mut actor.parts.dataplane, carriers, &options)?;
+    attach_all(&mut actor.parts, &options)?;
+    let (lists, devices) = watch::channel(Arc::default());
+    tokio::spawn(watch_devices(lists, Arc::clone(&actor.parts.devices_wanted)));
 
     let (handle, commands) = AgentHandle::channel();
     let (stop_api, stopped) = watch::channel(());
@@ -147,6 +152,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
                 hops,
                 route_changes,
                 uppers,
+                devices,
                 reloads,
             },
             told_to_stop()?,
@@ -166,28 +172,6 @@ async fn interfaces(mut uppers: watch::Receiver<Uppers>) -> Uppers {
         Ok(Ok(uppers)) => uppers.clone(),
         _ => Uppers::default(),
     }
-}
-
-/// The interface that all packets come by, if there is only one.
-fn only_interface(carriers: &[Carrier], mode: Mode) -> Option<u32> {
-    // Generic mode may run on a VLAN device, which is not what its packets leave by.
-    let below = |carrier: &Carrier| mode == Mode::Native || carrier.vlan.is_none();
-    let (first, others) = carriers.split_first()?;
-    let same = |other: &Carrier| other.interface.index == first.interface.index;
-    (carriers.iter().all(below) && others.iter().all(same)).then_some(first.interface.index)
-}
-
-/// Where the packets of the named interfaces are seen: what lies below comes first, as the kernel wants it.
-async fn carriers(names: &[String]) -> Result<Vec<Carrier>> {
-    let mut found: Vec<Carrier> = Vec::with_capacity(names.len());
-    for name in names {
-        let carrier = netlink::find_carrier(name).await?;
-        if !found.contains(&carrier) {
-            found.push(carrier);
-        }
-    }
-    found.sort_by_key(|carrier| carrier.vlan.is_some());
-    Ok(found)
 }
 
 /// Takes over the dataplane of an earlier agent, or makes one.
@@ -227,19 +211,26 @@ fn capacity(config: &config::Dataplane) -> Capacity {
     }
 }
 
-/// Attaches to all interfaces or, if one refuses, to none.
-fn attach_all(
-    dataplane: &mut Dataplane,
-    carriers: Vec<Carrier>,
-    options: &RunOptions,
-) -> Result<Vec<Attached>> {
+/// Attaches to all interfaces that are there or, if one refuses, to none.
+fn attach_all(parts: &mut Parts, options: &RunOptions) -> Result<()> {
+    let carriers = parts.attachments.carriers();
     for interface in carriers.iter().map(|carrier| &carrier.interface) {
-        if let Err(error) = dataplane.allow_egress(interface.index) {
+        if let Err(error) = parts.dataplane.allow_egress(interface.index) {
             log::debug!("{} cannot be redirected to: {error:#}", interface.name);
         }
     }
-    let attached = dataplane.attach(carriers, options.mode)?;
-    for one in &attached {
+    parts.attached = if parts.attachments.is_whole() {
+        parts.dataplane.attach(carriers, options.mode)?
+    } else {
+        // What an earlier agent serves may be what is missing, by another name.
+        parts.dataplane.attach_beside(carriers, options.mode)?
+    };
+    log_attached(&parts.attached);
+    Ok(())
+}
+
+fn log_attached(attached: &[Attached]) {
+    for one in attached {
         log::info!(
             "{} {} ({} mode, driver {})",
             if one.kept {
@@ -255,7 +246,13 @@ fn attach_all(
             log::warn!("{warning}");
         }
     }
-    Ok(attached)
+}
+
+/// Tells of every change of the interfaces.
+async fn watch_devices(lists: watch::Sender<Arc<Devices>>, ask: Arc<Notify>) {
+    if let Err(error) = netlink::watch_devices(&lists, &ask).await {
+        log::error!("the interfaces are not watched any more: {error}");
+    }
 }
 
 /// Passes what the program logs on to the agent's log, until dropped.

@@ -33,6 +33,7 @@ impl Actor {
             .collect();
         ServicesView {
             generation: self.generation,
+            outages: self.outages(),
             services,
         }
     }
@@ -209,6 +210,7 @@ impl Actor {
             hash_seed: format!("{:#018x}", self.parts.layout.seed()),
             checkpoint: self.parts.persist.view(),
             drift: self.parts.persist.drifts(&self.services),
+            outages: self.outages(),
             warnings: self.warnings(),
         }
     }
@@ -244,7 +246,9 @@ impl Actor {
     }
 
     pub(super) fn stats_view(&mut self) -> StatsView {
-        let ServicesView { generation, services } = self.services_view();
+        let ServicesView {
+            generation, services, ..
+        } = self.services_view();
         let counters = self.parts.dataplane.counters();
         let tracking = |name: &str| {
             let service = self
@@ -311,6 +315,21 @@ impl Actor {
         }
     }
 
+    /// Why nothing can be said of packets that arrive on that interface, or on any.
+    fn attached_nowhere(&self, interface: Option<&str>) -> RequestError {
+        let outages = self.parts.attachments.outages();
+        let is_it = |what: &str| interface.is_none_or(|name| what == format!("interface {name}"));
+        if let Some(outage) = outages.into_iter().find(|outage| is_it(&outage.what)) {
+            return RequestError::Refused(format!("{}: {}", outage.what, outage.reason));
+        }
+        let attached = self.parts.attached.iter();
+        let names: Vec<&str> = attached.map(|a| a.interface.name.as_str()).collect();
+        RequestError::Refused(format!(
+            "lb is not attached to that interface; it is to {}",
+            names.join(", ")
+        ))
+    }
+
     pub(super) fn explain_view(
         &self,
         frame: &[u8],
@@ -320,18 +339,7 @@ impl Actor {
             None => self.parts.attached.first(),
             Some(name) => self.parts.attached.iter().find(|a| a.interface.name == name),
         };
-        let attached = attached.ok_or_else(|| {
-            let names: Vec<&str> = self
-                .parts
-                .attached
-                .iter()
-                .map(|a| a.interface.name.as_str())
-                .collect();
-            RequestError::Refused(format!(
-                "lb is not attached to that interface; it is to {}",
-                names.join(", ")
-            ))
-        })?;
+        let attached = attached.ok_or_else(|| self.attached_nowhere(interface))?;
         let explained = self
             .parts
             .dataplane
@@ -360,6 +368,7 @@ impl Actor {
             placement: placement.name().to_owned(),
             placement_meaning: placement.meaning().to_owned(),
             interface: attached.interface.name.clone(),
+            outages: self.parts.attachments.outages(),
             in_hex: hex(frame),
             out_hex: (reason.action() == Action::Send).then(|| hex(&out)),
         })

@@ -4,19 +4,42 @@ use std::net::IpAddr;
 
 use super::actor::Actor;
 use crate::{
+    api::view::OutageView,
     dataplane::Attached,
     model::Forwarder,
     netlink::{self, Family, Resolution},
 };
 
 impl Actor {
+    /// What is asked for and not done now.
+    pub(super) fn outages(&self) -> Vec<OutageView> {
+        self.parts.attachments.outages()
+    }
+
     pub(super) fn warnings(&self) -> Vec<String> {
         let attached = self.parts.attached.iter();
         let mut warnings: Vec<String> = attached.flat_map(|attached| attached.warnings.clone()).collect();
+        warnings.extend(self.about_carriers());
         warnings.extend(self.parts.persist.warnings());
         warnings.extend(self.about_sources());
         warnings.extend(self.about_forwarding());
         warnings
+    }
+
+    /// Interfaces that nothing arrives on.
+    fn about_carriers(&self) -> Vec<String> {
+        let down = self
+            .parts
+            .attached
+            .iter()
+            .filter(|attached| !attached.interface.up);
+        down.map(|attached| {
+            format!(
+                "{0} is down or has no carrier, so that no packets come by it: look at `ip link show {0}`",
+                attached.interface.name
+            )
+        })
+        .collect()
     }
 
     /// What keeps `fullnat` backends from being reached, or soon will.

@@ -89,7 +89,9 @@ async fn service(
     ServicePath(name): ServicePath,
     _: NoBody,
 ) -> Read<ServiceView> {
-    let ServicesView { generation, services } = agent.services().await?;
+    let ServicesView {
+        generation, services, ..
+    } = agent.services().await?;
     let found = services.into_iter().find(|service| service.name == name.as_str());
     let view = found.ok_or_else(|| ApiError::not_found(format!("there is no service {name}")))?;
     Ok(tagged(generation, view))

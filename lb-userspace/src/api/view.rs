@@ -16,11 +16,25 @@ use crate::{
     },
 };
 
+/// Something that is asked for and not done now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutageView {
+    /// What fails.
+    pub what: String,
+    /// What follows from that, and why it fails.
+    pub reason: String,
+    /// Since when, in seconds since 1970-01-01 UTC.
+    pub since: f64,
+}
+
 /// All services.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServicesView {
     /// The generation they were read at.
     pub generation: u64,
+    /// What keeps packets from being balanced, whatever the states of backends are.
+    #[serde(default)]
+    pub outages: Vec<OutageView>,
     /// By name.
     pub services: Vec<ServiceView>,
 }
@@ -274,6 +288,9 @@ pub struct StatusView {
     /// Whether the services are others than the configuration file had when it was last read.
     #[serde(default)]
     pub drift: bool,
+    /// What is asked for and not done now; usually nothing.
+    #[serde(default)]
+    pub outages: Vec<OutageView>,
     /// What the operator should know, in sentences.
     pub warnings: Vec<String>,
 }
@@ -454,7 +471,7 @@ pub struct Totals {
 }
 
 /// What the dataplane would do with a frame.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainView {
     /// `pass`, `drop`, `tx` or `redirect`.
     pub action: String,
@@ -476,6 +493,9 @@ pub struct ExplainView {
     pub placement_meaning: String,
     /// The interface that it would arrive on.
     pub interface: String,
+    /// What keeps packets from being balanced that arrive elsewhere.
+    #[serde(default)]
+    pub outages: Vec<OutageView>,
     /// The frame that was asked about, in hexadecimal.
     pub in_hex: String,
     /// The frame as it would leave, in hexadecimal.

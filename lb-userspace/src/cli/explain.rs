@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use super::{
     decode::decoded,
     output::{Failure, Output},
+    status::sentence,
     words::{self, Endpoint},
 };
 use crate::api::{
@@ -157,6 +158,9 @@ fn text(view: &ExplainView) -> Result<String, Failure> {
         );
     }
     put("interface", &view.interface);
+    for outage in &view.outages {
+        put("OUTAGE", &sentence(outage));
+    }
     for (name, hex) in [("in", Some(&view.in_hex)), ("out", view.out_hex.as_ref())] {
         let Some(hex) = hex else { continue };
         let mut name = name;

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::{
     output::{Failure, Output},
+    status::sentence,
     wait::standing,
 };
 use crate::{
@@ -50,8 +51,15 @@ impl ListArgs {
 
 /// The view as text; the time tells how long backends have been in their states.
 pub(super) fn listing(view: &ServicesView, now: SystemTime) -> String {
-    let ServicesView { generation, services } = view;
+    let ServicesView {
+        generation,
+        outages,
+        services,
+    } = view;
     let mut text = format!("Generation {generation}, services: {}\n", services.len());
+    for outage in outages {
+        let _ = writeln!(text, "OUTAGE {}", sentence(outage));
+    }
     text.push_str("Prot LocalAddress:Port Scheduler Forwarder Name Flags\n");
     let backends = || services.iter().flat_map(|s| &s.backends);
     let extra = Extra {

@@ -40,6 +40,16 @@ pub struct RunOptions {
         value_parser = words::interface
     )]
     pub interfaces: Vec<String>,
+    /// Whether to start without an interface that is not there (yet), and attach to it when it comes.
+    #[arg(
+        long,
+        value_name = "true|false",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub wait_iface: bool,
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

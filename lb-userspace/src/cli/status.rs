@@ -8,12 +8,30 @@ use super::{
 };
 use crate::api::{
     client::Client,
-    view::{DataplaneOrigin, StatusView},
+    view::{DataplaneOrigin, OutageView, StatusView},
 };
+
+/// The exit code where something that is asked for is not done.
+const OUTAGE: u8 = 6;
+
+/// An outage in one line.
+pub(super) fn sentence(outage: &OutageView) -> String {
+    let since = checkpoint::time(outage.since);
+    format!("{}, since {since}: {}", outage.what, outage.reason)
+}
 
 pub(super) async fn execute(client: &Client, json: bool) -> Result<Output, Failure> {
     let view = client.status().await?;
-    Output::either(json, &view, || text(&view))
+    let output = Output::either(json, &view, || text(&view))?;
+    if view.outages.is_empty() {
+        return Ok(output);
+    }
+    let what: Vec<&str> = view.outages.iter().map(|outage| outage.what.as_str()).collect();
+    Err(Failure::Ended {
+        code: OUTAGE,
+        output,
+        message: format!("not all is well: {}", what.join(", ")),
+    })
 }
 
 fn text(view: &StatusView) -> String {
@@ -32,6 +50,9 @@ fn text(view: &StatusView) -> String {
         "agent",
         format!("lb {}, process {}, up {uptime}", view.version, view.pid),
     );
+    for outage in &view.outages {
+        put("OUTAGE", sentence(outage));
+    }
     let drift = if view.drift {
         "; the running services are others: `lb reload` would make them the file's"
     } else {

@@ -1,6 +1,6 @@
 //! Attaching the program to interfaces, without treading on anybody's toes.
 
-use std::{collections::BTreeMap, fs, io, os::fd::AsFd};
+use std::{collections::BTreeMap, fs, os::fd::AsFd};
 
 use anyhow::{Context, Result, anyhow};
 use aya::util::nr_cpus;
@@ -37,10 +37,10 @@ pub struct Attached {
 /// A link to an interface.
 #[derive(Debug)]
 pub(super) struct Link {
-    link: XdpLink,
-    interface: u32,
-    /// Whether it is of an earlier agent.
-    kept: bool,
+    pub(super) link: XdpLink,
+    pub(super) interface: u32,
+    /// Whether it is pinned already, perhaps by an earlier agent.
+    pub(super) kept: bool,
 }
 
 impl Link {
@@ -70,6 +70,20 @@ impl Dataplane {
         carriers: impl IntoIterator<Item: Into<Carrier>>,
         mode: Mode,
     ) -> Result<Vec<Attached>> {
+        let attached = self.attach_beside(carriers, mode)?;
+        self.leave_others(&attached)?;
+        Ok(attached)
+    }
+
+    /// The same, but where an earlier agent's program runs on other interfaces, it stays there.
+    ///
+    /// # Errors
+    /// As [`Dataplane::attach`].
+    pub fn attach_beside(
+        &mut self,
+        carriers: impl IntoIterator<Item: Into<Carrier>>,
+        mode: Mode,
+    ) -> Result<Vec<Attached>> {
         let mut earlier = self.earlier_links()?;
         let mut attached = Vec::new();
         for carrier in carriers {
@@ -78,12 +92,17 @@ impl Dataplane {
                 attached.push(one);
             }
         }
+        let others = earlier.into_iter().map(|(interface, link)| Link {
+            link,
+            interface,
+            kept: true,
+        });
+        self.links.extend(others);
         if let Err(error) = self.persist() {
             self.take_back();
             return Err(error);
         }
         self.run_on_links()?;
-        self.leave(earlier)?;
         Ok(attached)
     }
 
@@ -107,7 +126,7 @@ impl Dataplane {
 
     /// Attaches to an interface, or to the parts of a bond, or to the VLAN device that was named; to nothing where
     /// another VLAN device has led to the same interface.
-    fn attach_carrier(
+    pub(super) fn attach_carrier(
         &self,
         carrier: &Carrier,
         mode: Mode,
@@ -175,7 +194,7 @@ impl Dataplane {
         };
         let names: Vec<&str> = carrier.slaves.iter().map(|slave| slave.name.as_str()).collect();
         let warning = format!(
-            "the program cannot run on the bond {} ({why:#}), so it runs on its parts {}: restart lb when there are others",
+            "the program cannot run on the bond {} ({why:#}), so it runs on its parts {}",
             carrier.interface.name,
             names.join(", ")
         );
@@ -256,15 +275,21 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Takes the program off interfaces that it is no longer to run on.
-    fn leave(&mut self, links: BTreeMap<u32, XdpLink>) -> Result<()> {
-        for (interface, link) in links {
+    /// Takes the program off all interfaces but these.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn leave_others(&mut self, wanted: &[Attached]) -> Result<()> {
+        let is_wanted = |link: &Link| wanted.iter().any(|one| one.interface.index == link.interface);
+        let (wanted, others): (Vec<Link>, Vec<Link>) =
+            std::mem::take(&mut self.links).into_iter().partition(is_wanted);
+        self.links = wanted;
+        for link in others {
+            let interface = link.interface;
+            let name = name_of(interface);
             self.forbid_egress(interface)?;
-            let Some(pins) = &self.pins else { continue };
-            let (name, path) = (name_of(interface), pins.link(interface));
-            link.detach()
-                .with_context(|| format!("cannot detach the program from {name}"))?;
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            link.detach()?;
+            self.unpin(interface)?;
             log::warn!("detached from {name}: an earlier agent served it, --iface does not name it any more");
         }
         Ok(())
@@ -280,12 +305,8 @@ impl Dataplane {
             return;
         }
         for link in self.links.iter().filter(|link| !link.kept) {
-            let path = pins.link(link.interface);
-            if let Err(error) = fs::remove_file(&path).or_else(|error| match error.kind() {
-                io::ErrorKind::NotFound => Ok(()),
-                _ => Err(error),
-            }) {
-                log::error!("cannot remove {}: {error}", path.display());
+            if let Err(error) = self.unpin(link.interface) {
+                log::error!("{error:#}");
             }
         }
     }

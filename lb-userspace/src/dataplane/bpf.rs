@@ -11,6 +11,7 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::Path,
+    sync::Arc,
 };
 
 use aya::maps::{HashMap, IterableMap, MapData};
@@ -55,8 +56,8 @@ impl Hook {
 }
 
 /// An XDP program on an interface. It stays there while anybody holds the link: a descriptor, or a pin.
-#[derive(Debug)]
-pub(crate) struct XdpLink(OwnedFd);
+#[derive(Clone, Debug)]
+pub(crate) struct XdpLink(Arc<OwnedFd>);
 
 /// What the kernel says about a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl XdpLink {
                 flags: hook.flags(),
             },
         )?;
-        Ok(Self(fd))
+        Ok(Self(Arc::new(fd)))
     }
 
     /// The link pinned at `path`.
@@ -101,7 +102,7 @@ impl XdpLink {
                 flags: 0,
             },
         )?;
-        let link = Self(fd);
+        let link = Self(Arc::new(fd));
         link.info()?;
         Ok(link)
     }

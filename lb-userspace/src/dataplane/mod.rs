@@ -14,6 +14,7 @@ mod mapped;
 mod object;
 mod persist;
 mod pins;
+mod reattach;
 mod refusal;
 mod remove;
 mod sources;

@@ -82,7 +82,7 @@ impl Engine {
         let (verdicts, receiver) = mpsc::channel(max_verdicts);
         let in_flight = Semaphore::new(max_in_flight);
         let shared = Arc::new(Shared {
-            prober,
+            prober: Mutex::new(Arc::new(prober)),
             in_flight,
             verdicts,
         });
@@ -96,7 +96,7 @@ impl Engine {
 
     /// Makes these the addresses that checks may come from, from the next one on.
     pub fn set_sources(&self, sources: Sources) {
-        self.shared.prober.set_sources(sources);
+        self.shared.prober().set_sources(sources);
     }
 
     /// Makes `targets` the set that is checked. Targets that stay keep their state and their timing, new ones are
@@ -134,6 +134,14 @@ impl Engine {
                     place.insert(self.start(target, status, alarm.clone()));
                 }
             }
+        }
+    }
+
+    /// Reaches backends in that VRF from the next checks on.
+    pub fn set_vrf(&self, vrf: Option<String>) {
+        let mut prober = self.shared.prober.lock().unwrap_or_else(PoisonError::into_inner);
+        if !prober.is_in(vrf.as_deref()) {
+            *prober = Arc::new(prober.moved_to(vrf));
         }
     }
 

@@ -18,10 +18,16 @@ const MAX_INCONCLUSIVE: u8 = 3;
 /// What all heartbeats of an engine share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) prober: Prober,
+    pub(super) prober: Mutex<Arc<Prober>>,
     /// One permit for each check under way.
     pub(super) in_flight: Semaphore,
     pub(super) verdicts: mpsc::Sender<Verdict>,
+}
+
+impl Shared {
+    pub(super) fn prober(&self) -> Arc<Prober> {
+        Arc::clone(&self.prober.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// How a heartbeat stands: it writes, snapshots read, and the heartbeat that takes its place begins with it.
@@ -161,7 +167,7 @@ impl Heartbeat {
             };
             // From here on the clock of the check runs, not while it waited for its turn.
             from = Instant::now();
-            let result = self.shared.prober.probe(&self.target).await;
+            let result = self.shared.prober().probe(&self.target).await;
             let latency = from.elapsed();
             drop(permit);
             let Some(result) = self.conclude(result) else {
@@ -246,7 +252,7 @@ mod tests {
     fn checks_that_prove_nothing_are_repeated_but_not_for_ever() {
         let (verdicts, _receiver) = mpsc::channel(1);
         let shared = Shared {
-            prober: Prober::default(),
+            prober: Mutex::default(),
             in_flight: Semaphore::new(1),
             verdicts,
         };

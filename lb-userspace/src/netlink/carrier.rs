@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 
 use super::{
-    interface::{Interface, InterfaceError, Link, Lower, describe, visit_links},
-    socket::Socket,
+    devices::Devices,
+    interface::{Interface, InterfaceError, Link, Lower, describe},
 };
 
 /// What the kernel calls a bond.
@@ -56,16 +56,27 @@ impl Carrier {
     }
 }
 
+impl Carrier {
+    /// Every interface that the program may run on for it.
+    pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+        [&self.interface]
+            .into_iter()
+            .chain(&self.vlan)
+            .chain(&self.slaves)
+    }
+}
+
 /// An interface, and what it has to do with others.
-struct Device {
-    interface: Interface,
-    link: Link,
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) interface: Interface,
+    pub(super) link: Link,
     /// The bond or bridge that it is a part of.
     master: Option<u32>,
 }
 
 impl Device {
-    fn from_message(message: &LinkMessage, link: Link) -> Self {
+    pub(super) fn from_message(message: &LinkMessage, link: Link) -> Self {
         let master = message.attributes.iter().find_map(|attribute| match attribute {
             LinkAttribute::Controller(index) if *index != 0 => Some(*index),
             _ => None,
@@ -92,15 +103,10 @@ impl Device {
 /// When there is no interface of that name, when it lies on one of another network namespace, or the kernel cannot be
 /// asked.
 pub async fn find_carrier(name: &str) -> Result<Carrier, InterfaceError> {
-    let mut devices = HashMap::new();
-    visit_links(&Socket::open()?, |message, link| {
-        devices.insert(link.index, Device::from_message(message, link));
-    })
-    .await?;
-    carrier(name, &devices)
+    Devices::list().await?.carrier(name)
 }
 
-fn carrier(name: &str, devices: &HashMap<u32, Device>) -> Result<Carrier, InterfaceError> {
+pub(super) fn carrier(name: &str, devices: &HashMap<u32, Device>) -> Result<Carrier, InterfaceError> {
     let named = devices.values().find(|device| device.interface.name == name);
     let named = named.ok_or_else(|| {
         InterfaceError::unknown(name, devices.values().map(|device| device.interface.name.clone()))

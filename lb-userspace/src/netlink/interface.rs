@@ -142,10 +142,17 @@ pub async fn vrf_of(name: &str) -> Result<Option<String>, InterfaceError> {
 /// When the kernel cannot be asked.
 pub async fn common_vrf(indexes: impl IntoIterator<Item = u32>) -> Result<Option<String>, InterfaceError> {
     let links = list_links(&Socket::open()?).await?;
-    let vrf = |index| links.get(&index).and_then(|link| name_of_vrf(link, &links));
+    Ok(vrf_of_all(indexes, &links))
+}
+
+pub(super) fn vrf_of_all(
+    indexes: impl IntoIterator<Item = u32>,
+    links: &HashMap<u32, Link>,
+) -> Option<String> {
+    let vrf = |index| links.get(&index).and_then(|link| name_of_vrf(link, links));
     let mut vrfs = indexes.into_iter().map(vrf);
     let first = vrfs.next().flatten();
-    Ok(first.filter(|first| vrfs.all(|vrf| vrf.as_ref() == Some(first))))
+    first.filter(|first| vrfs.all(|vrf| vrf.as_ref() == Some(first)))
 }
 
 fn name_of_vrf(link: &Link, links: &HashMap<u32, Link>) -> Option<String> {

@@ -3,6 +3,7 @@
 
 mod address;
 mod carrier;
+mod devices;
 mod interface;
 mod kept;
 mod looked_up;
@@ -22,6 +23,7 @@ mod words;
 
 pub use address::own_addresses;
 pub use carrier::{Carrier, find_carrier};
+pub use devices::{Devices, watch_devices};
 pub use interface::{
     AttachedXdp, Interface, InterfaceError, XdpMode, common_vrf, find_interface, interfaces, vrf_of,
 };

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use futures_util::{StreamExt, stream::BoxStream};
+use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use rtnetlink::{
     MulticastGroup,
     packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkSerializable},
@@ -89,5 +89,13 @@ impl Monitor {
             })
         };
         open().map_err(Error::Open)
+    }
+
+    /// Drops the reports that have arrived.
+    pub(super) fn forget_queued(&mut self) -> Result<(), Error> {
+        while let Some(report) = self.reports.next().now_or_never() {
+            report.ok_or(Error::Closed)?;
+        }
+        Ok(())
     }
 }

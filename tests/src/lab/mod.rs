@@ -5,6 +5,7 @@
 
 mod agent;
 mod bpf_fs;
+mod detach;
 mod host;
 mod namespace;
 mod netlink;
@@ -15,6 +16,7 @@ mod xdp;
 
 pub use agent::{Agent, LbOptions, find_binary};
 pub use bpf_fs::BpfFs;
+pub use detach::detach_pinned_link;
 pub use host::Host;
 pub use namespace::Namespace;
 pub use netlink::{Netlink, NextHop, Route};

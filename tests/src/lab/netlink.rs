@@ -148,6 +148,17 @@ impl Netlink {
             .with_context(|| format!("cannot move {name} to the namespace {}", namespace.name()))
     }
 
+    /// Gives the interface `name`, which is down, another name.
+    ///
+    /// # Errors
+    /// When the interface is missing or up, or the name is taken.
+    pub async fn rename(&self, name: &str, new_name: &str) -> Result<()> {
+        let renamed = LinkUnspec::new_with_index(self.index(name).await?).name(new_name.to_owned());
+        self.change(renamed.build())
+            .await
+            .with_context(|| format!("cannot rename {name} to {new_name}"))
+    }
+
     /// Makes the interface `name` a port of `bridge`.
     ///
     /// # Errors

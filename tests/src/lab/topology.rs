@@ -270,14 +270,50 @@ impl Lab {
         } else {
             INTERFACE
         };
-        namespace.netlink(async |netlink| {
-            for (network, interface) in [(Network::Server, backend_side), (Network::Client, INTERFACE)] {
+        self.address_balancer(backend_side, INTERFACE)
+    }
+
+    fn address_balancer(&self, backend_side: &str, client_side: &str) -> Result<()> {
+        self.balancer.namespace.netlink(async |netlink| {
+            for (network, interface) in [(Network::Server, backend_side), (Network::Client, client_side)] {
                 for (address, prefix) in network.addresses(HostNumber::BALANCER) {
                     netlink.add_address(interface, address, prefix).await?;
                 }
             }
             Ok(())
         })
+    }
+
+    /// Takes the balancer's only interface away, as if the card were pulled.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn unplug_balancer(&self) -> Result<()> {
+        // Both ends of a pair go.
+        let port = self.balancer.port.as_str();
+        self.wire.netlink(async |netlink| netlink.remove(port).await)
+    }
+
+    /// Gives the balancer an interface again, with the addresses of the one before and perhaps another name.
+    ///
+    /// # Errors
+    /// When there is one of that name.
+    pub fn replug_balancer(&mut self, interface: &str) -> Result<()> {
+        let (port, mac) = (self.balancer.port.clone(), self.balancer.mac);
+        self.plug_balancer(interface, &port, mac, self.options.mtu.balancer)?;
+        self.address_balancer(interface, interface)
+    }
+
+    /// Gives the balancer's interface its addresses again, after it was in another namespace.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn readdress_balancer(&self) -> Result<()> {
+        self.balancer.namespace.netlink(async |netlink| {
+            netlink.set_up(INTERFACE).await?;
+            netlink.wait_until_up(INTERFACE).await
+        })?;
+        self.address_balancer(INTERFACE, INTERFACE)
     }
 
     fn plug_balancer(&mut self, interface: &str, port: &str, mac: [u8; 6], mtu: u32) -> Result<()> {

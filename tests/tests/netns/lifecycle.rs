@@ -108,7 +108,7 @@ fn refused_interface_leaves_the_others_alone() {
         "nothing stays where lb could attach"
     );
 
-    let refused = LbRun::start(&balancer, &["--iface", "eth9"]).wait();
+    let refused = LbRun::start(&balancer, &["--iface", "eth9", "--wait-iface", "false"]).wait();
     assert_eq!(refused.code, Some(1), "{}", refused.log);
     for name in ["eth9", "eth0", "eth1"] {
         assert!(refused.log.contains(name), "no {name} in: {}", refused.log);

@@ -18,6 +18,7 @@ mod failure;
 mod forwarders;
 mod fullnat;
 mod host_traffic;
+mod interfaces;
 mod lifecycle;
 mod mixed;
 mod own_source;

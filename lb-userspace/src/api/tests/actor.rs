@@ -201,6 +201,7 @@ impl Actor {
             .collect();
         ServicesView {
             generation: self.generation,
+            outages: Vec::new(),
             services,
         }
     }
@@ -298,6 +299,7 @@ impl Actor {
             hash_seed: "0x0000000000000001".into(),
             checkpoint: SavingView::default(),
             drift: false,
+            outages: Vec::new(),
             warnings: vec!["this agent has no dataplane".into()],
         }
     }
@@ -382,6 +384,7 @@ fn explain(frame: &[u8], interface: Option<&str>) -> Result<ExplainView, Request
         placement_meaning: "By its slot.".to_owned(),
         slot: None,
         interface: "eth0".into(),
+        outages: Vec::new(),
         in_hex: packet::to_hex(frame),
         out_hex: Some(packet::to_hex(frame)),
     })

@@ -62,6 +62,22 @@ impl Prober {
         sources.toward(target, self.vrf.as_deref())
     }
 
+    /// The same in another VRF.
+    pub(super) fn moved_to(&self, vrf: Option<String>) -> Self {
+        let sources = Arc::clone(&self.sources.read().unwrap_or_else(PoisonError::into_inner));
+        Self {
+            pinger: Pinger::in_vrf(vrf.clone()),
+            vrf,
+            sources: RwLock::new(sources),
+            closing: Arc::clone(&self.closing),
+        }
+    }
+
+    /// Whether it reaches the targets in that VRF.
+    pub(super) fn is_in(&self, vrf: Option<&str>) -> bool {
+        self.vrf.as_deref() == vrf
+    }
+
     /// Asks `target` once.
     pub(super) async fn probe(&self, target: &Target) -> Result<(), Miss> {
         let (address, check) = (target.address(), target.check());

@@ -5,8 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use nix::sockopt_impl;
-use nix::sys::socket::setsockopt;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -17,15 +16,6 @@ use super::{Deadline, Miss, io_miss};
 const LONGEST_CLOSE: Duration = Duration::from_secs(2);
 /// Most that is taken of what a server says meanwhile, in bytes.
 const MOST_LAST_WORDS: usize = 64 * 1024;
-
-sockopt_impl!(
-    /// The kernel chooses the port when it connects, so that a port can be used toward many addresses at once.
-    BindAddressNoPort,
-    SetOnly,
-    libc::IPPROTO_IP,
-    libc::IP_BIND_ADDRESS_NO_PORT,
-    bool
-);
 
 /// Connects, in that VRF and from the first of these addresses that can be had. A connection that is to be reset is, whenever it is dropped.
 pub(super) async fn connect(
@@ -49,7 +39,8 @@ pub(super) async fn connect(
         socket.bind_device(Some(vrf.as_bytes())).map_err(failed)?;
     }
     if !sources.is_empty() {
-        setsockopt(&socket, BindAddressNoPort, &true).map_err(|errno| failed(errno.into()))?;
+        // The port is chosen when it connects, so that one can be used toward many addresses at once.
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true).map_err(|errno| failed(errno.into()))?;
         let had = sources
             .iter()
             .find(|source| socket.bind((**source, 0).into()).is_ok());
