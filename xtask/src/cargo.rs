@@ -21,7 +21,18 @@ pub(crate) struct Workspace {
 #[derive(Clone, Copy)]
 pub(crate) enum Profile {
     Dev,
+    Guest,
     Release,
+}
+
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Guest => "guest",
+            Self::Release => "release",
+        }
+    }
 }
 
 impl Workspace {
@@ -52,17 +63,24 @@ impl Workspace {
         cargo.args(["--locked", "--message-format=json-render-diagnostics"]);
         cargo.args(packages.iter().flat_map(|package| ["--package", package]));
         cargo.args(binaries.iter().flat_map(|binary| ["--bin", binary]));
-        if matches!(profile, Profile::Release) {
-            cargo.arg("--release");
-        }
+        cargo.args(["--profile", profile.name()]);
         Self::built_by(cargo, binaries)
     }
 
     /// Builds test binaries of `packages`, without running them. What the packages' tests ask of dependencies counts for
     /// all of them, so that naming the same packages as another run saves building them again.
-    pub(crate) fn build_tests(&self, packages: &[&str], tests: &[&str]) -> Result<Binaries> {
+    pub(crate) fn build_tests(
+        &self,
+        packages: &[&str],
+        tests: &[&str],
+        profile: Profile,
+    ) -> Result<Binaries> {
         let mut cargo = self.cargo("test");
         cargo.args(["--locked", "--no-run", "--message-format=json-render-diagnostics"]);
+        // The tests' own profile is `dev` by another name, and what it built is used again.
+        if !matches!(profile, Profile::Dev) {
+            cargo.args(["--profile", profile.name()]);
+        }
         cargo.args(packages.iter().flat_map(|package| ["--package", package]));
         cargo.args(tests.iter().flat_map(|test| ["--test", test]));
         Self::built_by(cargo, tests)

@@ -27,6 +27,7 @@ use super::{
     stop::Ending,
     sweeper::Sweeper,
     tally::Tally,
+    vip_routes::VipRoutes,
 };
 use crate::{
     api::checkpoint::RestoredView,
@@ -59,6 +60,7 @@ pub(super) struct Parts {
     pub(super) attachments: Attachments,
     /// Has the interfaces listed.
     pub(super) devices_wanted: Arc<Notify>,
+    pub(super) vip_routes: VipRoutes,
     pub(super) knowledge: Knowledge,
     pub(super) engine: health::Engine,
     pub(super) resolver: ResolverHandle,
@@ -274,6 +276,7 @@ impl Actor {
             .flat_map(|service| service.vips.iter().copied());
         let vips: Vec<Prefix> = vips.collect();
         if self.vips != vips {
+            self.parts.vip_routes.set_vips(&vips);
             self.vips = vips;
             self.speak();
         }

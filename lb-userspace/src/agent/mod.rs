@@ -15,11 +15,13 @@ mod sweeper;
 mod takeover;
 mod tally;
 mod views;
+mod vip_routes;
 mod warnings;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use nix::net::if_::if_nametoindex;
 use tokio::{
     io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
@@ -35,6 +37,7 @@ pub use handle::{AgentHandle, Applied, Command, Planned, RequestError};
 use persist::Found;
 pub use stop::remove_dataplane;
 use takeover::Takeover;
+use vip_routes::VipRoutes;
 
 use crate::{
     api::{self, ApiSocket},
@@ -95,12 +98,14 @@ pub async fn run(options: RunOptions) -> Result<()> {
     let (persist, kept) = found.go_on(&options.state_dir, &config.checkpoint)?;
 
     let vrf = devices.common_vrf(attachments.indexes());
-    let (engine, verdicts) = health::Engine::spawn_in(vrf);
+    let (engine, verdicts) = health::Engine::spawn_in(vrf.clone());
     let (resolver, mut hops) = netlink::spawn_resolver(config.dataplane.next_hop_grace.get())?;
     resolver.set_gateway_interfaces(attachments.indexes())?;
     takeover.find_ways(&resolver, &mut hops).await?;
     let (route_changes, uppers) = (resolver.changes(), resolver.uppers());
     let interfaces = interfaces(uppers.clone()).await;
+    let vrf = vrf.and_then(|name| if_nametoindex(name.as_str()).ok());
+    let vip_routes = VipRoutes::spawn(resolver.changes(), vrf);
     let knowledge = Knowledge {
         verdicts: HashMap::new(),
         serving: takeover.serving,
@@ -125,6 +130,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
         attached: Vec::new(),
         attachments,
         devices_wanted: Arc::default(),
+        vip_routes,
         knowledge,
         engine,
         resolver,

@@ -7,7 +7,7 @@ use crate::{
     api::view::OutageView,
     dataplane::Attached,
     model::Forwarder,
-    netlink::{self, Family, Resolution},
+    netlink::{self, Family, LeadsOut, Resolution},
 };
 
 impl Actor {
@@ -23,6 +23,7 @@ impl Actor {
         warnings.extend(self.parts.persist.warnings());
         warnings.extend(self.about_sources());
         warnings.extend(self.about_forwarding());
+        warnings.extend(self.about_vips());
         warnings
     }
 
@@ -71,6 +72,33 @@ impl Actor {
             ));
         }
         warnings
+    }
+
+    /// VIPs whose unserved packets this host would send back to the router that they come from.
+    fn about_vips(&self) -> Vec<String> {
+        let forwards = |v6: bool| {
+            let family = if v6 { Family::V6 } else { Family::V4 };
+            let mut names = self
+                .parts
+                .attached
+                .iter()
+                .map(|attached| &attached.interface.name);
+            names.any(|name| netlink::forwarding_enabled(family, name).unwrap_or(false))
+        };
+        let mut lead_out = self.parts.vip_routes.leading_out();
+        lead_out.retain(|vip| forwards(vip.address.is_ipv6()));
+        let Some(LeadsOut { address, gateway }) = lead_out.first() else {
+            return Vec::new();
+        };
+        let others = match lead_out.len() - 1 {
+            0 => String::new(),
+            others => format!(" (and so of {others} other VIPs)"),
+        };
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        vec![format!(
+            "packets to {address} that are for no service are sent on to {gateway}{others}, which may send them back, and so \
+             on: `ip route add unreachable {address}/{length}` ends them here"
+        )]
     }
 
     /// Answers of backends are routed like packets that this host forwards.

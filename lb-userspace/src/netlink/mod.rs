@@ -6,6 +6,7 @@ mod carrier;
 mod devices;
 mod interface;
 mod kept;
+mod leading_out;
 mod looked_up;
 mod monitor;
 mod neighbour;
@@ -28,6 +29,7 @@ pub use interface::{
     AttachedXdp, Interface, InterfaceError, XdpMode, common_vrf, find_interface, interfaces, vrf_of,
 };
 pub use kept::Need;
+pub use leading_out::{LeadsOut, leading_out};
 pub use next_hop::{NextHop, Resolution};
 pub(crate) use queues::Queues;
 pub use resolver::{ResolverHandle, ResolverStopped, Snapshot, spawn_resolver};

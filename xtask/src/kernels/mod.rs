@@ -139,7 +139,13 @@ fn run(
     tools: &Tools,
     done: impl Fn(&KernelReport) -> Result<()>,
 ) -> Result<Report> {
-    let payload = Payload::build(workspace)?;
+    // Short runs do without a build of their own.
+    let profile = if suites == Suite::QUICK {
+        Profile::Dev
+    } else {
+        Profile::Guest
+    };
+    let payload = Payload::build(workspace, profile)?;
     let base = image::base(&directory(workspace), &payload, suites, tools)?;
     let mut reports = Vec::new();
     for kernel in kernels {
@@ -161,12 +167,12 @@ struct Payload {
 }
 
 impl Payload {
-    fn build(workspace: &Workspace) -> Result<Self> {
+    fn build(workspace: &Workspace, profile: Profile) -> Result<Self> {
         setup::ensure(workspace)?;
         let programs = ["lb", "lb-lab-node"];
-        let built = workspace.build(&["lb-userspace", "lb-tests"], &programs, Profile::Dev)?;
+        let built = workspace.build(&["lb-userspace", "lb-tests"], &programs, profile)?;
         let tests = ["budget", "rows", "netns"];
-        let built_tests = workspace.build_tests(&PRIVILEGED, &tests)?;
+        let built_tests = workspace.build_tests(&PRIVILEGED, &tests, profile)?;
         let mut binaries = Vec::new();
         for name in programs {
             binaries.push((name, built.path(name)?.to_owned()));
