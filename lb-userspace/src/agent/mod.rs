@@ -248,7 +248,7 @@ fn log_attached(attached: &[Attached]) {
             one.mode,
             one.interface.driver
         );
-        for warning in &one.warnings {
+        for warning in one.warnings.iter().cloned().chain(one.advice()) {
             log::warn!("{warning}");
         }
     }

@@ -19,6 +19,7 @@ impl Actor {
     pub(super) fn warnings(&self) -> Vec<String> {
         let attached = self.parts.attached.iter();
         let mut warnings: Vec<String> = attached.flat_map(|attached| attached.warnings.clone()).collect();
+        warnings.extend(self.parts.attached.iter().filter_map(Attached::advice));
         warnings.extend(self.about_carriers());
         warnings.extend(self.parts.persist.warnings());
         warnings.extend(self.about_sources());

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::view::AttachMode,
-    netlink::{Carrier, Interface, Queues, XdpMode},
+    netlink::{Carrier, Interface, Queues, XdpMode, merging},
 };
 
 /// The program on an interface.
@@ -32,6 +32,24 @@ pub struct Attached {
     pub kept: bool,
     /// What the operator should know about this attachment.
     pub warnings: Vec<String>,
+}
+
+impl Attached {
+    /// What the operator should know as things are now: packets that are merged before generic XDP sees them are too large.
+    pub fn advice(&self) -> Option<String> {
+        if self.mode != AttachMode::Generic {
+            return None;
+        }
+        let cards = merging(&self.interface.name);
+        let list = cards.join(", ");
+        (!cards.is_empty()).then(|| {
+            format!(
+                "{} is in generic mode, and {list} merges packets: large ones are dropped as too big until that is switched \
+                 off (`ethtool -K DEVICE gro off lro off`)",
+                self.interface.name
+            )
+        })
+    }
 }
 
 /// A link to an interface.

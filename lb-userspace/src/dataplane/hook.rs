@@ -84,20 +84,7 @@ pub(super) fn advice(interface: &Interface, mode: AttachMode) -> Option<String> 
              everything will do), or lb runs with `--mode generic`; senders behind it must not offload checksums \
              (`ethtool -K DEVICE tx off`)"
         )),
-        // These merge nothing themselves.
-        AttachMode::Generic
-            if ["vlan", "bridge", "bond", "macvlan", "team"].contains(&interface.driver.as_str()) =>
-        {
-            Some(format!(
-                "{name} is in generic mode: switch off merging of packets on the network cards below it, or large ones are \
-                 dropped as too big (`ethtool -K DEVICE gro off lro off`)"
-            ))
-        }
-        AttachMode::Generic => Some(format!(
-            "{name} is in generic mode: switch off merging of packets, or large ones are dropped as too big \
-             (`ethtool -K {name} gro off lro off`)"
-        )),
-        AttachMode::Native => None,
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 mod address;
 mod carrier;
 mod devices;
+mod ethtool;
 mod interface;
 mod kept;
 mod leading_out;
@@ -25,6 +26,7 @@ mod words;
 pub use address::own_addresses;
 pub use carrier::{Carrier, find_carrier};
 pub use devices::{Devices, watch_devices};
+pub(crate) use ethtool::merging;
 pub use interface::{
     AttachedXdp, Interface, InterfaceError, XdpMode, common_vrf, find_interface, interfaces, vrf_of,
 };

@@ -1,16 +1,12 @@
 //! How many queues a network card has, and whether XDP gets some of its own. `virtio_net` runs XDP without, too, and tells
 //! the kernel's log alone.
 
-use std::{io, os::fd::AsRawFd};
+use std::io;
 
-use socket2::{Domain, Socket, Type};
+use super::ethtool::{self, Question};
 
-/// `SIOCETHTOOL` of `linux/sockios.h`.
-const SIOCETHTOOL: libc::c_ulong = 0x8946;
 /// `ETHTOOL_GCHANNELS` of `linux/ethtool.h`.
 const GET_CHANNELS: u32 = 0x3c;
-
-nix::ioctl_readwrite_bad!(ethtool, SIOCETHTOOL, libc::ifreq);
 
 /// `struct ethtool_channels` of `linux/ethtool.h`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,25 +49,15 @@ impl Queues {
     }
 }
 
+// SAFETY: the structure of the command that it is used with here.
+unsafe impl Question for Channels {}
+
 fn channels(name: &str) -> io::Result<Channels> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     let mut channels = Channels {
         command: GET_CHANNELS,
         ..Channels::default()
     };
-    // SAFETY: all-zero bytes are a valid `ifreq`: it holds an array of bytes and a union of plain integers.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // The last byte stays zero and ends the name.
-    if name.len() >= request.ifr_name.len() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_data = (&raw mut channels).cast();
-    // SAFETY: `request` is a whole `ifreq` whose data points at `channels`, which is the structure of this command and
-    // lives until the call returns.
-    unsafe { ethtool(socket.as_raw_fd(), &raw mut request) }?;
+    ethtool::ask(name, &mut channels)?;
     Ok(channels)
 }
 

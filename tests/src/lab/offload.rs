@@ -46,6 +46,23 @@ impl Namespace {
     }
 }
 
+impl Namespace {
+    /// Lets `interface` merge received segments, or stops it from that.
+    ///
+    /// # Errors
+    /// When the interface is missing or its driver refuses.
+    pub fn merge_received(&self, interface: &str, on: bool) -> Result<()> {
+        self.run(|| ethtool(interface, ETHTOOL_SGRO, on.into()))?
+            .with_context(|| {
+                format!(
+                    "receive merging (GRO) of {interface} in the namespace {}",
+                    self.name()
+                )
+            })?;
+        Ok(())
+    }
+}
+
 /// Runs one ethtool command with one value and returns the value that the kernel leaves.
 fn ethtool(interface: &str, command: u32, data: u32) -> Result<u32> {
     let socket = socket(

@@ -284,3 +284,23 @@ fn an_interface_is_not_waited_for_where_that_is_not_wanted() {
     };
     Agent::start(&lab.balancer, &options).unwrap();
 }
+
+#[test]
+fn generic_mode_is_warned_of_as_long_as_packets_are_merged() {
+    let lab = lab(Forwarder::L2dsr, 1);
+    let options = LbOptions {
+        mode: "generic".into(),
+        ..LbOptions::new(lb(), None)
+    };
+    let rig = Rig::with(lab, &options, &[]);
+    let balancer = rig.lab.balancer.namespace.clone();
+    let warned = || {
+        let warnings = rig.agent.status().unwrap().warnings;
+        warnings.iter().any(|warning| warning.contains("merges packets"))
+    };
+    assert!(!warned(), "nothing is merged in the lab");
+    balancer.merge_received("eth0", true).unwrap();
+    assert!(warned());
+    balancer.merge_received("eth0", false).unwrap();
+    assert!(!warned(), "a warning goes with its cause");
+}

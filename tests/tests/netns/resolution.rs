@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use lb_tests::{
-    lab::{Forwarder, Lab},
+    lab::{Forwarder, Lab, NextHop, Route},
     traffic::{server::Server, udp},
 };
 use lb_userspace::api::view::BackendState;
@@ -154,4 +154,36 @@ fn on_empty_pass_leaves_packets_to_the_host() {
     rig.revive_server(0);
     rig.wait_for_state("web", addresses[0], BackendState::Up);
     assert_eq!(server_for(rig.client(), target), "backend-1");
+}
+
+#[test]
+fn a_vip_whose_route_leads_back_out_is_warned_of() {
+    let lab = lab(Forwarder::Nat, 1);
+    let vip = lab.options().vips[0];
+    let service = Service::new(Forwarder::Nat, &[vip])
+        .key("check", NO_CHECK)
+        .backend(lab.backends[0].address_like(vip));
+    let rig = Rig::on_ports(lab, &service, &[PORT]);
+    let router = rig.client().address_like(vip);
+    let balancer = &rig.lab.balancer.namespace;
+    let warned = || {
+        let warnings = rig.agent.status().unwrap().warnings;
+        let told = format!("packets to {vip} that are for no service are sent on to {router}");
+        warnings.iter().any(|warning| warning.contains(&told))
+    };
+    assert!(!warned(), "there is no route to it");
+    let everywhere = Route {
+        destination: "0.0.0.0".parse().unwrap(),
+        prefix: 0,
+        next: NextHop::Via(router),
+        mtu: None,
+    };
+    balancer
+        .netlink(async |netlink| netlink.add_route(&everywhere).await)
+        .unwrap();
+    wait_until("the default route is noticed", &warned);
+    balancer
+        .netlink(async |netlink| netlink.add_address("lo", vip, 32).await)
+        .unwrap();
+    wait_until("the VIP ends here", || !warned());
 }
