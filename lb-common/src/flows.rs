@@ -165,8 +165,12 @@ impl Query {
         tcp::opens_flow(self.tcp_flags())
     }
 
-    const fn closes(&self) -> bool {
-        tcp::closes_flow(self.tcp_flags())
+    const fn resets(&self) -> bool {
+        tcp::resets(self.tcp_flags())
+    }
+
+    const fn has_fin(&self) -> bool {
+        tcp::has_fin(self.tcp_flags())
     }
 
     const fn current(&self) -> u32 {
@@ -207,8 +211,8 @@ impl Placed {
 
 /// An entry's time is renewed when it is this old, about a second, so that a busy flow does not keep writing.
 pub const RENEW: u32 = 4;
-/// An embryonic or closing flow is left in peace for this long after its last packet, about a second: handshakes and
-/// goodbyes are done by then. A newcomer without a place does no harm, it goes where unknown flows go.
+/// An embryonic, closing or reset flow is left in peace for this long after its last packet, about a second: handshakes
+/// and most goodbyes are done by then. A newcomer without a place does no harm, it goes where unknown flows go.
 pub const GRACE: u32 = 4;
 /// An established flow that has been silent for this long, about five minutes, may make room for another.
 pub const IDLE: u32 = 1200;
@@ -250,8 +254,8 @@ fn find<T: FlowTable>(table: &T, query: &Query) -> Option<(FlowValue, u32)> {
 #[inline(always)]
 pub fn known<T: FlowTable>(table: &T, query: &Query, value: FlowValue, entry: u32) -> Placed {
     let clock = table.clock();
-    let closing = value.state() == Some(FlowState::Closing);
-    if closing && query.opens() {
+    let has_ended = matches!(value.state(), Some(FlowState::Closing | FlowState::Reset));
+    if has_ended && query.opens() {
         // The same address and ports again, for another connection.
         let owner = query.current();
         if owner != Query::NOBODY && !query.is(Query::IS_EXPLAINED) {
@@ -261,20 +265,28 @@ pub fn known<T: FlowTable>(table: &T, query: &Query, value: FlowValue, entry: u3
         }
         return Placed::new(owner, Placement::Opened);
     }
-    let embryonic = value.state() == Some(FlowState::Embryonic);
-    let state = if query.closes() || closing {
-        FlowState::Closing
-    } else if query.opens() && embryonic {
-        FlowState::Embryonic
-    } else {
-        FlowState::Established
-    };
+    let state = next_state(value.state(), query);
     let is_news = value.state() != Some(state) || value.age(clock) >= RENEW;
     if is_news && !query.is(Query::IS_EXPLAINED) {
         let next = FlowValue::new(value.owner(), state, query.service, clock);
         replace(table, query, entry, value, next);
     }
     hit(table, query, value)
+}
+
+/// How far a flow has come with another packet. Anybody may have sent a RST: who goes on talking was not reset. A FIN
+/// is the client's last word but for acknowledgments, which its backend's answer may need for long.
+#[inline(always)]
+const fn next_state(state: Option<FlowState>, query: &Query) -> FlowState {
+    if query.resets() {
+        return FlowState::Reset;
+    }
+    match state {
+        _ if query.has_fin() => FlowState::Closing,
+        Some(FlowState::Closing) => FlowState::Closing,
+        Some(FlowState::Embryonic) if query.opens() => FlowState::Embryonic,
+        _ => FlowState::Established,
+    }
 }
 
 #[inline(always)]
@@ -310,7 +322,7 @@ fn unknown<T: FlowTable>(table: &T, query: &Query) -> Placed {
         (Placement::Adopted, Placement::Previous)
     };
     let says_nothing_new = current == before && !query.is(Query::IS_ALWAYS);
-    if says_nothing_new || owner == Query::NOBODY || !opens && query.closes() {
+    if says_nothing_new || owner == Query::NOBODY || !opens && query.resets() {
         let placement = if owner == current {
             Placement::Current
         } else {
@@ -322,7 +334,12 @@ fn unknown<T: FlowTable>(table: &T, query: &Query) -> Placed {
         return Placed::new(owner, written);
     }
     let clock = table.clock();
-    let value = FlowValue::new(owner, FlowState::Embryonic, query.service, clock);
+    let state = if query.has_fin() && !opens {
+        FlowState::Closing
+    } else {
+        FlowState::Embryonic
+    };
+    let value = FlowValue::new(owner, state, query.service, clock);
     if (!opens || table.spend(query.service, clock)) && table.insert(query.key, value, clock) {
         let event = if opens { Event::Inserted } else { Event::Adopted };
         table.count(query.service, event);
@@ -411,14 +428,14 @@ pub fn better(best: u32, place: u32, value: FlowValue, clock: u32) -> u32 {
     }
 }
 
-/// How little an entry is missed; 0 if it is needed. Flows that have hardly begun or are over come first, the longest
-/// silent first, then flows that have been silent for very long.
+/// How little an entry is missed; 0 if it is needed. Flows that have hardly begun, or that their client has ended, come
+/// first, the longest silent first, then flows that have been silent for very long.
 #[inline(always)]
 fn rank(value: FlowValue, clock: u32) -> u32 {
     const HALF_OPEN: u32 = 1 << 25;
     let age = value.age(clock);
     match value.state() {
-        Some(FlowState::Closing | FlowState::Embryonic) if age >= GRACE => HALF_OPEN + age,
+        Some(FlowState::Closing | FlowState::Reset | FlowState::Embryonic) if age >= GRACE => HALF_OPEN + age,
         Some(FlowState::Established) if age >= IDLE => age,
         _ => 0,
     }

@@ -40,7 +40,8 @@ impl FlowKey {
     }
 }
 
-/// How far a flow has come.
+/// How far a flow has come. The lowest two bits are what says so in tables of agents that did not know of
+/// [`FlowState::Reset`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FlowState {
@@ -48,8 +49,10 @@ pub enum FlowState {
     Embryonic = 1,
     /// It has sent more since.
     Established = 2,
-    /// A FIN or RST was seen.
+    /// A FIN was seen: the client has said all that it will. What its backend has left to say nobody knows.
     Closing = 3,
+    /// A RST was seen, and nothing after it.
+    Reset = 7,
 }
 
 /// Who owns a flow, and since when it has been silent, in one word:
@@ -57,10 +60,13 @@ pub enum FlowState {
 /// | bits | what |
 /// |---|---|
 /// | 0–14 | owner: index within the service's targets |
-/// | 15–16 | [`FlowState`]; 0 means that the entry is free |
+/// | 15–16 | the lowest two bits of [`FlowState`]; 0 means that the entry is free |
 /// | 17–32 | [`super::Service::number`] |
 /// | 33–40 | [`super::Service::vip`] |
-/// | 41–63 | when it was last seen, in units of the flow clock |
+/// | 41–62 | when it was last seen, in units of the flow clock |
+/// | 63 | the third bit of [`FlowState`]; of an entry that is not closing it says nothing |
+///
+/// Bit 63 was the clock's highest once, so that it may be anything in an entry that an earlier program wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
 pub struct FlowValue(pub u64);
@@ -71,7 +77,7 @@ impl FlowValue {
     /// An entry that is being changed. Nobody else touches it meanwhile, and nobody believes its key.
     pub const CLAIMED: Self = Self(1);
     /// Bits of the flow clock that are kept; ages are differences within them.
-    pub const CLOCK_MASK: u32 = (1 << 23) - 1;
+    pub const CLOCK_MASK: u32 = (1 << 22) - 1;
     /// The bits of [`FlowValue::identity`].
     pub const IDENTITY: u64 = ((1 << 24) - 1) << 17;
 
@@ -80,7 +86,8 @@ impl FlowValue {
     pub const fn new(owner: u32, state: FlowState, service: u32, clock: u32) -> Self {
         Self(
             (owner & 0x7fff) as u64
-                | (state as u64) << 15
+                | (state as u64 & 3) << 15
+                | (state as u64 >> 2) << 63
                 | Self::identity(service)
                 | ((clock & Self::CLOCK_MASK) as u64) << 41,
         )
@@ -123,6 +130,7 @@ impl FlowValue {
         match (self.0 >> 15) & 3 {
             1 => Some(FlowState::Embryonic),
             2 => Some(FlowState::Established),
+            3 if self.0 >> 63 != 0 => Some(FlowState::Reset),
             3 => Some(FlowState::Closing),
             _ => None,
         }
@@ -149,7 +157,7 @@ impl FlowValue {
     /// When it was last seen.
     #[inline(always)]
     pub const fn clock(self) -> u32 {
-        (self.0 >> 41) as u32
+        (self.0 >> 41) as u32 & Self::CLOCK_MASK
     }
 
     /// Units of the flow clock since it was last seen. It may have been seen after `clock` was read: then it is new, not
@@ -228,10 +236,15 @@ mod tests {
     fn a_value_gives_back_what_it_was_made_of() {
         for (owner, service, clock) in [
             (0, 0, 0),
-            (0x7fff, 0x00ff_ffff, 0x007f_ffff),
+            (0x7fff, 0x00ff_ffff, FlowValue::CLOCK_MASK),
             (5, 0x0001_0007, 99),
         ] {
-            for state in [FlowState::Embryonic, FlowState::Established, FlowState::Closing] {
+            for state in [
+                FlowState::Embryonic,
+                FlowState::Established,
+                FlowState::Closing,
+                FlowState::Reset,
+            ] {
                 let value = FlowValue::new(owner, state, service, clock);
                 assert!(
                     value.is_of(service) && !value.is_of(service ^ 1) && !value.is_of(service ^ 0x0001_0000)
@@ -255,6 +268,23 @@ mod tests {
         for value in [FlowValue::FREE, FlowValue::CLAIMED] {
             assert!(!value.is_of(0) && !value.is_used());
             assert_eq!(value.state(), None);
+        }
+    }
+
+    /// Their clock had a bit more, where the state has its third one now.
+    #[test]
+    fn entries_of_earlier_programs_keep_owner_state_and_age() {
+        const EARLIER_BIT: u64 = 1 << 63;
+        let earlier = |state| FlowValue(FlowValue::new(5, state, 7, 100).0 | EARLIER_BIT);
+        for (state, then) in [
+            (FlowState::Embryonic, FlowState::Embryonic),
+            (FlowState::Established, FlowState::Established),
+            // Either was remembered for as long as the second is.
+            (FlowState::Closing, FlowState::Reset),
+        ] {
+            let value = earlier(state);
+            assert!(value.is_of(7));
+            assert_eq!((value.owner(), value.state(), value.age(103)), (5, Some(then), 3));
         }
     }
 

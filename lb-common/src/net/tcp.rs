@@ -33,6 +33,12 @@ pub const fn opens_flow(flags: u8) -> bool {
     flags & (SYN | ACK) == SYN
 }
 
+/// Whether a packet has FIN.
+#[inline(always)]
+pub const fn has_fin(flags: u8) -> bool {
+    flags & FIN != 0
+}
+
 /// Whether a packet closes a flow, or a half of it: a FIN or RST.
 #[inline(always)]
 pub const fn closes_flow(flags: u8) -> bool {

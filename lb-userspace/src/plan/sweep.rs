@@ -21,8 +21,12 @@ use super::{
     write::Write,
 };
 
-/// How long an entry stays after a FIN or RST and the last packet: retransmissions are over by then.
-const CLOSING: Duration = Duration::from_secs(10);
+/// How long an entry stays at most after a FIN and the last packet, or for the window if that is longer. The client is
+/// done, its backend may be busy with the answer, and nobody here hears that it has closed, too. So most of these flows
+/// are over, and some are not: the least that RFC 5382 (REQ-5) allows for both.
+const CLOSING: Duration = Duration::from_secs(240);
+/// How long an entry stays after a RST: retransmissions are over by then.
+const RESET: Duration = Duration::from_secs(10);
 
 /// The flow clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +168,7 @@ struct Limits {
     embryonic: u32,
     established: u32,
     closing: u32,
+    reset: u32,
 }
 
 impl Limits {
@@ -171,11 +176,13 @@ impl Limits {
         let service = &placed.pool.service;
         let units = |span| time.units(span).min(FlowValue::CLOCK_MASK / 2);
         let window = service.window_in_use();
+        let idle = service.idle_in_use().max(window);
         Self {
             // One packet may be all that a living flow has sent in the window.
             embryonic: units(window),
-            established: units(service.idle_in_use().max(window)),
-            closing: units(CLOSING),
+            established: units(idle),
+            closing: units(idle.min(CLOSING.max(window))),
+            reset: units(RESET),
         }
     }
 
@@ -184,6 +191,7 @@ impl Limits {
             FlowState::Embryonic => self.embryonic,
             FlowState::Established => self.established,
             FlowState::Closing => self.closing,
+            FlowState::Reset => self.reset,
         }
     }
 }

@@ -27,7 +27,7 @@ use super::{
     services::Plot,
     tally::Tally,
     wheel::{TICK_MILLIS, Wheel},
-    workload::{End, Flow, Pauses, Stage, exponential},
+    workload::{ACKNOWLEDGMENTS, End, Flow, Pauses, Stage, exponential},
 };
 
 /// What is run.
@@ -335,7 +335,7 @@ impl Run {
         let opens = flow.stage == Stage::New;
         let tcp_flags = match flow.end {
             _ if opens => SYN,
-            End::Fin if is_last => FIN_ACK,
+            End::Fin | End::HalfClose if is_last => FIN_ACK,
             End::Reset if is_last => RST,
             _ => ACK,
         };
@@ -441,7 +441,10 @@ impl Run {
             flow.stage = Stage::Closing;
             return Some(1);
         }
-        if is_last || flow.stage == Stage::Closing {
+        if is_last && flow.end == End::HalfClose {
+            flow.stage = Stage::HalfClosed;
+            flow.left = ACKNOWLEDGMENTS;
+        } else if is_last || flow.stage == Stage::Closing || flow.left == 0 {
             flow.stage = Stage::Ended;
             return None;
         }

@@ -52,6 +52,8 @@ impl Habit {
 pub(super) enum End {
     /// FIN, and an ACK after it.
     Fin,
+    /// FIN, and then acknowledgments of an answer that takes its time.
+    HalfClose,
     /// RST.
     Reset,
     /// It sends no more.
@@ -61,12 +63,16 @@ pub(super) enum End {
 impl End {
     fn draw(protocol: Protocol, rng: &mut impl Rng) -> Self {
         match (protocol, rng.random_range(0..20)) {
-            (Protocol::Tcp, 0..14) => Self::Fin,
+            (Protocol::Tcp, 0..10) => Self::Fin,
+            (Protocol::Tcp, 10..14) => Self::HalfClose,
             (Protocol::Tcp, 14..19) => Self::Reset,
             _ => Self::Silence,
         }
     }
 }
+
+/// Packets that a client sends after its FIN while its backend answers.
+pub(super) const ACKNOWLEDGMENTS: u16 = 4;
 
 /// How far a flow is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +84,8 @@ pub(super) enum Stage {
     Open,
     /// A FIN has been sent; an ACK follows.
     Closing,
+    /// A FIN has been sent; the backend answers for as long as there are packets left to send.
+    HalfClosed,
     /// It has ended by itself.
     Ended,
 }

@@ -10,7 +10,7 @@ use lb_userspace::{
     plan::{Capacity, Layout, Memory},
 };
 
-use FlowState::{Closing, Embryonic, Established};
+use FlowState::{Closing, Embryonic, Established, Reset};
 use Placement::{Adopted, Current, Known, Opened, Previous, Refused, Slot as BySlot};
 
 use super::{
@@ -183,8 +183,22 @@ fn cases() -> Vec<Case> {
         adopted("an ACK over IPv6").to(V6),
         adopted("an ACK of a client kept together").to(STICKY),
         adopted("a datagram").to(UDP),
-        case("a FIN", FIN, 2, Previous),
+        case("a FIN", FIN, 2, Adopted).leaves((2, Closing, 0), ADOPTED),
+        case("a FIN over IPv6", FIN, 2, Adopted)
+            .to(V6)
+            .leaves((2, Closing, 0), ADOPTED),
+        case("a FIN of a client kept together", FIN, 2, Adopted)
+            .to(STICKY)
+            .leaves((2, Closing, 0), ADOPTED),
+        case("a FIN, nobody now", FIN, 2, Adopted)
+            .slot(None, Some(Some(2)))
+            .leaves((2, Closing, 0), ADOPTED),
+        case("a FIN, same owner as before", FIN, 1, Current).slot(Some(1), Some(Some(1))),
+        case("a FIN among flows that live", FIN, 2, Previous)
+            .crowded(Established, 100)
+            .counts(REFUSED),
         case("a RST", RST, 2, Previous),
+        case("a FIN and RST", FIN | RST, 2, Previous),
         case("a SYN, same owner as before", SYN, 1, Current).slot(Some(1), Some(Some(1))),
         case("an ACK, same owner as before", ACK, 1, Current).slot(Some(1), Some(Some(1))),
         case("an ACK, nobody before", ACK, 1, Current).slot(Some(1), Some(None)),
@@ -221,12 +235,36 @@ fn cases() -> Vec<Case> {
         case("known, a FIN", FIN, 3, Known)
             .with((3, Established, 0))
             .leaves((3, Closing, 0), HIT),
-        case("known, a RST", RST, 3, Known)
+        case("known by one packet, a FIN", FIN, 3, Known)
             .with((3, Embryonic, 0))
             .leaves((3, Closing, 0), HIT),
+        case("known, a RST", RST, 3, Known)
+            .with((3, Embryonic, 0))
+            .leaves((3, Reset, 0), HIT),
+        case("known, a FIN and RST", FIN | RST, 3, Known)
+            .with((3, Established, 0))
+            .leaves((3, Reset, 0), HIT),
         case("after a FIN", ACK, 3, Known).with((3, Closing, 0)),
+        case("after a FIN and long silence", ACK, 3, Known)
+            .with((3, Closing, 900))
+            .leaves((3, Closing, 0), HIT),
+        case("a FIN again", FIN, 3, Known).with((3, Closing, 0)),
+        case("a RST after a FIN", RST, 3, Known)
+            .with((3, Closing, 0))
+            .leaves((3, Reset, 0), HIT),
+        case("a RST again", RST, 3, Known).with((3, Reset, 0)),
+        // Anybody may have sent the reset.
+        case("after a RST", ACK, 3, Known)
+            .with((3, Reset, 0))
+            .leaves((3, Established, 0), HIT),
+        case("a FIN after a RST", FIN, 3, Known)
+            .with((3, Reset, 0))
+            .leaves((3, Closing, 0), HIT),
         case("a SYN after a FIN", SYN, 1, Opened)
             .with((3, Closing, 0))
+            .leaves((1, Embryonic, 0), INSERTED),
+        case("a SYN after a RST", SYN, 1, Opened)
+            .with((3, Reset, 0))
             .leaves((1, Embryonic, 0), INSERTED),
         case("a SYN among flows that live", SYN, 2, Refused)
             .crowded(Established, 100)
@@ -240,8 +278,11 @@ fn cases() -> Vec<Case> {
         new("a SYN among flows half open")
             .crowded(Embryonic, 50)
             .counts(evicted),
-        new("a SYN among flows that are over")
+        new("a SYN among flows that their clients have ended")
             .crowded(Closing, 50)
+            .counts(evicted),
+        new("a SYN among flows that were reset")
+            .crowded(Reset, 50)
             .counts(evicted),
         new("a SYN among flows long silent")
             .crowded(Established, 5000)
@@ -251,6 +292,10 @@ fn cases() -> Vec<Case> {
             .to(ALWAYS)
             .slot(Some(1), None)
             .leaves((1, Embryonic, 0), ADOPTED),
+        case("tracked always, a FIN", FIN, 1, Adopted)
+            .to(ALWAYS)
+            .slot(Some(1), None)
+            .leaves((1, Closing, 0), ADOPTED),
         case("tracked always, known", ACK, 3, Known)
             .to(ALWAYS)
             .slot(Some(1), None)

@@ -174,7 +174,12 @@ proptest::proptest! {
     #[test]
     fn eviction_takes_what_is_missed_least_and_nothing_that_lives(
         entries in proptest::array::uniform8((
-            proptest::sample::select(vec![FlowState::Embryonic, FlowState::Established, FlowState::Closing]),
+            proptest::sample::select(vec![
+                FlowState::Embryonic,
+                FlowState::Established,
+                FlowState::Closing,
+                FlowState::Reset,
+            ]),
             0_u32..3000,
         )),
     ) {

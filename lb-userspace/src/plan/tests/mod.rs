@@ -11,6 +11,7 @@ mod reach;
 mod recover;
 mod snapshot;
 mod steps;
+mod sweeps;
 mod translations;
 
 use std::time::{Duration, Instant};

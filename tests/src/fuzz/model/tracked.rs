@@ -15,6 +15,7 @@ enum State {
     Embryonic,
     Established,
     Closing,
+    Reset,
 }
 
 /// What was written down. The table is larger than what a run sends, so nothing makes room.
@@ -32,21 +33,25 @@ impl Tracked {
     /// Whom a packet in such a slot goes to; written down if it `leaves_traces`.
     pub(super) fn place(&mut self, key: Key, slot: Owners, flags: u8, leaves_traces: bool) -> BackendId {
         let opens = flags & (SYN | ACK) == SYN;
-        let closes = flags & (FIN | RST) != 0;
+        let (ends, resets) = (flags & FIN != 0, flags & RST != 0);
         let next = match self.0.get(&key) {
-            Some((_, State::Closing)) if opens => (slot.current, State::Embryonic),
+            Some((_, State::Closing | State::Reset)) if opens => (slot.current, State::Embryonic),
             Some((owner, state)) => {
                 let state = match state {
+                    _ if resets => State::Reset,
+                    _ if ends => State::Closing,
+                    // Its client acknowledges what the backend still sends.
                     State::Closing => State::Closing,
-                    _ if closes => State::Closing,
                     State::Embryonic if opens => State::Embryonic,
-                    State::Embryonic | State::Established => State::Established,
+                    // Who goes on after a reset was not reset.
+                    State::Embryonic | State::Established | State::Reset => State::Established,
                 };
                 (*owner, state)
             }
             None if opens => (slot.current, State::Embryonic),
-            // What ends is not worth an entry.
-            None if closes => return slot.previous,
+            // What is over is not worth an entry; a flow that only its client has ended is not over.
+            None if resets => return slot.previous,
+            None if ends => (slot.previous, State::Closing),
             None => (slot.previous, State::Embryonic),
         };
         if leaves_traces {

@@ -8,6 +8,7 @@ mod drain;
 mod failures;
 mod flood;
 mod flows;
+mod half_closed;
 mod kills;
 mod moments;
 mod reboot;
