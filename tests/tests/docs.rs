@@ -183,6 +183,7 @@ fn the_guide_knows_every_reason() {
             Action::Pass => "pass",
             Action::Drop => "drop",
             Action::Send => "tx",
+            Action::Hand => "host",
         };
         let name = format!("`{}`", reason.name());
         assert_eq!(cells[1..3], [name.as_str(), action], "the row of reason {code}");

@@ -12,6 +12,7 @@ mod flow;
 mod fragment;
 mod meta;
 mod nat;
+mod next_hop;
 mod options;
 mod placement;
 mod quic;
@@ -32,6 +33,7 @@ pub use flow::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Tracking
 pub use fragment::{FragmentKey, FragmentRecord};
 pub use meta::Meta;
 pub use nat::{Ends, MAX_NAT_SOURCES, SourcePool, Translation};
+pub use next_hop::{MAX_NEXT_HOPS, NextHopKey};
 pub use options::{Fragments, ServiceOptions, TtlExpired};
 pub use placement::Placement;
 pub use quic::{
@@ -98,6 +100,8 @@ pub mod map {
     pub const ANSWERS: &str = "ANSWERS";
     /// Per CPU, the program's own: what the host's routing said last, by destination.
     pub const ROUTES: &str = "ROUTES";
+    /// [`super::NextHopKey`] → 0: next hops of answers, until the agent has had the kernel make sure of them.
+    pub const NEXT_HOPS: &str = "NEXT_HOPS";
     /// [`super::Ends`] → [`super::Translation`]: flows through `fullnat`, two entries each.
     pub const TRANSLATIONS: &str = "TRANSLATIONS";
     /// Two [`super::SourcePool`]s: of IPv4 and of IPv6.

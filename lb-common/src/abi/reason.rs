@@ -9,6 +9,8 @@ pub enum Action {
     Drop,
     /// Rewritten and sent out.
     Send,
+    /// Rewritten, and left to the host's network stack, which is to send it.
+    Hand,
 }
 
 macro_rules! reasons {
@@ -77,8 +79,8 @@ reasons! {
     13 NoHeadroom "no-headroom" Drop;
     /// The backend's next hop is not known (any more).
     14 Unresolved "unresolved" Drop;
-    /// A nat or fullnat answer finds no way to the client: its next hop does not answer, its route says unreachable,
-    /// or IP forwarding is off on this host. (Without any route the answer is left to the host.)
+    /// A nat or fullnat answer finds no way to the client: its route says unreachable, or IP forwarding is off on this host.
+    /// (Without any route the answer is left to the host.)
     15 NoWayBack "no-way-back" Drop;
     /// Larger than what its way carries: the sender was told what fits (ICMP).
     16 TooBigAnswered "too-big-answered" Send;
@@ -95,6 +97,9 @@ reasons! {
     21 NoSourcePort "no-source-port" Drop;
     /// For a backend that is this host.
     22 Local "local" Pass;
+    /// An answer of a nat or fullnat backend whose next hop toward the client is not known by its MAC address yet: the host's
+    /// stack asks for it, and sends the answer with the VIP as its source.
+    23 ReturnedByHost "returned-by-host" Hand;
 }
 
 impl Reason {
@@ -149,6 +154,7 @@ mod tests {
         (20, "bad-fragment"),
         (21, "no-source-port"),
         (22, "local"),
+        (23, "returned-by-host"),
     ];
 
     #[test]
@@ -168,6 +174,7 @@ mod tests {
                 Action::Pass => "pass",
                 Action::Drop => "drop",
                 Action::Send => "tx",
+                Action::Hand => "host",
             };
             let row = std::format!("| {} | `{}` | {action} |", *reason as u16, reason.name());
             assert!(guide.contains(&row), "no row starts with {row}");

@@ -18,6 +18,8 @@ pub(super) struct Answer<'t> {
     pub(super) macs: (u64, u32),
     /// The VLAN tags that frames carry there.
     pub(super) tags: Tags,
+    /// [`Way::is_known`]
+    pub(super) is_known: bool,
     /// Whether the service bounds the MSS of SYNs, which the detour does.
     pub(super) clamps: bool,
 }
@@ -30,6 +32,17 @@ pub(super) struct Way {
     pub(super) egress: u32,
     /// The VLAN tags that frames carry there.
     pub(super) tags: Tags,
+    /// Whether the next hop's MAC address is known. Otherwise the host's stack sends the packet, and all of this is zero.
+    pub(super) is_known: bool,
+}
+
+impl Way {
+    const BY_HOST: Self = Self {
+        macs: (0, 0),
+        egress: 0,
+        tags: Tags::NONE,
+        is_known: false,
+    };
 }
 
 /// Why an answer goes no further.
@@ -65,7 +78,9 @@ pub(super) fn way_back<T: Tables>(tables: &T, query: &RouteQuery) -> Result<Way,
             macs: (macs_head, macs_tail),
             egress,
             tags,
+            is_known: true,
         }),
+        Route::NoNeighbour => Ok(Way::BY_HOST),
         Route::TooBig(mtu) => Err(NoWay::TooBig(mtu)),
         Route::None => Err(Reason::NoWayBack.into()),
     }
@@ -102,7 +117,12 @@ pub(super) fn answer_of<'t, F: Family, T: Tables>(
         tos: ip.tos,
         len: ip.len,
     };
-    let Way { macs, egress, tags } = way_back(tables, &query)?;
+    let Way {
+        macs,
+        egress,
+        tags,
+        is_known,
+    } = way_back(tables, &query)?;
     outcome.service = service.id;
     outcome.target = service.target_base;
     if ip.ttl <= 1 {
@@ -113,6 +133,7 @@ pub(super) fn answer_of<'t, F: Family, T: Tables>(
         target,
         macs,
         tags,
+        is_known,
         clamps: service.flags.has(ServiceFlags::DETOUR_SYN),
     })
 }

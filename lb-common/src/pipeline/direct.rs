@@ -145,7 +145,7 @@ fn answer<F: Family, P: Packet, T: Tables>(
         NoWay::Because(Reason::NoService) if tables.features().has(Features::FULLNAT) => DETOUR,
         NoWay::Because(reason) => Some(reason),
     })?;
-    if !answer.tags.is_empty() || answer.clamps && transport.is_syn() {
+    if !answer.is_known || !answer.tags.is_empty() || answer.clamps && transport.is_syn() {
         return Err(DETOUR);
     }
     rewrite::set_macs(packet, answer.macs.0, answer.macs.1)?;

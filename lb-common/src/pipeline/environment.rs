@@ -134,6 +134,8 @@ pub enum Route {
     Local,
     /// Larger than the route's MTU, which is this.
     TooBig(u16),
-    /// No route, no neighbour, or forwarding is off.
+    /// There is one, but not the MAC address of its next hop.
+    NoNeighbour,
+    /// No route, or forwarding is off.
     None,
 }

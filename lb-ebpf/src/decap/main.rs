@@ -51,7 +51,7 @@ fn lb_decap(context: XdpContext) -> u32 {
     }
     match reason.action() {
         Action::Drop => xdp_action::XDP_DROP,
-        Action::Pass | Action::Send => xdp_action::XDP_PASS,
+        Action::Pass | Action::Send | Action::Hand => xdp_action::XDP_PASS,
     }
 }
 

@@ -80,7 +80,7 @@ fn leave(context: &XdpContext, reason: Reason, outcome: &Outcome) -> u32 {
         );
     }
     match reason.action() {
-        Action::Pass => xdp_action::XDP_PASS,
+        Action::Pass | Action::Hand => xdp_action::XDP_PASS,
         Action::Drop => xdp_action::XDP_DROP,
         Action::Send if outcome.egress == 0 => xdp_action::XDP_TX,
         Action::Send => maps::redirect(outcome.egress),

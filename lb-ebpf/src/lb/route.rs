@@ -6,21 +6,21 @@
 
 use aya_ebpf::{
     bindings::{
-        BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
-        bpf_fib_lookup as Fib,
+        BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED,
+        BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST, bpf_fib_lookup as Fib,
     },
     helpers::bpf_fib_lookup,
     macros::map,
-    maps::PerCpuArray,
+    maps::{HashMap, PerCpuArray},
     programs::XdpContext,
 };
 use lb_common::{
-    abi::Tags,
+    abi::{MAX_NEXT_HOPS, NextHopKey, Tags},
     hash,
     pipeline::{Route, RouteQuery},
 };
 
-use super::{globals, maps};
+use super::{globals, maps, trace};
 
 /// Address families as the kernel numbers them.
 const AF_INET: u64 = 2;
@@ -51,6 +51,10 @@ struct Remembered {
 
 #[map]
 static ROUTES: PerCpuArray<Remembered> = PerCpuArray::with_max_entries(PLACES, 0);
+
+/// Next hops that were asked for, until the agent has had the kernel make sure of them.
+#[map]
+static NEXT_HOPS: HashMap<NextHopKey, u32> = HashMap::with_max_entries(MAX_NEXT_HOPS, 0);
 
 /// What the host would do with such a packet that came in here.
 #[inline(always)]
@@ -160,9 +164,13 @@ fn ask(context: &XdpContext, query: &RouteQuery, ingress: u32) -> (Route, u32) {
     const _: () = assert!(size_of::<Fib>() == 64);
     // SAFETY: the context is the kernel's, and the array is as large as the structure it stands for.
     let answer = unsafe { bpf_fib_lookup(context.ctx.cast(), fib.as_mut_ptr().cast(), 64, 0) };
+    let answer = answer as u32;
+    if answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH {
+        note(context, &fib);
+    }
     // Where there was a length, the answer has the route's MTU.
     let mtu = (fib[0] >> 48) as u32;
-    let route = match answer as u32 {
+    let route = match answer {
         BPF_FIB_LKUP_RET_SUCCESS => Route::Hop {
             macs_head: fib[7] >> 16 | (fib[6] >> 32) << 48,
             macs_tail: (fib[6] >> 48) as u32 | (fib[7] as u32) << 16,
@@ -170,8 +178,25 @@ fn ask(context: &XdpContext, query: &RouteQuery, ingress: u32) -> (Route, u32) {
             tags: Tags::NONE,
         },
         BPF_FIB_LKUP_RET_NOT_FWDED => Route::Local,
+        BPF_FIB_LKUP_RET_NO_NEIGH => Route::NoNeighbour,
         BPF_FIB_LKUP_RET_FRAG_NEEDED => Route::TooBig(mtu as u16),
         _ => Route::None,
     };
     (route, mtu)
+}
+
+/// Notes the next hop that the kernel named: it takes a MAC address for good however old it is, and asks for none. Where
+/// there is no room the next packets will do.
+#[inline(always)]
+fn note(context: &XdpContext, fib: &[u64; 8]) {
+    if trace::of(context).is_some() {
+        return;
+    }
+    let key = NextHopKey {
+        // A gateway has taken the destination's place, which may be one of IPv6 for a destination of IPv4.
+        address: [fib[4], fib[5]],
+        interface: fib[1] as u32,
+        family: fib[0] as u32 & 0xff,
+    };
+    let _ = NEXT_HOPS.insert(&key, &0, u64::from(BPF_NOEXIST));
 }

@@ -42,6 +42,9 @@ use crate::{
 /// How often the counters are read.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
+/// Next hops of answers that are made sure of in one turn.
+const NEXT_HOPS_AT_ONCE: usize = 256;
+
 /// The resolver acts on a new wish after some 20 ms; there is nobody to wait for it.
 const NEIGHBOURS_GIVEN_BACK: Duration = Duration::from_millis(100);
 
@@ -464,9 +467,19 @@ impl Actor {
     fn tick(&mut self) {
         self.look_at_links();
         self.sample();
+        self.revalidate_next_hops();
         self.sweep_in_turn();
         self.end_drains();
         self.save_in_turn();
+    }
+
+    /// Answers to clients go past the host's stack, which therefore neither asks for their next hops nor doubts them.
+    fn revalidate_next_hops(&mut self) {
+        match self.parts.dataplane.take_next_hops(NEXT_HOPS_AT_ONCE) {
+            Ok(next_hops) if next_hops.is_empty() => {}
+            Ok(next_hops) => self.parts.resolver.revalidate(next_hops),
+            Err(error) => log::error!("cannot read the next hops in use: {error:#}"),
+        }
     }
 
     /// Reads the counters of all targets.

@@ -370,7 +370,7 @@ impl Actor {
             interface: attached.interface.name.clone(),
             outages: self.parts.attachments.outages(),
             in_hex: hex(frame),
-            out_hex: (reason.action() == Action::Send).then(|| hex(&out)),
+            out_hex: matches!(reason.action(), Action::Send | Action::Hand).then(|| hex(&out)),
         })
     }
 }
@@ -416,6 +416,7 @@ fn action_name(action: Action) -> &'static str {
         Action::Pass => "pass",
         Action::Drop => "drop",
         Action::Send => "tx",
+        Action::Hand => "host",
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: nothing of it is used before all of it has been found to be what this binary would make: aya opens a
 //! pinned map of any shape without a look at it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, io, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use aya::maps::{Array, Map, MapData};
@@ -16,6 +16,10 @@ use super::{
     tables::{PodControl, PodMeta},
 };
 use crate::config;
+
+/// Maps that may grow within one layout: there is one more counter for one more reason, and notes for the agent are no
+/// concern of packets.
+const MAY_GROW: [&str; 2] = [map::REASONS, map::NEXT_HOPS];
 
 /// A dataplane that can be taken over.
 pub(super) struct Found {
@@ -85,10 +89,19 @@ fn meta(maps: &Path, namespace: u64) -> Result<Meta> {
 /// All maps, found to be of the shapes that `meta` asks for.
 pub(super) fn present(pins: &PinDir, meta: &Meta) -> Result<Present> {
     let directory = pins.maps();
-    let mut present = BTreeMap::new();
+    let (mut present, mut grown) = (BTreeMap::new(), BTreeMap::new());
     let mut control = None;
     for (name, expected) in shapes(meta)? {
+        let may_grow = MAY_GROW.contains(&name.as_str());
+        if may_grow && is_missing(&directory.join(pin_name(&name))) {
+            grown.insert(name, None);
+            continue;
+        }
         let (shape, data) = open(&directory, &name)?;
+        if may_grow && shape.is_smaller_than(&expected) {
+            grown.insert(name, Some(data));
+            continue;
+        }
         if shape != expected {
             bail!("map {name} is {shape}, not {expected}");
         }
@@ -100,7 +113,13 @@ pub(super) fn present(pins: &PinDir, meta: &Meta) -> Result<Present> {
     Ok(Present {
         pins: present,
         control: control.context("the object holds no control words")?,
+        grown,
     })
+}
+
+fn is_missing(path: &Path) -> bool {
+    path.symlink_metadata()
+        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn open(maps: &Path, name: &str) -> Result<(Shape, MapData)> {

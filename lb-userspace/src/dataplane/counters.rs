@@ -1,7 +1,7 @@
 //! Reading the counters: per-CPU values, summed.
 
 use anyhow::{Result, anyhow};
-use aya::maps::{MapData, PerCpuArray};
+use aya::maps::{Map, MapData, PerCpuArray};
 use lb_common::abi::{Count, Reason, Tracking, map};
 
 use super::Dataplane;
@@ -27,6 +27,19 @@ pub struct Counters<'a> {
     counts: PerCpuArray<&'a MapData, PodCount>,
     reasons: PerCpuArray<&'a MapData, u64>,
     tracking: PerCpuArray<&'a MapData, PodTracking>,
+}
+
+/// Has the counters of reasons go on from those of `old`, which knew fewer of them.
+///
+/// # Errors
+/// When the kernel does not answer.
+pub(super) fn go_on(reasons: &mut Map, old: MapData) -> Result<()> {
+    let old: PerCpuArray<_, u64> = Map::PerCpuArray(old).try_into()?;
+    let mut reasons: PerCpuArray<&mut MapData, u64> = reasons.try_into()?;
+    for index in 0..old.len() {
+        reasons.set(index, old.get(&index, 0)?, 0)?;
+    }
+    Ok(())
 }
 
 impl<'a> Counters<'a> {

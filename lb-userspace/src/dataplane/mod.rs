@@ -11,6 +11,7 @@ mod explain;
 mod flow_clock;
 mod hook;
 mod mapped;
+mod next_hops;
 mod object;
 mod persist;
 mod pins;
@@ -62,6 +63,8 @@ pub struct Dataplane {
     origin: Origin,
     /// Where it lives on without this process; `None` if it does not.
     pins: Option<PinDir>,
+    /// Maps that take the place of what an earlier version pinned.
+    grown: Vec<String>,
     links: Vec<Link>,
 }
 

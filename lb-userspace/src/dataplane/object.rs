@@ -55,6 +55,12 @@ impl Shape {
             flags: info.map_flags() & !SET_BY_THE_KERNEL,
         })
     }
+
+    /// Whether it differs by having fewer entries, and by nothing else.
+    pub(super) fn is_smaller_than(&self, other: &Self) -> bool {
+        let max_entries = other.max_entries;
+        self.max_entries < max_entries && Self { max_entries, ..*self } == *other
+    }
 }
 
 impl fmt::Display for Shape {
@@ -158,6 +164,8 @@ pub(super) struct Present {
     /// What [`map::CONTROL`] holds. Loading writes the section's first content into the map, which has to be what it
     /// holds already, or packets would meet zeros for a moment.
     pub(super) control: PodControl,
+    /// Maps that an earlier version made smaller, if at all: they are made anew. With what there was.
+    pub(super) grown: BTreeMap<String, Option<MapData>>,
 }
 
 /// Loads the programs, and makes the maps that it is not given.
@@ -185,7 +193,7 @@ pub(super) fn load(meta: &Meta, settings: Settings, present: Option<&Present>) -
     for (name, entries) in sizes(&capacity) {
         loader.map_max_entries(name, entries);
     }
-    if let Some(Present { pins, control }) = present {
+    if let Some(Present { pins, control, .. }) = present {
         loader.override_global(global::CONTROL, control, true);
         for (name, path) in pins {
             loader.map_pin_path(name, path.as_path());

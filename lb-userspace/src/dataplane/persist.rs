@@ -9,7 +9,7 @@ use aya::maps::{Array, MapData};
 use lb_common::abi::{Meta, PROGRAM, map};
 
 use super::{
-    Dataplane, Settings, adopt, flow_clock, object,
+    Dataplane, Settings, adopt, counters, flow_clock, object,
     pins::{PinDir, make_directory, pin_name},
     remove::{self, Removed, remove_all, remove_directory},
     tables::PodMeta,
@@ -32,15 +32,27 @@ impl Dataplane {
     /// # Errors
     /// When what is there cannot be taken over; nothing has changed then. Otherwise as [`Dataplane::load`].
     pub fn open(pins: PinDir, capacity: &Capacity, seed: u64, settings: Settings) -> Result<Self> {
-        let Some(adopt::Found { meta, present }) = adopt::find(&pins, namespace()?)? else {
+        let Some(adopt::Found { meta, mut present }) = adopt::find(&pins, namespace()?)? else {
             return Self::make(Some(pins), capacity, seed, settings);
         };
+        let mut ebpf = object::load(&meta, settings, Some(&present))?;
+        let grown = std::mem::take(&mut present.grown);
+        let names = grown.keys().cloned().collect();
+        for (name, old) in grown {
+            if let (map::REASONS, Some(old)) = (name.as_str(), old) {
+                let reasons = ebpf
+                    .map_mut(map::REASONS)
+                    .context("the object holds no map REASONS")?;
+                counters::go_on(reasons, old)?;
+            }
+        }
         Ok(Self {
-            ebpf: object::load(&meta, settings, Some(&present))?,
+            ebpf,
             meta,
             settings,
             origin: Origin::Adopted,
             pins: Some(pins),
+            grown: names,
             links: Vec::new(),
         })
     }
@@ -73,6 +85,7 @@ impl Dataplane {
             settings,
             origin: Origin::New,
             pins,
+            grown: Vec::new(),
             links: Vec::new(),
         })
     }
@@ -102,8 +115,32 @@ impl Dataplane {
             log::info!("removed {old}");
         }
         self.pin_maps()?;
+        self.pin_grown()?;
         self.pin_program()?;
         self.pin_links()
+    }
+
+    /// Maps that have grown take the places of those of an earlier version, whose program keeps what it has. Each means the
+    /// same beside any of the others, whenever this process dies.
+    fn pin_grown(&mut self) -> Result<()> {
+        let Some(pins) = self.pins.as_ref().filter(|_| !self.grown.is_empty()) else {
+            return Ok(());
+        };
+        let beside = pins.maps_to_be();
+        remove_directory(&beside)?;
+        make_directory(&beside)?;
+        for name in &self.grown {
+            let map = self
+                .ebpf
+                .map(name)
+                .with_context(|| format!("the object holds no map {name}"))?;
+            let (new, path) = (beside.join(pin_name(name)), pins.maps().join(pin_name(name)));
+            map.pin(&new)
+                .with_context(|| format!("cannot pin {}", new.display()))?;
+            fs::rename(&new, &path).with_context(|| format!("cannot rename {}", new.display()))?;
+        }
+        self.grown.clear();
+        remove_directory(&beside).map(drop)
     }
 
     /// The directory takes its name when all maps are in it.

@@ -87,6 +87,15 @@ impl Neighbour {
         ))
     }
 
+    /// Whether the kernel would ask for it before it sent something there or soon after, and nobody else keeps it.
+    fn is_in_doubt(&self) -> bool {
+        let idle = matches!(
+            self.state,
+            NeighbourState::None | NeighbourState::Stale | NeighbourState::Failed
+        );
+        idle && !self.foreign && !self.managed
+    }
+
     /// The MAC address to send to, while the kernel itself would.
     fn usable_mac(&self) -> Option<[u8; 6]> {
         match self.state {
@@ -179,6 +188,11 @@ impl NeighbourTable {
             .map_or(&Reachability::Pending, |tracked| &tracked.reachability)
     }
 
+    /// Whether that neighbour is kept fresh.
+    pub(super) fn is_tracked(&self, key: &NeighbourKey) -> bool {
+        self.tracked.contains_key(key)
+    }
+
     /// Whether [`Self::refresh`] has something to do.
     pub(super) fn needs_refresh(&self) -> bool {
         !self.stale.is_empty() || !self.released.is_empty()
@@ -263,6 +277,32 @@ impl NeighbourTable {
             }
         }
         Ok(())
+    }
+}
+
+/// Has the kernel make sure of a neighbour that is not kept fresh, as it would if it sent a packet there itself.
+///
+/// # Errors
+/// When the socket is closed.
+pub(super) async fn revalidate(socket: &Socket, key: NeighbourKey) -> Result<(), Error> {
+    let flags = match get(socket, key).await {
+        Ok(Some(neighbour)) if neighbour.is_in_doubt() => 0,
+        Ok(Some(_)) => return Ok(()),
+        Ok(None) => NLM_F_CREATE | NLM_F_EXCL,
+        Err(Error::Closed) => return Err(Error::Closed),
+        Err(_) => return Ok(()),
+    };
+    let mut message = key.message();
+    message.header.flags = NeighbourFlags::Use;
+    let change = RouteNetlinkMessage::NewNeighbour(message);
+    match socket.change(change, flags).await {
+        Err(Error::Closed) => Err(Error::Closed),
+        // The next packet asks again.
+        Err(error) => {
+            log::debug!("the kernel does not ask for neighbour {}: {error}", key.address);
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 

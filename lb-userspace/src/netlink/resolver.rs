@@ -12,14 +12,14 @@ use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::route::RouteMessage;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 
 use super::interface::{Link, list_links};
 use super::kept::{Kept, Need};
 use super::looked_up::{Life, LookedUp};
 use super::monitor::{Monitor, Report};
-use super::neighbour::{NeighbourKey, NeighbourTable, Reachability};
+use super::neighbour::{NeighbourKey, NeighbourTable, Reachability, revalidate};
 use super::next_hop::{Resolution, resolve};
 use super::route;
 use super::socket::{Error, Socket};
@@ -69,6 +69,7 @@ struct Wanted {
 #[derive(Debug)]
 pub struct ResolverHandle {
     wanted: watch::Sender<Wanted>,
+    used: mpsc::Sender<Vec<(u32, IpAddr)>>,
     changes: watch::Receiver<u64>,
     uppers: watch::Receiver<Uppers>,
 }
@@ -92,13 +93,21 @@ impl ResolverHandle {
     }
 
     /// Replaces the set of interfaces (by index) that the balancer runs on. Routes are looked up in their VRFs, if need
-    /// be from their addresses, and the kernel is to keep their default gateways, of both families, resolved: packets that
-    /// the dataplane routes with `bpf_fib_lookup` leave through them.
+    /// be from their addresses, and the kernel is to keep the gateways of routes over them, of both families, resolved: packets
+    /// that the dataplane routes with `bpf_fib_lookup` leave through them.
     ///
     /// # Errors
     /// When the resolver has ended.
     pub fn set_gateway_interfaces(&self, interfaces: BTreeSet<u32>) -> Result<(), ResolverStopped> {
         self.update(|wanted| &mut wanted.gateway_interfaces, interfaces)
+    }
+
+    /// Has the kernel make sure of the neighbours that packets were sent to past its stack, each by interface and address.
+    /// While the resolver is at work on others they are left out: packets will name them again.
+    pub fn revalidate(&self, neighbours: Vec<(u32, IpAddr)>) {
+        if let Err(error) = self.used.try_send(neighbours) {
+            log::debug!("neighbours in use are not looked after this time: {error}");
+        }
     }
 
     /// Counts the kernel's reports of changes to interfaces, neighbours, addresses, routes, rules and next-hop objects, whether or not
@@ -139,6 +148,7 @@ impl ResolverHandle {
 /// When the netlink sockets cannot be opened.
 pub fn spawn_resolver(grace: Duration) -> Result<(ResolverHandle, watch::Receiver<Snapshot>), Error> {
     let (handle, wanted) = watch::channel(Wanted::default());
+    let (used, in_use) = mpsc::channel(1);
     let (snapshots, receiver) = watch::channel(Snapshot::default());
     let (changes, changed) = watch::channel(0);
     let (uppers, interfaces) = watch::channel(Uppers::default());
@@ -146,6 +156,7 @@ pub fn spawn_resolver(grace: Duration) -> Result<(ResolverHandle, watch::Receive
         socket: Socket::open()?,
         monitor: Monitor::open(&GROUPS)?,
         wanted,
+        used: in_use,
         snapshots,
         changes,
         uppers,
@@ -171,6 +182,7 @@ pub fn spawn_resolver(grace: Duration) -> Result<(ResolverHandle, watch::Receive
     Ok((
         ResolverHandle {
             wanted: handle,
+            used,
             changes: changed,
             uppers: interfaces,
         },
@@ -187,7 +199,7 @@ struct Todo {
     addresses: bool,
     /// Ask for these routes.
     routes: BTreeSet<IpAddr>,
-    /// List the default gateways anew.
+    /// List the gateways anew.
     gateways: bool,
     /// Decide anew from what is known.
     decide: bool,
@@ -197,6 +209,7 @@ struct Resolver {
     socket: Socket,
     monitor: Monitor,
     wanted: watch::Receiver<Wanted>,
+    used: mpsc::Receiver<Vec<(u32, IpAddr)>>,
     snapshots: watch::Sender<Snapshot>,
     changes: watch::Sender<u64>,
     uppers: watch::Sender<Uppers>,
@@ -237,7 +250,23 @@ impl Resolver {
                 event = self.monitor.reports.next() => self.observe(event.ok_or(Error::Closed)?),
                 _ = neighbour_tick.tick() => self.neighbours.distrust_unmaintained(),
                 _ = full_check.tick() => self.distrust_everything(),
+                Some(used) = self.used.recv() => self.revalidate(used).await?,
                 () = at(self.grace_ends) => self.todo.decide = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that are tracked are kept fresh anyway, and using them plainly would end that.
+    async fn revalidate(&mut self, used: Vec<(u32, IpAddr)>) -> Result<(), Error> {
+        for (interface_index, address) in used {
+            let key = NeighbourKey {
+                interface_index,
+                address,
+            };
+            let can_resolve = self.links.get(&interface_index).is_some_and(Link::can_resolve);
+            if can_resolve && !self.neighbours.is_tracked(&key) {
+                revalidate(&self.socket, key).await?;
             }
         }
         Ok(())
@@ -322,9 +351,11 @@ impl Resolver {
             }
             RouteNetlinkMessage::NewLink(message) => self.observe_link(message, false),
             RouteNetlinkMessage::DelLink(message) => self.observe_link(message, true),
-            RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message) => {
+            RouteNetlinkMessage::NewRoute(message) => {
                 self.observe_route(message);
+                self.note_gateways(message);
             }
+            RouteNetlinkMessage::DelRoute(message) => self.observe_route(message),
             // Routes that name a deleted address as their source vanish without a report.
             RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => {
                 self.todo.addresses = true;
@@ -365,6 +396,18 @@ impl Resolver {
         self.todo.routes.extend(affected);
     }
 
+    /// Those of a new route come to the others at once; whether one is needed no longer is seen when all are listed.
+    fn note_gateways(&mut self, route: &RouteMessage) {
+        let before = self.gateways.len();
+        if before >= route::MAX_GATEWAYS {
+            return;
+        }
+        for interface in self.with_vlans(self.wanted.borrow().gateway_interfaces.clone()) {
+            route::collect_gateways(route, interface, &mut self.gateways);
+        }
+        self.todo.decide |= self.gateways.len() > before;
+    }
+
     /// Asks the kernel what is in doubt, within bounds, and publishes the outcome.
     async fn round(&mut self) -> Result<(), Error> {
         if std::mem::take(&mut self.todo.links) {
@@ -390,7 +433,7 @@ impl Resolver {
         }
         if std::mem::take(&mut self.todo.gateways) {
             let interfaces = self.with_vlans(self.wanted.borrow().gateway_interfaces.clone());
-            self.gateways = route::default_gateways(&self.socket, &interfaces).await?;
+            self.gateways = route::gateways(&self.socket, &interfaces).await?;
         }
         self.track_neighbours();
         self.neighbours.refresh(&self.socket).await?;

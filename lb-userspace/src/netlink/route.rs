@@ -14,6 +14,8 @@ use super::neighbour::NeighbourKey;
 use super::socket::{Error, Socket};
 use super::view::View;
 
+/// Gateways that are kept fresh besides those of default routes: the rest are made sure of as packets use them.
+pub(super) const MAX_GATEWAYS: usize = 256;
 /// Next hops of one route that are looked at; the kernel's own pick is one more.
 const MAX_NEXT_HOPS: usize = 64;
 
@@ -204,12 +206,12 @@ fn refusal(error: &Error) -> Route {
     }
 }
 
-/// The gateways of all default routes over `interfaces`, in every table.
-pub(super) async fn default_gateways<'a>(
+/// The gateways of routes over `interfaces`, in every table; of default routes all, of others so many.
+pub(super) async fn gateways<'a>(
     socket: &Socket,
     interfaces: impl IntoIterator<Item = &'a u32>,
 ) -> Result<HashSet<NeighbourKey>, Error> {
-    let mut gateways = HashSet::new();
+    let (mut gateways, mut others) = (HashSet::new(), HashSet::new());
     for &interface in interfaces {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut question = RouteMessage::default();
@@ -217,7 +219,12 @@ pub(super) async fn default_gateways<'a>(
             question.attributes.push(RouteAttribute::Oif(interface));
             let collect = |answer| {
                 if let RouteNetlinkMessage::NewRoute(route) = answer {
-                    collect_default_gateways(&route, interface, &mut gateways);
+                    let is_default = route.header.destination_prefix_length == 0;
+                    if is_default {
+                        collect_gateways(&route, interface, &mut gateways);
+                    } else if others.len() < MAX_GATEWAYS {
+                        collect_gateways(&route, interface, &mut others);
+                    }
                 }
             };
             match socket
@@ -225,16 +232,18 @@ pub(super) async fn default_gateways<'a>(
                 .await
             {
                 Err(Error::Closed) => return Err(Error::Closed),
-                Err(error) => log::warn!("cannot list the {family:?} default routes: {error}"),
+                Err(error) => log::warn!("cannot list the {family:?} routes: {error}"),
                 Ok(()) => {}
             }
         }
     }
+    gateways.extend(others);
     Ok(gateways)
 }
 
-fn collect_default_gateways(route: &RouteMessage, interface: u32, gateways: &mut HashSet<NeighbourKey>) {
-    if route.header.destination_prefix_length != 0 || route.header.kind != RouteType::Unicast {
+/// Adds the gateways that a route has on that interface.
+pub(super) fn collect_gateways(route: &RouteMessage, interface: u32, gateways: &mut HashSet<NeighbourKey>) {
+    if route.header.kind != RouteType::Unicast {
         return;
     }
     let mut add = |attributes: &[RouteAttribute]| {

@@ -112,7 +112,7 @@ fn agree(frame: &[u8], kernel: &Did, host: &Did, model: &Said) -> Result<()> {
         "the frame differs from the model's at {:?}",
         difference(&host.frame, &model.frame)
     );
-    if host.reason.action() == Action::Send {
+    if matches!(host.reason.action(), Action::Send | Action::Hand) {
         if check_sums(frame).is_ok() {
             check_sums(&host.frame)?;
         }

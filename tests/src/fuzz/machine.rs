@@ -323,7 +323,7 @@ impl Loaded {
 
 fn action(reason: Reason, redirected: bool) -> u32 {
     match reason.action() {
-        Action::Pass => XDP_PASS,
+        Action::Pass | Action::Hand => XDP_PASS,
         Action::Drop => XDP_DROP,
         Action::Send if redirected => XDP_REDIRECT,
         Action::Send => XDP_TX,

@@ -22,6 +22,7 @@ mod interfaces;
 mod lifecycle;
 mod mixed;
 mod own_source;
+mod neighbours;
 mod packets;
 mod persistence;
 mod plan;

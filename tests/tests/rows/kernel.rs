@@ -199,7 +199,7 @@ impl Machine for Tracked<'_> {
 /// The action that goes with a reason.
 pub(crate) fn expected_action(reason: Reason, redirected: bool) -> u32 {
     match reason.action() {
-        Action::Pass => XDP_PASS,
+        Action::Pass | Action::Hand => XDP_PASS,
         Action::Drop => XDP_DROP,
         Action::Send if redirected => XDP_REDIRECT,
         Action::Send => XDP_TX,

@@ -5,7 +5,7 @@ use lb_tests::packets::Frame;
 
 use super::{
     routes::BACK_MTU,
-    row::{CLIENT4 as C4, CLIENT6 as C6, Row, expired, nat, passed, returned, too_big, unsent},
+    row::{CLIENT4 as C4, CLIENT6 as C6, Row, by_host, expired, nat, passed, returned, too_big, unsent},
     world::{SMALL, World},
 };
 
@@ -220,14 +220,32 @@ fn no_way_back() -> Vec<Row> {
             "a heartbeat's answer with TTL 1",
             Frame::tcp("10.0.0.4:80", "198.51.100.1:40000").ttl(1),
         ),
+        by_host(
+            "back to a client whose MAC address is not known",
+            &Frame::tcp("10.0.0.4:80", "198.51.100.200:40000"),
+            "192.0.2.4:80",
+            "10.0.0.4",
+        ),
+        by_host(
+            "back to a client whose MAC address is not known, IPv6",
+            &Frame::tcp("[2001:db8:b::4]:80", "[2001:db8:c::200]:40000"),
+            "[2001:db8::4]:80",
+            "2001:db8:b::4",
+        ),
+        by_host(
+            "back to a client whose MAC address is not known, from behind tags",
+            &Frame::tcp("10.0.0.4:80", "198.51.100.200:40000").tag(0x8100, 7),
+            "192.0.2.4:80",
+            "10.0.0.4",
+        ),
         unsent(
-            "back to a silent client",
-            Frame::tcp("10.0.0.4:80", "198.51.100.200:40000"),
+            "back to a client that routes forbid",
+            Frame::tcp("10.0.0.4:80", "203.0.115.9:40000"),
             NoWayBack,
         ),
         unsent(
-            "back to a silent client, IPv6",
-            Frame::tcp("[2001:db8:b::4]:80", "[2001:db8:c::200]:40000"),
+            "back to a client that routes forbid, IPv6",
+            Frame::tcp("[2001:db8:b::4]:80", "[2001:db8:f1::9]:40000"),
             NoWayBack,
         ),
         // The kernel does not tell "no route" from "my own address".

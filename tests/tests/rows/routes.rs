@@ -1,8 +1,8 @@
 //! The host's routes: what the test's tables answer, and what the kernel is told so that it answers the same.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, process::Command, sync::Arc};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use lb_common::{abi::Tags, pipeline::Route};
 use lb_tests::lab::Namespace;
 use lb_userspace::netlink::{Upper, Uppers};
@@ -15,10 +15,12 @@ const BACK: &str = "back";
 const CLIENTS: [&str; 2] = ["198.51.100.50", "2001:db8:c::50"];
 /// The balancer's own addresses on its front interface.
 const OWN: [&str; 2] = ["198.51.100.1", "2001:db8:c::1"];
-/// On the front network, but nobody answers there.
+/// On the front network, but nobody has asked for their MAC addresses.
 const SILENT: [&str; 2] = ["198.51.100.200", "2001:db8:c::200"];
 /// Without a route; the kernel answers as for its own addresses.
 const NOWHERE: [&str; 2] = ["100.64.0.1", "2001:db8:dd::1"];
+/// Behind routes that send nothing.
+const FORBIDDEN: [&str; 2] = ["203.0.115.9", "2001:db8:f1::9"];
 /// Behind the back interface.
 const BEHIND_BACK: [&str; 2] = ["203.0.113.9", "2001:db8:ee::9"];
 /// Behind an interface that stands for a VLAN device on the front one.
@@ -36,6 +38,9 @@ pub(crate) fn route(destination: IpAddr, len: usize, interfaces: Interfaces) -> 
         return Route::Local;
     }
     if is(SILENT) {
+        return Route::NoNeighbour;
+    }
+    if is(FORBIDDEN) {
         return Route::None;
     }
     if is(BEHIND_BACK) && len > BACK_MTU {
@@ -71,6 +76,12 @@ pub(crate) fn uppers(interfaces: Interfaces) -> Uppers {
 
 /// Gives the namespace the interfaces, addresses and routes that make its kernel answer as [`route`] does.
 pub(crate) fn set_up(namespace: &Namespace) -> Result<Interfaces> {
+    for forbidden in FORBIDDEN {
+        let mut ip = Command::new("ip");
+        ip.args(["route", "add", "unreachable", forbidden]);
+        let status = namespace.run(|| ip.status())??;
+        ensure!(status.success(), "{ip:?} ended with {status}");
+    }
     namespace.netlink(async |netlink| {
         for (interface, peer, mtu) in [
             (FRONT, "front-peer", 1500),

@@ -177,6 +177,16 @@ pub(crate) fn returned(name: &str, frame: &Frame, vip: &str, backend: &str) -> R
     }
 }
 
+/// A backend's answer that the host's stack is to send: translated, and else as it came.
+pub(crate) fn by_host(name: &str, frame: &Frame, vip: &str, backend: &str) -> Row {
+    let vip: SocketAddr = vip.parse().unwrap();
+    Row {
+        output: frame.clone().from(vip.ip(), vip.port()).bytes(),
+        backend: Some(id(backend)),
+        ..unsent(name, frame.clone(), Reason::ReturnedByHost)
+    }
+}
+
 /// A packet that goes to `backend` as `output`.
 pub(crate) fn forwarded(name: &str, frame: &Frame, output: Vec<u8>, backend: BackendId) -> Row {
     Row {

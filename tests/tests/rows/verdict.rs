@@ -36,7 +36,7 @@ impl Verdict {
             "redirected: {}",
             self.redirected
         );
-        if row.reason.action() != Action::Send {
+        if !matches!(row.reason.action(), Action::Send | Action::Hand) {
             ensure!(
                 row.input == row.output,
                 "the row expects a change of a packet not sent"

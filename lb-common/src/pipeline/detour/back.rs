@@ -16,7 +16,8 @@ use super::{
     translate::translate,
 };
 
-/// Takes the answer of a backend to its client.
+/// Takes the answer of a backend to its client. Where the next hop is not known by its MAC address, the host's stack has to
+/// take it there, which finds out (RFC 1122 §2.3.2.2).
 #[inline(always)]
 pub(super) fn give_back<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
     let no_way = if seen.v6 == 0 {
@@ -24,8 +25,9 @@ pub(super) fn give_back<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: 
     } else {
         within::<V6, P, T>(packet, tables, seen)
     };
-    let Err(no_way) = no_way else {
-        return Err(Reason::Returned);
+    let no_way = match no_way {
+        Ok(returned) => return Err(returned),
+        Err(no_way) => no_way,
     };
     seen.is_back = 1;
     Err(match no_way {
@@ -46,17 +48,21 @@ fn is_told<T: Tables>(tables: &T, seen: &Seen) -> bool {
 }
 
 #[inline(always)]
-fn within<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Result<(), NoWay> {
+fn within<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    seen: &mut Seen,
+) -> Result<Reason, NoWay> {
     if seen.oddity != 0 || !seen.shows_ports() {
         return Err(Reason::NoService.into());
     }
-    let (macs, tags) = if let Some(whose) = fullnat::answered(tables, seen) {
+    let (macs, tags, is_known) = if let Some(whose) = fullnat::answered(tables, seen) {
         translated::<F, T>(tables, seen, whose)?
     } else {
         let (ip, transport) = (seen.ip::<F>(), seen.transport());
         let answer = answer_of::<F, T>(tables, &ip, &transport, &mut seen.outcome)?;
         seen.to = answer.to_client(seen.ends());
-        (answer.macs, answer.tags)
+        (answer.macs, answer.tags, answer.is_known)
     };
     // One to a VIP, where nothing else asks for its port, has been noted already.
     if seen.is(Kind::FirstFragment) && seen.is_for_vip == 0 {
@@ -65,22 +71,26 @@ fn within<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mu
             return Err(oddity.into());
         }
     }
+    if !is_known {
+        translate::<F, P>(packet, seen, &seen.to, false).ok_or(Reason::Truncated)?;
+        return Ok(Reason::ReturnedByHost);
+    }
     let len = usize::from(tags.bytes());
     let at = ETHERNET + len;
     move_start(packet, seen.network as usize, at)?;
     write_link::<F, P>(packet, macs, tags, len).ok_or(Reason::Truncated)?;
     seen.move_to(at as u32);
-    translate::<F, P>(packet, seen, &seen.to).ok_or(Reason::Truncated)?;
-    Ok(())
+    translate::<F, P>(packet, seen, &seen.to, true).ok_or(Reason::Truncated)?;
+    Ok(Reason::Returned)
 }
 
-/// The way of an answer in a flow through `fullnat`: MACs, and the tags of frames there.
+/// The way of an answer in a flow through `fullnat`: MACs, the tags of frames there, and whether it is known.
 #[inline(always)]
 fn translated<F: Family, T: Tables>(
     tables: &T,
     seen: &mut Seen,
     (service, target): (u32, u32),
-) -> Result<((u64, u32), Tags), NoWay> {
+) -> Result<((u64, u32), Tags, bool), NoWay> {
     let query = RouteQuery {
         v6: F::V6,
         source: seen.to.source,
@@ -89,7 +99,12 @@ fn translated<F: Family, T: Tables>(
         tos: seen.tos as u8,
         len: seen.len as u16,
     };
-    let Way { macs, egress, tags } = way_back(tables, &query)?;
+    let Way {
+        macs,
+        egress,
+        tags,
+        is_known,
+    } = way_back(tables, &query)?;
     seen.outcome.service = service;
     // Its service's targets may lie elsewhere since the client's last packet: then it counts as nobody's.
     let is_there = tables
@@ -100,5 +115,5 @@ fn translated<F: Family, T: Tables>(
         return Err(Reason::TtlExpired.into());
     }
     seen.outcome.leave_by(egress, tables.ingress());
-    Ok((macs, tags))
+    Ok((macs, tags, is_known))
 }

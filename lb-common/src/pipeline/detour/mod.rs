@@ -1,6 +1,7 @@
 //! The detour: the whole way of a packet that is not plain, step by step.
 //!
-//! Invariant: until [`Steps::send`] or an answer the packet is as it came, so that the host gets what was sent to it.
+//! Invariant: until [`Steps::send`] or an answer the packet is as it came, so that the host gets what was sent to it. Only
+//! what the host is to send in the balancer's stead goes to it translated.
 //!
 //! In the kernel every step is a function of its own, which the verifier walks through once, whoever calls it. That
 //! is why a step takes one record, [`Seen`], and why nothing else passes from step to step.
@@ -103,7 +104,8 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
     }
     if seen.is_for_no_service() {
         let given_back = steps.give_back(seen);
-        if given_back == Err(Reason::Returned) && seen.has_syn() {
+        let is_returned = matches!(given_back, Err(Reason::Returned | Reason::ReturnedByHost));
+        if is_returned && seen.has_syn() {
             steps.clamp(seen)?;
         }
         return or_answer(steps, seen, given_back);

@@ -65,7 +65,7 @@ fn nat<F: Family, P: Packet, T: Tables>(
     move_start(packet, seen.network as usize, at)?;
     write_link::<F, P>(packet, macs, *tags, len).ok_or(Reason::Truncated)?;
     seen.move_to(at as u32);
-    translate::<F, P>(packet, seen, &seen.to).ok_or(Reason::Truncated)
+    translate::<F, P>(packet, seen, &seen.to, true).ok_or(Reason::Truncated)
 }
 
 /// The flow's ends as its backend sees them.

@@ -18,15 +18,22 @@ use super::{
 /// Where TCP's checksum stands in its header; UDP's stands within the 8 bytes that every error quotes.
 const TCP_CHECKSUM: usize = 16;
 
-/// Turns the packet's flow into `to`, one hop further. `None` if a header is not there that was seen before.
+/// Turns the packet's flow into `to`, if `is_hop` one hop further. `None` if a header is not there that was seen before.
 #[inline(always)]
-pub(super) fn translate<F: Family, P: Packet>(packet: &mut P, seen: &Seen, to: &Ends) -> Option<()> {
+pub(super) fn translate<F: Family, P: Packet>(
+    packet: &mut P,
+    seen: &Seen,
+    to: &Ends,
+    is_hop: bool,
+) -> Option<()> {
     let from = seen.ends();
+    let at = offset(seen.network);
+    if is_hop {
+        F::forwarded(packet, at, None)?;
+    }
     if seen.is(Kind::IcmpError) {
         return error::<F, P>(packet, seen, &from, to);
     }
-    let at = offset(seen.network);
-    F::forwarded(packet, at, None)?;
     let change = readdress::<F, P>(packet, at, &from, to)?;
     if seen.is(Kind::LaterFragment) {
         return Some(());
@@ -75,7 +82,6 @@ fn error<F: Family, P: Packet>(packet: &mut P, seen: &Seen, from: &Ends, to: &En
         },
         ..*to
     };
-    F::forwarded(packet, network, None)?;
     let outer = readdress::<F, P>(packet, network, &outer, &outer_to)?;
     // ICMPv6's covers the addresses (RFC 4443 §2.3).
     let pseudo = if F::V6 { outer.addresses } else { 0 };

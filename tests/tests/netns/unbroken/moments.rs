@@ -14,8 +14,8 @@ use super::{
     wait_until,
 };
 
-/// The machine may be slow, so that a moment lasts.
-const DATAPLANE: &str = "[dataplane]\nnext_hop_grace = \"1m\"\n";
+/// The machine may be slow, so that a moment lasts. Only `fullnat` asks for the address.
+const DATAPLANE: &str = "[dataplane]\nnext_hop_grace = \"1m\"\nfullnat_addresses = [\"10.0.0.1\"]\n";
 /// Not as fast as to judge within a moment.
 const CHECK: &str = r#"{ type = "tcp", port = 80 }"#;
 
@@ -154,6 +154,11 @@ fn l2dsr_flows_live_through_moments_without_a_way() {
 #[test]
 fn l2dsr_flows_of_ipv6_live_through_moments_without_a_way() {
     nothing_breaks(&stage(Forwarder::L2dsr, true), &V6.moments());
+}
+
+#[test]
+fn fullnat_flows_live_through_moments_without_a_way() {
+    nothing_breaks(&stage(Forwarder::Fullnat, false), &V4.moments());
 }
 
 #[test]
