@@ -177,15 +177,19 @@ impl Query {
         self.packet & 0x7fff
     }
 
-    /// The previous owner; the current one where the slot is safe, or where nobody was before.
-    fn before<T: FlowTable>(&self, table: &T) -> u32 {
+    /// The previous owner; the current one where the slot is safe or lent, or where nobody was before. And whether the
+    /// slot is lent.
+    fn before<T: FlowTable>(&self, table: &T) -> (u32, bool) {
+        let current = self.current();
         if !Slot(self.packet as u16).is_unsafe() {
-            return self.current();
+            return (current, false);
         }
         // Whoever sees the flag sees the previous owner that was written before it: x86 loads in order, and on other
         // machines the agent waits for a grace period between the two.
-        let previous = table.previous_owner(self.place).and_then(Slot::owner);
-        previous.unwrap_or(self.current())
+        match table.previous_owner(self.place) {
+            Some(home) if home.is_lent() => (current, true),
+            previous => (previous.and_then(Slot::owner).unwrap_or(current), false),
+        }
     }
 }
 
@@ -313,7 +317,8 @@ fn replace<T: FlowTable>(table: &T, query: &Query, entry: u32, value: FlowValue,
 #[inline(always)]
 fn unknown<T: FlowTable>(table: &T, query: &Query) -> Placed {
     // Without an owner before, nobody has flows here; without one now, new ones have nowhere to go.
-    let (current, before) = (query.current(), query.before(table));
+    let current = query.current();
+    let (before, is_lent) = query.before(table);
     let opens = query.opens();
     let owner = if opens { current } else { before };
     let (written, unwritten) = if opens {
@@ -321,7 +326,8 @@ fn unknown<T: FlowTable>(table: &T, query: &Query) -> Placed {
     } else {
         (Placement::Adopted, Placement::Previous)
     };
-    let says_nothing_new = current == before && !query.is(Query::IS_ALWAYS);
+    // Who opens a flow with the borrower of a slot stays there when the slot goes home.
+    let says_nothing_new = current == before && !query.is(Query::IS_ALWAYS) && !(is_lent && opens);
     if says_nothing_new || owner == Query::NOBODY || !opens && query.resets() {
         let placement = if owner == current {
             Placement::Current

@@ -28,6 +28,12 @@ impl Slot {
         self.0 & Self::UNSAFE != 0
     }
 
+    /// Of an entry of `PREVIOUS`: whether its owner is the slot's home. It is out, and the current owner stands in for it.
+    #[inline(always)]
+    pub const fn is_lent(self) -> bool {
+        self.is_unsafe()
+    }
+
     /// The same owner, with or without the flag.
     pub const fn with_flag(self, is_unsafe: bool) -> Self {
         if is_unsafe {
@@ -50,7 +56,9 @@ impl Slot {
 }
 
 /// Maps `SLOTS` and `PREVIOUS`, mmap-able: a table is a run of whole lines. In `PREVIOUS` lies the owner that flows
-/// of an unsafe slot belong to unless the flow table says otherwise; elsewhere it means nothing.
+/// of an unsafe slot belong to unless the flow table says otherwise. With the flag ([`Slot::is_lent`]) it is the owner
+/// that gets the slot back: unknown flows belong to the current one, and those that open there are written down. Of a
+/// safe slot packets do not ask, and without the flag it means nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub struct SlotLine(pub [Slot; SLOTS_PER_LINE as usize]);

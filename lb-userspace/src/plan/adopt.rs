@@ -325,12 +325,14 @@ fn slots(
         .flat_map(|line| memory.read_previous(line).0)
         .collect();
     for (i, (slot, before)) in current.iter().zip(&previous).enumerate() {
-        let before = if slot.is_unsafe() { before.owner() } else { None };
+        // A home that is gone is no damage: nobody waits for it.
+        let asked = slot.is_unsafe() && !before.is_lent();
+        let before = if asked { before.owner() } else { None };
         for owner in [slot.owner(), before].into_iter().flatten() {
             if cells.owner(owner).is_none() {
                 return Err(Damage::Slot(key.service.clone(), i, owner));
             }
         }
     }
-    Ok(recall::slot_table(current.into(), previous.into(), now))
+    Ok(recall::slot_table(current.into(), previous.into(), cells, now))
 }

@@ -8,7 +8,6 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     layout::Layout,
     placed::Placed,
-    pool::Pool,
     snapshot::{RestoreError, Snapshot},
 };
 use crate::{
@@ -16,21 +15,27 @@ use crate::{
     scheduler::{History, Member},
 };
 
-/// The history of `pool`'s slots, which take the place of those that are `present`.
-pub(super) fn after(present: Option<&Placed>, pool: &Pool, generation: u64) -> Option<Arc<History>> {
+/// The history of the slots of `now`, which take the place of those that are `present`.
+pub(super) fn after(present: Option<&Placed>, now: &Placed, generation: u64) -> Option<Arc<History>> {
+    let pool = &now.pool;
     if pool.service.scheduler != Scheduler::Consistent {
         return None;
     }
     let members: Vec<Member> = pool.takers().collect();
     let owners = pool.owners.as_ref().map(|owners| &owners[..]);
     let known = present.and_then(|placed| placed.history.as_ref());
+    // Who gets slots back depends on the clock, which no history tells.
+    let goes_home = present.is_some_and(|present| !present.slots.lent.is_empty());
     let history = match (known.filter(|known| known.generation() <= generation), owners) {
         (Some(known), owners) => {
             let mut history = History::clone(known);
             history.push(generation, pool.slots, &members, owners);
-            history
+            match owners.filter(|_| goes_home && history != **known) {
+                Some(owners) => History::written_out(generation, &members, owners),
+                None => history,
+            }
         }
-        (None, Some(owners)) if present.is_some_and(|placed| placed.pool.owners.is_some()) => {
+        (None, Some(owners)) if goes_home || present.is_some_and(|placed| placed.pool.owners.is_some()) => {
             History::written_out(generation, &members, owners)
         }
         (None, _) => History::canonical(generation, pool.slots, &members),

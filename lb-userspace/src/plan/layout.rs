@@ -114,9 +114,7 @@ impl Layout {
     ///
     /// [`pools`]: super::pools
     pub fn pools(&self, services: &Services, facts: &impl Facts) -> Vec<Pool> {
-        pools_after(services, facts, |key| {
-            self.placed.get(key).map(|placed| &placed.pool)
-        })
+        pools_after(services, facts, |key| self.placed.get(key).map(Arc::as_ref))
     }
 
     /// Where a pool lies.

@@ -2,8 +2,8 @@
 
 use lb_common::{
     abi::{
-        CellRecord, Control, FlowKey, FlowValue, PoolRecord, QuicSet, ServerLine, ServiceLine4, ServiceLine6,
-        ServiceOptions, Slot, Tags, Target,
+        CellRecord, Control, FlowKey, FlowLine, FlowValue, PoolRecord, QuicSet, ServerLine, ServiceLine4,
+        ServiceLine6, ServiceOptions, Slot, Tags, Target,
     },
     flows::SharedLine,
 };
@@ -39,7 +39,7 @@ pub trait Memory {
     /// Shows every entry of the flow table that is in use; what comes back takes its place if it has not changed
     /// meanwhile.
     fn visit_flows(&mut self, visit: &mut dyn FnMut(FlowKey, FlowValue) -> Option<FlowValue>);
-    /// Puts an entry into the flow table, as the program would find it; false when there is no room.
+    /// Puts an entry into the flow table, as the program would find it, unless the flow has one; false when there is no room.
     fn insert_flow(&mut self, key: FlowKey, value: FlowValue) -> bool;
     /// Stores those of a table's slots that differ.
     fn write_slots(&mut self, line: u32, slots: &[Slot]);
@@ -69,6 +69,10 @@ pub fn apply(writes: &[Write], memory: &mut (impl Memory + ?Sized)) {
             Write::SourcesGone(entries) => memory.remove_sources(entries),
             Write::Macs { index, target } => memory.write_macs(*index, target),
             Write::Previous { line, slots } => memory.write_previous(*line, slots),
+            Write::Flow { key, value } => {
+                // Where there is no room, it is as if it had never been known.
+                memory.insert_flow(*key, *value);
+            }
             Write::Slots { line, slots } => memory.write_slots(*line, slots),
             Write::Services4 { line, lines } => memory.write_services4(*line, lines),
             Write::Services6 { line, lines } => memory.write_services6(*line, lines),
@@ -77,11 +81,20 @@ pub fn apply(writes: &[Write], memory: &mut (impl Memory + ?Sized)) {
     }
 }
 
-/// Puts an entry into a table of those lines.
+/// Puts an entry into a table of those lines, unless the flow has one.
 pub fn insert_flow(lines: &[SharedLine], key: FlowKey, value: FlowValue) -> bool {
     let first = key.line(lines.len() as u32);
-    [first, first ^ 1]
-        .iter()
-        .filter_map(|line| lines.get(*line as usize))
-        .any(|line| line.put(key, value))
+    let lines = || {
+        [first, first ^ 1]
+            .into_iter()
+            .filter_map(|line| lines.get(line as usize))
+    };
+    let knows = |line: &SharedLine| {
+        let FlowLine { keys, values } = line.read();
+        let mut entries = keys.iter().zip(values);
+        entries.any(|(known, entry)| {
+            *known == key && entry.state().is_some() && entry.service() == value.service()
+        })
+    };
+    lines().any(knows) || lines().any(|line| line.put(key, value))
 }

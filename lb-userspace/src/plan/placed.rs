@@ -9,16 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_common::abi::Slot;
+use lb_common::abi::{FlowKey, FlowValue, Slot};
 
 use super::{
     pool::{Origin, Pool, PoolMember},
-    slots::{Flows, Owners, SlotTable},
+    slots::{Care, Flows, Owners, SlotTable},
     target::TargetEntry,
     write::Write,
 };
 use crate::{
-    model::{BackendId, Service, Tracking},
+    model::{BackendId, Protocol, Service, Tracking},
     scheduler::History,
 };
 
@@ -54,6 +54,16 @@ pub(super) struct Placed {
     /// How the slots came to be, where the scheduler starts from the last ones; absent, too, of a pool that was read
     /// back and whose history is not known.
     pub(super) history: Option<Arc<History>>,
+    /// Flows of backends that are out and wanted back.
+    pub(super) parked: Arc<[Parked]>,
+}
+
+/// An entry of the flow table that waits for its backend.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Parked {
+    pub(super) id: BackendId,
+    pub(super) key: FlowKey,
+    pub(super) value: FlowValue,
 }
 
 /// A placed pool, for listings.
@@ -94,6 +104,8 @@ impl PoolView<'_> {
 pub(super) struct Writes {
     pub(super) targets: Vec<Write>,
     pub(super) previous: Vec<Write>,
+    /// Flows that are known again: before packets ask for them.
+    pub(super) flows: Vec<Write>,
     pub(super) slots: Vec<Write>,
 }
 
@@ -168,6 +180,7 @@ impl Placed {
             return None;
         }
         writes.targets.extend(fills);
+        next.release_flows(writes);
         writes.add_slots(next.slot_lines.start, &self.slots, &next.slots);
         Some(next)
     }
@@ -175,13 +188,89 @@ impl Placed {
     /// The slots that this pool's owners ask for in `next`'s cells, flows looked after. The number of slots may grow.
     pub(super) fn slots_after(&self, next: &Self, now: Instant) -> SlotTable {
         let wanted = next.wanted_owners();
-        let tracked = next.pool.service.tracking != Tracking::Never;
+        let service = &next.pool.service;
+        let care = Care {
+            tracked: service.tracking != Tracking::Never,
+            sees_opens: service.protocol != Protocol::Udp,
+            lends: self.pool.declares_the_same(&next.pool)
+                && (!self.slots.lent.is_empty() || self.pool.loses_members_in(&next.pool)),
+        };
         let owners = Step::new(self, next);
         if wanted.len() > self.slots.len() {
             let grown = self.slots.grown_to(wanted.len());
-            return grown.changed(&wanted, &owners, tracked, now);
+            return grown.changed(&wanted, &owners, care, now);
         }
-        self.slots.changed(&wanted, &owners, tracked, now)
+        self.slots.changed(&wanted, &owners, care, now)
+    }
+
+    /// Whom each slot belongs to once everybody whom `next` wants back is back, as indexes of members; `None` where
+    /// nothing is lent.
+    pub(super) fn homes(&self, next: &Pool) -> Option<Vec<u16>> {
+        if self.slots.lent.is_empty() {
+            return None;
+        }
+        let wanted: HashMap<BackendId, bool> = next
+            .members
+            .iter()
+            .map(|member| (member.id, member.weight > 0 || member.away > 0))
+            .collect();
+        let mut member_of = vec![u16::MAX; self.cells.len()];
+        let at = self.cell_of();
+        for (index, member) in (0..).zip(&self.pool.members) {
+            if let Some(local) = at
+                .get(&member.id)
+                .filter(|_| wanted.get(&member.id) == Some(&true))
+            {
+                member_of[*local as usize] = index;
+            }
+        }
+        let mut homes = match &self.pool.owners {
+            Some(owners) => owners.to_vec(),
+            None => vec![u16::MAX; self.slots.len()],
+        };
+        for loan in self.slots.lent.iter() {
+            let home = member_of.get(usize::from(loan.home)).copied().unwrap_or(u16::MAX);
+            if home != u16::MAX {
+                homes[loan.slot as usize] = home;
+            }
+        }
+        Some(homes)
+    }
+
+    /// Gives flows back to backends that are back, and forgets those of backends that are not wanted any more.
+    pub(super) fn release_flows(&mut self, writes: &mut Writes) {
+        if self.parked.is_empty() {
+            return;
+        }
+        let at = self.cell_of();
+        let members: HashMap<BackendId, &PoolMember> = self
+            .pool
+            .members
+            .iter()
+            .map(|member| (member.id, member))
+            .collect();
+        let mut kept = Vec::new();
+        for parked in self.parked.iter() {
+            let Some((member, local)) = members.get(&parked.id).zip(at.get(&parked.id)) else {
+                continue;
+            };
+            if member.flows != Flows::Cut {
+                writes.flows.push(Write::Flow {
+                    key: parked.key,
+                    value: parked.value.with_owner(*local),
+                });
+            } else if member.away > 0 && self.awaits(parked) {
+                kept.push(*parked);
+            }
+        }
+        self.parked = kept.into();
+    }
+
+    /// Whether a flow's slot waits for its backend: then whoever opens a flow by the same ends is written down.
+    pub(super) fn awaits(&self, parked: &Parked) -> bool {
+        let slot = parked.key.slot((self.slots.len() - 1) as u16);
+        let home = self.slots.awaited(u32::from(slot));
+        home.is_some_and(|home| matches!(self.cells[home as usize], Cell::Owned(id, _) if id == parked.id))
     }
 
     /// Flows that name cell `from` belong to cell `to` from now on.
@@ -298,6 +387,7 @@ impl Writes {
 struct Step {
     now_at: Vec<Option<u32>>,
     flows: Vec<Flows>,
+    away: Vec<bool>,
     stay: bool,
 }
 
@@ -315,10 +405,17 @@ impl Step {
         for (local, owner) in &from.renamed {
             now_at[*local as usize] = now_at[*local as usize].or(now_at[*owner as usize]);
         }
+        let mut away = vec![false; to.cells.len()];
+        for member in to.pool.members.iter().filter(|member| member.away > 0) {
+            if let Some(local) = at.get(&member.id) {
+                away[*local as usize] = true;
+            }
+        }
         Self {
             stay,
             now_at,
             flows: to.flows_by_cell(),
+            away,
         }
     }
 }
@@ -334,5 +431,9 @@ impl Owners for Step {
 
     fn flows(&self, owner: u32) -> Flows {
         self.flows.get(owner as usize).copied().unwrap_or_default()
+    }
+
+    fn is_away(&self, owner: u32) -> bool {
+        self.away.get(owner as usize).copied().unwrap_or_default()
     }
 }

@@ -6,6 +6,7 @@ use lb_common::abi::ServiceFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    placed::Placed,
     slots::Flows,
     target::{NextHop, TargetEntry, TunnelSources, Way, encode},
 };
@@ -14,7 +15,7 @@ use crate::{
         AdminState, Affinity, Backend, BackendId, Forwarder, MssClamp, OnEmpty, Prefix, Scheduler, Service,
         ServiceName, Services, Source, Tracking,
     },
-    scheduler::{Last, Member, schedule, table_size},
+    scheduler::{Last, Member, homeward, schedule, table_size},
 };
 
 /// Names a pool: a service, and with `nat` and `fullnat` the family, since such backends serve VIPs of their own only.
@@ -126,6 +127,8 @@ pub struct PoolMember {
     pub entry: TargetEntry,
     /// Its weight, if it takes new flows now; else 0.
     pub weight: u16,
+    /// The weight that it has when it is back, if it is out for what happened to it and not by its operator's wish; else 0.
+    pub away: u16,
     /// What becomes of the flows that it has.
     pub flows: Flows,
 }
@@ -179,11 +182,22 @@ impl Pool {
         self.members.iter().map(PoolMember::taker)
     }
 
-    /// The table in use.
-    fn last<'a>(&'a self, ids: &'a mut Vec<BackendId>) -> Option<Last<'a>> {
-        ids.extend(self.members.iter().map(|member| member.id));
-        let owners = self.owners.as_ref()?;
-        Some(Last { owners, ids })
+    /// Whether both are of the same members with the same weights, whoever of them is away.
+    pub(super) fn declares_the_same(&self, other: &Self) -> bool {
+        let declared = |member: &PoolMember| (member.id, member.weight.max(member.away));
+        self.slots == other.slots
+            && self.service.scheduler == other.service.scheduler
+            && self
+                .members
+                .iter()
+                .map(declared)
+                .eq(other.members.iter().map(declared))
+    }
+
+    /// Whether somebody who takes flows here is away in `next`, which declares the same.
+    pub(super) fn loses_members_in(&self, next: &Self) -> bool {
+        let mut pairs = self.members.iter().zip(&next.members);
+        pairs.any(|(old, new)| old.weight > 0 && new.away > 0)
     }
 
     /// Whether both lead to the same slot table.
@@ -207,7 +221,7 @@ pub fn pools(services: &Services, facts: &impl Facts) -> Vec<Pool> {
 pub(super) fn pools_after<'p>(
     services: &Services,
     facts: &impl Facts,
-    present: impl Fn(&PoolKey) -> Option<&'p Pool>,
+    present: impl Fn(&PoolKey) -> Option<&'p Placed>,
 ) -> Vec<Pool> {
     let mut tables = Tables::default();
     services
@@ -216,9 +230,9 @@ pub(super) fn pools_after<'p>(
         .map(|part| {
             let mut pool = part.pool(facts);
             let present = present(&pool.key);
-            pool.slots = present.map_or(0, |present| present.slots).max(pool.slots);
+            pool.slots = present.map_or(0, |present| present.pool.slots).max(pool.slots);
             pool.owners = match present {
-                Some(present) if present.wants_the_table_of(&pool) => present.owners.clone(),
+                Some(present) if present.pool.wants_the_table_of(&pool) => present.pool.owners.clone(),
                 present => tables.of(&pool, present),
             };
             pool
@@ -231,25 +245,36 @@ pub(super) fn pools_after<'p>(
 struct Tables(HashMap<TableWish, Option<Arc<Vec<u16>>>>);
 
 /// All that a slot table depends on; [`Pool::wants_the_table_of`] compares the same. The last number tells tables
-/// apart that are in use: they live as long as this.
-type TableWish = (Scheduler, u32, Vec<Member>, usize);
+/// apart that are in use: they live as long as this. Where slots are lent, whose they are at home.
+type TableWish = (Scheduler, u32, Vec<Member>, usize, Option<Vec<u16>>);
 
 impl Tables {
-    fn of(&mut self, pool: &Pool, present: Option<&Pool>) -> Option<Arc<Vec<u16>>> {
+    fn of(&mut self, pool: &Pool, present: Option<&Placed>) -> Option<Arc<Vec<u16>>> {
         let takers: Vec<Member> = pool.takers().collect();
-        let mut ids = Vec::new();
         // A pure function of the set knows its own tables only; `consistent` can start from anybody's.
-        let last = present
-            .filter(|present| {
-                let ours = pool.service.scheduler;
-                ours == Scheduler::Consistent || ours == present.service.scheduler
-            })
-            .and_then(|present| present.last(&mut ids));
-        let in_use = last.map_or(0, |last| last.owners.as_ptr() as usize);
+        let present = present.filter(|present| {
+            let ours = pool.service.scheduler;
+            ours == Scheduler::Consistent || ours == present.pool.service.scheduler
+        });
+        let homes = present
+            .filter(|_| pool.service.scheduler == Scheduler::Consistent)
+            .and_then(|present| present.homes(pool));
+        let members = present.map_or(&[][..], |present| &present.pool.members);
+        let ids: Vec<BackendId> = members.iter().map(|member| member.id).collect();
+        let owners = present.and_then(|present| present.pool.owners.as_ref());
+        let last = owners.map(|owners| Last { owners, ids: &ids });
+        let in_use = owners.map_or(0, |owners| owners.as_ptr() as usize);
         self.0
-            .entry((pool.service.scheduler, pool.slots, takers, in_use))
-            .or_insert_with_key(|(scheduler, slots, takers, _)| {
-                schedule(*scheduler, last.as_ref(), takers, *slots).map(Arc::new)
+            .entry((pool.service.scheduler, pool.slots, takers, in_use, homes))
+            .or_insert_with_key(|(scheduler, slots, takers, _, homes)| {
+                match homes {
+                    Some(homes) => {
+                        let owners = owners.map_or(&[][..], |owners| &owners[..]);
+                        homeward(&Last { owners, ids: &ids }, homes, takers, *slots)
+                    }
+                    None => schedule(*scheduler, last.as_ref(), takers, *slots),
+                }
+                .map(Arc::new)
             })
             .clone()
     }
@@ -334,19 +359,17 @@ fn member(facts: &impl Facts, service: &Service, vip: Option<IpAddr>, backend: &
             entry.target.egress = 0;
         }
     }
-    let (weight, flows) = match situation(facts, service, backend) {
-        Situation::Up => (backend.weight, Flows::Keep),
-        Situation::Drain if serves(facts, service, backend) => (0, Flows::Drain),
-        Situation::Drain
-        | Situation::Down
-        | Situation::Checking
-        | Situation::Unresolved
-        | Situation::Maint => (0, Flows::Cut),
+    let (weight, away, flows) = match situation(facts, service, backend) {
+        Situation::Up => (backend.weight, 0, Flows::Keep),
+        Situation::Drain if serves(facts, service, backend) => (0, 0, Flows::Drain),
+        Situation::Drain | Situation::Maint => (0, 0, Flows::Cut),
+        Situation::Down | Situation::Checking | Situation::Unresolved => (0, backend.weight, Flows::Cut),
     };
     PoolMember {
         id: backend.id(),
         entry,
         weight,
+        away,
         flows,
     }
 }

@@ -18,7 +18,7 @@ use super::{
     memory::Memory,
     placed::{Cell, Placed},
     pool::{Origin, Pool, PoolKey, PoolMember},
-    slots::{Flows, SlotTable, Unsafe},
+    slots::{Flows, Lent, SlotTable, Unsafe},
     target::TargetEntry,
 };
 use crate::model::{
@@ -99,8 +99,30 @@ pub(super) struct Lies {
     pub(super) slot_lines: Range<u32>,
 }
 
-/// The slots with the windows of the unsafe ones begun anew, since nobody knows when they began.
-pub(super) fn slot_table(current: Arc<[Slot]>, previous: Arc<[Slot]>, now: Instant) -> SlotTable {
+/// The slots with the windows of the unsafe ones begun anew, and the time of the lent ones, since nobody knows when they
+/// began.
+pub(super) fn slot_table(
+    current: Arc<[Slot]>,
+    previous: Arc<[Slot]>,
+    cells: &Cells,
+    now: Instant,
+) -> SlotTable {
+    let loan = |(slot, (current, previous)): (u32, (&Slot, &Slot))| {
+        let home = previous.is_lent().then(|| previous.owner()).flatten()?;
+        let home = cells.owner(home)?;
+        // So it is where an agent died before it had lent the slot.
+        let stays = current.owner().and_then(|owner| cells.owner(owner)) == Some(home);
+        (!stays).then_some(Lent {
+            slot,
+            home: home as u16,
+            before: None,
+            since: now,
+        })
+    };
+    let lent = (0..)
+        .zip(current.iter().zip(&*previous))
+        .filter_map(loan)
+        .collect();
     let flagged = current.iter().enumerate().filter(|(_, slot)| slot.is_unsafe());
     let unsafes = flagged
         .map(|(slot, _)| Unsafe {
@@ -112,6 +134,7 @@ pub(super) fn slot_table(current: Arc<[Slot]>, previous: Arc<[Slot]>, now: Insta
         current,
         previous,
         unsafes,
+        lent,
     }
 }
 
@@ -126,6 +149,7 @@ pub(super) fn placed(key: PoolKey, front: Front, lies: Lies, cells: Cells, slots
                 id: *id,
                 entry: *entry,
                 weight: 1,
+                away: 0,
                 flows: Flows::Keep,
             });
         }
@@ -155,6 +179,7 @@ pub(super) fn placed(key: PoolKey, front: Front, lies: Lies, cells: Cells, slots
         slots,
         renamed: cells.renamed,
         history: None,
+        parked: Arc::from([]),
     }
 }
 
@@ -210,8 +235,11 @@ impl Layout {
                 current,
                 previous,
                 unsafes,
+                ..
             } = &placed.slots;
+            // The home of a lent slot is out.
             let before = unsafes.iter().map(|entry| previous[entry.slot as usize]);
+            let before = before.filter(|slot| !slot.is_lent());
             let named = current.iter().copied().chain(before).filter_map(Slot::owner);
             serving.extend(named.map(|owner| (placed.number, owner)));
             by_number.insert(placed.number, placed);

@@ -28,6 +28,30 @@ pub(super) struct Unsafe {
     pub(super) since: Instant,
 }
 
+/// A slot whose owner went out, and gets it back when it returns in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lent {
+    /// Which.
+    pub(super) slot: u32,
+    /// The cell of the backend that gets it back.
+    pub(super) home: u16,
+    /// The previous owner at that time, if the slot's window was open.
+    pub(super) before: Option<u16>,
+    /// When it was lent.
+    pub(super) since: Instant,
+}
+
+/// How the flows of a pool are looked after.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Care {
+    /// Flows stay with the previous owner of a slot that moves.
+    pub(super) tracked: bool,
+    /// Flows begin with packets that tell so, as those of TCP and SCTP.
+    pub(super) sees_opens: bool,
+    /// Every slot that moves is lent: the only change is that backends went out or came back.
+    pub(super) lends: bool,
+}
+
 /// The slots of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct SlotTable {
@@ -37,6 +61,8 @@ pub(super) struct SlotTable {
     pub(super) previous: Arc<[Slot]>,
     /// The unsafe slots, by number.
     pub(super) unsafes: Arc<[Unsafe]>,
+    /// The lent slots, by number. `previous` holds the home ([`Slot::is_lent`]) unless flows have a living previous owner.
+    pub(super) lent: Arc<[Lent]>,
 }
 
 /// What a change of slots must know of their owners, which are indexes of cells.
@@ -47,6 +73,8 @@ pub(super) trait Owners {
     fn stay(&self) -> bool;
     /// What becomes of the flows of the owner in that cell (as [`Owners::now_at`] gives it).
     fn flows(&self, owner: u32) -> Flows;
+    /// Whether the owner in that cell is out, and wanted back.
+    fn is_away(&self, owner: u32) -> bool;
 }
 
 impl SlotTable {
@@ -56,6 +84,7 @@ impl SlotTable {
             previous: std::iter::repeat_n(Slot::NONE, owners.len()).collect(),
             current: owners,
             unsafes: Arc::from([]),
+            lent: Arc::from([]),
         }
     }
 
@@ -75,60 +104,134 @@ impl SlotTable {
                 ..*entry
             })
         });
+        let lent = (0..slots / old).flat_map(|copy| {
+            self.lent.iter().map(move |entry| Lent {
+                slot: entry.slot + (copy * old) as u32,
+                ..*entry
+            })
+        });
         Self {
             current: repeated(&self.current),
             previous: repeated(&self.previous),
             unsafes: unsafes.collect(),
+            lent: lent.collect(),
         }
     }
 
     /// The same slots with the owners of `wanted` (which have no flags). Where that moves a slot, its flows stay with
-    /// the previous owner if `tracked`.
-    pub(super) fn changed(&self, wanted: &[Slot], owners: &impl Owners, tracked: bool, now: Instant) -> Self {
+    /// the previous owner if they are tracked.
+    pub(super) fn changed(&self, wanted: &[Slot], owners: &impl Owners, care: Care, now: Instant) -> Self {
         let mut current = self.current.to_vec();
         let mut previous = self.previous.to_vec();
-        let mut unsafes = Vec::new();
+        let (mut unsafes, mut lent) = (Vec::new(), Vec::new());
         let mut known = self.unsafes.iter().peekable();
+        let mut loans = self.lent.iter().peekable();
         let stay = owners.stay();
         for (i, next) in wanted.iter().enumerate() {
-            let (slot, before) = (self.current[i], self.previous[i]);
-            if stay && slot == *next {
+            let loan = loans.next_if(|entry| entry.slot == i as u32);
+            if stay && self.current[i] == *next && loan.is_none() {
                 // Safe, and as it was: almost all of them, almost always.
                 continue;
             }
             let known = known.next_if(|entry| entry.slot == i as u32);
-            let moves = slot.owner().and_then(|owner| owners.now_at(owner)) != next.owner();
-            let had = if slot.is_unsafe() {
-                before.owner()
-            } else {
-                slot.owner()
-            };
-            let alive = had
-                .and_then(|owner| owners.now_at(owner))
-                .filter(|owner| owners.flows(*owner) != Flows::Cut);
-            let (past, is_unsafe, same_window) = match alive {
-                Some(owner) if tracked => (Slot::owned_by(owner as u16), slot.is_unsafe() || moves, !moves),
-                // Whoever has flows here is in the flow table.
-                _ => (
-                    *next,
-                    tracked && slot.is_unsafe(),
-                    !moves && self.is_over(i as u32),
-                ),
-            };
-            current[i] = next.with_flag(is_unsafe);
-            if is_unsafe {
-                previous[i] = past;
-                let since = known.filter(|_| same_window).map_or(now, |entry| entry.since);
+            let change = self.change(i, *next, loan, owners, care, now);
+            current[i] = next.with_flag(change.is_unsafe);
+            if change.is_unsafe || change.past.is_lent() {
+                previous[i] = change.past;
+            } else if previous[i].is_lent() {
+                previous[i] = *next;
+            }
+            if change.is_unsafe {
+                let since = known
+                    .filter(|_| change.same_window)
+                    .map_or(now, |entry| entry.since);
                 unsafes.push(Unsafe {
                     slot: i as u32,
                     since,
                 });
             }
+            lent.extend(change.loan);
         }
         Self {
             current: current.into(),
             previous: previous.into(),
             unsafes: unsafes.into(),
+            lent: lent.into(),
+        }
+    }
+
+    /// What becomes of one slot.
+    fn change(
+        &self,
+        i: usize,
+        next: Slot,
+        loan: Option<&Lent>,
+        owners: &impl Owners,
+        care: Care,
+        now: Instant,
+    ) -> Change {
+        let (slot, before) = (self.current[i], self.previous[i]);
+        let lives = |owner: &u32| owners.flows(*owner) != Flows::Cut;
+        let was = slot.owner().and_then(|owner| owners.now_at(owner));
+        let moves = was != next.owner();
+        let asked = slot.is_unsafe() && !before.is_lent();
+        let loan = match loan {
+            Some(loan) => loan.moved(owners),
+            None => was
+                .filter(|owner| moves && (care.lends || owners.is_away(*owner)))
+                .map(|home| Lent {
+                    slot: i as u32,
+                    home: home as u16,
+                    before: before
+                        .owner()
+                        .filter(|_| asked)
+                        .and_then(|owner| owners.now_at(owner))
+                        .map(|owner| owner as u16),
+                    since: now,
+                }),
+        };
+        let (returned, loan) = match loan {
+            Some(loan) if next.owner() == Some(u32::from(loan.home)) => (Some(loan), None),
+            // Its time begins when somebody stands in: until then nobody's flows are in the way.
+            Some(loan) if was.is_none() && moves => (None, Some(Lent { since: now, ..loan })),
+            loan => (None, loan),
+        };
+        let had = match (slot.is_unsafe(), before.is_lent()) {
+            (false, _) => slot.owner(),
+            (true, false) => before.owner(),
+            // Who was seen to open a flow with the borrower is in the flow table; all others are the home's.
+            (true, true) => slot
+                .owner()
+                .filter(|_| !care.sees_opens || returned.is_none() && loan.is_none()),
+        };
+        let alive = had
+            .and_then(|owner| owners.now_at(owner))
+            .filter(lives)
+            .or_else(|| returned.and_then(|loan| loan.before).map(u32::from).filter(lives));
+        let is_out = |loan: &Lent| !lives(&u32::from(loan.home));
+        let is_asked = care.tracked && (slot.is_unsafe() || moves);
+        // Who stands in for a backend that is out, and owned the slot before: unknown flows are its own either way, but
+        // those that open there must be written down.
+        let stands_in = care.sees_opens && loan.as_ref().is_some_and(is_out);
+        let alive = alive.filter(|owner| !(stands_in && next.owner() == Some(*owner)));
+        if let Some(owner) = alive.filter(|_| is_asked) {
+            return Change {
+                past: Slot::owned_by(owner as u16),
+                is_unsafe: true,
+                same_window: !moves,
+                loan,
+            };
+        }
+        // Whoever has flows here is in the flow table, or in none if nobody looked when they opened.
+        let looks = care.sees_opens && loan.is_some() && moves;
+        let asks = slot.is_unsafe() || next.owner().is_some() && (returned.is_some() || looks);
+        Change {
+            past: loan
+                .filter(is_out)
+                .map_or(next, |loan| Slot::owned_by(loan.home).with_flag(true)),
+            is_unsafe: care.tracked && asks,
+            same_window: !moves && (before.is_lent() || self.is_over(i as u32)),
+            loan,
         }
     }
 
@@ -144,8 +247,14 @@ impl SlotTable {
         now: Instant,
         ends: impl Fn(u32, Instant) -> bool,
     ) -> Option<Self> {
+        let is_lent = |slot| {
+            self.lent
+                .binary_search_by_key(&slot, |entry: &Lent| entry.slot)
+                .is_ok()
+        };
         let over = |entry: &Unsafe| {
             !self.is_over(entry.slot)
+                && !is_lent(entry.slot)
                 && self.previous[entry.slot as usize]
                     .owner()
                     .is_none_or(|owner| ends(owner, entry.since))
@@ -166,6 +275,45 @@ impl SlotTable {
             current: Arc::clone(&self.current),
             previous: previous.into(),
             unsafes,
+            lent: Arc::clone(&self.lent),
+        })
+    }
+
+    /// The cell of the backend that gets that slot back, if those who open flows there meanwhile are written down.
+    pub(super) fn awaited(&self, slot: u32) -> Option<u32> {
+        let at = self.lent.binary_search_by_key(&slot, |entry| entry.slot).ok()?;
+        let current = self.current[slot as usize];
+        (current.is_unsafe() || current.owner().is_none()).then(|| u32::from(self.lent[at].home))
+    }
+
+    /// Whether there are loans that end.
+    pub(super) fn loans_run(&self) -> bool {
+        let runs = |loan: &Lent| self.current[loan.slot as usize].owner().is_some();
+        self.lent.iter().any(runs)
+    }
+
+    /// With the loans ended that `ends` says so of: since when the slot is lent. What nobody owns stays its home's.
+    pub(super) fn with_loans_ended(&self, now: Instant, ends: impl Fn(Instant) -> bool) -> Option<Self> {
+        let over = |loan: &Lent| self.current[loan.slot as usize].owner().is_some() && ends(loan.since);
+        if !self.lent.iter().any(over) {
+            return None;
+        }
+        let mut previous = self.previous.to_vec();
+        let mut unsafes = self.unsafes.to_vec();
+        for Lent { slot, .. } in self.lent.iter().filter(|loan| over(loan)) {
+            let before = &mut previous[*slot as usize];
+            if before.is_lent() {
+                *before = self.current[*slot as usize].with_flag(false);
+                if let Ok(at) = unsafes.binary_search_by_key(slot, |entry| entry.slot) {
+                    unsafes[at].since = now;
+                }
+            }
+        }
+        Some(Self {
+            current: Arc::clone(&self.current),
+            previous: previous.into(),
+            unsafes: unsafes.into(),
+            lent: self.lent.iter().copied().filter(|loan| !over(loan)).collect(),
         })
     }
 
@@ -185,6 +333,31 @@ impl SlotTable {
             current: current.into(),
             previous: Arc::clone(&self.previous),
             unsafes: unsafes.into(),
+            lent: Arc::clone(&self.lent),
+        })
+    }
+}
+
+/// What becomes of a slot.
+struct Change {
+    /// The previous owner, or the home.
+    past: Slot,
+    is_unsafe: bool,
+    /// Whether its window goes on.
+    same_window: bool,
+    loan: Option<Lent>,
+}
+
+impl Lent {
+    /// The same, by the cells that owners have from now on; `None` if the home is not wanted back any more.
+    fn moved(&self, owners: &impl Owners) -> Option<Self> {
+        let now_at = |owner: u16| owners.now_at(u32::from(owner));
+        let home = now_at(self.home)?;
+        let is_wanted = owners.is_away(home) || owners.flows(home) != Flows::Cut;
+        is_wanted.then_some(Self {
+            home: home as u16,
+            before: self.before.and_then(now_at).map(|owner| owner as u16),
+            ..*self
         })
     }
 }
@@ -197,8 +370,8 @@ mod tests {
 
     use super::*;
 
-    /// Owners 0 to 7 who stay where they are; those in the set are dead.
-    struct Dead(u8);
+    /// Owners 0 to 7 who stay where they are; those in the first set are dead, and wanted back if in the second, too.
+    struct Dead(u8, u8);
 
     impl Owners for Dead {
         fn now_at(&self, owner: u32) -> Option<u32> {
@@ -216,7 +389,17 @@ mod tests {
                 Flows::Keep
             }
         }
+
+        fn is_away(&self, owner: u32) -> bool {
+            self.1 >> owner & 1 == 1
+        }
     }
+
+    const CARE: Care = Care {
+        tracked: true,
+        sees_opens: true,
+        lends: false,
+    };
 
     fn slots(owners: &[u16]) -> Arc<[Slot]> {
         owners.iter().map(|owner| Slot::owned_by(*owner)).collect()
@@ -232,11 +415,11 @@ mod tests {
     fn the_owner_from_before_the_first_change_stays_the_previous_one() {
         let now = Instant::now();
         let table = SlotTable::new(slots(&[0, 5]));
-        let once = table.changed(&slots(&[1, 5]), &Dead(0), true, now);
+        let once = table.changed(&slots(&[1, 5]), &Dead(0, 0), CARE, now);
         assert_eq!(says(&once, 0), (Some(1), true, Some(0)));
         assert!(!once.current[1].is_unsafe());
         let later = now + Duration::from_secs(9);
-        let twice = once.changed(&slots(&[2, 5]), &Dead(0), true, later);
+        let twice = once.changed(&slots(&[2, 5]), &Dead(0, 0), CARE, later);
         assert_eq!(says(&twice, 0), (Some(2), true, Some(0)));
         assert_eq!(
             *twice.unsafes,
@@ -245,7 +428,7 @@ mod tests {
                 since: later
             }]
         );
-        let back = twice.changed(&slots(&[0, 5]), &Dead(0), true, later);
+        let back = twice.changed(&slots(&[0, 5]), &Dead(0, 0), CARE, later);
         assert_eq!(says(&back, 0), (Some(0), true, Some(0)));
     }
 
@@ -253,18 +436,42 @@ mod tests {
     fn the_dead_are_never_previous() {
         let now = Instant::now();
         let table = SlotTable::new(slots(&[0, 1]));
-        let failed = table.changed(&slots(&[1, 1]), &Dead(1), true, now);
+        let failed = table.changed(&slots(&[1, 1]), &Dead(1, 0), CARE, now);
         assert_eq!(says(&failed, 0).0, Some(1));
         assert!(!failed.current[0].is_unsafe(), "nobody has flows on it");
-        let moved = table.changed(&slots(&[2, 1]), &Dead(0), true, now);
-        let then_failed = moved.changed(&slots(&[2, 1]), &Dead(1), true, now);
+        let moved = table.changed(&slots(&[2, 1]), &Dead(0, 0), CARE, now);
+        let then_failed = moved.changed(&slots(&[2, 1]), &Dead(1, 0), CARE, now);
         assert_eq!(says(&then_failed, 0), (Some(2), true, Some(2)));
+    }
+
+    #[test]
+    fn who_is_back_gets_its_slot_back_and_flows_of_the_stand_in_stay() {
+        let now = Instant::now();
+        let table = SlotTable::new(slots(&[0, 1]));
+        let lent = table.changed(&slots(&[1, 1]), &Dead(1, 1), CARE, now);
+        assert_eq!(says(&lent, 0), (Some(1), true, Some(0)));
+        assert!(lent.previous[0].is_lent() && lent.lent.len() == 1);
+        let back = lent.changed(&slots(&[0, 1]), &Dead(0, 0), CARE, now);
+        assert_eq!(says(&back, 0), (Some(0), true, Some(0)));
+        assert!(!back.previous[0].is_lent() && back.lent.is_empty());
+        // Without a packet that tells, unknown flows are the stand-in's: also where the window before was over.
+        let care = Care {
+            sees_opens: false,
+            ..CARE
+        };
+        let moved = table.changed(&slots(&[2, 1]), &Dead(0, 0), care, now);
+        let over = moved.with_windows_ended(now, |_, _| true).unwrap();
+        for before in [over, SlotTable::new(slots(&[2, 1]))] {
+            let lent = before.changed(&slots(&[1, 1]), &Dead(4, 4), care, now);
+            let back = lent.changed(&slots(&[2, 1]), &Dead(0, 0), care, now);
+            assert_eq!(says(&back, 0), (Some(2), true, Some(1)));
+        }
     }
 
     #[test]
     fn a_window_ends_and_then_the_flag_goes() {
         let now = Instant::now();
-        let moved = SlotTable::new(slots(&[0, 1])).changed(&slots(&[1, 1]), &Dead(0), true, now);
+        let moved = SlotTable::new(slots(&[0, 1])).changed(&slots(&[1, 1]), &Dead(0, 0), CARE, now);
         assert_eq!(moved.with_windows_ended(now, |_, _| false), None);
         let over = moved.with_windows_ended(now, |owner, _| owner == 0).unwrap();
         assert!(over.is_over(0) && over.current[0].is_unsafe());
@@ -277,22 +484,27 @@ mod tests {
         #[test]
         fn unsafes_are_the_slots_with_the_flag(
             start in proptest::collection::vec(0..8_u16, 32),
-            steps in proptest::collection::vec((proptest::collection::vec(0..8_u16, 32), any::<u8>(), 0..3_u8), 1..12),
+            steps in proptest::collection::vec((proptest::collection::vec(0..8_u16, 32), any::<u8>(), any::<u8>(), 0..4_u8), 1..12),
         ) {
             let mut now = Instant::now();
             let mut table = SlotTable::new(slots(&start));
-            for (wanted, dead, then) in steps {
+            for (wanted, dead, back, then) in steps {
                 now += Duration::from_secs(1);
-                table = table.changed(&slots(&wanted), &Dead(dead), true, now);
+                table = table.changed(&slots(&wanted), &Dead(dead, back), CARE, now);
                 for (i, entry) in table.current.iter().enumerate() {
                     prop_assert_eq!(entry.owner(), Some(u32::from(wanted[i])));
-                    let alive = table.previous[i].owner().is_some_and(|owner| {
-                        owner == u32::from(wanted[i]) || Dead(dead).flows(owner) == Flows::Keep
+                    let home = table.previous[i].is_lent();
+                    let alive = home || table.previous[i].owner().is_some_and(|owner| {
+                        owner == u32::from(wanted[i]) || Dead(dead, back).flows(owner) == Flows::Keep
                     });
                     prop_assert!(!entry.is_unsafe() || alive, "slot {} has a dead previous owner", i);
                 }
                 if then > 0 {
                     table = table.with_windows_ended(now, |_, _| true).unwrap_or(table);
+                }
+                if then > 2 {
+                    table = table.with_loans_ended(now, |_| true).unwrap_or(table);
+                    prop_assert!(table.lent.is_empty() && !table.previous.iter().any(|slot| slot.is_lent()));
                 }
                 if then > 1 {
                     let over = table.clone();

@@ -339,7 +339,7 @@ impl PoolSnapshot {
                 (*slot, *before) = (slot.with_flag(false), Slot::NONE);
             }
         }
-        let slots = recall::slot_table(Arc::from(current), Arc::from(previous), now);
+        let slots = recall::slot_table(Arc::from(current), Arc::from(previous), &cells, now);
         Ok(Remembered { cells, slots })
     }
 }

@@ -5,7 +5,7 @@
 //! or if it has been silent for longer than its service promises to remember.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,11 +15,12 @@ use lb_common::abi::{FlowKey, FlowState, FlowValue, ServiceFlags, Slot};
 use super::{
     layout::{Layout, Whose},
     memory::Memory,
-    placed::{COOL_DOWN, Cell, Placed, Writes},
+    placed::{COOL_DOWN, Cell, Parked, Placed, Writes},
     record,
     slots::{Flows, Unsafe},
     write::Write,
 };
+use crate::model::{BackendId, Protocol};
 
 /// How long an entry stays at most after a FIN and the last packet, or for the window if that is longer. The client is
 /// done, its backend may be busy with the answer, and nobody here hears that it has closed, too. So most of these flows
@@ -66,6 +67,8 @@ impl Layout {
     pub fn wants_sweep(&self) -> bool {
         let wants = |placed: &Arc<Placed>| {
             !placed.slots.unsafes.is_empty()
+                || !placed.parked.is_empty()
+                || placed.slots.loans_run()
                 || !placed.renamed.is_empty()
                 || placed.pool.flags.has(ServiceFlags::TRACK_ALWAYS)
                 || placed.cells.iter().any(|cell| matches!(cell, Cell::Cooling(_)))
@@ -125,7 +128,7 @@ impl Layout {
             live += round.entries.iter().sum::<u64>();
             flows.extend(round.flows());
             let placed = round.placed;
-            if let Some(next) = round.finish(now, &mut writes) {
+            if let Some(next) = round.finish(time.now, now, &mut writes) {
                 notes.extend(record::freed_cells(placed, &next));
                 layout.placed.insert(next.pool.key.clone(), Arc::new(next));
             }
@@ -161,6 +164,10 @@ struct Round<'a> {
     entries: Vec<u64>,
     limits: Limits,
     cold_cells: Vec<bool>,
+    /// Backends that are out and wanted back.
+    away: HashSet<BackendId>,
+    /// Their flows.
+    parked: Vec<Parked>,
 }
 
 /// The most units of the flow clock that an entry may be silent for, by its state.
@@ -214,6 +221,14 @@ impl<'a> Round<'a> {
                 .iter()
                 .map(|cell| matches!(cell, Cell::Cooling(at) if cold(*at)))
                 .collect(),
+            away: placed
+                .pool
+                .members
+                .iter()
+                .filter(|member| member.away > 0)
+                .map(|member| member.id)
+                .collect(),
+            parked: Vec::new(),
             placed,
         }
     }
@@ -223,9 +238,11 @@ impl<'a> Round<'a> {
         let named = value.owner();
         let renamed = self.placed.renamed.iter().find(|(from, _)| *from == named);
         let owner = renamed.map_or(named, |(_, to)| *to);
-        if self.flows.get(owner as usize).copied().unwrap_or_default() == Flows::Cut
-            || value.age(clock) > self.limits.of_state(value.state()?)
-        {
+        if value.age(clock) > self.limits.of_state(value.state()?) {
+            return None;
+        }
+        if self.flows.get(owner as usize).copied().unwrap_or_default() == Flows::Cut {
+            self.park(owner, key, value);
             return None;
         }
         let slot = key.slot((self.placed.slots.len() - 1) as u16) as usize;
@@ -241,6 +258,19 @@ impl<'a> Round<'a> {
         Some(value.with_owner(owner))
     }
 
+    /// Keeps a flow for a backend that may come back.
+    fn park(&mut self, owner: u32, key: FlowKey, value: FlowValue) {
+        let Some(Cell::Owned(id, _)) = self.placed.cells.get(owner as usize) else {
+            return;
+        };
+        let parked = Parked { id: *id, key, value };
+        // A datagram does not tell whether it begins another flow by the same ends.
+        let tells = self.placed.pool.service.protocol != Protocol::Udp;
+        if tells && self.away.contains(id) && self.placed.awaits(&parked) {
+            self.parked.push(parked);
+        }
+    }
+
     fn flows(&self) -> impl Iterator<Item = (Whose, u64)> {
         self.placed.owned().map(|(local, id, _)| {
             let whose = Whose {
@@ -252,29 +282,50 @@ impl<'a> Round<'a> {
     }
 
     /// The pool as it is to be, if that is not as it is.
-    fn finish(self, now: Instant, writes: &mut Writes) -> Option<Placed> {
+    fn finish(self, clock: u32, now: Instant, writes: &mut Writes) -> Option<Placed> {
         let Self {
             placed,
             flows,
             settled,
             foreign,
             cold_cells,
+            limits,
+            parked,
             ..
         } = self;
         let clean = |entry: &Unsafe| {
             let slot = entry.slot as usize;
             settled[slot] && !foreign[slot]
         };
-        let cleared = placed.slots.with_flags_cleared(clean);
-        let slots = cleared.as_ref().unwrap_or(&placed.slots);
         let window = placed.pool.service.window_in_use();
-        let ended = slots.with_windows_ended(now, |owner, since| {
-            flows.get(owner as usize) != Some(&Flows::Drain) && now.saturating_duration_since(since) >= window
-        });
+        let is_over = |since| now.saturating_duration_since(since) >= window;
+        let mut next = placed.slots.with_loans_ended(now, is_over);
+        next = next
+            .as_ref()
+            .unwrap_or(&placed.slots)
+            .with_flags_cleared(clean)
+            .or(next);
+        next = next
+            .as_ref()
+            .unwrap_or(&placed.slots)
+            .with_windows_ended(now, |owner, since| {
+                flows.get(owner as usize) != Some(&Flows::Drain) && is_over(since)
+            })
+            .or(next);
         // A name is forgotten with the cell that it stands for.
         let frees = cold_cells.iter().any(|cold| *cold);
-        let next = ended.or(cleared);
-        if next.is_none() && !frees {
+        let waits = |parked: &&Parked| {
+            let limit = parked.value.state().map_or(0, |state| limits.of_state(state));
+            parked.value.age(clock) <= limit
+        };
+        let parked: Vec<Parked> = placed
+            .parked
+            .iter()
+            .filter(waits)
+            .copied()
+            .chain(parked)
+            .collect();
+        if next.is_none() && !frees && parked == *placed.parked {
             return None;
         }
         let mut changed = placed.clone();
@@ -282,6 +333,8 @@ impl<'a> Round<'a> {
             writes.add_slots(placed.slot_lines.start, &placed.slots, &next);
             changed.slots = next;
         }
+        let awaited = parked.into_iter().filter(|parked| changed.awaits(parked));
+        changed.parked = awaited.collect();
         for (cell, _) in changed
             .cells
             .iter_mut()

@@ -63,16 +63,14 @@ impl Layout {
             let placed = match present {
                 Some(placed) if placed.pool == pool => placed,
                 Some(placed) => {
-                    let history = history::after(Some(&placed), &pool, generation);
                     let mut changed = next.change(&placed, pool, now, &mut writes)?;
-                    changed.history = history;
+                    changed.history = history::after(Some(&placed), &changed, generation);
                     next.sweep_is_due |= placed.flows_change_in(&changed);
                     Arc::new(changed)
                 }
                 None => {
-                    let history = history::after(None, &pool, generation);
                     let mut new = next.place(pool, None, now, &mut writes)?;
-                    new.history = history;
+                    new.history = history::after(None, &new, generation);
                     Arc::new(new)
                 }
             };
@@ -181,12 +179,14 @@ impl Layout {
             cells,
             slot_lines,
             history: None,
+            parked: present.map_or_else(|| Arc::from([]), |present| Arc::clone(&present.parked)),
         };
         placed.slots = match present {
             Some(present) => present.slots_after(&placed, now),
             None => SlotTable::new(placed.wanted_owners().into()),
         };
         writes.fill(&placed);
+        placed.release_flows(writes);
         Ok(placed)
     }
 
@@ -209,6 +209,7 @@ impl Layout {
         let Writes {
             targets,
             previous,
+            flows,
             slots,
         } = writes;
         let mut all = targets;
@@ -219,6 +220,7 @@ impl Layout {
             // without a barrier, so the writer waits until nobody is between the two.
             all.push(Write::Wait);
         }
+        all.extend(flows);
         all.extend(slots);
         let Keys {
             v4: keys4,

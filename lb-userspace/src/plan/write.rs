@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use lb_common::abi::{
-    CellRecord, Control, PoolRecord, QuicSet, ServerLine, ServiceLine4, ServiceLine6, ServiceOptions, Slot,
-    Target,
+    CellRecord, Control, FlowKey, FlowValue, PoolRecord, QuicSet, ServerLine, ServiceLine4, ServiceLine6,
+    ServiceOptions, Slot, Target,
 };
 
 use super::{sources::SourceEntry, target::TargetEntry};
@@ -73,6 +73,13 @@ pub enum Write {
         line: u32,
         /// All of its slots.
         slots: Arc<[Slot]>,
+    },
+    /// Put an entry into the flow table, unless the flow has one.
+    Flow {
+        /// The flow.
+        key: FlowKey,
+        /// What is known of it.
+        value: FlowValue,
     },
     /// Bring a slot table to this content, one store a slot.
     Slots {

@@ -18,7 +18,7 @@ use super::{Last, Member, maglev, quotas::quotas};
 use crate::model::BackendId;
 
 /// Stands for no owner.
-const FREE: u16 = u16::MAX;
+pub(super) const FREE: u16 = u16::MAX;
 
 /// The owner of each slot as an index into `members`; `None` when no member has any weight. Without a last table, or
 /// with one of which nothing is left, it is [`maglev`]'s: a canonical function of the set.
@@ -54,13 +54,13 @@ pub fn fewest_moves(last: &Last<'_>, members: &[Member], slots: u32) -> u32 {
 }
 
 /// A table on its way from the last one to the next.
-struct Draft {
+pub(super) struct Draft {
     /// Indices into the members, or [`FREE`].
-    owners: Vec<u16>,
+    pub(super) owners: Vec<u16>,
     /// How many slots each member has.
-    held: Vec<u32>,
+    pub(super) held: Vec<u32>,
     /// The slots that nobody has.
-    free: Vec<u32>,
+    pub(super) free: Vec<u32>,
 }
 
 impl Draft {
@@ -109,7 +109,7 @@ impl Draft {
     }
 
     /// Members that have less than their quota take free slots in turn.
-    fn fill(&mut self, members: &[Member], quotas: &[u32]) {
+    pub(super) fn fill(&mut self, members: &[Member], quotas: &[u32]) {
         struct Due {
             id: BackendId,
             member: u16,
@@ -142,7 +142,7 @@ impl Draft {
 }
 
 /// For each name of the last table the index of the member that bears it and has weight, or else [`FREE`].
-fn heirs(ids: &[BackendId], members: &[Member]) -> Vec<u16> {
+pub(super) fn heirs(ids: &[BackendId], members: &[Member]) -> Vec<u16> {
     // A failure leaves the members as they were declared: each is found where it stood.
     let by_id = LazyCell::new(|| -> HashMap<BackendId, usize> {
         members.iter().enumerate().map(|(i, m)| (m.id, i)).collect()
@@ -160,7 +160,7 @@ fn heirs(ids: &[BackendId], members: &[Member]) -> Vec<u16> {
 
 /// A permutation of the numbers below `slots`, a power of two: products with odd numbers and a shifted exclusive or can
 /// each be undone.
-fn scattered(i: u32, slots: u32) -> u32 {
+pub(super) fn scattered(i: u32, slots: u32) -> u32 {
     let mask = slots - 1;
     let x = i.wrapping_mul(0x9E37_79B1) & mask;
     let x = x ^ (x >> (slots.ilog2() / 2).max(1));

@@ -6,6 +6,7 @@
 mod consistent;
 mod digest;
 mod history;
+mod homeward;
 mod maglev;
 mod packed;
 mod quotas;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use consistent::{consistent, fewest_moves};
 pub use history::History;
+pub use homeward::homeward;
 pub use maglev::maglev;
 pub use rendezvous::rendezvous;
 

@@ -6,19 +6,19 @@ use super::Member;
 use crate::model::BackendId;
 
 /// Each member's number of slots; `None` when no member has any weight. All get their share rounded down. What is left
-/// goes, a slot each, to members whose share is no whole number: first to those that are `preferred` (asked with the
-/// member's index and its share rounded down), then to the largest remainders (Hamilton's method). Ties go by name.
-pub(super) fn quotas(
+/// goes, a slot each, to members whose share is no whole number: first to those that are most `preferred` (asked with
+/// the member's index and its share rounded down), then to the largest remainders (Hamilton's method). Ties go by name.
+pub(super) fn quotas<P: Ord>(
     members: &[Member],
     slots: u32,
-    preferred: impl Fn(usize, u32) -> bool,
+    preferred: impl Fn(usize, u32) -> P,
 ) -> Option<Vec<u32>> {
     let sum: u64 = members.iter().map(|m| u64::from(m.weight)).sum();
     if sum == 0 {
         return None;
     }
     let mut quotas = Vec::with_capacity(members.len());
-    let mut claims: Vec<(Reverse<bool>, Reverse<u64>, BackendId, usize)> = Vec::new();
+    let mut claims: Vec<(Reverse<P>, Reverse<u64>, BackendId, usize)> = Vec::new();
     for (index, member) in members.iter().enumerate() {
         let share = u64::from(member.weight) * u64::from(slots);
         let floor = (share / sum) as u32;

@@ -59,6 +59,8 @@ struct Case {
     current: Option<u16>,
     /// Its previous owner; outer `None`: the slot is safe.
     previous: Option<Option<u16>>,
+    /// Whether that is the slot's home, which is out.
+    lent: bool,
     /// The flow's entry before.
     entry: Option<Entry>,
     /// Whether other flows have taken all of its places.
@@ -104,6 +106,7 @@ fn case(name: &'static str, flags: u8, owner: u32, placement: Placement) -> Case
         flags,
         current: Some(1),
         previous: Some(Some(2)),
+        lent: false,
         entry: None,
         crowded: None,
         owner: Some(owner),
@@ -124,6 +127,10 @@ impl Case {
             previous,
             ..self
         }
+    }
+
+    fn lent(self) -> Self {
+        Self { lent: true, ..self }
     }
 
     fn with(self, entry: Entry) -> Self {
@@ -210,6 +217,26 @@ fn cases() -> Vec<Case> {
         case("an ACK, nobody ever", ACK, 0, Current)
             .slot(None, Some(None))
             .nowhere(),
+        new("lent, a SYN").lent(),
+        new("lent, a SYN over IPv6").to(V6).lent(),
+        case("lent, an ACK", ACK, 1, Current).lent(),
+        case("lent, a datagram", 0, 1, Current).to(UDP).lent(),
+        case("lent, a FIN", FIN, 1, Current).lent(),
+        case("lent, known", ACK, 3, Known)
+            .lent()
+            .with((3, Established, 0)),
+        case("lent, a SYN among flows that live", SYN, 1, Current)
+            .lent()
+            .crowded(Established, 100)
+            .counts(REFUSED),
+        case("lent to nobody, a SYN", SYN, 0, Current)
+            .slot(None, Some(Some(2)))
+            .lent()
+            .nowhere(),
+        case("tracked always, lent, an ACK", ACK, 1, Adopted)
+            .to(ALWAYS)
+            .lent()
+            .leaves((1, Embryonic, 0), ADOPTED),
         case("known, nobody now", ACK, 3, Known)
             .slot(None, Some(None))
             .with((3, Established, 0)),
@@ -366,7 +393,7 @@ fn set_up(case: &Case, id: u32, machine: &mut dyn Machine) -> Result<()> {
     let owned = |owner: Option<u16>| owner.map_or(Slot::NONE, Slot::owned_by);
     let line = |slot| [slot; SLOTS_PER_LINE as usize];
     for i in 0..CAPACITY.slot_lines() {
-        memory.write_previous(i, &line(owned(case.previous.flatten())));
+        memory.write_previous(i, &line(owned(case.previous.flatten()).with_flag(case.lent)));
         memory.write_slots(i, &line(owned(case.current).with_flag(case.previous.is_some())));
     }
     let key = key(case);

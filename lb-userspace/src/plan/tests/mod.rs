@@ -7,6 +7,7 @@ mod documented;
 mod expect;
 mod flows;
 mod frames;
+mod lent;
 mod reach;
 mod recover;
 mod snapshot;

@@ -84,7 +84,8 @@ impl Reach {
                 .extend(owners.map(|owner| service.target_base + owner));
             let previous = memory.previous[(service.slot_line + line) as usize].0;
             let asked = slots.iter().zip(previous).filter(|(slot, _)| slot.is_unsafe());
-            let owners = asked.filter_map(|(_, previous)| previous.owner());
+            let owners = asked.filter(|(_, previous)| !previous.is_lent());
+            let owners = owners.filter_map(|(_, previous)| previous.owner());
             self.targets
                 .extend(owners.map(|owner| service.target_base + owner));
         }
@@ -179,7 +180,7 @@ impl Ledger {
                 self.lists.insert(list(memory, u32::from(*number)));
             }
             Write::Publish(_) => self.lists.extend(reach.lists),
-            Write::Pool { .. } | Write::Cell { .. } | Write::Macs { .. } => {}
+            Write::Pool { .. } | Write::Cell { .. } | Write::Macs { .. } | Write::Flow { .. } => {}
         }
     }
 
