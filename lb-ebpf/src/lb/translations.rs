@@ -47,10 +47,22 @@ pub(super) fn forget(key: &Ends) {
     let _ = TRANSLATIONS.remove(key);
 }
 
-/// What flows of IPv4 or IPv6 are given places of.
+/// What flows of IPv4 or IPv6 are given places of. The agent changes it under way: which addresses is one word, and
+/// which ports another.
 #[inline(always)]
 pub(super) fn pool(v6: bool) -> SourcePool {
-    SOURCE_POOLS.get(u32::from(v6)).copied().unwrap_or_default()
+    let Some(pool) = SOURCE_POOLS.get_ptr(u32::from(v6)) else {
+        return SourcePool::default();
+    };
+    let words = pool.cast::<u64>();
+    // SAFETY: the value is two words long, and values of arrays begin at whole words.
+    let [rows, ports] = unsafe { [words.read_volatile(), words.add(1).read_volatile()] };
+    SourcePool {
+        first: rows as u32,
+        addresses: (rows >> 32) as u32,
+        first_port: ports as u32,
+        ports: (ports >> 32) as u32,
+    }
 }
 
 /// An address of a pool.

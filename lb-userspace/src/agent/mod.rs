@@ -88,11 +88,6 @@ pub async fn run(options: RunOptions) -> Result<()> {
         .debug_dataplane
         .then(|| forward_log(&mut dataplane))
         .transpose()?;
-    let ports = config.dataplane.fullnat_ports;
-    dataplane.set_source_pools(
-        &config.dataplane.fullnat_addresses,
-        ports.first().get()..=ports.last().get(),
-    )?;
     let mut tables = dataplane.tables()?;
     let takeover = Takeover::of(&dataplane, &mut tables, &mut found)?;
     let (persist, kept) = found.go_on(&options.state_dir, &config.checkpoint)?;
@@ -140,6 +135,12 @@ pub async fn run(options: RunOptions) -> Result<()> {
     actor.tally = takeover.tally;
     actor.uppers = interfaces;
     actor.begin(kept, file)?;
+    // An earlier agent's program takes places there until the new one is attached.
+    let ports = config.dataplane.fullnat_ports;
+    actor.parts.dataplane.set_source_pools(
+        &config.dataplane.fullnat_addresses,
+        ports.first().get()..=ports.last().get(),
+    )?;
     attach_all(&mut actor.parts, &options)?;
     let (lists, devices) = watch::channel(Arc::default());
     tokio::spawn(watch_devices(lists, Arc::clone(&actor.parts.devices_wanted)));

@@ -259,7 +259,7 @@ unsafe impl aya::Pod for PodMeta {}
 
 /// Waits for an RCU grace period: packets are processed in RCU read-side sections, so those that were on their way
 /// when this was called are done when it returns. (membarrier(2): `MEMBARRIER_CMD_GLOBAL` is `synchronize_rcu`.)
-fn wait_for_readers() {
+pub(super) fn wait_for_readers() {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: membarrier takes three integers and touches no memory of ours.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };

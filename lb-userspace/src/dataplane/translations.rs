@@ -7,8 +7,8 @@ use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
 use bytemuck::Zeroable;
 use lb_common::abi::{Ends, MAX_NAT_SOURCES, SourcePool, Translation, map};
 
-use super::{Dataplane, bpf};
-use crate::plan::{TranslationTable, source_pools};
+use super::{Dataplane, bpf, tables};
+use crate::plan::{SourceTables, SourceWrite, TranslationTable};
 
 /// `BPF_EXIST`: an entry is written only where one is.
 const EXISTING: u64 = 2;
@@ -92,33 +92,42 @@ impl Dataplane {
         Ok(Translations(Map::HashMap(data).try_into()?))
     }
 
-    /// Has new flows through `fullnat` come from these addresses and ports. Flows that come from others go on.
+    /// Has new flows through `fullnat` come from these addresses and ports. Flows that come from others go on, and new
+    /// ones find places all the time: what is in force already is left alone.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn set_source_pools(&mut self, addresses: &[IpAddr], ports: RangeInclusive<u16>) -> Result<()> {
-        let (sources, pools) = source_pools(addresses, ports);
-        self.write_pools([SourcePool::zeroed(); 2])?;
-        let map = self
-            .ebpf
-            .map_mut(map::NAT_SOURCES)
-            .context("no map NAT_SOURCES")?;
-        let mut map: Array<&mut MapData, [u64; 2]> = map.try_into()?;
-        for (index, address) in (0..MAX_NAT_SOURCES).zip(&sources) {
-            map.set(index, address, 0)?;
-        }
-        self.write_pools(pools)
-    }
-
-    fn write_pools(&mut self, pools: [SourcePool; 2]) -> Result<()> {
-        let map = self
-            .ebpf
-            .map_mut(map::SOURCE_POOLS)
-            .context("no map SOURCE_POOLS")?;
-        let mut map: Array<&mut MapData, PodPool> = map.try_into()?;
-        for (index, pool) in (0..).zip(pools) {
-            map.set(index, PodPool(pool), 0)?;
+        for write in self.source_tables()?.writes_to(addresses, ports) {
+            match write {
+                SourceWrite::Source(index, row) => self.sources_map()?.set(index, row, 0)?,
+                SourceWrite::Pool(index, pool) => self.pools_map()?.set(index, PodPool(pool), 0)?,
+                SourceWrite::Wait => tables::wait_for_readers(),
+            }
         }
         Ok(())
+    }
+
+    fn source_tables(&mut self) -> Result<SourceTables> {
+        let mut tables = SourceTables::default();
+        let map = self.sources_map()?;
+        for (index, row) in (0..MAX_NAT_SOURCES).zip(&mut tables.sources) {
+            *row = map.get(&index, 0)?;
+        }
+        let map = self.pools_map()?;
+        for (index, pool) in (0..).zip(&mut tables.pools) {
+            *pool = map.get(&index, 0)?.0;
+        }
+        Ok(tables)
+    }
+
+    fn sources_map(&mut self) -> Result<Array<&mut MapData, [u64; 2]>> {
+        let map = self.ebpf.map_mut(map::NAT_SOURCES);
+        Ok(map.context("no map NAT_SOURCES")?.try_into()?)
+    }
+
+    fn pools_map(&mut self) -> Result<Array<&mut MapData, PodPool>> {
+        let map = self.ebpf.map_mut(map::SOURCE_POOLS);
+        Ok(map.context("no map SOURCE_POOLS")?.try_into()?)
     }
 }

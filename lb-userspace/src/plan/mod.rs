@@ -26,6 +26,7 @@ mod routing;
 mod service_table;
 mod slots;
 mod snapshot;
+mod source_pools;
 mod sources;
 mod sweep;
 mod target;
@@ -44,11 +45,12 @@ pub use pool::{Availability, Facts, Origin, Pool, PoolKey, PoolMember, Situation
 pub use service_table::{FamilyTable, TableError};
 pub use slots::Flows;
 pub use snapshot::{CellSnapshot, PoolSnapshot, RestoreError, Snapshot};
+pub use source_pools::{SourceTables, SourceWrite, source_pools};
 pub use sources::SourceEntry;
 pub use sweep::{FlowTime, Sweep};
 pub use target::{NextHop, TargetEntry, TunnelSources};
 pub use transition::Plan;
-pub use translations::{Cause, Gone, Moved, Translated, TranslationTable, Usage, source_pools};
+pub use translations::{Cause, Gone, Moved, Translated, TranslationTable, Usage};
 pub use write::Write;
 
 #[cfg(test)]

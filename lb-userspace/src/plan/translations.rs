@@ -6,12 +6,11 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    ops::RangeInclusive,
     time::Duration,
 };
 
 use lb_common::{
-    abi::{Ends, Forward, SourcePool, Target, Translation},
+    abi::{Ends, Forward, Target, Translation},
     net::TCP,
 };
 
@@ -20,7 +19,6 @@ use super::{
     placed::Placed,
     slots::Flows,
     sweep::FlowTime,
-    target::wide,
 };
 
 /// How long a connection is remembered after the last packet of a client that has sent its first one only, perhaps
@@ -341,22 +339,4 @@ fn address(entry: &Translation) -> IpAddr {
     } else {
         Ipv6Addr::from(bytemuck::cast::<[u64; 2], [u8; 16]>([a, b])).into()
     }
-}
-
-/// What `fullnat` flows from these addresses and ports are given places of: map `NAT_SOURCES`, and the pools of IPv4 and
-/// IPv6 in it.
-pub fn source_pools(addresses: &[IpAddr], ports: RangeInclusive<u16>) -> (Vec<[u64; 2]>, [SourcePool; 2]) {
-    let mut sources = Vec::with_capacity(addresses.len());
-    let pools = [false, true].map(|v6| {
-        let first = sources.len() as u32;
-        let family = addresses.iter().filter(|address| address.is_ipv6() == v6);
-        sources.extend(family.map(|address| wide(*address)));
-        SourcePool {
-            first,
-            addresses: sources.len() as u32 - first,
-            first_port: u32::from(*ports.start()),
-            ports: ports.len() as u32,
-        }
-    });
-    (sources, pools)
 }

@@ -2,23 +2,30 @@
 
 use std::{
     net::{IpAddr, SocketAddr, TcpStream},
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
+use aya::maps::{Array, Map, MapData};
 use hyper::{Request, body::Bytes};
+use lb_common::abi::map;
 use lb_tests::{
     lab::{Forwarder, Lab, LabOptions, Mtu, Netlink, NextHop, Route},
     traffic::{
         echo::{self, EchoOptions, Echoes},
-        http, udp,
+        http,
+        load::Load,
+        udp,
     },
 };
 use lb_userspace::api::view::SourceView;
 use socket2::SockRef;
 
 use super::support::{
-    HeldConnections, LIMIT, PORT, Rig, SILENCE, Service, backend_addresses, get, requests, wait_until,
+    HeldConnections, LIMIT, PORT, Rig, SILENCE, Service, backend_addresses, get, patient_load, requests,
+    shares, wait_until,
 };
 
 /// Backends answer to the balancer's own address, so that no route of theirs tells them how large clients take packets.
@@ -212,6 +219,51 @@ fn flows_outlive_the_agent() {
         .find(|connection| connection.broken().is_some());
     assert!(broken.is_none(), "{broken:?}");
     echoes.stop().unwrap();
+}
+
+/// Looks at the pools of a dataplane until told to stop: how many looks, and how many that found one without addresses.
+fn watch_pools(pins: &Path, stop: &AtomicBool) -> (u64, u64) {
+    let map = MapData::from_pin(pins.join("maps").join(map::SOURCE_POOLS)).unwrap();
+    let pools: Array<MapData, [u32; 4]> = Map::Array(map).try_into().unwrap();
+    let (mut looks, mut empty) = (0, 0);
+    while !stop.load(Ordering::Relaxed) {
+        for index in 0..2 {
+            let [_, addresses, _, ports] = pools.get(&index, 0).unwrap();
+            looks += 1;
+            empty += u64::from(addresses == 0 || ports == 0);
+        }
+    }
+    (looks, empty)
+}
+
+#[test]
+fn new_flows_find_places_while_agents_start() {
+    const RESTARTS: usize = 10;
+    let lab = lab(2);
+    let target = SocketAddr::new(lab.options().vips[0], PORT);
+    let (config, other) = (web(&lab, "1024-32767"), web(&lab, "2000-40000"));
+    let mut rig = Rig::new(lab, &config);
+    let load = Load::start(&rig.client().namespace, patient_load(target)).unwrap();
+    wait_until("the load runs", || load.records_from(0).len() > 50);
+    let (stop, pins) = (AtomicBool::new(false), rig.agent.pins().pin_dir());
+    let (looks, empty) = thread::scope(|scope| {
+        let watched = scope.spawn(|| watch_pools(&pins, &stop));
+        for restart in 0..RESTARTS {
+            // Once, with other ports.
+            if restart == RESTARTS / 2 {
+                rig.write_config(&other);
+            }
+            rig.agent.kill().unwrap();
+            rig.agent.start_again().unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        watched.join().unwrap()
+    });
+    let requests = shares(&load.stop().unwrap());
+    println!("{requests:?}, {looks} looks at the pools, {empty} empty ones");
+    assert!(looks > 1000, "{looks} looks");
+    assert_eq!(empty, 0, "of {looks} looks");
+    assert_eq!(rig.count("no-source-port"), 0);
 }
 
 /// Whether a connection is answered within [`SILENCE`].
