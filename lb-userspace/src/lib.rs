@@ -15,3 +15,4 @@ pub mod plan;
 pub mod scheduler;
 pub mod setup;
 mod span;
+pub mod supervise;

@@ -37,6 +37,7 @@ use crate::{
     model::{Change, ChangeError, PortRange, Prefix, Removal, Services},
     netlink::{Devices, ResolverHandle, Snapshot, Uppers},
     plan::{self, Capacity, Layout, Plan, Situation, Whose, Write},
+    supervise::Vitals,
 };
 
 /// How often the counters are read.
@@ -64,6 +65,8 @@ pub(super) struct Parts {
     /// Has the interfaces listed.
     pub(super) devices_wanted: Arc<Notify>,
     pub(super) vip_routes: VipRoutes,
+    /// How the tasks beside the actor fare.
+    pub(super) vitals: Vitals,
     pub(super) knowledge: Knowledge,
     pub(super) engine: health::Engine,
     pub(super) resolver: ResolverHandle,
@@ -93,6 +96,8 @@ pub(super) struct Inputs {
     pub(super) uppers: watch::Receiver<Uppers>,
     pub(super) devices: watch::Receiver<Arc<Devices>>,
     pub(super) reloads: mpsc::Receiver<()>,
+    /// Why the agent had better end.
+    pub(super) hopeless: watch::Receiver<Option<String>>,
 }
 
 /// The actor.
@@ -139,6 +144,10 @@ impl Actor {
         loop {
             tokio::select! {
                 () = &mut stop => return Ending::default(),
+                Ok(()) = inputs.hopeless.changed() => {
+                    let failed = inputs.hopeless.borrow().clone();
+                    return Ending { failed, ..Ending::default() };
+                }
                 Some(verdict) = inputs.verdicts.recv() => {
                     self.learn_verdict(verdict);
                     // Verdicts that came together are applied together.
@@ -166,7 +175,9 @@ impl Actor {
                     self.parts.tables.distrust_routes();
                 }
                 Some(command) = inputs.commands.recv() => match command {
-                    Command::Stop { detach, reply } => return Ending { detach, reply: Some(reply) },
+                    Command::Stop { detach, reply } => {
+                        return Ending { detach, reply: Some(reply), failed: None };
+                    }
                     command => self.obey(command),
                 },
                 Some(()) = inputs.reloads.recv() => match self.reload(Removal::Drain, None) {

@@ -47,6 +47,7 @@ use crate::{
     health,
     netlink::{self, Devices, Uppers},
     plan::{Capacity, TunnelSources},
+    supervise::{Supervisor, Vitals, guarded},
 };
 
 /// How long a start waits for the list of interfaces.
@@ -93,8 +94,10 @@ pub async fn run(options: RunOptions) -> Result<()> {
     let (persist, kept) = found.go_on(&options.state_dir, &config.checkpoint)?;
 
     let vrf = devices.common_vrf(attachments.indexes());
-    let (engine, verdicts) = health::Engine::spawn_in(vrf.clone());
-    let (resolver, mut hops) = netlink::spawn_resolver(config.dataplane.next_hop_grace.get())?;
+    let vitals = Vitals::default();
+    let (engine, verdicts) = health::Engine::spawn_in(vrf.clone(), vitals.clone());
+    let grace = config.dataplane.next_hop_grace.get();
+    let (resolver, mut hops) = netlink::spawn_resolver(grace, &vitals)?;
     resolver.set_gateway_interfaces(attachments.indexes())?;
     takeover.find_ways(&resolver, &mut hops).await?;
     let (route_changes, uppers) = (resolver.changes(), resolver.uppers());
@@ -126,6 +129,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
         attachments,
         devices_wanted: Arc::default(),
         vip_routes,
+        vitals: vitals.clone(),
         knowledge,
         engine,
         resolver,
@@ -143,13 +147,18 @@ pub async fn run(options: RunOptions) -> Result<()> {
     )?;
     attach_all(&mut actor.parts, &options)?;
     let (lists, devices) = watch::channel(Arc::default());
-    tokio::spawn(watch_devices(lists, Arc::clone(&actor.parts.devices_wanted)));
+    let supervisor = |part| Supervisor::new(part, &vitals);
+    tokio::spawn(watch_devices(
+        lists,
+        Arc::clone(&actor.parts.devices_wanted),
+        supervisor("the watch on interfaces"),
+    ));
 
     let (handle, commands) = AgentHandle::channel();
     let (stop_api, stopped) = watch::channel(());
-    let api = tokio::spawn(api::serve(socket, handle, stopped));
+    let api = tokio::spawn(api::serve(socket, handle, stopped, supervisor("the API")));
     let (reload, reloads) = mpsc::channel(1);
-    tokio::spawn(forward_hangups(reload));
+    tokio::spawn(forward_hangups(reload, supervisor("the answer to SIGHUP")));
     log::info!("serving on {}", options.socket.display());
     let ending = actor
         .serve(
@@ -161,6 +170,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
                 uppers,
                 devices,
                 reloads,
+                hopeless: vitals.hopeless(),
             },
             told_to_stop()?,
         )
@@ -256,9 +266,11 @@ fn log_attached(attached: &[Attached]) {
 }
 
 /// Tells of every change of the interfaces.
-async fn watch_devices(lists: watch::Sender<Arc<Devices>>, ask: Arc<Notify>) {
-    if let Err(error) = netlink::watch_devices(&lists, &ask).await {
-        log::error!("the interfaces are not watched any more: {error}");
+async fn watch_devices(lists: watch::Sender<Arc<Devices>>, ask: Arc<Notify>, mut supervisor: Supervisor) {
+    while let Err(why) = guarded(netlink::watch_devices(&lists, &ask)).await {
+        if !supervisor.again_after(&why).await {
+            return;
+        }
     }
 }
 
@@ -272,6 +284,7 @@ fn forward_log(dataplane: &mut Dataplane) -> Result<tokio::task::JoinHandle<()>>
             ready.get_inner_mut().flush();
             ready.clear_ready();
         }
+        log::warn!("what the dataplane logs cannot be read any more: start lb again to see it");
     }))
 }
 
@@ -287,12 +300,18 @@ fn told_to_stop() -> Result<impl Future<Output = ()>> {
     })
 }
 
-async fn forward_hangups(reload: mpsc::Sender<()>) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        return;
+async fn forward_hangups(reload: mpsc::Sender<()>, mut supervisor: Supervisor) {
+    let forward = async || -> std::io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        while hangup.recv().await.is_some() {
+            // A reload that waits already will read what this one would.
+            let _ = reload.try_send(());
+        }
+        Ok(())
     };
-    while hangup.recv().await.is_some() {
-        // A reload that waits already will read what this one would.
-        let _ = reload.try_send(());
+    while let Err(why) = guarded(forward()).await {
+        if !supervisor.again_after(&why).await {
+            return;
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: who asked is answered when the dataplane is out of this agent's hands, so that another may take it.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use tokio::sync::oneshot;
 
 use super::{actor::Parts, handle::RequestError};
@@ -18,13 +18,15 @@ pub(super) struct Ending {
     pub(super) detach: bool,
     /// Who wants to know; nobody after a signal.
     pub(super) reply: Option<oneshot::Sender<Result<StopView, RequestError>>>,
+    /// What could not be helped, if it was that.
+    pub(super) failed: Option<String>,
 }
 
 impl Ending {
     /// Gives the dataplane out of hand, and says how it is left.
     ///
     /// # Errors
-    /// When it was to be detached and the kernel refused.
+    /// When it was to be detached and the kernel refused, or why the agent could not go on.
     pub(super) async fn carry_out(self, parts: Parts) -> Result<()> {
         let result = let_go(parts, self.detach).await;
         match &result {
@@ -47,7 +49,10 @@ impl Ending {
             // A caller that no longer waits for its answer is no error.
             drop(reply.send(answer));
         }
-        result.map(drop)
+        match self.failed {
+            Some(why) => result.and(Err(anyhow!("{why}: start lb again"))),
+            None => result.map(drop),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What an operator should know, and did not ask for: `lb status` shows it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::UNIX_EPOCH};
 
 use super::actor::Actor;
 use crate::{
@@ -13,13 +13,43 @@ use crate::{
 impl Actor {
     /// What is asked for and not done now.
     pub(super) fn outages(&self) -> Vec<OutageView> {
-        self.parts.attachments.outages()
+        let mut outages = self.parts.attachments.outages();
+        let ailments = self.parts.vitals.ailments().into_iter();
+        outages.extend(ailments.filter(|ailment| !ailment.runs).map(|ailment| {
+            OutageView {
+                what: ailment.part.to_owned(),
+                reason: format!(
+                    "it has failed {} times and is begun again: {}",
+                    ailment.failures, ailment.why
+                ),
+                since: ailment
+                    .since
+                    .duration_since(UNIX_EPOCH)
+                    .map_or(0.0, |since| since.as_secs_f64()),
+            }
+        }));
+        outages
+    }
+
+    /// Tasks that have failed of late, and run again.
+    fn about_tasks(&self) -> Vec<String> {
+        let ailments = self.parts.vitals.ailments().into_iter();
+        let over = ailments.filter(|ailment| ailment.runs).map(|ailment| {
+            format!(
+                "{} has failed, the last time at {}, and was begun again: {}",
+                ailment.part,
+                humantime::format_rfc3339_seconds(ailment.since),
+                ailment.why
+            )
+        });
+        over.collect()
     }
 
     pub(super) fn warnings(&self) -> Vec<String> {
         let attached = self.parts.attached.iter();
         let mut warnings: Vec<String> = attached.flat_map(|attached| attached.warnings.clone()).collect();
         warnings.extend(self.parts.attached.iter().filter_map(Attached::advice));
+        warnings.extend(self.about_tasks());
         warnings.extend(self.about_carriers());
         warnings.extend(self.parts.persist.warnings());
         warnings.extend(self.about_sources());

@@ -5,6 +5,8 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -28,7 +30,10 @@ use tokio::{
 };
 
 use super::{error::ApiError, routes, socket::ApiSocket};
-use crate::agent::AgentHandle;
+use crate::{
+    agent::AgentHandle,
+    supervise::{Supervisor, guarded},
+};
 
 /// Most connections at a time; for a further one, the one is ended that has asked nothing for longest.
 const CONNECTIONS: usize = 256;
@@ -38,34 +43,34 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 const IDLE_TIME: Duration = Duration::from_secs(30);
 /// How long requests under way may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long to wait after a failed accept, which means that the process has no file descriptors left.
+/// How long to wait after a failed accept for want of something, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often to look whether clients still find the socket.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves the API on `socket` until `stop` changes or is dropped; then the requests under way are
-/// finished, for a few seconds at most.
-pub async fn serve(socket: ApiSocket, agent: AgentHandle, mut stop: watch::Receiver<()>) {
+/// finished, for a few seconds at most. Where nobody finds the socket any more, it listens again.
+pub async fn serve(
+    mut socket: ApiSocket,
+    agent: AgentHandle,
+    mut stop: watch::Receiver<()>,
+    mut supervisor: Supervisor,
+) {
     let router = routes::router(agent).layer(middleware::from_fn(timed));
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
-    let idle = Arc::new(Idle::default());
+    let places = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Idle::default()));
     let mut connections = JoinSet::new();
     loop {
+        let accepting = accept(&socket, &router, &places, &mut connections, stop.clone());
+        let why = tokio::select! {
+            _ = stop.changed() => break,
+            Err(why) = guarded(accepting) => why,
+        };
         tokio::select! {
             _ = stop.changed() => break,
-            Some(_) = connections.join_next() => (),
-            accepted = socket.listener().accept() => match accepted {
-                Ok((stream, _)) => {
-                    if connections.len() >= CONNECTIONS {
-                        idle.end_oldest();
-                    }
-                    let place = Place::new(Arc::clone(&idle));
-                    let permits = Arc::clone(&permits);
-                    connections.spawn(connection(stream, router.clone(), place, permits, stop.clone()));
-                }
-                Err(error) => {
-                    log::warn!("the API cannot accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
+            again = supervisor.again_after(&why) => if !again { break },
+        }
+        if let Err(error) = socket.listen_again() {
+            log::error!("{error}");
         }
     }
     drop(socket);
@@ -76,6 +81,47 @@ pub async fn serve(socket: ApiSocket, agent: AgentHandle, mut stop: watch::Recei
             GRACE.as_secs()
         );
     }
+}
+
+/// Accepts connections until that fails.
+async fn accept(
+    socket: &ApiSocket,
+    router: &Router,
+    (permits, idle): &(Arc<Semaphore>, Arc<Idle>),
+    connections: &mut JoinSet<()>,
+    stop: watch::Receiver<()>,
+) -> Result<Infallible, String> {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            _ = look.tick() => if !socket.is_in_place() {
+                return Err("its socket has been removed or replaced".to_owned());
+            },
+            Some(_) = connections.join_next() => (),
+            accepted = socket.listener().accept() => match accepted {
+                Ok((stream, _)) => {
+                    if connections.len() >= CONNECTIONS {
+                        idle.end_oldest();
+                    }
+                    let place = Place::new(Arc::clone(idle));
+                    connections.spawn(connection(stream, router.clone(), place, Arc::clone(permits), stop.clone()));
+                }
+                Err(error) if may_pass(&error) => {
+                    log::warn!("the API cannot accept a connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                Err(error) => return Err(format!("it cannot accept connections: {error}")),
+            },
+        }
+    }
+}
+
+/// Whether the listener is as good as it was.
+fn may_pass(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ECONNABORTED | libc::EINTR)
+    )
 }
 
 async fn connection(

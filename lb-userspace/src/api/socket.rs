@@ -49,8 +49,11 @@ pub struct ApiSocket {
     /// Tells our socket from a successor's.
     inode: u64,
     /// Held as long as the socket lives.
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
+
+/// What the lock's name ends with.
+const LOCK: &str = ".lock";
 
 impl ApiSocket {
     /// Who may connect: owner and group.
@@ -63,28 +66,35 @@ impl ApiSocket {
     /// # Errors
     /// Why it cannot.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            let made = DirBuilder::new().recursive(true).mode(0o755).create(parent);
-            made.map_err(io_error("create", parent))?;
-        }
+        make_parent(path)?;
         let lock = lock(path)?;
         refuse_living(path)?;
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("remove", path)(error));
-            }
-            _ => (),
-        }
-        let listener = listen(path).map_err(io_error("listen on", path))?;
-        let inode = fs::symlink_metadata(path)
-            .map_err(io_error("look at", path))?
-            .ino();
+        let (listener, inode) = take_place(path)?;
         Ok(Self {
             listener,
             path: path.to_owned(),
             inode,
-            _lock: lock,
+            lock,
         })
+    }
+
+    /// Whether clients find it by its name.
+    pub(super) fn is_in_place(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+    }
+
+    /// Listens anew, unless somebody else answers there.
+    pub(super) fn listen_again(&mut self) -> Result<(), SocketError> {
+        make_parent(&self.path)?;
+        if !beside(&self.path, LOCK).exists() {
+            // Whoever has removed the socket has removed this, too.
+            self.lock = lock(&self.path)?;
+        }
+        if !self.is_in_place() {
+            refuse_living(&self.path)?;
+        }
+        (self.listener, self.inode) = take_place(&self.path)?;
+        Ok(())
     }
 
     pub(super) fn listener(&self) -> &UnixListener {
@@ -94,11 +104,32 @@ impl ApiSocket {
 
 impl Drop for ApiSocket {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+        if self.is_in_place() {
             // Nothing is lost when it stays: the next agent finds it dead.
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn make_parent(path: &Path) -> Result<(), SocketError> {
+    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(parent);
+    made.map_err(io_error("create", parent))
+}
+
+/// Listens in the place of a dead socket, if there is one; the new one's inode tells it from others.
+fn take_place(path: &Path) -> Result<(UnixListener, u64), SocketError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error("remove", path)(error));
+        }
+        _ => (),
+    }
+    let listener = listen(path).map_err(io_error("listen on", path))?;
+    let found = fs::symlink_metadata(path).map_err(io_error("look at", path))?;
+    Ok((listener, found.ino()))
 }
 
 /// Nobody can connect before `listen`, so nobody meets the socket before it has its mode.
@@ -113,7 +144,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 
 /// Keeps two agents that start at once from both finding the name free.
 fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
-    let name = beside(path, ".lock");
+    let name = beside(path, LOCK);
     let opened = OpenOptions::new()
         .create(true)
         .truncate(false)

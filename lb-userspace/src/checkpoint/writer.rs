@@ -4,6 +4,7 @@
 //! At most one state and one state with flows wait in the queue; a newer one takes an older one's place.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::SystemTime,
@@ -15,6 +16,7 @@ use super::{
     state::{Flows, State},
     store::{Store, Written},
 };
+use crate::supervise::words;
 
 /// What became of a checkpoint; why it was not written, in a sentence.
 pub type Outcome = Result<Written, String>;
@@ -58,12 +60,18 @@ impl Writer {
     ///
     /// # Errors
     /// When the system has no room for one.
-    pub fn spawn(store: Store) -> std::io::Result<Self> {
+    pub fn spawn(mut store: Store) -> std::io::Result<Self> {
+        Self::spawn_with(move |state, flows| store.write(state, flows).map_err(|error| error.to_string()))
+    }
+
+    pub(super) fn spawn_with(
+        write: impl FnMut(&State, Option<&Flows>) -> Outcome + Send + 'static,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
         thread::Builder::new()
             .name("checkpoints".into())
-            .spawn(move || of_thread.run(store))?;
+            .spawn(move || of_thread.run(write))?;
         Ok(Self(shared))
     }
 
@@ -106,16 +114,16 @@ impl Drop for Writer {
 }
 
 impl Shared {
-    fn run(&self, mut store: Store) {
+    fn run(&self, mut write: impl FnMut(&State, Option<&Flows>) -> Outcome) {
         while let Some(Job {
             state,
             flows,
             waiting,
         }) = self.next()
         {
-            let outcome = store
-                .write(&state, flows.as_ref())
-                .map_err(|error| error.to_string());
+            // The thread is to write the next one, whatever becomes of this one.
+            let outcome = catch_unwind(AssertUnwindSafe(|| write(&state, flows.as_ref())))
+                .unwrap_or_else(|panic| Err(format!("writing it panicked: {}", words(panic.as_ref()))));
             self.note(&outcome);
             for waits in waiting {
                 // Who no longer waits has nothing to be told.

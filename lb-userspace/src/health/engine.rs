@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::heartbeat::{Heartbeat, Shared, StatusCell};
 use super::probe::Prober;
 use super::{Belief, Beliefs, Sources, Status, Target, Verdict};
+use crate::supervise::{Supervisor, Vitals};
 
 /// Most checks under way at once. More wait for their turn, without harm to their results.
 const MAX_IN_FLIGHT: usize = 4096;
@@ -29,6 +30,7 @@ pub struct Engine {
     runtime: runtime::Handle,
     shared: Arc<Shared>,
     running: Mutex<Running>,
+    vitals: Vitals,
 }
 
 #[derive(Debug, Default)]
@@ -59,19 +61,27 @@ impl Engine {
     /// targets that were removed meanwhile may still arrive and are to be ignored. When the receiver is dropped,
     /// heartbeats end with their next verdict.
     pub fn spawn() -> (Self, mpsc::Receiver<Verdict>) {
-        Self::spawn_in(None)
+        Self::spawn_in(None, Vitals::default())
     }
 
     /// The same, where backends are reached in that VRF; [`Engine::spawn`] asks by the host's own routes.
-    pub fn spawn_in(vrf: Option<String>) -> (Self, mpsc::Receiver<Verdict>) {
+    /// Heartbeats that fail by themselves are told in `vitals`.
+    pub fn spawn_in(vrf: Option<String>, vitals: Vitals) -> (Self, mpsc::Receiver<Verdict>) {
         let max_in_flight = max_in_flight();
         let prober = Prober::new(vrf, max_in_flight / 2);
-        Self::spawn_as(prober, max_in_flight, MAX_VERDICTS)
+        let (engine, verdicts) = Self::spawn_as(prober, max_in_flight, MAX_VERDICTS);
+        (Self { vitals, ..engine }, verdicts)
     }
 
     #[cfg(test)]
     pub(super) fn spawn_with(max_in_flight: usize, max_verdicts: usize) -> (Self, mpsc::Receiver<Verdict>) {
         Self::spawn_as(Prober::default(), max_in_flight, max_verdicts)
+    }
+
+    #[cfg(test)]
+    pub(super) fn let_probes_panic(&self, times: u32) {
+        let prober = self.shared.prober.lock().unwrap_or_else(PoisonError::into_inner);
+        prober.panics.store(times, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn spawn_as(
@@ -90,6 +100,7 @@ impl Engine {
             runtime: runtime::Handle::current(),
             shared,
             running: Mutex::default(),
+            vitals: Vitals::default(),
         };
         (engine, receiver)
     }
@@ -164,9 +175,10 @@ impl Engine {
     }
 
     fn start(&self, target: Target, status: StatusCell, alarm: watch::Sender<()>) -> Beating {
+        let supervisor = Supervisor::of_one("a check of backends", &self.vitals);
         let heartbeat = Heartbeat::new(target, Arc::clone(&self.shared), status.clone(), alarm);
         Beating {
-            task: self.runtime.spawn(heartbeat.run()),
+            task: self.runtime.spawn(heartbeat.run_supervised(supervisor)),
             status,
         }
     }

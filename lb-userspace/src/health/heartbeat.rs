@@ -3,6 +3,7 @@
 //! Invariant: checks of one target never overlap, and never start closer together than its fast interval (less its
 //! jitter), whoever asks for haste.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 use super::probe::{Miss, Prober};
 use super::{FailureReport, Judge, State, Status, Target, Timing, Verdict};
+use crate::supervise::{Supervisor, guarded};
 
 /// How many checks in a row may prove nothing before the last of them counts as a failure after all.
 const MAX_INCONCLUSIVE: u8 = 3;
@@ -156,8 +158,20 @@ impl Heartbeat {
         }
     }
 
+    /// Beats until the verdicts are no longer wanted, also if it stumbles.
+    pub(super) async fn run_supervised(mut self, mut supervisor: Supervisor) {
+        let address = self.target.address();
+        let beat = async |heartbeat: &mut Self| -> Result<(), Infallible> {
+            heartbeat.run().await;
+            Ok(())
+        };
+        while let Err(why) = guarded(beat(&mut self)).await {
+            supervisor.again_after(&format!("that of {address}: {why}")).await;
+        }
+    }
+
     /// Beats until the verdicts are no longer wanted.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&mut self) {
         let mut from = Instant::now();
         loop {
             let due = from + self.status.next_delay();

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::{Belief, Beliefs, Check, Engine, HttpCheck, Kind, State, Status, Target, Timing, Verdict};
+use crate::supervise::Vitals;
 
 /// Long enough for anything that happens at all.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -488,4 +489,21 @@ async fn verdicts_are_dated() {
     let verdict = next(&mut verdicts).await;
     assert!(before <= verdict.at && verdict.at <= SystemTime::now());
     assert!(verdict.latency <= started.elapsed());
+}
+
+/// A heartbeat that fails by itself is begun again, and that is told.
+#[tokio::test]
+async fn a_check_that_panics_goes_on() {
+    let vitals = Vitals::default();
+    let (engine, mut verdicts) = Engine::spawn_in(None, vitals.clone());
+    engine.let_probes_panic(2);
+    let (address, _backend) = backend("127.0.0.1:0").await;
+    engine.set_targets(HashSet::from([tcp(address, timing(50, 50))]), &Beliefs::new());
+    assert_eq!(next(&mut verdicts).await.state, State::Up);
+    let told = vitals.ailments();
+    assert_eq!(
+        (told[0].part, told[0].failures, told[0].runs),
+        ("a check of backends", 2, true)
+    );
+    assert!(told[0].why.contains(&address.to_string()), "{told:?}");
 }

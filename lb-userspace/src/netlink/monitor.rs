@@ -91,6 +91,19 @@ impl Monitor {
         open().map_err(Error::Open)
     }
 
+    /// One whose socket has failed, or that panics.
+    #[cfg(test)]
+    pub(super) fn broken(panics: bool) -> Self {
+        let reports = futures_util::stream::poll_fn(move |_| {
+            assert!(!panics, "the monitor stumbles");
+            std::task::Poll::Ready(None)
+        });
+        Self {
+            reports: reports.boxed(),
+            _driver: JoinSet::new(),
+        }
+    }
+
     /// Drops the reports that have arrived.
     pub(super) fn forget_queued(&mut self) -> Result<(), Error> {
         while let Some(report) = self.reports.next().now_or_never() {

@@ -25,6 +25,7 @@ use super::route;
 use super::socket::{Error, Socket};
 use super::upper::{Addresses, Uppers, egress, list_addresses, uppers};
 use super::view::{View, views};
+use crate::supervise::{Supervisor, Vitals, guarded};
 
 /// How long after a change the kernel's further reports are awaited, so that a burst costs one round.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -141,12 +142,25 @@ impl ResolverHandle {
 }
 
 /// Starts a resolver for the network namespace of the calling thread, on the calling tokio runtime. Every change of
-/// the outcome is published as a whole new snapshot; the channel closes if the resolver fails. A way that becomes unknown
-/// is published as it was for `grace`, unless the kernel has asked for it in vain.
+/// the outcome is published as a whole new snapshot. A way that becomes unknown is published as it was for `grace`, unless the
+/// kernel has asked for it in vain. A resolver that fails begins again, and `vitals` tell of it; the channel closes if it
+/// cannot be helped.
 ///
 /// # Errors
 /// When the netlink sockets cannot be opened.
-pub fn spawn_resolver(grace: Duration) -> Result<(ResolverHandle, watch::Receiver<Snapshot>), Error> {
+pub fn spawn_resolver(
+    grace: Duration,
+    vitals: &Vitals,
+) -> Result<(ResolverHandle, watch::Receiver<Snapshot>), Error> {
+    spawn_with(Monitor::open(&GROUPS)?, grace, vitals)
+}
+
+/// The same with a monitor that may be of no use: the resolver opens another one when it has failed.
+pub(super) fn spawn_with(
+    monitor: Monitor,
+    grace: Duration,
+    vitals: &Vitals,
+) -> Result<(ResolverHandle, watch::Receiver<Snapshot>), Error> {
     let (handle, wanted) = watch::channel(Wanted::default());
     let (used, in_use) = mpsc::channel(1);
     let (snapshots, receiver) = watch::channel(Snapshot::default());
@@ -154,7 +168,7 @@ pub fn spawn_resolver(grace: Duration) -> Result<(ResolverHandle, watch::Receive
     let (uppers, interfaces) = watch::channel(Uppers::default());
     let resolver = Resolver {
         socket: Socket::open()?,
-        monitor: Monitor::open(&GROUPS)?,
+        monitor,
         wanted,
         used: in_use,
         snapshots,
@@ -174,11 +188,10 @@ pub fn spawn_resolver(grace: Duration) -> Result<(ResolverHandle, watch::Receive
             ..Todo::default()
         },
     };
-    tokio::spawn(async move {
-        if let Err(error) = resolver.run().await {
-            log::error!("the next-hop resolver stopped: {error}");
-        }
-    });
+    tokio::spawn(run_supervised(
+        resolver,
+        Supervisor::new("the resolver of next hops", vitals),
+    ));
     Ok((
         ResolverHandle {
             wanted: handle,
@@ -188,6 +201,18 @@ pub fn spawn_resolver(grace: Duration) -> Result<(ResolverHandle, watch::Receive
         },
         receiver,
     ))
+}
+
+/// Runs until the handle is dropped, or it cannot be helped.
+async fn run_supervised(mut resolver: Resolver, mut supervisor: Supervisor) {
+    while let Err(why) = guarded(resolver.run()).await {
+        if !supervisor.again_after(&why).await {
+            return;
+        }
+        if let Err(error) = resolver.reopen() {
+            log::error!("the resolver of next hops: {error}");
+        }
+    }
 }
 
 /// What the next round must do.
@@ -227,8 +252,16 @@ struct Resolver {
 }
 
 impl Resolver {
+    /// Opens its sockets anew after they have failed. What is known stays in force until the kernel says otherwise.
+    fn reopen(&mut self) -> Result<(), Error> {
+        self.socket = Socket::open()?;
+        self.monitor = Monitor::open(&GROUPS)?;
+        self.distrust_everything();
+        Ok(())
+    }
+
     /// Runs until the handle is dropped (`Ok`) or a socket fails.
-    async fn run(mut self) -> Result<(), Error> {
+    async fn run(&mut self) -> Result<(), Error> {
         let mut neighbour_tick = ticks(NEIGHBOUR_INTERVAL);
         let mut full_check = ticks(FULL_CHECK_INTERVAL);
         // Whether the last round left routes to ask for: its reports have been awaited already.

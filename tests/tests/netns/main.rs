@@ -29,6 +29,7 @@ mod persistence;
 mod plan;
 mod quic;
 mod resolution;
+mod supervision;
 mod support;
 mod unbroken;
 mod weights;

@@ -23,6 +23,7 @@ use crate::{
     config::{Config, Dataplane},
     model::{AdminState, Backend, Change, Removal, Service, Services, Span},
     plan::{Availability, Capacity, Facts, Layout, NextHop, TunnelSources, Whose},
+    supervise::{Supervisor, Vitals},
 };
 
 /// A served agent in a directory of its own; it ends when this is dropped.
@@ -49,7 +50,8 @@ impl Lab {
         );
         let (stop, stopped) = watch::channel(());
         let bound = ApiSocket::bind(&socket).expect("a socket");
-        tokio::spawn(serve(bound, agent, stopped));
+        let supervisor = Supervisor::new("the API", &Vitals::default());
+        tokio::spawn(serve(bound, agent, stopped, supervisor));
         Self {
             client: Client::new(&socket),
             directory,

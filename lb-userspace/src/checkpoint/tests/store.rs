@@ -222,6 +222,23 @@ async fn a_failure_is_told_and_passes() {
 }
 
 #[tokio::test]
+async fn a_writer_that_panics_is_a_failure_that_passes() {
+    let directory = TempDir::new().unwrap();
+    let (mut store, mut stumbles) = (store(&directory), true);
+    let writer = Writer::spawn_with(move |state, flows| {
+        assert!(!std::mem::take(&mut stumbles), "the disk bites");
+        store.write(state, flows).map_err(|error| error.to_string())
+    });
+    let writer = writer.unwrap();
+    let why = writer.save(state(1), None).await.unwrap().unwrap_err();
+    assert!(why.contains("the disk bites"), "{why}");
+    assert_eq!(writer.condition().failing.unwrap().1, why);
+    writer.save(state(2), None).await.unwrap().unwrap();
+    assert_eq!(writer.condition().failing, None);
+    assert_eq!(newest_on_disk(&directory), 2);
+}
+
+#[tokio::test]
 async fn a_burst_of_states_ends_with_the_last_one() {
     let directory = TempDir::new().unwrap();
     let writer = Writer::spawn(store(&directory)).unwrap();

@@ -39,6 +39,9 @@ pub(super) struct Prober {
     pinger: Pinger,
     /// One permit for each connection that is being closed.
     closing: Arc<Semaphore>,
+    /// How many probes are to panic.
+    #[cfg(test)]
+    pub(super) panics: std::sync::atomic::AtomicU32,
 }
 
 impl Prober {
@@ -49,6 +52,8 @@ impl Prober {
             vrf,
             sources: RwLock::default(),
             closing: Arc::new(Semaphore::new(max_closing)),
+            #[cfg(test)]
+            panics: 0.into(),
         }
     }
 
@@ -70,6 +75,8 @@ impl Prober {
             vrf,
             sources: RwLock::new(sources),
             closing: Arc::clone(&self.closing),
+            #[cfg(test)]
+            panics: 0.into(),
         }
     }
 
@@ -80,6 +87,8 @@ impl Prober {
 
     /// Asks `target` once.
     pub(super) async fn probe(&self, target: &Target) -> Result<(), Miss> {
+        #[cfg(test)]
+        self.stumble();
         let (address, check) = (target.address(), target.check());
         if check.needs_port() && address.port() == 0 {
             let reason = "the backend has no port of its own: set `port` in its check";
@@ -124,6 +133,17 @@ impl Prober {
 impl Default for Prober {
     fn default() -> Self {
         Self::new(None, 64)
+    }
+}
+
+#[cfg(test)]
+impl Prober {
+    fn stumble(&self) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let left = self
+            .panics
+            .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        assert!(left.is_err(), "a probe stumbles");
     }
 }
 

@@ -23,6 +23,8 @@ use super::{Deadline, Miss, io_miss, io_words};
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Pause after a failed receive, so that a lasting error does not spin.
 const RECEIVE_RETRY: Duration = Duration::from_millis(100);
+/// After so many in a row another socket is tried.
+const RECEIVE_FAILURES: u32 = 10;
 /// Header and token: what a request holds, in bytes.
 const ECHO_LENGTH: usize = 16;
 
@@ -70,6 +72,8 @@ impl Pinger {
 
     fn socket(&self, family: Family, source: Option<IpAddr>) -> Result<(Arc<UdpSocket>, Waiting), Miss> {
         let mut sockets = lock(&self.sockets);
+        // A reader that has ended is of no use to anybody.
+        sockets.retain(|_, open| !open.reader.is_finished());
         let open = match sockets.entry((family, source)) {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(place) => {
@@ -172,15 +176,18 @@ impl Drop for EchoSocket {
 async fn read_replies(socket: Arc<UdpSocket>, waiting: Waiting, family: Family, with_ip_header: bool) {
     // The longest IPv4 header and our echo; what is longer is cut, and is not ours.
     let mut buffer = [0; 60 + ECHO_LENGTH];
-    loop {
+    let mut failures = 0;
+    while failures < RECEIVE_FAILURES {
         let (length, from) = match socket.recv_from(&mut buffer).await {
             Ok(received) => received,
             Err(error) => {
+                failures += 1;
                 log::debug!("receiving echo replies: {}", io_words(&error));
                 tokio::time::sleep(RECEIVE_RETRY).await;
                 continue;
             }
         };
+        failures = 0;
         let packet = &buffer[..length];
         let message = if with_ip_header {
             skip_ip_header(packet)
@@ -357,6 +364,19 @@ mod tests {
             assert_eq!(ping(&pinger, "127.0.0.1", 100).await, Err(timed_out));
             let (_, waiting) = pinger.socket(Family::V4, None).expect("open");
             assert!(lock(&waiting).is_empty());
+        });
+    }
+
+    #[test]
+    fn a_reader_that_has_ended_is_replaced() {
+        in_namespace(true, async || {
+            let pinger = Pinger::default();
+            assert_eq!(ping(&pinger, "127.0.0.1", 1000).await, Ok(()));
+            lock(&pinger.sockets)
+                .values()
+                .for_each(|open| open.reader.abort());
+            tokio::task::yield_now().await;
+            assert_eq!(ping(&pinger, "127.0.0.1", 1000).await, Ok(()));
         });
     }
 

@@ -14,8 +14,9 @@ use tokio::time::{Instant, sleep, timeout};
 use self::lab::{Namespace, Net, hasten_neighbours, ip_command, set_sysctl};
 use super::{
     Family, InterfaceError, NextHop, Resolution, ResolverHandle, Snapshot, find_interface,
-    forwarding_enabled, spawn_resolver,
+    forwarding_enabled, monitor::Monitor, resolver::spawn_with, spawn_resolver,
 };
+use crate::supervise::Vitals;
 
 /// The kernel answers within milliseconds, but tries unanswered neighbours only every 5 s.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -80,7 +81,8 @@ struct Running {
 
 impl Running {
     fn start(addresses: &[&str]) -> Self {
-        let (handle, snapshots) = spawn_resolver(Duration::ZERO).expect("start the resolver");
+        let (handle, snapshots) =
+            spawn_resolver(Duration::ZERO, &Vitals::default()).expect("start the resolver");
         let running = Self { handle, snapshots };
         running.resolve(addresses);
         running
@@ -633,4 +635,33 @@ fn reads_whether_an_interface_forwards() {
             forwarding_enabled(family, "../eth0").expect_err("no interface name");
         }
     });
+}
+
+/// A resolver whose sockets fail, or that stumbles, begins again, tells of it, and goes on following the kernel.
+#[test]
+fn a_resolver_that_fails_begins_again() {
+    let pair = Pair::new();
+    for panics in [false, true] {
+        pair.lb.run(async |_| {
+            let vitals = Vitals::default();
+            let (handle, snapshots) =
+                spawn_with(Monitor::broken(panics), Duration::ZERO, &vitals).expect("start the resolver");
+            let mut running = Running { handle, snapshots };
+            running.resolve(&["10.0.0.2"]);
+            running.wait_for_mac("10.0.0.2", PEER_MAC).await;
+            let told = vitals.ailments();
+            assert_eq!(
+                (told.len(), told[0].failures, told[0].runs),
+                (1, 1, true),
+                "{told:?}"
+            );
+            assert_eq!(told[0].why.contains("stumbles"), panics, "{told:?}");
+
+            // Changes are reported again.
+            ip_command("neigh replace 10.0.0.2 lladdr 02:00:00:00:00:bb dev eth0 nud permanent");
+            running.wait_for_mac("10.0.0.2", OTHER_MAC).await;
+            ip_command("neigh del 10.0.0.2 dev eth0");
+            running.wait_for_mac("10.0.0.2", PEER_MAC).await;
+        });
+    }
 }
