@@ -299,6 +299,9 @@ impl<'a> Round<'a> {
         };
         let window = placed.pool.service.window_in_use();
         let is_over = |since| now.saturating_duration_since(since) >= window;
+        // Flows that are silent for longer find a backend that drains as long as new ones do not: of UDP, all unknown
+        // flows would.
+        let tells_new = placed.pool.service.protocol != Protocol::Udp;
         let mut next = placed.slots.with_loans_ended(now, is_over);
         next = next
             .as_ref()
@@ -309,7 +312,8 @@ impl<'a> Round<'a> {
             .as_ref()
             .unwrap_or(&placed.slots)
             .with_windows_ended(now, |owner, since| {
-                flows.get(owner as usize) != Some(&Flows::Drain) && is_over(since)
+                let waits = tells_new && flows.get(owner as usize) == Some(&Flows::Drain);
+                !waits && is_over(since)
             })
             .or(next);
         // A name is forgotten with the cell that it stands for.

@@ -117,7 +117,7 @@ most: flows alive at a time. breaks: flows of which a packet met another backend
 they were never silent for longer than a window. stateless: the same by the slot tables alone; syn rule: SYNs to the\n\
 current owner, all else to the previous one. mean, peak: entries in the flow table, of the flows alive. cut: flows\n\
 whose backend failed or was cut off. silent: broken of those that were silent for longer than a window. strays: new\n\
-TCP flows at backends that take none. refused: flows that found no room in the flow table. s: seconds that it took.\n";
+flows at backends that take none (of UDP once the window is over). refused: flows that found no room in the flow table. s: seconds that it took.\n";
 
 #[cfg(test)]
 mod tests {

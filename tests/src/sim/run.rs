@@ -2,7 +2,7 @@
 //!
 //! What must hold: a flow's owner is whoever got its first packet, and nothing but that packet tells.
 
-use std::{collections::HashSet, net::IpAddr, time::Duration};
+use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use lb_common::{
@@ -13,7 +13,7 @@ use lb_common::{
 use lb_userspace::{
     agent::drains::Drains,
     api::view::DrainEnd,
-    model::{AdminState, Backend, Change, Protocol, ServiceName},
+    model::{AdminState, Backend, BackendId, Change, Protocol, Service, ServiceName},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -58,6 +58,13 @@ const FIN_ACK: u8 = 0x11;
 const RST: u8 = 0x04;
 /// Ticks of a second, about.
 const SECOND: u64 = 1000 / TICK_MILLIS;
+/// By then a sweep has been made, however the last ones fell.
+const SWEEP: u64 = 4 * SECOND;
+
+/// Whether that backend is to have new flows.
+fn takes(backend: &&Backend) -> bool {
+    backend.state == AdminState::Ready && backend.weight > 0
+}
 /// Before the first change, flows gather.
 const WARM_UP: u64 = 300 * SECOND;
 /// After the last change and the last new flow, flows go on so long.
@@ -73,6 +80,8 @@ struct Face {
     templates: [Template; 2],
     fronts: [Front; 2],
     pauses: Pauses,
+    /// The service and its backends that live, and when either changed last.
+    last_change: (Option<(Arc<Service>, Vec<BackendId>)>, u64),
     /// Packets that each host has got.
     packets: Vec<u64>,
 }
@@ -121,6 +130,7 @@ impl Run {
                 templates: [v4?, v6?],
                 fronts: Default::default(),
                 pauses: Pauses::new(protocol),
+                last_change: (None, 0),
                 packets: vec![0; usize::from(Host::MOST)],
             });
         }
@@ -218,7 +228,7 @@ impl Run {
     /// The wish or what is known has changed: who lives now? Those `in_peace` are gone with no flows left.
     fn after_change(&mut self, in_peace: &[(u8, Host)]) {
         let mut living = HashSet::new();
-        for (number, face) in (0..).zip(&self.faces) {
+        for (number, face) in (0..).zip(&mut self.faces) {
             let Some(service) = self.balancer.services.get(&face.name) else {
                 continue;
             };
@@ -227,6 +237,11 @@ impl Run {
             };
             let hosts = service.backends.iter().filter(lives);
             living.extend(hosts.map(|backend| (number, Host::of_backend(backend.id()))));
+            let hosts = service.backends.iter().filter(lives).map(Backend::id);
+            let now = Some((Arc::clone(service), hosts.collect()));
+            if face.last_change.0 != now {
+                face.last_change = (now, self.tick);
+            }
         }
         self.lives.follow(living, in_peace);
         self.drains.follow(&self.balancer.services, self.balancer.now());
@@ -405,16 +420,22 @@ impl Run {
         Some(self.rng.random_range(1..4))
     }
 
-    /// Who drains gets no new flows, from the last write of the change on. (UDP flows do not show that they are new.)
+    /// Who drains gets no new flows, from the last write of the change on. UDP flows do not show that they are new: there
+    /// it is so once the window is over, and a sweep has found that.
     fn check_taker(&mut self, service: u8, host: Host) {
         let face = &self.faces[usize::from(service)];
-        if face.protocol == Protocol::Udp || self.balancer.is_writing() {
+        let Some(service) = self.balancer.services.get(&face.name) else {
+            return;
+        };
+        let is_told = face.protocol != Protocol::Udp || {
+            let window = service.window_in_use().as_millis() as u64 / TICK_MILLIS;
+            self.tick > face.last_change.1 + window + SWEEP
+        };
+        if !is_told || self.balancer.is_writing() {
             return;
         }
-        let service = self.balancer.services.get(&face.name);
-        let backend = service.and_then(|service| service.backend(host.backend()));
-        let takes = backend.is_some_and(|backend| backend.state == AdminState::Ready && backend.weight > 0);
-        self.tally.strays += u64::from(!takes);
+        let backend = service.backend(host.backend());
+        self.tally.strays += u64::from(!backend.as_ref().is_some_and(takes));
     }
 
     /// A later packet: did it reach the owner? When the next one follows, if any does.

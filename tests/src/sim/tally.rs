@@ -20,7 +20,7 @@ pub(super) struct Tally {
     pub(super) cut: u64,
     /// Flows that found no backend at first and tried again.
     pub(super) without_backend: u64,
-    /// New TCP flows that reached a backend which had been told to take none.
+    /// New flows that reached a backend which had been told to take none; of UDP's those after the window.
     pub(super) strays: u64,
     /// Flows that found no room in the flow table.
     pub(super) refused: u64,

@@ -24,6 +24,8 @@ fn no_flow_breaks_under_overlapping_changes() {
     let tally = Run::new(scenario).unwrap().run(|_| {}).unwrap();
     assert_eq!(tally.breaks, 0, "{tally:?}");
     assert_eq!(tally.refused, 0, "{tally:?}");
+    // A drain between a client's FIN and its last ACK makes that look like a connection that goes on.
+    assert!(tally.strays < 10, "{tally:?}");
     assert!(
         tally.flows >= scenario.flows && tally.all_changes() >= scenario.changes,
         "{tally:?}"

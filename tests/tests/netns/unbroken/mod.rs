@@ -4,6 +4,7 @@
 //! port; its check asks the HTTP port, so that what arrives at the echo port is the clients' alone.
 
 mod changes;
+mod datagrams;
 mod drain;
 mod failures;
 mod flood;
