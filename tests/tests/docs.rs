@@ -220,6 +220,8 @@ fn the_architecture_knows_every_map() {
         map::REASONS,
         map::ROUTES,
         map::UPPERS,
+        map::OWN_MACS,
+        map::MACS,
         map::EGRESS,
         map::FRAGMENTS,
         map::ANSWERS,

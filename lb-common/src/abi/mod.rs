@@ -10,6 +10,7 @@ mod control;
 mod count;
 mod flow;
 mod fragment;
+mod macs;
 mod meta;
 mod nat;
 mod next_hop;
@@ -31,6 +32,7 @@ pub use control::{Control, Features, TableIndex};
 pub use count::Count;
 pub use flow::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Tracking};
 pub use fragment::{FragmentKey, FragmentRecord};
+pub use macs::{MAX_MACS, Mac, MacKey, OwnMacs};
 pub use meta::Meta;
 pub use nat::{Ends, MAX_NAT_SOURCES, SourcePool, Translation};
 pub use next_hop::{MAX_NEXT_HOPS, NextHopKey};
@@ -108,6 +110,10 @@ pub mod map {
     pub const SOURCE_POOLS: &str = "SOURCE_POOLS";
     /// Addresses that `fullnat` flows show their backends, wide (see [`super::Target::addresses`]).
     pub const NAT_SOURCES: &str = "NAT_SOURCES";
+    /// One [`super::OwnMacs`].
+    pub const OWN_MACS: &str = ".data.macs";
+    /// [`super::MacKey`]s: MACs that frames to this host bear. Their values say nothing.
+    pub const MACS: &str = "MACS";
     /// Interface index → [`super::Upper`]: how to send out of it.
     pub const UPPERS: &str = "UPPERS";
     /// Interface index → interface index: where `XDP_REDIRECT` may send to.
@@ -138,6 +144,8 @@ pub mod global {
     pub const DEBUG: &str = "DEBUG";
     /// [`super::Control`]: the one entry of [`super::map::CONTROL`].
     pub const CONTROL: &str = "CONTROL";
+    /// [`super::OwnMacs`]: the one entry of [`super::map::OWN_MACS`].
+    pub const OWN_MACS: &str = "OWN_MACS";
 }
 
 /// Name of the XDP program that interfaces run.

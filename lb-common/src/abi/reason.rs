@@ -100,6 +100,9 @@ reasons! {
     /// An answer of a nat or fullnat backend whose next hop toward the client is not known by its MAC address yet: the host's
     /// stack asks for it, and sends the answer with the VIP as its source.
     23 ReturnedByHost "returned-by-host" Hand;
+    /// The frame is for another host's MAC; or for several hosts, though its packet is for one. The host's stack discards it,
+    /// or bridges it. See accept_macs if the MAC is this host's.
+    24 OtherHost "other-host" Pass;
 }
 
 impl Reason {
@@ -155,6 +158,7 @@ mod tests {
         (21, "no-source-port"),
         (22, "local"),
         (23, "returned-by-host"),
+        (24, "other-host"),
     ];
 
     #[test]

@@ -13,6 +13,7 @@ use super::{
     back::{NoWay, answer_of},
     echo,
     family::{Family, V4, V6},
+    link,
     parse::{self, Ip, Transport},
     place::{flow_hash, pick},
     rewrite,
@@ -60,6 +61,7 @@ fn balance<F: Family, P: Packet, T: Tables>(
 ) -> Result<Reason, Early> {
     // A frame too short to name a destination is for no service.
     let ip = F::parse(packet, ETHERNET).ok_or(Reason::NoService)?;
+    link::check::<F, P, T>(packet, tables, ip.destination)?;
     let Ok(transport) = parse::transport(packet, &ip) else {
         return without_ports::<F, P, T>(packet, tables, &ip);
     };

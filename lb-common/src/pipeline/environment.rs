@@ -2,9 +2,9 @@
 
 use crate::{
     abi::{
-        Ends, Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, QuicSet, Reason, ServerId,
-        ServerTable, Service, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey, SourcePool,
-        TableIndex, Tags, Target, Translation, Upper,
+        Ends, Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, Mac, MacKey, QuicSet, Reason,
+        ServerId, ServerTable, Service, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey,
+        SourcePool, TableIndex, Tags, Target, Translation, Upper,
     },
     flows::{Event, Placed, Query},
     net::Bytes,
@@ -91,6 +91,14 @@ pub trait Tables: Cipher {
     fn server(&self, table: &ServerTable, id: &ServerId) -> Option<u32>;
     /// Notes what became of a packet of the service of that number.
     fn count(&self, number: u32, event: Event);
+    /// The MAC that most frames to this host bear: [`crate::abi::OwnMacs::common`].
+    fn common_mac(&self) -> Mac;
+    /// The interface's own MAC where it is at hand: its place in [`crate::abi::OwnMacs::own`], which may be another one's.
+    fn own_mac(&self, interface: u32) -> MacKey;
+    /// Whether map `MACS` has that entry.
+    fn has_mac(&self, key: &MacKey) -> bool;
+    /// Whether a frame to that MAC is for this host: [`super::accepts`], which the kernel build makes a function of its own.
+    fn accepts(&self, mac: Mac, is_for_group: bool) -> bool;
     /// What is known of the interface of that index: map `UPPERS`.
     fn upper(&self, interface: u32) -> Option<Upper>;
     /// The interface that the packet came in by.

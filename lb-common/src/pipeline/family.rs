@@ -103,6 +103,9 @@ pub(super) trait Family {
         destination: Self::Address,
         delta: u32,
     ) -> Option<u32>;
+    /// Whether the address is that of a group, or of all hosts of the link. (Whether it is the last one of some network, which
+    /// stands for all of its hosts, nobody knows here.)
+    fn is_group(address: Self::Address) -> bool;
     /// Whether the address is that of one host: neither a group's, nor nobody's.
     fn is_one_host(address: Self::Address) -> bool;
     /// Turns a packet to this host into one from it: addresses swapped, a fresh TTL.
@@ -229,6 +232,11 @@ impl Family for V4 {
         Some(checksum::fold(
             delta + checksum::delta(u32::from(old), u32::from(new)),
         ))
+    }
+
+    #[inline(always)]
+    fn is_group(address: u32) -> bool {
+        address & 0xf0_u32.to_le() == 0xe0_u32.to_le() || address == u32::MAX
     }
 
     #[inline(always)]
@@ -392,6 +400,11 @@ impl Family for V6 {
         store_address(header, 8, source);
         store_address(header, 24, destination);
         Some(delta)
+    }
+
+    #[inline(always)]
+    fn is_group([high, _]: [u64; 2]) -> bool {
+        u64::from_be(high) >> 56 == 0xff
     }
 
     #[inline(always)]

@@ -12,6 +12,7 @@ mod direct;
 mod echo;
 mod environment;
 mod family;
+mod link;
 mod outcome;
 mod parse;
 mod place;
@@ -23,6 +24,7 @@ use crate::abi::Reason;
 
 pub use direct::direct;
 pub use environment::{Packet, Route, RouteQuery, Tables};
+pub use link::accepts;
 pub use outcome::Outcome;
 pub use services::{look_up4, look_up6};
 

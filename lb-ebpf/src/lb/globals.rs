@@ -3,7 +3,7 @@
 use core::cell::UnsafeCell;
 
 use aya_ebpf::Global;
-use lb_common::abi::{Control, Features, Lengths, TableIndex};
+use lb_common::abi::{Control, Features, Lengths, Mac, MacKey, OwnMacs, TableIndex};
 
 /// Seed of the flow hash, set at load.
 #[unsafe(no_mangle)]
@@ -50,6 +50,31 @@ static CONTROL: Written<Control> = Written(UnsafeCell::new(Control {
     generation: 0,
     lengths: [Lengths([0; 2]); 2],
 }));
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data.macs")]
+static OWN_MACS: Written<OwnMacs> = Written(UnsafeCell::new(OwnMacs::UNKNOWN));
+
+/// The MAC that most frames to this host bear.
+#[inline(always)]
+pub(super) fn common_mac() -> Mac {
+    // SAFETY: as in `features`.
+    Mac(unsafe { (&raw const (*OWN_MACS.0.get()).common.0).read_volatile() })
+}
+
+/// The interface's own MAC, or what is in its place.
+#[inline(always)]
+pub(super) fn own_mac(interface: u32) -> MacKey {
+    let place = OwnMacs::place(interface) as usize;
+    // SAFETY: as in `features`; the place is within the array.
+    unsafe {
+        let own = (&raw const (*OWN_MACS.0.get()).own).cast::<MacKey>().add(place);
+        MacKey {
+            interface: (&raw const (*own).interface).read_volatile(),
+            mac: Mac((&raw const (*own).mac.0).read_volatile()),
+        }
+    }
+}
 
 /// Look-ups that can find anything.
 #[inline(always)]

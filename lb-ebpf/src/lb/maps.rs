@@ -1,7 +1,7 @@
 //! The BPF maps. Sizes given here are placeholders: the agent sets them when it loads the program.
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, xdp_action},
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, xdp_action, xdp_md},
     macros::map,
     maps::{
         Array, DevMapHash, HashMap, PerCpuArray, ProgramArray,
@@ -11,14 +11,15 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{
-        CellRecord, Count, Ends, Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, MAX_SOURCES,
-        MAX_UPPERS, Meta, PoolRecord, QuicSet, Reason, RoundKeys, ServerId, ServerLine, ServerTable, Service,
-        ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey, SourcePool, TableIndex, Tags,
-        Target, Trace, Translation, Upper,
+        CellRecord, Count, Ends, Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, MAX_MACS,
+        MAX_SOURCES, MAX_UPPERS, Mac, MacKey, Meta, PoolRecord, QuicSet, Reason, RoundKeys, ServerId,
+        ServerLine, ServerTable, Service, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey,
+        SourcePool, TableIndex, Tags, Target, Trace, Translation, Upper,
     },
     flows::{Event, Placed, Query},
-    pipeline::{Outcome, Route, RouteQuery, Tables, detour::Claim, detour::Seen},
+    pipeline::{self, Outcome, Route, RouteQuery, Tables, detour::Claim, detour::Seen},
     quic::aes::{Block, Cipher},
+    verifier::hidden,
 };
 
 use super::{answers, cipher, flows, fragments, globals, route, trace, translations};
@@ -51,6 +52,8 @@ static COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
 static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
 #[map]
 static UPPERS: HashMap<u32, Upper> = HashMap::with_max_entries(MAX_UPPERS, 0);
+#[map]
+static MACS: HashMap<MacKey, u32> = HashMap::with_max_entries(MAX_MACS, BPF_F_NO_PREALLOC);
 #[map]
 static EGRESS: DevMapHash = DevMapHash::with_max_entries(64, 0);
 #[map]
@@ -244,6 +247,27 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
+    fn common_mac(&self) -> Mac {
+        globals::common_mac()
+    }
+
+    #[inline(always)]
+    fn own_mac(&self, interface: u32) -> MacKey {
+        globals::own_mac(interface)
+    }
+
+    #[inline(always)]
+    fn has_mac(&self, key: &MacKey) -> bool {
+        // SAFETY: only whether there is one is asked.
+        unsafe { MACS.get(key) }.is_some()
+    }
+
+    #[inline(always)]
+    fn accepts(&self, mac: Mac, is_for_group: bool) -> bool {
+        lb_accepts(self.context.ctx, mac.0, is_for_group.into()) != 0
+    }
+
+    #[inline(always)]
     fn upper(&self, interface: u32) -> Option<Upper> {
         upper(interface)
     }
@@ -257,6 +281,14 @@ impl Tables for Maps<'_> {
     fn route(&self, query: &RouteQuery) -> Route {
         route::look_up(self.context, query)
     }
+}
+
+/// [`pipeline::accepts`] as a function of its own: only frames that are not to the common MAC call it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_accepts(context: *mut xdp_md, mac: u64, is_for_group: u32) -> u32 {
+    let context = XdpContext::new(hidden(context));
+    pipeline::accepts(&Maps::new(&context), Mac(mac), is_for_group != 0).into()
 }
 
 /// The target that the server ID of words `high` and `low` names by the table of the other words, or [`Trace::NONE`].

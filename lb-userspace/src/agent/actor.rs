@@ -4,7 +4,7 @@
 //! leaves everything as it was.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
     path::PathBuf,
     sync::Arc,
@@ -34,8 +34,8 @@ use crate::{
     config::{Config, ConfigFile},
     dataplane::{Attached, Dataplane, MappedTables, Translations},
     health::{self, Beliefs},
-    model::{Change, ChangeError, PortRange, Prefix, Removal, Services},
-    netlink::{Devices, ResolverHandle, Snapshot, Uppers},
+    model::{Change, ChangeError, MacAddress, PortRange, Prefix, Removal, Services},
+    netlink::{Devices, InterfaceMacs, Macs, ResolverHandle, Snapshot, Uppers},
     plan::{self, Capacity, Layout, Plan, Situation, Whose, Write},
     supervise::Vitals,
 };
@@ -58,6 +58,8 @@ pub(super) struct Parts {
     pub(super) translations: Translations,
     /// What `fullnat` takes addresses and ports from.
     pub(super) sources: (Vec<IpAddr>, PortRange),
+    /// MACs that frames to this host bear beside those of the interfaces.
+    pub(super) accept_macs: Vec<MacAddress>,
     pub(super) layout: Layout,
     /// Where the program runs, and where it should.
     pub(super) attached: Vec<Attached>,
@@ -95,6 +97,7 @@ pub(super) struct Inputs {
     pub(super) route_changes: watch::Receiver<u64>,
     pub(super) uppers: watch::Receiver<Uppers>,
     pub(super) devices: watch::Receiver<Arc<Devices>>,
+    pub(super) macs: watch::Receiver<Macs>,
     pub(super) reloads: mpsc::Receiver<()>,
     /// Why the agent had better end.
     pub(super) hopeless: watch::Receiver<Option<String>>,
@@ -112,6 +115,9 @@ pub(super) struct Actor {
     pub(super) situations: Situations,
     pub(super) drains: Drains,
     pub(super) sweeper: Sweeper,
+    pub(super) known_macs: Macs,
+    /// MACs that frames to this host bear where the program runs.
+    pub(super) macs: BTreeMap<u32, InterfaceMacs>,
     egress: HashSet<u32>,
     /// This host's interfaces with their addresses, and the VIPs, in whose name neither checks nor ICMP errors are sent.
     pub(super) uppers: Uppers,
@@ -130,6 +136,8 @@ impl Actor {
             situations: Situations::default(),
             drains: Drains::default(),
             sweeper: Sweeper::default(),
+            known_macs: Macs::default(),
+            macs: BTreeMap::new(),
             egress: HashSet::new(),
             uppers: Uppers::default(),
             vips: Vec::new(),
@@ -170,6 +178,10 @@ impl Actor {
                 Ok(()) = inputs.devices.changed() => {
                     let devices = Arc::clone(&inputs.devices.borrow_and_update());
                     self.follow_devices(&devices);
+                }
+                Ok(()) = inputs.macs.changed() => {
+                    self.known_macs = inputs.macs.borrow_and_update().clone();
+                    self.refresh_macs();
                 }
                 Ok(()) = inputs.route_changes.changed() => {
                     self.parts.tables.distrust_routes();
@@ -231,10 +243,12 @@ impl Actor {
             } => drop(reply.send(self.preview(planned, expected))),
             Command::Explain {
                 frame,
+                is_for_interface,
                 interface,
                 reply,
             } => {
-                drop(reply.send(self.explain_view(&frame, interface.as_deref())));
+                let explained = self.explain_view(frame, is_for_interface, interface.as_deref());
+                drop(reply.send(explained));
             }
             // `serve` ends with it.
             Command::Stop { reply, .. } => drop(reply.send(Err(RequestError::Stopping))),
@@ -479,6 +493,7 @@ impl Actor {
         self.look_at_links();
         self.sample();
         self.revalidate_next_hops();
+        self.refresh_macs();
         self.sweep_in_turn();
         self.end_drains();
         self.save_in_turn();

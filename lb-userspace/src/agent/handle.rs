@@ -152,6 +152,8 @@ pub enum Command {
     Explain {
         /// An Ethernet frame without its checksum.
         frame: Vec<u8>,
+        /// Whether it is sent to the interface's own MAC, whatever it says.
+        is_for_interface: bool,
         /// The interface it would arrive on; the first one where absent.
         interface: Option<String>,
         /// Where the answer goes.
@@ -284,17 +286,19 @@ impl AgentHandle {
         .await?
     }
 
-    /// Asks the dataplane what it would do with `frame`, without a trace in its counters and tables.
+    /// Asks the dataplane what it would do with `frame`, sent to the interface's own MAC if `is_for_interface`, without a trace in its counters and tables.
     ///
     /// # Errors
     /// Why there is no answer.
     pub async fn explain(
         &self,
         frame: Vec<u8>,
+        is_for_interface: bool,
         interface: Option<String>,
     ) -> Result<ExplainView, RequestError> {
         self.ask(|reply| Command::Explain {
             frame,
+            is_for_interface,
             interface,
             reply,
         })

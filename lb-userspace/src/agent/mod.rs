@@ -6,6 +6,7 @@ mod draining;
 pub mod drains;
 mod facts;
 mod handle;
+mod macs;
 mod persist;
 pub(crate) mod preview;
 mod seed;
@@ -100,7 +101,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
     let (resolver, mut hops) = netlink::spawn_resolver(grace, &vitals)?;
     resolver.set_gateway_interfaces(attachments.indexes())?;
     takeover.find_ways(&resolver, &mut hops).await?;
-    let (route_changes, uppers) = (resolver.changes(), resolver.uppers());
+    let (route_changes, uppers, macs) = (resolver.changes(), resolver.uppers(), resolver.macs());
     let interfaces = interfaces(uppers.clone()).await;
     let vrf = vrf.and_then(|name| if_nametoindex(name.as_str()).ok());
     let vip_routes = VipRoutes::spawn(resolver.changes(), vrf);
@@ -124,6 +125,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
             config.dataplane.fullnat_addresses.clone(),
             config.dataplane.fullnat_ports,
         ),
+        accept_macs: config.dataplane.accept_macs.clone(),
         layout: takeover.layout,
         attached: Vec::new(),
         attachments,
@@ -169,6 +171,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
                 route_changes,
                 uppers,
                 devices,
+                macs,
                 reloads,
                 hopeless: vitals.hopeless(),
             },

@@ -332,7 +332,8 @@ impl Actor {
 
     pub(super) fn explain_view(
         &self,
-        frame: &[u8],
+        mut frame: Vec<u8>,
+        is_for_interface: bool,
         interface: Option<&str>,
     ) -> Result<ExplainView, RequestError> {
         let attached = match interface {
@@ -340,10 +341,15 @@ impl Actor {
             Some(name) => self.parts.attached.iter().find(|a| a.interface.name == name),
         };
         let attached = attached.ok_or_else(|| self.attached_nowhere(interface))?;
+        let index = attached.interface.index;
+        let own = self.macs.get(&index).map(|macs| macs.own);
+        if let Some(own) = own.or(attached.interface.mac).filter(|_| is_for_interface) {
+            frame[..own.len()].copy_from_slice(&own);
+        }
         let explained = self
             .parts
             .dataplane
-            .explain(frame, attached.interface.index)
+            .explain(&frame, attached.interface.index)
             .map_err(|error| RequestError::Refused(format!("{error:#}")))?;
         let Explained {
             reason,
@@ -369,7 +375,7 @@ impl Actor {
             placement_meaning: placement.meaning().to_owned(),
             interface: attached.interface.name.clone(),
             outages: self.parts.attachments.outages(),
-            in_hex: hex(frame),
+            in_hex: hex(&frame),
             out_hex: matches!(reason.action(), Action::Send | Action::Hand).then(|| hex(&out)),
         })
     }

@@ -8,7 +8,7 @@ use etherparse::{IcmpEchoHeader, Icmpv4Type, Icmpv6Type, PacketBuilder, TcpHeade
 use serde::{Deserialize, Serialize};
 
 pub use crate::dataplane::{MAX_FRAME, MIN_FRAME};
-use crate::model::Invalid;
+use crate::model::{Invalid, MacAddress};
 
 /// Which port a client has that was named without one.
 pub const CLIENT_PORT: u16 = 40_000;
@@ -48,6 +48,11 @@ impl ExplainRequest {
         );
         Err(Invalid::new(message))
     }
+
+    /// Whether the frame is sent to the MAC of the interface that it arrives on, which only the agent knows.
+    pub fn is_for_interface(&self) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.mac.is_none())
+    }
 }
 
 /// A packet from a client to a VIP.
@@ -76,6 +81,9 @@ pub struct Flow {
     /// connection ID that it is sent to. Only for `udp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_id: Option<ConnectionId>,
+    /// The MAC that its frame is sent to; that of the interface where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddress>,
 }
 
 fn client_port() -> u16 {
@@ -95,7 +103,7 @@ pub enum FlowProtocol {
 }
 
 impl Flow {
-    /// Locally administered addresses that belong to no device.
+    /// Locally administered addresses that belong to no device. The agent puts the interface's in the place of the latter.
     const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const BALANCER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
     const TTL: u8 = 64;
@@ -123,7 +131,8 @@ impl Flow {
     }
 
     fn write(&self, payload: usize) -> Result<Vec<u8>, Invalid> {
-        let ethernet = PacketBuilder::ethernet2(Self::CLIENT_MAC, Self::BALANCER_MAC);
+        let mac = self.mac.map_or(Self::BALANCER_MAC, MacAddress::octets);
+        let ethernet = PacketBuilder::ethernet2(Self::CLIENT_MAC, mac);
         let ip = match (self.client, self.vip) {
             (IpAddr::V4(client), IpAddr::V4(vip)) => ethernet.ipv4(client.octets(), vip.octets(), Self::TTL),
             (IpAddr::V6(client), IpAddr::V6(vip)) => ethernet.ipv6(client.octets(), vip.octets(), Self::TTL),

@@ -216,7 +216,10 @@ async fn explain(
     let frame = request
         .frame()
         .map_err(|error| ApiError::invalid(error.to_string()))?;
-    Ok(Json(agent.explain(frame, request.interface).await?))
+    let is_for_interface = request.is_for_interface();
+    Ok(Json(
+        agent.explain(frame, is_for_interface, request.interface).await?,
+    ))
 }
 
 async fn stop(

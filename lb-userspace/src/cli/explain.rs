@@ -10,10 +10,13 @@ use super::{
     status::sentence,
     words::{self, Endpoint},
 };
-use crate::api::{
-    client::Client,
-    packet::{CLIENT_PORT, ConnectionId, ExplainRequest, Flow, FlowProtocol, TcpFlags, from_hex},
-    view::ExplainView,
+use crate::{
+    api::{
+        client::Client,
+        packet::{CLIENT_PORT, ConnectionId, ExplainRequest, Flow, FlowProtocol, TcpFlags, from_hex},
+        view::ExplainView,
+    },
+    model::MacAddress,
 };
 
 #[derive(Args, Debug)]
@@ -57,6 +60,9 @@ pub(super) struct ExplainArgs {
     /// Only for udp: makes it a QUIC packet that is sent to this connection ID, in hexadecimal.
     #[arg(long, value_name = "HEX", conflicts_with = "hex")]
     connection_id: Option<ConnectionId>,
+    /// The MAC that the frame is sent to; that of the interface by default.
+    #[arg(long, value_name = "MAC", conflicts_with = "hex")]
+    mac: Option<MacAddress>,
     /// An Ethernet frame in hexadecimal, without its checksum; blanks and colons are ignored.
     #[arg(long, value_name = "FRAME", conflicts_with_all = ["protocol", "client", "vip"])]
     hex: Option<String>,
@@ -89,6 +95,7 @@ impl ExplainArgs {
             flags,
             size,
             connection_id,
+            mac,
             hex,
             iface,
         } = self;
@@ -96,6 +103,7 @@ impl ExplainArgs {
             (Some(protocol), Some(client), Some(vip)) => Some(Flow {
                 size,
                 connection_id,
+                mac,
                 ..flow(protocol, client, vip, flags)?
             }),
             _ => None,
@@ -137,6 +145,7 @@ fn flow(
         flags: flags.unwrap_or_default(),
         size: None,
         connection_id: None,
+        mac: None,
     })
 }
 

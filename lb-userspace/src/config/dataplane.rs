@@ -7,7 +7,7 @@ use std::{fmt, net::IpAddr, num::NonZeroU16, ops::RangeInclusive, str::FromStr, 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::model::{Invalid, Key, PortRange, Span, check_unicast};
+use crate::model::{Invalid, Key, MacAddress, PortRange, Span, check_unicast};
 
 /// Sizes and constants of the dataplane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub struct Dataplane {
     pub icmp_rate: u32,
     /// How long packets go on by the last way to a backend when none is known.
     pub next_hop_grace: Span,
+    /// MACs, beside those of the interfaces, that frames to this host bear, such as those of virtual routers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accept_macs: Vec<MacAddress>,
 }
 
 impl Default for Dataplane {
@@ -58,6 +61,7 @@ impl Default for Dataplane {
             max_nat_flows: 1 << 18,
             icmp_rate: 1_000,
             next_hop_grace: Self::NEXT_HOP_GRACE,
+            accept_macs: Vec::new(),
         }
     }
 }
@@ -75,6 +79,9 @@ impl Dataplane {
 
     /// Most addresses that `fullnat` backends are reached from.
     pub const MAX_FULLNAT_ADDRESSES: usize = 256;
+
+    /// Most MACs in `accept_macs`: as many as VRRP has virtual routers on a link, in both families.
+    pub const MAX_ACCEPTED_MACS: usize = 512;
 
     /// What `max_nat_flows` may be.
     pub const NAT_FLOWS: RangeInclusive<u32> = 1_024..=16_777_216;
@@ -114,6 +121,7 @@ impl Dataplane {
             max_nat_flows,
             icmp_rate,
             next_hop_grace,
+            accept_macs,
         } = self;
         within("max_services", *max_services, &Self::SERVICES)?;
         within("max_targets", *max_targets, &Self::TARGETS)?;
@@ -127,6 +135,7 @@ impl Dataplane {
                 format!("{next_hop_grace}: expected a time from one second to one minute, such as \"5s\"");
             return Err(Invalid::new(wrong).at(Key::Name("next_hop_grace")));
         }
+        macs("accept_macs", accept_macs)?;
         if !max_flows.is_power_of_two() {
             let fits = max_flows.next_power_of_two();
             return Err(
@@ -159,6 +168,25 @@ fn addresses(key: &'static str, given: &[IpAddr]) -> Result<(), Invalid> {
         if given[..i].contains(address) {
             return Err(here(Invalid::new(format!("{address} is listed twice"))));
         }
+    }
+    Ok(())
+}
+
+fn macs(key: &'static str, given: &[MacAddress]) -> Result<(), Invalid> {
+    let most = Dataplane::MAX_ACCEPTED_MACS;
+    if given.len() > most {
+        let message = format!("{} MACs, at most {most}", given.len());
+        return Err(Invalid::new(message).at(Key::Name(key)));
+    }
+    for (i, mac) in given.iter().enumerate() {
+        let wrong = if !mac.is_unicast() {
+            format!("{mac} is no host's: expected a unicast MAC, such as 00:00:5e:00:01:0a")
+        } else if given[..i].contains(mac) {
+            format!("{mac} is listed twice")
+        } else {
+            continue;
+        };
+        return Err(Invalid::new(wrong).at(Key::Index(i)).at(Key::Name(key)));
     }
     Ok(())
 }

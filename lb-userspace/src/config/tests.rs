@@ -438,6 +438,24 @@ fn bad_files() -> Vec<(String, usize, &'static str, &'static str)> {
             "from 1024 to 16777216",
         ),
         (
+            "[dataplane]\naccept_macs = [\"00:00:5e:00:01\"]".into(),
+            2,
+            "dataplane.accept_macs",
+            "is no MAC: expected six pairs",
+        ),
+        (
+            "[dataplane]\naccept_macs = [\"02:00:00:00:00:01\", \"ff:ff:ff:ff:ff:ff\"]".into(),
+            2,
+            "dataplane.accept_macs[1]",
+            "is no host's: expected a unicast MAC",
+        ),
+        (
+            "[dataplane]\naccept_macs = [\"02:00:00:00:00:0a\", \"02:00:00:00:00:0A\"]".into(),
+            2,
+            "dataplane.accept_macs[1]",
+            "02:00:00:00:00:0a is listed twice",
+        ),
+        (
             "[dataplane]\nicmp_rate = 1000001".into(),
             2,
             "dataplane.icmp_rate",
@@ -679,6 +697,7 @@ fn the_example_is_good_with_and_without_its_comments() {
         Dataplane {
             hash_seed: None,
             fullnat_addresses: Vec::new(),
+            accept_macs: Vec::new(),
             ..all.dataplane
         },
         Dataplane::default(),
@@ -782,6 +801,7 @@ fn pool() -> impl Strategy<Value = Dataplane> {
                 max_nat_flows,
                 icmp_rate,
                 next_hop_grace,
+                accept_macs: vec!["00:00:5e:00:01:0a".parse().unwrap()],
                 ..Dataplane::default()
             },
         )

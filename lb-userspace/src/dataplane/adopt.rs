@@ -11,15 +11,16 @@ use lb_common::abi::{ABI_VERSION, Meta, map};
 
 use super::{
     flow_clock,
+    macs::PodOwnMacs,
     object::{Present, Shape, shapes},
     pins::{PinDir, pin_name},
     tables::{PodControl, PodMeta},
 };
 use crate::config;
 
-/// Maps that may grow within one layout: there is one more counter for one more reason, and notes for the agent are no
-/// concern of packets.
-const MAY_GROW: [&str; 2] = [map::REASONS, map::NEXT_HOPS];
+/// Maps that may grow within one layout, or be missing in what an earlier agent made: there is one more counter for one
+/// more reason, notes for the agent are no concern of packets, and where no MACs are known all are accepted.
+const MAY_GROW: [&str; 4] = [map::REASONS, map::NEXT_HOPS, map::OWN_MACS, map::MACS];
 
 /// A dataplane that can be taken over.
 pub(super) struct Found {
@@ -86,11 +87,11 @@ fn meta(maps: &Path, namespace: u64) -> Result<Meta> {
     Ok(meta)
 }
 
-/// All maps, found to be of the shapes that `meta` asks for.
+/// All maps, found to be of the shapes that `meta` asks for, but for those of [`MAY_GROW`].
 pub(super) fn present(pins: &PinDir, meta: &Meta) -> Result<Present> {
     let directory = pins.maps();
     let (mut present, mut grown) = (BTreeMap::new(), BTreeMap::new());
-    let mut control = None;
+    let (mut control, mut own_macs) = (None, None);
     for (name, expected) in shapes(meta)? {
         let may_grow = MAY_GROW.contains(&name.as_str());
         if may_grow && is_missing(&directory.join(pin_name(&name))) {
@@ -107,12 +108,15 @@ pub(super) fn present(pins: &PinDir, meta: &Meta) -> Result<Present> {
         }
         if name == map::CONTROL {
             control = Some(Array::<_, PodControl>::try_from(Map::Array(data))?.get(&0, 0)?);
+        } else if name == map::OWN_MACS {
+            own_macs = Some(Array::<_, PodOwnMacs>::try_from(Map::Array(data))?.get(&0, 0)?);
         }
         present.insert(name.clone(), directory.join(pin_name(&name)));
     }
     Ok(Present {
         pins: present,
         control: control.context("the object holds no control words")?,
+        own_macs,
         grown,
     })
 }

@@ -10,6 +10,7 @@ mod counters;
 mod explain;
 mod flow_clock;
 mod hook;
+mod macs;
 mod mapped;
 mod next_hops;
 mod object;
@@ -23,7 +24,7 @@ mod tables;
 mod translations;
 mod uppers;
 
-use std::os::fd::AsFd;
+use std::{collections::BTreeSet, os::fd::AsFd};
 
 use anyhow::{Result, anyhow};
 use aya::{
@@ -172,6 +173,11 @@ impl Dataplane {
             .map_mut(map::EGRESS)
             .ok_or_else(|| anyhow!("no map {}", map::EGRESS))?;
         Ok(egress.try_into()?)
+    }
+
+    /// The interfaces that it is attached to, by index.
+    pub fn interfaces(&self) -> BTreeSet<u32> {
+        self.links.iter().map(Link::interface).collect()
     }
 
     /// Begins to log what the program says; only of use after [`Dataplane::load`] with [`Settings::debug`].

@@ -19,6 +19,7 @@ use lb_common::abi::{DETOUR_PROGRAM, Meta, PROGRAM, Reason, global, map};
 
 use super::{
     flow_clock,
+    macs::PodOwnMacs,
     refusal::{refused_maps, refused_program},
     tables::PodControl,
 };
@@ -26,6 +27,10 @@ use crate::plan::Capacity;
 
 /// The object with the program and its maps, as the build made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_EBPF_OBJECT"));
+
+/// Entries of [`map::REASONS`]: room for reasons to come.
+const REASONS: u32 = 64;
+const _: () = assert!(Reason::COUNT <= REASONS);
 
 /// The kernel sets this flag itself on some kinds of maps (`BPF_F_RDONLY_PROG`).
 const SET_BY_THE_KERNEL: u32 = 1 << 7;
@@ -126,7 +131,7 @@ fn sizes(capacity: &Capacity) -> [(&'static str, u32); 16] {
         (map::SERVERS, capacity.server_lines()),
         (map::COUNTS, capacity.target_cells()),
         (map::TRANSLATIONS, capacity.translations()),
-        (map::REASONS, Reason::COUNT),
+        (map::REASONS, REASONS),
     ]
 }
 
@@ -157,7 +162,7 @@ pub(super) fn shapes(meta: &Meta) -> Result<BTreeMap<String, Shape>> {
     Ok(lasting.map(shape).collect())
 }
 
-/// Maps that are there already, for a program to be loaded with them.
+/// Maps that are there already, for a program to be loaded with them. It makes the others.
 pub(super) struct Present {
     /// Where each is pinned, by name.
     pub(super) pins: BTreeMap<String, PathBuf>,
@@ -166,6 +171,8 @@ pub(super) struct Present {
     pub(super) control: PodControl,
     /// Maps that an earlier version made smaller, if at all: they are made anew. With what there was.
     pub(super) grown: BTreeMap<String, Option<MapData>>,
+    /// The same of [`map::OWN_MACS`], if it is there.
+    pub(super) own_macs: Option<PodOwnMacs>,
 }
 
 /// Loads the programs, and makes the maps that it is not given.
@@ -193,8 +200,17 @@ pub(super) fn load(meta: &Meta, settings: Settings, present: Option<&Present>) -
     for (name, entries) in sizes(&capacity) {
         loader.map_max_entries(name, entries);
     }
-    if let Some(Present { pins, control, .. }) = present {
+    if let Some(Present {
+        pins,
+        control,
+        own_macs,
+        ..
+    }) = present
+    {
         loader.override_global(global::CONTROL, control, true);
+        if let Some(own_macs) = own_macs {
+            loader.override_global(global::OWN_MACS, own_macs, true);
+        }
         for (name, path) in pins {
             loader.map_pin_path(name, path.as_path());
         }

@@ -2,10 +2,10 @@
 //!
 //! Invariant: whenever the agent dies, either nothing of it runs on, or all maps of what runs are pinned.
 
-use std::{fs, os::unix::fs::MetadataExt};
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, Map, MapData};
 use lb_common::abi::{Meta, PROGRAM, map};
 
 use super::{
@@ -135,8 +135,7 @@ impl Dataplane {
                 .map(name)
                 .with_context(|| format!("the object holds no map {name}"))?;
             let (new, path) = (beside.join(pin_name(name)), pins.maps().join(pin_name(name)));
-            map.pin(&new)
-                .with_context(|| format!("cannot pin {}", new.display()))?;
+            pin(map, &new)?;
             fs::rename(&new, &path).with_context(|| format!("cannot rename {}", new.display()))?;
         }
         self.grown.clear();
@@ -153,9 +152,7 @@ impl Dataplane {
         make_directory(&beside)?;
         let lasting = object::shapes(&self.meta)?;
         for (name, map) in self.ebpf.maps().filter(|(name, _)| lasting.contains_key(*name)) {
-            let path = beside.join(pin_name(name));
-            map.pin(&path)
-                .with_context(|| format!("cannot pin {}", path.display()))?;
+            pin(map, &beside.join(pin_name(name)))?;
         }
         fs::rename(&beside, pins.maps()).with_context(|| format!("cannot rename {}", beside.display()))
     }
@@ -193,6 +190,11 @@ impl Dataplane {
             left: Vec::new(),
         })
     }
+}
+
+fn pin(map: &Map, path: &Path) -> Result<()> {
+    map.pin(path)
+        .with_context(|| format!("cannot pin {}", path.display()))
 }
 
 /// The network namespace of the calling thread.

@@ -243,6 +243,8 @@ pub(super) struct Link {
     /// What it is a part of: a bond, a bridge, a VRF.
     pub(super) master: Option<u32>,
     pub(super) is_vrf: bool,
+    /// Whether it is one end of a pair, such as a veth: what it is said to lie on is the other end.
+    pub(super) is_pair: bool,
 }
 
 /// The interface that another one lies on.
@@ -309,6 +311,7 @@ impl Link {
             vlan: None,
             master: None,
             is_vrf: false,
+            is_pair: false,
         };
         let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
         for attribute in &message.attributes {
@@ -322,6 +325,7 @@ impl Link {
                 LinkAttribute::LinkInfo(infos) => {
                     link.vlan = VlanTag::of(infos);
                     link.is_vrf = infos.contains(&LinkInfo::Kind(InfoKind::Vrf));
+                    link.is_pair = infos.iter().any(is_pair);
                 }
                 LinkAttribute::Controller(index) if *index != 0 => link.master = Some(*index),
                 _ => {}
@@ -334,6 +338,12 @@ impl Link {
     pub(super) fn can_resolve(&self) -> bool {
         self.up && self.carrier && self.mac.is_some()
     }
+}
+
+/// Whether it says that the device is one of two that are tied together.
+fn is_pair(info: &LinkInfo) -> bool {
+    const PAIRS: [&str; 2] = ["veth", "netkit"];
+    matches!(info, LinkInfo::Kind(kind) if PAIRS.contains(&kind.to_string().as_str()))
 }
 
 /// All interfaces, by index.

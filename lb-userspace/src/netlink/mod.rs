@@ -9,6 +9,7 @@ mod interface;
 mod kept;
 mod leading_out;
 mod looked_up;
+mod macs;
 mod monitor;
 mod neighbour;
 mod next_hop;
@@ -32,6 +33,8 @@ pub use interface::{
 };
 pub use kept::Need;
 pub use leading_out::{LeadsOut, leading_out};
+pub(crate) use macs::macs_at;
+pub use macs::{InterfaceMacs, Macs};
 pub use next_hop::{NextHop, Resolution};
 pub(crate) use queues::Queues;
 pub use resolver::{ResolverHandle, ResolverStopped, Snapshot, spawn_resolver};

@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use super::interface::{Link, list_links};
 use super::kept::{Kept, Need};
 use super::looked_up::{Life, LookedUp};
+use super::macs::{Macs, macs};
 use super::monitor::{Monitor, Report};
 use super::neighbour::{NeighbourKey, NeighbourTable, Reachability, revalidate};
 use super::next_hop::{Resolution, resolve};
@@ -73,6 +74,7 @@ pub struct ResolverHandle {
     used: mpsc::Sender<Vec<(u32, IpAddr)>>,
     changes: watch::Receiver<u64>,
     uppers: watch::Receiver<Uppers>,
+    macs: watch::Receiver<Macs>,
 }
 
 impl ResolverHandle {
@@ -122,6 +124,11 @@ impl ResolverHandle {
         self.uppers.clone()
     }
 
+    /// The MACs that frames to this host bear. They are told at once: what bears a new one is not for this host until then.
+    pub fn macs(&self) -> watch::Receiver<Macs> {
+        self.macs.clone()
+    }
+
     fn update<T: PartialEq>(
         &self,
         field: impl FnOnce(&mut Wanted) -> &mut T,
@@ -166,6 +173,7 @@ pub(super) fn spawn_with(
     let (snapshots, receiver) = watch::channel(Snapshot::default());
     let (changes, changed) = watch::channel(0);
     let (uppers, interfaces) = watch::channel(Uppers::default());
+    let (macs, known_macs) = watch::channel(Macs::default());
     let resolver = Resolver {
         socket: Socket::open()?,
         monitor,
@@ -174,6 +182,8 @@ pub(super) fn spawn_with(
         snapshots,
         changes,
         uppers,
+        macs,
+        macs_changed: false,
         seen_from: BTreeSet::new(),
         links: HashMap::new(),
         addresses: Addresses::default(),
@@ -198,6 +208,7 @@ pub(super) fn spawn_with(
             used,
             changes: changed,
             uppers: interfaces,
+            macs: known_macs,
         },
         receiver,
     ))
@@ -238,6 +249,9 @@ struct Resolver {
     snapshots: watch::Sender<Snapshot>,
     changes: watch::Sender<u64>,
     uppers: watch::Sender<Uppers>,
+    macs: watch::Sender<Macs>,
+    /// Whether they may be others now.
+    macs_changed: bool,
     /// The balancer's interfaces that the routes were looked up for.
     seen_from: BTreeSet<u32>,
     links: HashMap<u32, Link>,
@@ -267,6 +281,9 @@ impl Resolver {
         // Whether the last round left routes to ask for: its reports have been awaited already.
         let mut unfinished = false;
         while self.wanted.has_changed().is_ok() {
+            if self.macs_changed {
+                self.observe_queued()?;
+            }
             if self.has_work() {
                 if !unfinished {
                     sleep(DEBOUNCE).await;
@@ -351,13 +368,17 @@ impl Resolver {
         self.todo.gateways = true;
     }
 
-    /// Reads the reports that have arrived, and the latest wish.
+    /// Reads the reports that have arrived, and the latest wish, and tells of MACs that have changed.
     fn observe_queued(&mut self) -> Result<(), Error> {
         if self.wanted.has_changed().unwrap_or(false) {
             self.take_wanted();
         }
         while let Some(event) = self.monitor.reports.next().now_or_never() {
             self.observe(event.ok_or(Error::Closed)?);
+        }
+        // Frames to a new MAC come right after; those of a burst are told at once.
+        if std::mem::take(&mut self.macs_changed) {
+            self.publish_macs();
         }
         Ok(())
     }
@@ -414,6 +435,7 @@ impl Resolver {
             self.distrust_routes();
             self.neighbours.distrust_interface(index);
             self.todo.decide = true;
+            self.macs_changed = true;
         }
     }
 
@@ -449,6 +471,7 @@ impl Resolver {
                 Err(Error::Closed) => return Err(Error::Closed),
                 Err(error) => log::warn!("cannot list the network interfaces: {error}"),
             }
+            self.publish_macs();
         }
         if std::mem::take(&mut self.todo.addresses) {
             match list_addresses(&self.socket).await {
@@ -534,6 +557,17 @@ impl Resolver {
         for known in self.routes.values_mut() {
             known.choose(life);
         }
+    }
+
+    fn publish_macs(&self) {
+        let macs = macs(&self.links);
+        self.macs.send_if_modified(|published| {
+            let changed = *published != macs;
+            if changed {
+                *published = macs;
+            }
+            changed
+        });
     }
 
     fn publish(&mut self) {

@@ -20,6 +20,7 @@ use lb_common::{
 use super::{
     adopt::ReadBack,
     capacity::Capacity,
+    macs::MacTable,
     memory::{Memory, insert_flow},
     sources::SourceEntry,
 };
@@ -55,6 +56,8 @@ pub struct InMemory {
     pub nat_sources: Vec<[u64; 2]>,
     /// Answers that may still be made.
     pub answers: Cell<u32>,
+    /// MACs that frames to this host bear.
+    pub macs: MacTable,
     /// What is known of interfaces, by index.
     pub uppers: BTreeMap<u32, Upper>,
     /// What the host's routing says to everything, unless [`InMemory::routing`] does.
@@ -98,6 +101,7 @@ impl InMemory {
             source_pools: [SourcePool::default(); 2],
             nat_sources: Vec::new(),
             answers: Cell::new(u32::MAX),
+            macs: MacTable::default(),
             uppers: BTreeMap::new(),
             route: Route::None,
             routing: None,

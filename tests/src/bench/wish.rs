@@ -4,6 +4,7 @@
 //! from the network, heartbeats and next hops, is given.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroU16,
     time::{Duration, Instant},
@@ -19,8 +20,10 @@ use lb_userspace::{
         Backend, BackendId, Forwarder, Protocol, Quic, QuicConfig, Service, ServicePort, Services, Source,
         Vlan,
     },
+    netlink::InterfaceMacs,
     plan::{
-        self, Availability, Capacity, Facts, Layout, Memory as _, NextHop, Plan, ReadBack as _, TunnelSources,
+        self, Availability, Capacity, Facts, Layout, MacTable, Memory as _, NextHop, Plan, ReadBack as _,
+        TunnelSources,
     },
 };
 
@@ -230,6 +233,16 @@ pub(super) struct Balancer {
     moved: bool,
 }
 
+/// What an agent would tell the program of that interface.
+fn macs(interface: u32) -> MacTable {
+    let macs = InterfaceMacs {
+        own: OWN_MAC,
+        others: BTreeSet::new(),
+        master: None,
+    };
+    MacTable::new(&BTreeMap::from([(interface, macs)]), &[])
+}
+
 impl Balancer {
     /// Loads the program and applies the plan for `wish`.
     pub(super) fn load(wish: &Wish, interface: u32) -> Result<Self> {
@@ -244,6 +257,7 @@ impl Balancer {
             nat_flows: 4096,
         };
         let mut dataplane = Dataplane::load(&capacity, SEED, Settings::default())?;
+        dataplane.set_macs(&macs(interface))?;
         if wish.forwarder == Forwarder::Fullnat {
             dataplane.set_source_pools(&[POOL4.into()], 1024..=32_767)?;
         }

@@ -15,14 +15,14 @@ use lb_common::{
 use lb_userspace::{
     dataplane::{Dataplane, Settings},
     model::BackendId,
-    netlink::{Upper, Uppers},
-    plan::{InMemory, Layout, source_pools},
+    netlink::{InterfaceMacs, Upper, Uppers},
+    plan::{InMemory, Layout, MacTable, source_pools},
 };
 
 use super::flaw::Flaw;
 use super::world::{
-    Interfaces, OWN, OWN_MAC, OWN4, OWN6, ROUTER, ROUTER_MAC, SEED, TAGGED, TAGGED_MTU, TAGGED_VLANS, World,
-    is_tagged,
+    Interfaces, OWN, OWN_MAC, OWN4, OWN6, ROUTER, ROUTER_MAC, SEED, TAGGED, TAGGED_MTU, TAGGED_VLANS,
+    UPPER_MAC, VIRTUAL_MAC, World, is_tagged,
 };
 use crate::{
     lab::{Namespace, NextHop, Route as LabRoute},
@@ -69,6 +69,7 @@ impl Host {
         memory
             .uppers
             .insert(world.interfaces().front, front(world.interfaces().front));
+        memory.macs = macs(world.interfaces());
         let layout = world.lay_out(&mut memory, flaw)?;
         Ok(Self { memory, layout })
     }
@@ -148,6 +149,16 @@ fn uppers(interfaces: Interfaces) -> Uppers {
         (interfaces.front, upper(Tags::NONE, OWN.to_vec())),
         (interfaces.tagged, upper(tags(), Vec::new())),
     ]))
+}
+
+/// MACs that frames to the balancer bear at its front interface.
+fn macs(interfaces: Interfaces) -> MacTable {
+    let front = InterfaceMacs {
+        own: OWN_MAC,
+        others: [UPPER_MAC].into(),
+        master: None,
+    };
+    MacTable::new(&[(interfaces.front, front)].into(), &[VIRTUAL_MAC.into()])
 }
 
 /// A namespace with the routes that [`route`] tells of.
@@ -250,6 +261,7 @@ impl Loaded {
         let mut dataplane = Dataplane::load(&World::CAPACITY, SEED, Settings::default())?;
         dataplane.allow_egress(interfaces.back)?;
         dataplane.set_uppers(&uppers(interfaces), &[])?;
+        dataplane.set_macs(&macs(interfaces))?;
         let sources = world.source_pool();
         dataplane.set_source_pools(&sources.addresses, sources.ports.clone())?;
         let layout = world.lay_out(&mut dataplane.tables()?, flaw)?;

@@ -22,6 +22,9 @@ use crate::packets::Mac;
 pub(super) const SEED: u64 = 0x5eed_0f5e_ed0f_5eed;
 /// The MAC of every interface of the balancer.
 pub(super) const OWN_MAC: Mac = [2, 0, 0, 0, 0, 0xaa];
+/// Other MACs of the balancer: of a device on its front interface, and of a virtual router (RFC 9568 §7.3).
+pub(super) const UPPER_MAC: Mac = [2, 0, 0, 0, 1, 0xaa];
+pub(super) const VIRTUAL_MAC: Mac = [0, 0, 0x5e, 0, 1, 0x0a];
 /// The router's, behind which every client lives.
 pub(super) const ROUTER_MAC: Mac = [2, 0, 0, 0, 0, 0xcc];
 /// The balancer's own addresses on its front interface, and the router's there.

@@ -18,6 +18,7 @@ mod failure;
 mod forwarders;
 mod fullnat;
 mod host_traffic;
+mod hub;
 mod interfaces;
 mod lifecycle;
 mod mixed;

@@ -1,6 +1,6 @@
 //! Answers of the balancer's own making: what fits, whose last hop this was, and that nobody is there.
 
-use lb_common::abi::Reason::{NoBackend, Rejected, TooBig, TtlExpired};
+use lb_common::abi::Reason::{NoBackend, OtherHost, Rejected, TooBig, TtlExpired};
 use lb_tests::packets::{Body, Frame};
 
 use super::{
@@ -116,17 +116,17 @@ fn not_told() -> Vec<Row> {
         unsent(
             "too big, to all hosts of the link",
             big4().macs(broadcast, router),
-            TooBig,
+            OtherHost,
         ),
         unsent(
             "too big, to a group of the link",
             big6().macs(multicast, router),
-            TooBig,
+            OtherHost,
         ),
         unsent(
             "TTL 1, to all hosts of the link",
             expired(big4()).macs(broadcast, router),
-            TtlExpired,
+            OtherHost,
         ),
         unsent("TTL 1, from nobody", from(expired(big4()), "0.0.0.0"), TtlExpired),
         too_big(

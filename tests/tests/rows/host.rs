@@ -8,10 +8,10 @@ use lb_common::{
     pipeline::{Outcome, Route, process},
 };
 use lb_tests::packets::Buffer;
-use lb_userspace::plan::{Capacity, InMemory, Layout, Memory, source_pools};
+use lb_userspace::plan::{Capacity, InMemory, Layout, MacTable, Memory, source_pools};
 
 use super::{
-    fullnat, routes,
+    fullnat, hosts, routes,
     row::ip_start,
     tracking::Machine,
     verdict::Verdict,
@@ -47,6 +47,7 @@ impl Host {
     ) -> Self {
         let mut memory = InMemory::new(capacity, SEED);
         memory.ingress = interfaces.front;
+        memory.macs = hosts::macs(interfaces);
         (memory.nat_sources, memory.source_pools) = source_pools(&fullnat::pool(), fullnat::PORTS);
         let layout = build(&mut memory);
         Self {
@@ -76,6 +77,11 @@ impl Host {
             placement: Placement::from_number(outcome.placement.into()).expect("a placement"),
             frame: buffer.frame().to_vec(),
         }
+    }
+
+    /// Has it know these MACs.
+    pub(crate) fn set_macs(&mut self, macs: MacTable) {
+        self.memory.macs = macs;
     }
 
     /// Lets one unit of the flow clock pass.

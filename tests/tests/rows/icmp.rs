@@ -1,6 +1,6 @@
 //! ICMP: echo requests to VIPs are answered; all else of it but errors about flows is the host's.
 
-use lb_common::abi::Reason::Truncated;
+use lb_common::abi::Reason::{OtherHost, Truncated};
 use lb_tests::packets::Frame;
 
 use super::{
@@ -81,9 +81,10 @@ fn not_answered() -> Vec<Row> {
         passed("echo to the balancer", Frame::echo(C4, "198.51.100.1")),
         passed("echo without services", v4()).within(World::Nothing),
         passed("echo with IPv4 options", v4().ip_options(&[1; 4])),
-        passed(
+        unsent(
             "echo to all hosts of the link",
             v4().macs([0xff; 6], v4().macs[1]),
+            OtherHost,
         ),
         passed("echo from a group", v4().from("224.0.0.5".parse().unwrap(), 0)),
         passed(

@@ -8,11 +8,11 @@ use lb_tests::lab::Namespace;
 use lb_userspace::{
     dataplane::{Dataplane, Explained, MappedTables, Settings},
     netlink::Uppers,
-    plan::{Capacity, Layout, Memory},
+    plan::{Capacity, Layout, MacTable, Memory},
 };
 
 use super::{
-    fullnat, routes,
+    fullnat, hosts, routes,
     row::{Row, ip_start},
     tracking::Machine,
     verdict::Verdict,
@@ -77,6 +77,7 @@ impl Kernel {
             let mut dataplane = Dataplane::load(capacity, SEED, Settings::default())?;
             dataplane.allow_egress(interfaces.back)?;
             dataplane.set_uppers(uppers, &[])?;
+            dataplane.set_macs(&hosts::macs(interfaces))?;
             dataplane.set_source_pools(&fullnat::pool(), fullnat::PORTS)?;
             let layout = build(&mut dataplane.tables()?);
             body(&Loaded {
@@ -96,6 +97,11 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    /// Has the program know these MACs.
+    pub(crate) fn set_macs(&self, macs: &MacTable) -> Result<()> {
+        self.dataplane.set_macs(macs)
+    }
+
     /// What the program does with a frame; it is not counted.
     pub(crate) fn explain(&self, frame: &[u8]) -> Result<Verdict> {
         let Explained {

@@ -19,6 +19,7 @@ mod forward;
 mod fragments;
 mod fullnat;
 mod host;
+mod hosts;
 mod icmp;
 mod kernel;
 mod malformed;
@@ -63,6 +64,7 @@ fn all() -> Vec<Row> {
         quic::rows(),
         icmp::rows(),
         bystanders::rows(),
+        hosts::rows(),
         malformed::rows(),
         vlan::rows(),
         extensions::rows(),

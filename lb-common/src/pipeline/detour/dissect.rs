@@ -10,8 +10,9 @@ use crate::{
 
 use super::{
     super::{
-        Packet,
+        Packet, Tables,
         family::{Family, V4, V6},
+        link,
         parse::{self, Ip, Transport},
     },
     Kind, Seen, Step,
@@ -26,17 +27,17 @@ const MAX_PACKET: usize = 65_535;
 
 /// Reads the headers.
 #[inline(always)]
-pub(super) fn dissect<P: Packet>(packet: &P, seen: &mut Seen) -> Step {
-    match link(packet, seen).ok_or(Reason::NotIp)? {
-        ETHERTYPE_IPV4 => network::<V4, P>(packet, seen),
-        ETHERTYPE_IPV6 => network::<V6, P>(packet, seen),
+pub(super) fn dissect<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Seen) -> Step {
+    match behind_tags(packet, seen).ok_or(Reason::NotIp)? {
+        ETHERTYPE_IPV4 => network::<V4, P, T>(packet, tables, seen),
+        ETHERTYPE_IPV6 => network::<V6, P, T>(packet, tables, seen),
         _ => Err(Reason::NotIp),
     }
 }
 
 /// Looks behind the VLAN tags; the EtherType that stands there.
 #[inline(always)]
-fn link<P: Packet>(packet: &P, seen: &mut Seen) -> Option<u16> {
+fn behind_tags<P: Packet>(packet: &P, seen: &mut Seen) -> Option<u16> {
     let ethernet: &[u8; ETHERNET] = packet.view(0)?;
     let mut ether_type = load16(ethernet, 12);
     let mut at = ETHERNET;
@@ -53,8 +54,9 @@ fn link<P: Packet>(packet: &P, seen: &mut Seen) -> Option<u16> {
 }
 
 #[inline(always)]
-fn network<F: Family, P: Packet>(packet: &P, seen: &mut Seen) -> Step {
+fn network<F: Family, P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Seen) -> Step {
     let ip = F::parse(packet, offset(seen.network)).ok_or(Reason::NoService)?;
+    link::check::<F, P, T>(packet, tables, ip.destination)?;
     seen.v6 = u32::from(F::V6);
     seen.source = F::wide(ip.source);
     seen.destination = F::wide(ip.destination);

@@ -155,7 +155,7 @@ pub struct StepByStep<'a, P, T> {
 impl<P: Packet, T: Tables> Steps for StepByStep<'_, P, T> {
     #[inline(always)]
     fn dissect(&mut self, seen: &mut Seen) -> Step {
-        dissect::dissect(self.packet, seen)
+        dissect::dissect(self.packet, self.tables, seen)
     }
 
     #[inline(always)]

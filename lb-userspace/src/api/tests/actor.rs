@@ -107,6 +107,7 @@ impl Actor {
                 Command::Restore { reply, .. } => drop(reply.send(Err(no_checkpoints()))),
                 Command::Explain {
                     frame,
+                    is_for_interface: _,
                     interface,
                     reply,
                 } => drop(reply.send(explain(&frame, interface.as_deref()))),

@@ -17,6 +17,7 @@ fn flow(protocol: FlowProtocol, client: &str, vip: &str) -> Flow {
         flags: TcpFlags::default(),
         size: None,
         connection_id: None,
+        mac: None,
     }
 }
 

@@ -2,10 +2,10 @@
 
 use lb_common::{
     abi::{
-        Ends, Features, FlowKey, FlowValue, FragmentKey, FragmentRecord, Key4, Key6, Lengths, QuicSet,
-        RoundKeys, SLOTS_PER_LINE, ServerId, ServerTable, Service, ServiceLine4, ServiceLine6,
-        ServiceOptions, Slot, SlotLine, SourceKey, SourcePool, TableIndex, Tags, Target, Tracking,
-        Translation, Upper, follow_chain,
+        Ends, Features, FlowKey, FlowValue, FragmentKey, FragmentRecord, Key4, Key6, Lengths, Mac, MacKey,
+        OwnMacs, QuicSet, RoundKeys, SLOTS_PER_LINE, ServerId, ServerTable, Service, ServiceLine4,
+        ServiceLine6, ServiceOptions, Slot, SlotLine, SourceKey, SourcePool, TableIndex, Tags, Target,
+        Tracking, Translation, Upper, follow_chain,
     },
     flows::{self, Event, FlowTable, Placed, Query, SharedLine, Word},
     pipeline::{self, Route, RouteQuery, Tables, detour::Claim},
@@ -164,6 +164,22 @@ impl Tables for InMemory {
 
     fn count(&self, number: u32, event: Event) {
         FlowTable::count(self, number, event);
+    }
+
+    fn common_mac(&self) -> Mac {
+        self.macs.own.common
+    }
+
+    fn own_mac(&self, interface: u32) -> MacKey {
+        self.macs.own.own[OwnMacs::place(interface) as usize]
+    }
+
+    fn has_mac(&self, key: &MacKey) -> bool {
+        self.macs.entries.contains(key)
+    }
+
+    fn accepts(&self, mac: Mac, is_for_group: bool) -> bool {
+        pipeline::accepts(self, mac, is_for_group)
     }
 
     fn upper(&self, interface: u32) -> Option<Upper> {

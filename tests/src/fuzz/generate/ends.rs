@@ -6,7 +6,10 @@ use lb_userspace::model::{Protocol, ServicePort};
 use rand::Rng;
 
 use super::{Generator, TTLS};
-use crate::packets::Frame;
+use crate::{
+    fuzz::world::{UPPER_MAC, VIRTUAL_MAC},
+    packets::Frame,
+};
 
 /// Who talks to whom.
 #[derive(Clone, Copy)]
@@ -171,8 +174,15 @@ impl Generator<'_> {
             let len = self.pick(&[1, 3, 26]);
             frame = frame.padding(&vec![0x5a; len]);
         }
-        if self.one_in(40) {
-            frame.macs[0] = self.pick(&[[0xff; 6], [1, 0, 0x5e, 0, 0, 1]]);
+        if self.one_in(20) {
+            frame.macs[0] = self.pick(&[
+                [0xff; 6],
+                [1, 0, 0x5e, 0, 0, 1],
+                [0x33, 0x33, 0, 0, 0, 1],
+                [2, 0, 0, 0, 0, 0xbb],
+                UPPER_MAC,
+                VIRTUAL_MAC,
+            ]);
         }
         frame
     }

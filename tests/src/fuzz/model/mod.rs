@@ -24,8 +24,8 @@ use lb_userspace::{
     plan::Pool,
 };
 
-use super::world::{SEED, World};
-use crate::packets::flow_hash;
+use super::world::{OWN_MAC, SEED, UPPER_MAC, VIRTUAL_MAC, World};
+use crate::packets::{Mac, flow_hash};
 use fragments::{Known, Seen};
 use hidden::Hidden;
 use read::{Content, Frame, Piece, Read, read};
@@ -33,6 +33,8 @@ use speak::Answer;
 use tracked::{Owners, Tracked};
 use translate::Ends;
 
+/// MACs of the balancer.
+const OWN_MACS: [Mac; 3] = [OWN_MAC, UPPER_MAC, VIRTUAL_MAC];
 /// TCP's flags.
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -93,6 +95,10 @@ pub enum Mistake {
     Endless,
     /// No flow through `fullnat` is refused for want of a place.
     NeverFull,
+    /// Frames for other hosts are for this one.
+    AnyHost,
+    /// Frames for groups are for this host, whoever their packets are for.
+    AnyGroup,
 }
 
 /// The model, and what it remembers.
@@ -109,7 +115,7 @@ pub struct Model<'w> {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::OuterTos,
         Self::LastHop,
         Self::RangesFirst,
@@ -126,6 +132,8 @@ impl Mistake {
         Self::Forgetful,
         Self::Endless,
         Self::NeverFull,
+        Self::AnyHost,
+        Self::AnyGroup,
     ];
 }
 
@@ -161,6 +169,9 @@ impl<'w> Model<'w> {
             Frame::Cut => return unchanged(Reason::NoService, frame),
             Frame::Packet(read) => read,
         };
+        if !self.is_for_this_host(&read, frame) {
+            return unchanged(Reason::OtherHost, frame);
+        }
         self.noted = read.piece.is_some();
         let mut said = match self.serve(&read, frame, shown) {
             Ok(said) => said,
@@ -168,6 +179,19 @@ impl<'w> Model<'w> {
         };
         said.is_noted = self.noted;
         said
+    }
+
+    /// RFC 1122 §3.3.4 and §3.3.6: not a frame for another host, nor one for a group whose packet is for one host.
+    fn is_for_this_host(&self, read: &Read, frame: &[u8]) -> bool {
+        let is_for_group = match read.destination {
+            IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
+            IpAddr::V6(v6) => v6.is_multicast(),
+        };
+        if frame[0] & 1 != 0 {
+            is_for_group || self.errs(Mistake::AnyGroup)
+        } else {
+            OWN_MACS.iter().any(|mac| frame.starts_with(mac)) || self.errs(Mistake::AnyHost)
+        }
     }
 
     fn serve(&mut self, read: &Read, frame: &[u8], shown: &[u8]) -> Result<Said, Reason> {

@@ -20,7 +20,7 @@ const BALANCER_ADDRESSES: &str =
     for address in fd00::1/64 fd01::1/64; do ip -6 addr add $address dev eth0 nodad; done";
 
 /// Runs a script in the namespace; it must succeed.
-fn sh(namespace: &Namespace, script: &str) {
+pub(crate) fn sh(namespace: &Namespace, script: &str) {
     let run = || Command::new("sh").args(["-ec", script]).output().unwrap();
     let output = namespace.run(run).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);

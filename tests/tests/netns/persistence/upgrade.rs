@@ -2,20 +2,27 @@
 
 use std::{fs, path::Path, process::Command, time::SystemTime};
 
-use aya::maps::{Array, Map, MapData};
-use lb_common::abi::{FlowValue, Meta, map};
+use aya::{
+    maps::{Array, Map, MapData, PerCpuArray, PerCpuValues},
+    util::nr_cpus,
+};
+use lb_common::abi::{FlowValue, Meta, Reason, map};
 use lb_tests::{
     fixture::{self, Told},
     lab::{Agent, BpfFs, Lab, LbOptions},
+    packets::Frame,
 };
 use lb_userspace::{
-    api::view::{BackendState, DataplaneOrigin},
+    api::{
+        packet::{ExplainRequest, to_hex},
+        view::{BackendState, DataplaneOrigin},
+    },
     dataplane::{Dataplane, PinDir, Settings},
     plan::Capacity,
 };
 
 use super::{
-    super::support::{LbRun, YEAR, rig::lb, wait_until},
+    super::support::{LbRun, YEAR, rig::lb, send_to, wait_until},
     entries_of, names, rewrite_meta, stop_view,
 };
 
@@ -119,9 +126,11 @@ fn dataplane_of_version_3_is_taken_over_as_it_was_recorded() {
     let pins = BpfFs::new().unwrap();
     fixture::lay_out(DATAPLANE_3, &pins.pin_dir()).unwrap();
     make_it_of_here_and_now(&pins.pin_dir().join("maps"), &lab);
+    const TRUNCATED: u64 = 5;
+    count_truncated(&pins.pin_dir().join("maps"), TRUNCATED);
 
     let options = LbOptions::new(lb(), Some(WISH_3.to_owned()));
-    let agent = Agent::start_on(&lab.balancer, &options, pins).unwrap();
+    let mut agent = Agent::start_on(&lab.balancer, &options, pins).unwrap();
     let status = agent.status().unwrap();
     assert_eq!(status.origin, DataplaneOrigin::Adopted);
     assert_eq!(
@@ -145,6 +154,49 @@ fn dataplane_of_version_3_is_taken_over_as_it_was_recorded() {
         assert!(!before.is_empty(), "{map}");
         assert_eq!(entries_of(&now, map), before, "{map}");
     }
+
+    // It lacks what tells frames for others, and room for their reason: both are there now, and stay.
+    let counts = |agent: &Agent| {
+        let reasons = agent.stats().unwrap().reasons;
+        let count = |reason: Reason| reasons[reason as usize].packets;
+        (count(Reason::Truncated), count(Reason::OtherHost))
+    };
+    wait_until("frames for others are told from its own", || {
+        explained_for_another_host(&agent) == "other-host"
+    });
+    send_to(&lab.balancer, &lab.wire, &frame_for_another_host());
+    wait_until("it is counted", || counts(&agent).1 > 0);
+    let (_, counted) = counts(&agent);
+    agent.kill().unwrap();
+    agent.start_again().unwrap();
+    assert_eq!(agent.status().unwrap().origin, DataplaneOrigin::Adopted);
+    assert_eq!(explained_for_another_host(&agent), "other-host");
+    let (truncated, others) = counts(&agent);
+    assert_eq!(truncated, TRUNCATED);
+    assert!(others >= counted, "{others} after {counted}");
+}
+
+/// Counts so many packets in a recorded dataplane.
+fn count_truncated(maps: &Path, packets: u64) {
+    let data = MapData::from_pin(maps.join(map::REASONS)).unwrap();
+    let mut reasons: PerCpuArray<_, u64> = Map::PerCpuArray(data).try_into().unwrap();
+    let mut counts = vec![0; nr_cpus().unwrap()];
+    counts[0] = packets;
+    let counts = PerCpuValues::try_from(counts).unwrap();
+    reasons.set(Reason::Truncated as u32, counts, 0).unwrap();
+}
+
+fn frame_for_another_host() -> Vec<u8> {
+    let frame = Frame::tcp("198.51.100.7:40000", "192.0.2.80:80");
+    frame.macs([2, 0, 0, 0, 0, 0x99], [2, 0, 0, 0, 0, 0x98]).bytes()
+}
+
+fn explained_for_another_host(agent: &Agent) -> String {
+    let question = ExplainRequest {
+        frame_hex: Some(to_hex(&frame_for_another_host())),
+        ..ExplainRequest::default()
+    };
+    agent.explain(&question).unwrap().reason
 }
 
 /// The dataplane was recorded in another namespace, under a kernel whose clock stood elsewhere: now it belongs to

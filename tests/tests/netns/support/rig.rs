@@ -149,6 +149,7 @@ impl Rig {
             flags: "A".parse().unwrap(),
             size,
             connection_id: None,
+            mac: None,
         };
         let question = ExplainRequest {
             flow: Some(flow),
