@@ -103,6 +103,11 @@ reasons! {
     /// The frame is for another host's MAC; or for several hosts, though its packet is for one. The host's stack discards it,
     /// or bridges it. See accept_macs if the MAC is this host's.
     24 OtherHost "other-host" Pass;
+    /// Its way goes over an interface that XDP may not send out of. The backend is unresolved, or the interface toward the
+    /// client has to be named with --iface.
+    25 NoEgress "no-egress" Drop;
+    /// It is not plain, and the program for such packets is not there. Restart lb.
+    26 NoDetour "no-detour" Drop;
 }
 
 impl Reason {
@@ -159,6 +164,8 @@ mod tests {
         (22, "local"),
         (23, "returned-by-host"),
         (24, "other-host"),
+        (25, "no-egress"),
+        (26, "no-detour"),
     ];
 
     #[test]

@@ -44,10 +44,11 @@ fn lb(context: XdpContext) -> u32 {
     let mut outcome = Outcome::UNDECIDED;
     // Kept in memory: as registers, every way out would set all of its fields anew.
     let outcome = black_box(&mut outcome);
-    match direct(&mut Frame::<false>::new(&context), &Maps::new(&context), outcome) {
-        Some(reason) => leave(&context, reason, outcome),
+    let reason = match direct(&mut Frame::<false>::new(&context), &Maps::new(&context), outcome) {
+        Some(reason) => reason,
         None => maps::detour(&context),
-    }
+    };
+    leave(&context, reason, outcome)
 }
 
 /// Balances one packet that is not plain.
@@ -55,7 +56,7 @@ fn lb(context: XdpContext) -> u32 {
 #[xdp]
 fn lb_detour(context: XdpContext) -> u32 {
     let Some(seen) = maps::seen() else {
-        return xdp_action::XDP_ABORTED;
+        return leave(&context, Reason::NoDetour, &Outcome::UNDECIDED);
     };
     *seen = Seen::NOTHING;
     let reason = detour(&mut Calls::new(&context), seen);
@@ -65,6 +66,13 @@ fn lb_detour(context: XdpContext) -> u32 {
 /// Counts a packet, or fills in its trace, and lets it go.
 #[inline(always)]
 fn leave(context: &XdpContext, reason: Reason, outcome: &Outcome) -> u32 {
+    let (reason, action) = match reason.action() {
+        Action::Pass | Action::Hand => (reason, xdp_action::XDP_PASS),
+        Action::Drop => (reason, xdp_action::XDP_DROP),
+        Action::Send if outcome.egress == 0 => (reason, xdp_action::XDP_TX),
+        Action::Send if maps::redirect(outcome.egress) => (reason, xdp_action::XDP_REDIRECT),
+        Action::Send => (Reason::NoEgress, xdp_action::XDP_DROP),
+    };
     if !trace::fill_in(context, reason, outcome) {
         maps::count(reason, outcome);
     }
@@ -79,12 +87,7 @@ fn leave(context: &XdpContext, reason: Reason, outcome: &Outcome) -> u32 {
             outcome.bytes
         );
     }
-    match reason.action() {
-        Action::Pass | Action::Hand => xdp_action::XDP_PASS,
-        Action::Drop => xdp_action::XDP_DROP,
-        Action::Send if outcome.egress == 0 => xdp_action::XDP_TX,
-        Action::Send => maps::redirect(outcome.egress),
-    }
+    action
 }
 
 /// The licence the kernel is told; it decides which helpers a program may call.

@@ -426,20 +426,20 @@ pub(super) fn seen<'s>() -> Option<&'s mut Seen> {
     SEEN.get_ptr_mut(0).map(|seen| unsafe { &mut *seen })
 }
 
-/// Lets the other program have the packet. Returns only if that is not there.
+/// Lets the other program have the packet. Returns only if that is not there: why the packet goes no further then.
 #[inline(always)]
-pub(super) fn detour(context: &XdpContext) -> u32 {
+pub(super) fn detour(context: &XdpContext) -> Reason {
     // SAFETY: a tail call ends this program; nothing of its stack is borrowed beyond.
     unsafe { DETOURS.tail_call(context, 0) };
-    xdp_action::XDP_ABORTED
+    Reason::NoDetour
 }
 
-/// Sends a frame out of another interface. Dropped if the agent did not list that interface.
+/// Has a frame sent out of another interface; false if the agent did not list that.
 #[inline(always)]
-pub(super) fn redirect(interface: u32) -> u32 {
+pub(super) fn redirect(interface: u32) -> bool {
     EGRESS
         .redirect(interface, u64::from(xdp_action::XDP_DROP))
-        .unwrap_or(xdp_action::XDP_DROP)
+        .is_ok()
 }
 
 const _: () = assert!(

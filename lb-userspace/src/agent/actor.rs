@@ -20,6 +20,7 @@ use super::{
     attachments::Attachments,
     draining,
     drains::Drains,
+    egress::{Egress, Review},
     facts::{self, Expected, Knowledge},
     handle::{Applied, Command, RequestError},
     persist::Persist,
@@ -36,7 +37,7 @@ use crate::{
     health::{self, Beliefs},
     model::{Change, ChangeError, MacAddress, PortRange, Prefix, Removal, Services},
     netlink::{Devices, InterfaceMacs, Macs, ResolverHandle, Snapshot, Uppers},
-    plan::{self, Capacity, Layout, Plan, Situation, Whose, Write},
+    plan::{self, Capacity, Layout, Plan, Situation, Whose},
     supervise::Vitals,
 };
 
@@ -118,7 +119,7 @@ pub(super) struct Actor {
     pub(super) known_macs: Macs,
     /// MACs that frames to this host bear where the program runs.
     pub(super) macs: BTreeMap<u32, InterfaceMacs>,
-    egress: HashSet<u32>,
+    pub(super) egress: Egress,
     /// This host's interfaces with their addresses, and the VIPs, in whose name neither checks nor ICMP errors are sent.
     pub(super) uppers: Uppers,
     vips: Vec<Prefix>,
@@ -138,7 +139,7 @@ impl Actor {
             sweeper: Sweeper::default(),
             known_macs: Macs::default(),
             macs: BTreeMap::new(),
-            egress: HashSet::new(),
+            egress: Egress::default(),
             uppers: Uppers::default(),
             vips: Vec::new(),
         }
@@ -172,8 +173,6 @@ impl Actor {
                     self.uppers = inputs.uppers.borrow_and_update().clone();
                     self.speak();
                     self.parts.tables.distrust_routes();
-                    // One that is gone is forgotten by the kernel, too, and may come back with its index.
-                    self.egress.retain(|index| self.uppers.contains_key(index));
                 }
                 Ok(()) = inputs.devices.changed() => {
                     let devices = Arc::clone(&inputs.devices.borrow_and_update());
@@ -290,12 +289,12 @@ impl Actor {
     ) -> Result<Applied, RequestError> {
         let started = Instant::now();
         let plan = self.plan(&next, self.generation + 1, beliefs)?;
+        self.carry_out(plan, started)?;
         // From here on nothing fails: a change that is refused has left no trace in what is known.
         self.parts.knowledge.settle(&next, beliefs);
         self.services = next;
         self.generation += 1;
         self.parts.persist.note_change();
-        self.carry_out(plan, started);
         self.observe_situations();
         self.drains.follow(&self.services, Instant::now());
         let vips = self
@@ -418,11 +417,14 @@ impl Actor {
     /// Brings the tables in line with what is known now.
     pub(super) fn refresh(&mut self) {
         let started = Instant::now();
-        match self.plan(&self.services.clone(), self.generation, &Beliefs::new()) {
+        let done = match self.plan(&self.services.clone(), self.generation, &Beliefs::new()) {
             // Nothing but the generation, which is the same.
-            Ok(plan) if plan.writes.len() == 1 => {}
+            Ok(plan) if plan.writes.len() == 1 => Ok(()),
             Ok(plan) => self.carry_out(plan, started),
-            Err(error) => log::error!("the tables stay as they are: {error}"),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            log::error!("the tables stay as they are: {error}");
         }
         self.observe_situations();
         self.end_drains();
@@ -434,6 +436,7 @@ impl Actor {
         generation: u64,
         beliefs: &Beliefs,
     ) -> Result<Plan, RequestError> {
+        self.review_egress(Review::Passing);
         let plan_from = |Parts {
                              layout, knowledge, ..
                          }: &Parts| {
@@ -451,13 +454,19 @@ impl Actor {
         plan.map_err(|error| RequestError::Capacity(draining::with_advice(error.to_string(), services)))
     }
 
-    pub(super) fn carry_out(&mut self, plan: Plan, started: Instant) {
-        let Plan { layout, writes } = plan;
+    /// Makes the tables what the plan says.
+    ///
+    /// # Errors
+    /// When the kernel refuses; they are as they were then.
+    pub(super) fn carry_out(&mut self, plan: Plan, started: Instant) -> Result<(), RequestError> {
+        let Plan { layout, mut writes } = plan;
+        let lists = plan::take_lists(&mut writes);
+        let written = self.parts.tables.write_lists(&lists);
+        written.map_err(|error| RequestError::Dataplane(format!("{error:#}: nothing was changed")))?;
         if self.parts.layout.gives_up_cells(&layout) {
             // What cells have counted belongs to their owners until now.
             self.sample();
         }
-        self.allow_egress(&writes);
         plan::apply(&writes, &mut self.parts.tables);
         self.parts.layout = layout;
         self.last_apply = started.elapsed();
@@ -470,22 +479,7 @@ impl Actor {
             self.last_apply,
             self.generation
         );
-    }
-
-    /// Interfaces that targets are reached by must be known to the program before the targets are.
-    fn allow_egress(&mut self, writes: &[Write]) {
-        for write in writes {
-            let Write::Target { entry, .. } = write else {
-                continue;
-            };
-            let egress = entry.target.egress;
-            if egress == 0 || !self.egress.insert(egress) {
-                continue;
-            }
-            if let Err(error) = self.parts.dataplane.allow_egress(egress) {
-                log::error!("interface {egress} cannot be sent to from XDP: {error:#}");
-            }
-        }
+        Ok(())
     }
 
     /// What is done once a second.
@@ -494,6 +488,7 @@ impl Actor {
         self.sample();
         self.revalidate_next_hops();
         self.refresh_macs();
+        self.review_egress_in_turn();
         self.sweep_in_turn();
         self.end_drains();
         self.save_in_turn();

@@ -68,6 +68,8 @@ pub(super) struct Knowledge {
     pub(super) serving: HashSet<Whose>,
     /// The next hop of each backend address.
     pub(super) hops: Snapshot,
+    /// Interfaces that the program cannot send out of, and why not.
+    pub(super) closed: HashMap<u32, String>,
     pub(super) sources: TunnelSources,
     pub(super) only_interface: Option<u32>,
 }
@@ -163,6 +165,9 @@ impl Facts for Knowledge {
 
     fn next_hop(&self, address: IpAddr) -> Option<NextHop> {
         let hop = self.hops.get(&address).and_then(Resolution::next_hop)?;
+        if !self.closed.is_empty() && self.closed.contains_key(&hop.interface_index) {
+            return None;
+        }
         Some(NextHop {
             interface: hop.interface_index,
             destination_mac: hop.destination_mac,

@@ -4,6 +4,7 @@ mod actor;
 mod attachments;
 mod draining;
 pub mod drains;
+mod egress;
 mod facts;
 mod handle;
 mod macs;
@@ -109,6 +110,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
         verdicts: HashMap::new(),
         serving: takeover.serving,
         hops: hops.borrow_and_update().clone(),
+        closed: HashMap::new(),
         sources: TunnelSources {
             v4: config.dataplane.tunnel_source_v4,
             v6: config.dataplane.tunnel_source_v6,
@@ -155,6 +157,9 @@ pub async fn run(options: RunOptions) -> Result<()> {
         Arc::clone(&actor.parts.devices_wanted),
         supervisor("the watch on interfaces"),
     ));
+    if actor.review_egress(egress::Review::Thorough) {
+        actor.refresh();
+    }
 
     let (handle, commands) = AgentHandle::channel();
     let (stop_api, stopped) = watch::channel(());

@@ -111,10 +111,13 @@ impl Actor {
             self.parts.layout.present()
         };
         match self.parts.layout.plan(pools, self.generation, Instant::now()) {
-            Ok(plan) => {
-                self.carry_out(plan, Instant::now());
-                true
-            }
+            Ok(plan) => match self.carry_out(plan, Instant::now()) {
+                Ok(()) => true,
+                Err(error) => {
+                    log::error!("the tables stay as they are: {error}");
+                    false
+                }
+            },
             Err(error) => {
                 log::error!("the tables stay as they are: {error}");
                 false

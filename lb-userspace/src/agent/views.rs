@@ -158,6 +158,11 @@ impl Actor {
                 format!("{address} is this host: only the local forwarder leaves packets to it")
             }
             Some(Resolution::Unresolved { reason }) => reason.clone(),
+            Some(Resolution::Resolved(hop))
+                if let Some(why) = self.parts.knowledge.closed.get(&hop.interface_index) =>
+            {
+                why.clone()
+            }
             Some(Resolution::Resolved(hop)) if let Some(gateway) = hop.gateway => {
                 format!(
                     "{address} is behind the gateway {gateway}: l2dsr needs backends on the same link, use ipip"

@@ -45,6 +45,7 @@ pub use persist::Origin;
 pub use pins::PinDir;
 pub(crate) use pins::make_directory;
 pub(crate) use refusal::{refused_maps, refused_program};
+pub(crate) use remove::name_of;
 pub use remove::{Removed, remove_all};
 pub use tables::MappedTables;
 pub use translations::Translations;
@@ -150,9 +151,24 @@ impl Dataplane {
     /// Allows sending out of that interface.
     ///
     /// # Errors
-    /// When the kernel refuses it, as it does for devices without `ndo_xdp_xmit`.
+    /// When there is no room for one more, or the kernel refuses it.
     pub fn allow_egress(&mut self, interface: u32) -> Result<()> {
         self.egress()?.insert(interface, interface, None, 0)?;
+        Ok(())
+    }
+
+    /// Forbids sending out of all interfaces but these and those that the program runs on.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn forbid_other_egress(&mut self, keep: &BTreeSet<u32>) -> Result<()> {
+        let runs: BTreeSet<u32> = self.links.iter().map(Link::interface).collect();
+        let listed: Vec<u32> = self.egress()?.keys().collect::<Result<_, _>>()?;
+        for interface in listed {
+            if !keep.contains(&interface) && !runs.contains(&interface) {
+                self.forbid_egress(interface)?;
+            }
+        }
         Ok(())
     }
 

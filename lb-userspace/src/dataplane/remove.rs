@@ -116,7 +116,7 @@ fn detach(link: &XdpLink) -> Result<String> {
 }
 
 /// An interface in words.
-pub(super) fn name_of(interface: u32) -> String {
+pub(crate) fn name_of(interface: u32) -> String {
     if interface == 0 {
         return "an interface that is gone".to_owned();
     }

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use aya::maps::{
     Map, MapData,
     lpm_trie::{Key, LpmTrie},
@@ -26,16 +26,16 @@ impl Sources {
     }
 
     /// Puts them in, the shortest last: who is not named is denied until the one for all others is there.
-    pub(super) fn insert(&mut self, entries: &[SourceEntry]) {
+    ///
+    /// # Errors
+    /// When the kernel refuses: there is room, so only memory can be short.
+    pub(super) fn insert(&mut self, entries: &[SourceEntry]) -> Result<()> {
         for entry in entries.iter().rev() {
-            // There is room, so only memory can be short.
-            if let Err(error) = self.0.insert(&key(entry), entry.access, 0) {
-                log::error!(
-                    "a service's source list is not whole, and denies clients that it should not: {error}"
-                );
-                return;
-            }
+            self.0
+                .insert(&key(entry), entry.access, 0)
+                .context("the kernel does not take a service's source list")?;
         }
+        Ok(())
     }
 
     pub(super) fn remove(&mut self, entries: &[SourceEntry]) {
@@ -43,6 +43,13 @@ impl Sources {
             if let Err(error) = self.0.remove(&key(entry)) {
                 log::warn!("an entry of a source list that is not in use stays in memory: {error}");
             }
+        }
+    }
+
+    /// Takes back what of a list has been put in.
+    pub(super) fn remove_if_there(&mut self, entries: &[SourceEntry]) {
+        for entry in entries {
+            let _ = self.0.remove(&key(entry));
         }
     }
 

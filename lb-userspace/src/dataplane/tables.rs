@@ -13,7 +13,7 @@ use lb_common::{
 };
 
 use super::{Dataplane, mapped::Mapped, sources::Sources};
-use crate::plan::{Memory, ReadBack, SourceEntry, insert_flow};
+use crate::plan::{Memory, ReadBack, SourceEntry, Write, insert_flow};
 
 /// The tables: mmap-able maps, and the program's control words.
 pub struct MappedTables {
@@ -101,7 +101,9 @@ impl Memory for MappedTables {
     }
 
     fn write_sources(&mut self, entries: &[SourceEntry]) {
-        self.sources.insert(entries);
+        if let Err(error) = self.sources.insert(entries) {
+            log::error!("clients are denied that should not be: {error:#}");
+        }
     }
 
     fn remove_sources(&mut self, entries: &[SourceEntry]) {
@@ -222,6 +224,30 @@ impl ReadBack for MappedTables {
 }
 
 impl MappedTables {
+    /// Carries out writes of lists of clients, which are the only ones that the kernel may have no memory for.
+    ///
+    /// # Errors
+    /// When it has none; nothing has changed then.
+    pub fn write_lists(&mut self, writes: &[Write]) -> Result<()> {
+        for (done, write) in writes.iter().enumerate() {
+            match write {
+                Write::Sources(entries) => {
+                    if let Err(error) = self.sources.insert(entries) {
+                        for undone in &writes[..=done] {
+                            if let Write::Sources(entries) = undone {
+                                self.sources.remove_if_there(entries);
+                            }
+                        }
+                        return Err(error);
+                    }
+                }
+                Write::SourcesGone(entries) => self.sources.remove(entries),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Tells the program that what it knows of the host's routes may be outdated.
     pub fn distrust_routes(&mut self) {
         let routes = self.published.routes.wrapping_add(1);

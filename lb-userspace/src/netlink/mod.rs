@@ -23,6 +23,7 @@ mod tests;
 mod upper;
 mod view;
 mod words;
+mod xdp_features;
 
 pub use address::own_addresses;
 pub use carrier::{Carrier, find_carrier};
@@ -42,3 +43,4 @@ pub use socket::Error;
 pub use sysctl::{Family, forwarding_enabled};
 pub use upper::{Upper, Uppers};
 pub(crate) use words::native_refusal;
+pub(crate) use xdp_features::takes_redirects;

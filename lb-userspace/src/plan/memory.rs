@@ -51,6 +51,22 @@ pub trait Memory {
     fn publish(&mut self, control: &Control);
 }
 
+/// Takes the writes of lists of clients that nothing leads to yet out of a plan's: they may be carried out before all others,
+/// in this order.
+pub fn take_lists(writes: &mut Vec<Write>) -> Vec<Write> {
+    let end = writes
+        .iter()
+        .position(|write| matches!(write, Write::Publish(_)))
+        .unwrap_or(writes.len());
+    let rest = writes.split_off(end);
+    let (lists, others) = std::mem::take(writes)
+        .into_iter()
+        .partition(|write| matches!(write, Write::Sources(_) | Write::SourcesGone(_)));
+    *writes = others;
+    writes.extend(rest);
+    lists
+}
+
 /// Carries out a plan's writes.
 pub fn apply(writes: &[Write], memory: &mut (impl Memory + ?Sized)) {
     for write in writes {

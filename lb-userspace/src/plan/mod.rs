@@ -41,7 +41,7 @@ pub use extents::Extents;
 pub use in_memory::InMemory;
 pub use layout::{Layout, Whose};
 pub use macs::MacTable;
-pub use memory::{Memory, apply, insert_flow};
+pub use memory::{Memory, apply, insert_flow, take_lists};
 pub use placed::PoolView;
 pub use pool::{Availability, Facts, Origin, Pool, PoolKey, PoolMember, Situation, pools, serves, situation};
 pub use service_table::{FamilyTable, TableError};

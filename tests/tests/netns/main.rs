@@ -13,6 +13,7 @@ mod checkpoints;
 mod decap;
 mod devices;
 mod drain;
+mod egress;
 mod explain;
 mod failure;
 mod forwarders;
