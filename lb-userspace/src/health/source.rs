@@ -4,6 +4,7 @@
 //! best of this host's other addresses.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
@@ -19,27 +20,35 @@ pub struct Own {
     pub address: IpAddr,
 }
 
-/// This host's addresses, as checks may come from them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// This host's addresses, and those that checks must not come from.
+#[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// Those that are no VIPs, the better ones of an interface first.
-    good: Vec<Own>,
-    /// Those that are.
-    vips: Vec<Own>,
+    /// The better ones of an interface first.
+    own: Vec<Own>,
+    /// VIPs that are one address.
+    vips: HashSet<IpAddr>,
+    /// Those that are more.
+    prefixes: Vec<Prefix>,
 }
 
 impl Sources {
-    /// Tells the VIPs among this host's addresses.
+    /// This host's addresses, and all VIPs.
     pub fn new(own: impl IntoIterator<Item = Own>, vips: &[Prefix]) -> Self {
-        let is_vip = |own: &Own| vips.iter().any(|vip| vip.contains(own.address));
-        let (vips, good) = own.into_iter().partition(is_vip);
-        Self { good, vips }
+        Self {
+            own: own.into_iter().collect(),
+            vips: vips.iter().filter_map(|vip| vip.host()).collect(),
+            prefixes: vips.iter().copied().filter(|vip| vip.host().is_none()).collect(),
+        }
     }
 
-    /// What to ask `target` from, the best first; empty where that is the kernel's to choose.
+    fn is_vip(&self, address: IpAddr) -> bool {
+        self.vips.contains(&address) || self.prefixes.iter().any(|vip| vip.contains(address))
+    }
+
+    /// What to ask `target` from, the best first; empty where that is the kernel's to choose. It is asked each time: a VIP
+    /// may have become an address of this host a moment ago.
     pub(super) fn toward(&self, target: IpAddr, vrf: Option<&str>) -> Vec<IpAddr> {
-        let concerned = |own: &&Own| own.address.is_ipv4() == target.is_ipv4();
-        if !self.vips.iter().any(|vip| concerned(&vip)) {
+        if self.vips.is_empty() && self.prefixes.is_empty() {
             return Vec::new();
         }
         match kernels_choice(target, vrf) {
@@ -51,16 +60,20 @@ impl Sources {
 
     fn instead_of(&self, choice: IpAddr, target: IpAddr) -> Vec<IpAddr> {
         // What this host asks of its own address stays within it.
-        let vip = self
-            .vips
+        if choice == target || !self.is_vip(choice) {
+            return Vec::new();
+        }
+        // The interface that the kernel chose from leads to the target.
+        let interface = self
+            .own
             .iter()
-            .find(|vip| vip.address == choice && choice != target);
-        let Some(vip) = vip else { return Vec::new() };
-        let same_family = |own: &&Own| own.address.is_ipv4() == target.is_ipv4();
-        let mut others: Vec<&Own> = self.good.iter().filter(same_family).collect();
-        // The interface that the kernel chose from leads to the target. Then as RFC 6724 §5, rule 8; equals stay in order.
+            .find(|own| own.address == choice)
+            .map(|own| own.interface);
+        let fits = |own: &&Own| own.address.is_ipv4() == target.is_ipv4() && !self.is_vip(own.address);
+        let mut others: Vec<&Own> = self.own.iter().filter(fits).collect();
+        // Then as RFC 6724 §5, rule 8; equals stay in order.
         others.sort_by_key(|own| {
-            let elsewhere = own.interface != vip.interface;
+            let elsewhere = Some(own.interface) != interface;
             (elsewhere, Reverse(common_bits(own.address, target)))
         });
         others.into_iter().map(|own| own.address).collect()
@@ -133,9 +146,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_where_no_vip_is_this_hosts_own() {
-        let elsewhere = sources(&[(2, "10.0.0.1")], &["10.0.0.80"]);
-        assert!(elsewhere.toward(ip("127.0.0.1"), None).is_empty());
+    fn a_vip_that_became_an_own_address_a_moment_ago_is_known_for_what_it_is() {
+        let sources = sources(&[(3, "2001:db8:3::1"), (2, "2001:db8::1")], &["2001:db8::80"]);
+        let instead = sources.instead_of(ip("2001:db8::80"), ip("2001:db8::11"));
+        assert_eq!(instead, [ip("2001:db8::1"), ip("2001:db8:3::1")]);
     }
 
     #[test]

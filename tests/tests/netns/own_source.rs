@@ -4,7 +4,6 @@
 use std::{net::SocketAddr, process::Command};
 
 use lb_tests::lab::{Forwarder, Lab, LabOptions};
-use lb_userspace::api::view::BackendState;
 
 use super::support::{
     FAST_CHECK, LIMIT, PORT, Rig, Service, allow_ping, backend_addresses, requests, wait_until,
@@ -72,16 +71,7 @@ fn checks_are_answered(v6: bool, drawn_before: bool) {
         let grown = |(before, now): (&u64, u64)| now > before + asked + CHECKS;
         before.iter().zip(answered()).all(grown)
     });
-    for service in rig.agent.services().unwrap().services {
-        for backend in service.backends {
-            assert_eq!(
-                (backend.state, backend.reason),
-                (BackendState::Up, None),
-                "{}",
-                service.name
-            );
-        }
-    }
+    rig.wait_until_all_up();
     assert_eq!(requests(rig.client(), SocketAddr::new(vip, PORT), 60).len(), 3);
 }
 
