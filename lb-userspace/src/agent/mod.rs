@@ -7,6 +7,7 @@ pub mod drains;
 mod egress;
 mod facts;
 mod handle;
+mod limits;
 mod macs;
 mod persist;
 pub(crate) mod preview;
@@ -61,6 +62,7 @@ const INTERFACES_LISTED: Duration = Duration::from_secs(1);
 /// # Errors
 /// Why it could not start.
 pub async fn run(options: RunOptions) -> Result<()> {
+    limits::raise_open_files();
     let file = match &options.config {
         Some(path) => Some((path.clone(), Config::load_file(path)?)),
         None => None,

@@ -2,10 +2,11 @@
 
 use std::{net::IpAddr, time::UNIX_EPOCH};
 
-use super::actor::Actor;
+use super::{actor::Actor, limits};
 use crate::{
     api::view::OutageView,
     dataplane::Attached,
+    health,
     model::Forwarder,
     netlink::{self, Family, LeadsOut, Resolution},
 };
@@ -55,6 +56,7 @@ impl Actor {
         warnings.extend(self.about_sources());
         warnings.extend(self.about_forwarding());
         warnings.extend(self.about_vips());
+        warnings.extend(self.about_checks());
         warnings
     }
 
@@ -130,6 +132,17 @@ impl Actor {
             "packets to {address} that are for no service are sent on to {gateway}{others}, which may send them back, and so \
              on: `ip route add unreachable {address}/{length}` ends them here"
         )]
+    }
+
+    /// Checks that wait for their turn.
+    fn about_checks(&self) -> Option<String> {
+        let health::Lateness { longest, at_once } = self.parts.engine.lateness()?;
+        let files = limits::open_files();
+        Some(format!(
+            "checks waited up to {longest:.1?} for their turn within the last minute, and verdicts are as late: {at_once} \
+             may be under way at once where {files} files may be open; raise LimitNOFILE (`ulimit -n`) to 65536, shorten \
+             `timeout`, lengthen `interval`, or take out backends that are gone"
+        ))
     }
 
     /// Answers of backends are routed like packets that this host forwards.

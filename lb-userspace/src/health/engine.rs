@@ -11,16 +11,17 @@ use std::time::SystemTime;
 
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::runtime;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::heartbeat::{Heartbeat, Shared, StatusCell};
 use super::probe::Prober;
+use super::turns::{Lateness, Turns};
 use super::{Belief, Beliefs, Sources, Status, Target, Verdict};
 use crate::supervise::{Supervisor, Vitals};
 
 /// Most checks under way at once. More wait for their turn, without harm to their results.
-const MAX_IN_FLIGHT: usize = 4096;
+const MAX_IN_FLIGHT: usize = 16_384;
 /// Most verdicts that wait for the receiver.
 const MAX_VERDICTS: usize = 1024;
 
@@ -90,10 +91,10 @@ impl Engine {
         max_verdicts: usize,
     ) -> (Self, mpsc::Receiver<Verdict>) {
         let (verdicts, receiver) = mpsc::channel(max_verdicts);
-        let in_flight = Semaphore::new(max_in_flight);
+        let turns = Turns::new(max_in_flight);
         let shared = Arc::new(Shared {
             prober: Mutex::new(Arc::new(prober)),
-            in_flight,
+            turns,
             verdicts,
         });
         let engine = Self {
@@ -154,6 +155,11 @@ impl Engine {
         if !prober.is_in(vrf.as_deref()) {
             *prober = Arc::new(prober.moved_to(vrf));
         }
+    }
+
+    /// Whether checks had to wait for their turn of late, which delays their verdicts.
+    pub fn lateness(&self) -> Option<Lateness> {
+        self.shared.turns.lateness()
     }
 
     /// How one target stands; `None` if it is not checked.

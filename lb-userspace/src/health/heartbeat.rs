@@ -7,10 +7,11 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::probe::{Miss, Prober};
+use super::turns::Turns;
 use super::{FailureReport, Judge, State, Status, Target, Timing, Verdict};
 use crate::supervise::{Supervisor, guarded};
 
@@ -21,8 +22,8 @@ const MAX_INCONCLUSIVE: u8 = 3;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) prober: Mutex<Arc<Prober>>,
-    /// One permit for each check under way.
-    pub(super) in_flight: Semaphore,
+    /// One for each check under way.
+    pub(super) turns: Turns,
     pub(super) verdicts: mpsc::Sender<Verdict>,
 }
 
@@ -105,6 +106,10 @@ impl StatusCell {
         self.lock().judge.is_steady_up()
     }
 
+    fn is_down(&self) -> bool {
+        self.lock().judge.state() == State::Down
+    }
+
     /// Takes one result; the new state if it makes a verdict.
     fn observe(&self, reason: Option<&str>, took: Duration, at: SystemTime) -> Option<State> {
         let mut standing = self.lock();
@@ -176,14 +181,14 @@ impl Heartbeat {
         loop {
             let due = from + self.status.next_delay();
             let hastened = self.wait(from, due).await;
-            let Ok(permit) = self.shared.in_flight.acquire().await else {
+            let Ok(turn) = self.shared.turns.wait(self.status.is_down()).await else {
                 return;
             };
             // From here on the clock of the check runs, not while it waited for its turn.
             from = Instant::now();
             let result = self.shared.prober().probe(&self.target).await;
             let latency = from.elapsed();
-            drop(permit);
+            drop(turn);
             let Some(result) = self.conclude(result) else {
                 continue;
             };
@@ -267,7 +272,7 @@ mod tests {
         let (verdicts, _receiver) = mpsc::channel(1);
         let shared = Shared {
             prober: Mutex::default(),
-            in_flight: Semaphore::new(1),
+            turns: Turns::new(1),
             verdicts,
         };
         let address = "127.0.0.1:80".parse().expect("an address");

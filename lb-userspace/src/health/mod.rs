@@ -17,6 +17,7 @@ mod source;
 mod status;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use check::{Check, CheckError, Close, HttpCheck, Kind, Timing};
 pub use engine::Engine;
@@ -24,3 +25,4 @@ pub use judge::{Judge, State};
 pub use report::{Belief, Beliefs, FailureReport, Status, Target, Verdict};
 pub use source::{Own, Sources};
 pub use status::{ParseStatusError, StatusRange};
+pub use turns::Lateness;

@@ -397,6 +397,49 @@ async fn waiting_for_our_own_turn_fails_nobody() {
     }
 }
 
+/// An address whose server accepts nobody, so that who connects waits.
+fn silent_backend() -> (SocketAddr, impl Sized) {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("address");
+    listener.bind(&any.into()).expect("bind");
+    listener.listen(0).expect("listen");
+    let address = listener.local_addr().expect("address").as_socket().expect("IPv4");
+    let held = std::net::TcpStream::connect(address).expect("the backlog's one place");
+    (address, (listener, held))
+}
+
+/// Four permits, and eight targets that hold theirs for longer than anybody waits: another one is checked all the same.
+#[tokio::test]
+async fn dead_targets_leave_turns_to_those_that_serve() {
+    let (engine, mut verdicts) = Engine::spawn_with(4, 64);
+    let (silent, _held) = silent_backend();
+    let dead: HashSet<Target> = (1..=8)
+        .map(|rise| {
+            tcp(
+                silent,
+                Timing {
+                    rise,
+                    ..timing(10, 10)
+                },
+            )
+        })
+        .collect();
+    let down = Belief {
+        state: State::Down,
+        after: None,
+    };
+    let beliefs = dead.iter().map(|target| (target.clone(), down.clone())).collect();
+    engine.set_targets(dead.clone(), &beliefs);
+    // By then all that may be are under way.
+    sleep(ms(300)).await;
+    let (address, _serving) = backend("127.0.0.1:0").await;
+    let living = tcp(address, timing(10, 10));
+    let all = dead.into_iter().chain([living.clone()]).collect();
+    engine.set_targets(all, &Beliefs::new());
+    let up = next(&mut verdicts).await;
+    assert_eq!((up.target, up.state), (living, State::Up));
+}
+
 /// A receiver that sleeps loses nothing: every target's verdict waits for it.
 #[tokio::test]
 async fn a_full_channel_delays_verdicts_and_loses_none() {

@@ -11,6 +11,7 @@ mod attach;
 mod backend_setup;
 mod checkpoints;
 mod decap;
+mod descriptors;
 mod devices;
 mod drain;
 mod egress;
