@@ -69,19 +69,22 @@ impl MacKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct OwnMacs {
-    /// A MAC that is right at every interface; [`Mac::NONE`] if there is none, and 0 before anything is known.
-    pub common: Mac,
+    /// MACs that are right at every interface, the first one that of most frames; [`Mac::NONE`] where there are no more, and
+    /// 0 before anything is known.
+    pub common: [Mac; OwnMacs::COMMON],
     /// Interfaces' own, at [`OwnMacs::place`].
     pub own: [MacKey; OwnMacs::PLACES as usize],
 }
 
 impl OwnMacs {
+    /// So many that are right everywhere: a virtual router of each family, and one more.
+    pub const COMMON: usize = 4;
     /// A power of two.
     pub const PLACES: u32 = 16;
 
     /// Before anything is known.
     pub const UNKNOWN: Self = Self {
-        common: Mac(0),
+        common: [Mac(0); Self::COMMON],
         own: [MacKey::new(0, Mac(0)); Self::PLACES as usize],
     };
 
@@ -92,4 +95,4 @@ impl OwnMacs {
     }
 }
 
-const _: () = assert!(size_of::<MacKey>() == 16 && size_of::<OwnMacs>() == 264);
+const _: () = assert!(size_of::<MacKey>() == 16 && size_of::<OwnMacs>() == 288);

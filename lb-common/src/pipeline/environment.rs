@@ -91,8 +91,8 @@ pub trait Tables: Cipher {
     fn server(&self, table: &ServerTable, id: &ServerId) -> Option<u32>;
     /// Notes what became of a packet of the service of that number.
     fn count(&self, number: u32, event: Event);
-    /// The MAC that most frames to this host bear: [`crate::abi::OwnMacs::common`].
-    fn common_mac(&self) -> Mac;
+    /// One of [`crate::abi::OwnMacs::common`].
+    fn common_mac(&self, index: usize) -> Mac;
     /// The interface's own MAC where it is at hand: its place in [`crate::abi::OwnMacs::own`], which may be another one's.
     fn own_mac(&self, interface: u32) -> MacKey;
     /// Whether map `MACS` has that entry.

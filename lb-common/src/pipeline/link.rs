@@ -2,7 +2,7 @@
 //! frames of others; balancing them would deliver them twice.
 
 use crate::{
-    abi::{Mac, MacKey, Reason},
+    abi::{Mac, MacKey, OwnMacs, Reason},
     net::{ETHERNET, load64},
 };
 
@@ -20,7 +20,7 @@ pub(super) fn check<F: Family, P: Packet, T: Tables>(
 ) -> Result<(), Reason> {
     let ethernet: &[u8; ETHERNET] = packet.view(0).ok_or(Reason::NotIp)?;
     let mac = Mac::at_the_start_of(load64(ethernet, 0));
-    if mac == tables.common_mac() || tables.accepts(mac, F::is_group(destination)) {
+    if mac == tables.common_mac(0) || tables.accepts(mac, F::is_group(destination)) {
         Ok(())
     } else {
         Err(Reason::OtherHost)
@@ -32,7 +32,8 @@ pub(super) fn check<F: Family, P: Packet, T: Tables>(
 pub fn accepts<T: Tables>(tables: &T, mac: Mac, is_for_group: bool) -> bool {
     let interface = tables.ingress();
     let key = MacKey::new(interface, mac);
-    if tables.common_mac() == Mac(0) || tables.own_mac(interface) == key {
+    let is_common = (1..OwnMacs::COMMON).any(|index| tables.common_mac(index) == mac);
+    if is_common || tables.own_mac(interface) == key || tables.common_mac(0) == Mac(0) {
         return true;
     }
     let is_right = if mac.is_group() {

@@ -55,11 +55,11 @@ static CONTROL: Written<Control> = Written(UnsafeCell::new(Control {
 #[unsafe(link_section = ".data.macs")]
 static OWN_MACS: Written<OwnMacs> = Written(UnsafeCell::new(OwnMacs::UNKNOWN));
 
-/// The MAC that most frames to this host bear.
+/// One of the MACs that are right at every interface.
 #[inline(always)]
-pub(super) fn common_mac() -> Mac {
-    // SAFETY: as in `features`.
-    Mac(unsafe { (&raw const (*OWN_MACS.0.get()).common.0).read_volatile() })
+pub(super) fn common_mac(index: usize) -> Mac {
+    // SAFETY: as in `features`; the index is bounded to the array.
+    Mac(unsafe { (&raw const (*OWN_MACS.0.get()).common[index % OwnMacs::COMMON].0).read_volatile() })
 }
 
 /// The interface's own MAC, or what is in its place.

@@ -247,8 +247,8 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn common_mac(&self) -> Mac {
-        globals::common_mac()
+    fn common_mac(&self, index: usize) -> Mac {
+        globals::common_mac(index)
     }
 
     #[inline(always)]

@@ -41,16 +41,9 @@ impl MacTable {
                 *place = MacKey::new(*index, Mac::new(macs.own));
             }
         }
-        let is_common = |mac: &Mac| {
-            interfaces
-                .keys()
-                .all(|index| table.entries.contains(&MacKey::new(*index, *mac)))
-        };
-        let own = interfaces.values().map(|macs| Mac::new(macs.own));
-        table.own.common = match interfaces.len() {
-            0 => OwnMacs::UNKNOWN.common,
-            _ => own.into_iter().find(is_common).unwrap_or(Mac::NONE),
-        };
+        if !interfaces.is_empty() {
+            table.own.common = common(interfaces, named, &table.entries);
+        }
         table
     }
 
@@ -58,6 +51,30 @@ impl MacTable {
     pub(crate) fn forget(&mut self, interface: u32) {
         self.entries.remove(&MacKey::known(interface));
     }
+}
+
+/// MACs that are right at all of these interfaces: their own before those that are named, and these before others.
+fn common(
+    interfaces: &BTreeMap<u32, InterfaceMacs>,
+    named: &[MacAddress],
+    entries: &BTreeSet<MacKey>,
+) -> [Mac; OwnMacs::COMMON] {
+    let own = interfaces.values().map(|macs| macs.own);
+    let named = named.iter().map(|mac| mac.octets());
+    let others = interfaces.values().flat_map(|macs| macs.others.iter().copied());
+    let is_everywhere = |mac: Mac| {
+        let mut indexes = interfaces.keys();
+        indexes.all(|index| entries.contains(&MacKey::new(*index, mac)))
+    };
+    let mut found = [Mac::NONE; OwnMacs::COMMON];
+    let mut count = 0;
+    for mac in own.chain(named).chain(others).map(Mac::new) {
+        if count < found.len() && !found.contains(&mac) && is_everywhere(mac) {
+            found[count] = mac;
+            count += 1;
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -97,7 +114,7 @@ mod tests {
         memory.ingress = interface;
         let accepts = |last: &u8| {
             let mac = Mac::new(mac(*last));
-            mac == memory.common_mac() || memory.accepts(mac, false)
+            mac == memory.common_mac(0) || memory.accepts(mac, false)
         };
         (1..10).filter(accepts).collect()
     }
@@ -113,7 +130,7 @@ mod tests {
             ],
             &[],
         );
-        assert_eq!(memory.common_mac(), Mac::NONE);
+        assert_eq!(memory.macs.own.common, [Mac::NONE; OwnMacs::COMMON]);
         assert_eq!(accepted(&mut memory, 2), [1]);
         assert_eq!(accepted(&mut memory, 3), [2, 3, 4]);
         assert_eq!(accepted(&mut memory, 18), [1, 5]);
@@ -129,8 +146,11 @@ mod tests {
 
     #[test]
     fn interfaces_with_one_mac_need_no_look_up() {
-        let memory = memory(&[(2, interface(1, &[])), (3, interface(2, &[1]))], &[]);
-        assert_eq!(memory.common_mac(), Mac::new(mac(1)));
+        let named = ["02:00:00:00:00:09".parse().unwrap()];
+        let memory = memory(&[(2, interface(1, &[4])), (3, interface(2, &[1, 4]))], &named);
+        let common = [1, 9, 4].map(|last| Mac::new(mac(last)));
+        assert_eq!(memory.macs.own.common[..3], common);
+        assert_eq!(memory.macs.own.common[3], Mac::NONE);
     }
 
     #[test]

@@ -109,6 +109,8 @@ fn refuses_what_makes_no_sense() {
         "explain tcp 198.51.100.7 192.0.2.80:80 --hex 00",
         "explain tcp 198.51.100.7 192.0.2.80:80 --flags X",
         "explain --hex 00 --size 3",
+        "explain --hex 00 --mac 02:00:00:00:00:01",
+        "explain tcp 198.51.100.7 192.0.2.80:80 --mac 02:00",
         "explain --hex 00 --connection-id 00",
         "explain udp 198.51.100.7 192.0.2.80:80 --connection-id 0",
         "plan",

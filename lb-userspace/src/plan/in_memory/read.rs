@@ -166,8 +166,8 @@ impl Tables for InMemory {
         FlowTable::count(self, number, event);
     }
 
-    fn common_mac(&self) -> Mac {
-        self.macs.own.common
+    fn common_mac(&self, index: usize) -> Mac {
+        self.macs.own.common[index]
     }
 
     fn own_mac(&self, interface: u32) -> MacKey {
