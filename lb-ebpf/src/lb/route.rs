@@ -198,5 +198,5 @@ fn note(context: &XdpContext, fib: &[u64; 8]) {
         interface: fib[1] as u32,
         family: fib[0] as u32 & 0xff,
     };
-    let _ = NEXT_HOPS.insert(&key, &0, u64::from(BPF_NOEXIST));
+    let _ = NEXT_HOPS.insert(key, 0, u64::from(BPF_NOEXIST));
 }
