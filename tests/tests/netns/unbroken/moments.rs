@@ -64,10 +64,7 @@ impl Names {
             client,
             family,
         } = self;
-        let moment = |begins: &[String], ends: &[String]| Moment {
-            begins: begins.to_vec(),
-            ends: ends.to_vec(),
-        };
+        let moment = |begins: Vec<String>, ends: Vec<String>| Moment { begins, ends };
         let ip = |words: String| format!("{family} {words}");
         let gone = ip(format!("neigh del {first} dev eth0"));
         let gone_too = ip(format!("neigh del {second} dev eth0"));
@@ -77,17 +74,20 @@ impl Names {
         );
         let default = |verb| ip(format!("route {verb} default via {client} dev eth0"));
         vec![
-            moment(&[gone.clone()], &[]),
-            moment(&[gone.clone(), gone_too.clone()], &[]),
-            moment(&[gone, gone_too], &[]),
-            moment(&[ip(format!("neigh change {first} dev eth0 nud failed"))], &[]),
-            moment(&[ip("neigh flush dev eth0".to_owned())], &[]),
+            moment(vec![gone.clone()], vec![]),
+            moment(vec![gone.clone(), gone_too.clone()], vec![]),
+            moment(vec![gone, gone_too], vec![]),
             moment(
-                &[ip(format!("route del {network} dev eth0"))],
-                &[ip(format!("route add {network} dev eth0 {route}"))],
+                vec![ip(format!("neigh change {first} dev eth0 nud failed"))],
+                vec![],
             ),
-            moment(&[unset.clone()], &[set.clone()]),
-            moment(&[default("add"), unset], &[set, default("del")]),
+            moment(vec![ip("neigh flush dev eth0".to_owned())], vec![]),
+            moment(
+                vec![ip(format!("route del {network} dev eth0"))],
+                vec![ip(format!("route add {network} dev eth0 {route}"))],
+            ),
+            moment(vec![unset.clone()], vec![set.clone()]),
+            moment(vec![default("add"), unset], vec![set, default("del")]),
         ]
     }
 }
