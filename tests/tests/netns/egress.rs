@@ -130,12 +130,7 @@ fn packets_that_cannot_be_redirected_are_counted() {
     .unwrap();
     let vip = lab.options().vips[0];
     let service = Service::new(Forwarder::L2dsr, &[vip]).backends(&backend_addresses(&lab, vip));
-    let mut options = LbOptions::new(lb(), Some(service.to_string()));
-    options
-        .arguments
-        .extend(["--iface".to_owned(), "eth0".to_owned()]);
-    let rig = Rig::with(lab, &options, &[PORT]);
-    rig.wait_until_all_up();
+    let rig = Rig::new(lab, &service);
     let target = SocketAddr::new(vip, PORT);
     assert_eq!(requests(rig.client(), target, 10).len(), 1);
     let mut egress: DevMapHash<_> = Map::DevMapHash(pinned(&rig, "EGRESS")).try_into().unwrap();
