@@ -47,8 +47,10 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// Next hops of answers that are made sure of in one turn.
 const NEXT_HOPS_AT_ONCE: usize = 256;
 
-/// The resolver acts on a new wish after some 20 ms; there is nobody to wait for it.
+/// The resolver acts on a new wish after some 20 ms; nobody says when gateways are given back.
 const NEIGHBOURS_GIVEN_BACK: Duration = Duration::from_millis(100);
+/// Thousands of neighbours take a while; what is left then stays as it is.
+const NEIGHBOURS_LEFT: Duration = Duration::from_secs(5);
 
 /// What the actor is made of; `run` puts it together.
 pub(super) struct Parts {
@@ -85,6 +87,7 @@ impl Parts {
             .is_ok()
         {
             tokio::time::sleep(NEIGHBOURS_GIVEN_BACK).await;
+            let _ = tokio::time::timeout(NEIGHBOURS_LEFT, self.resolver.given_back()).await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What an operator should know, and did not ask for: `lb status` shows it.
 
-use std::{net::IpAddr, time::UNIX_EPOCH};
+use std::{collections::HashSet, net::IpAddr, time::UNIX_EPOCH};
 
 use super::{actor::Actor, limits};
 use crate::{
@@ -57,6 +57,7 @@ impl Actor {
         warnings.extend(self.about_forwarding());
         warnings.extend(self.about_vips());
         warnings.extend(self.about_checks());
+        warnings.extend(self.about_neighbours());
         warnings
     }
 
@@ -74,6 +75,30 @@ impl Actor {
             )
         })
         .collect()
+    }
+
+    /// More next hops than the kernel has room for in its table of neighbours.
+    fn about_neighbours(&self) -> Vec<String> {
+        let hops = self.parts.knowledge.hops.iter();
+        let next = |(address, found): (&IpAddr, &Resolution)| match found {
+            Resolution::Resolved(hop) => Some(hop.gateway.unwrap_or(*address)),
+            Resolution::Unresolved { .. } => Some(*address),
+            Resolution::Own => None,
+        };
+        let needed: HashSet<IpAddr> = hops.filter_map(next).collect();
+        let about = |family| {
+            let v6 = family == Family::V6;
+            let need = needed.iter().filter(|address| address.is_ipv6() == v6).count();
+            let most = netlink::most_neighbours(family).filter(|&most| need > most as usize)?;
+            let key = format!("net.{}.neigh.default.gc_thresh3", family.directory());
+            // Room for as many others as there is by default.
+            let fits = (need + 1_024).next_power_of_two();
+            Some(format!(
+                "{need} neighbours are needed, and {key} is {most}: lb has the kernel not count its own, but they are counted \
+                 once lb gives them back, and other hosts find no room then; run `sysctl -w {key}={fits}`"
+            ))
+        };
+        [Family::V4, Family::V6].into_iter().filter_map(about).collect()
     }
 
     /// What keeps `fullnat` backends from being reached, or soon will.

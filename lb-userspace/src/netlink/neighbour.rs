@@ -1,5 +1,7 @@
 //! The neighbours (ARP, NDP) that packets leave through. The kernel resolves them and keeps them fresh; this asks it
-//! to, and remembers the outcome. An entry that an operator or a routing daemon maintains is never written to.
+//! to, and remembers the outcome. An entry that an operator or a routing daemon maintains is never written to. Those of lb are
+//! marked as learned outside of the kernel, which neither counts nor collects them then (`gc_thresh3`): there may be more
+//! backends on a link than a host talks to in other trades.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -48,6 +50,8 @@ pub(super) struct Neighbour {
     managed: bool,
     /// lb asked for it.
     ours: bool,
+    /// The kernel neither counts nor collects it.
+    uncounted: bool,
 }
 
 impl Neighbour {
@@ -58,10 +62,10 @@ impl Neighbour {
         let mut neighbour = Self {
             mac: None,
             state: header.state,
-            foreign: header.flags.contains(NeighbourFlags::ExtLearned)
-                || matches!(header.state, NeighbourState::Permanent | NeighbourState::Noarp),
+            foreign: matches!(header.state, NeighbourState::Permanent | NeighbourState::Noarp),
             managed: false,
             ours: false,
+            uncounted: false,
         };
         for attribute in &message.attributes {
             match attribute {
@@ -78,6 +82,8 @@ impl Neighbour {
         if header.flags.contains(NeighbourFlags::Proxy) {
             return None;
         }
+        neighbour.uncounted = header.flags.contains(NeighbourFlags::ExtLearned);
+        neighbour.foreign |= neighbour.uncounted && !neighbour.ours;
         Some((
             NeighbourKey {
                 interface_index: header.ifindex,
@@ -154,8 +160,7 @@ impl Tracked {
             _ => false,
         };
         self.maintained = neighbour.is_some_and(|neighbour| neighbour.managed || neighbour.foreign);
-        self.ours =
-            neighbour.is_some_and(|neighbour| neighbour.managed && neighbour.ours && !neighbour.foreign);
+        self.ours = neighbour.is_some_and(|neighbour| neighbour.ours && !neighbour.foreign);
         let changed = self.reachability != reachability;
         self.reachability = reachability;
         changed
@@ -323,18 +328,30 @@ async fn keep_fresh(socket: &Socket, key: NeighbourKey) -> Result<Option<Neighbo
     let mut existing = get(socket, key).await?;
     let flags = match &existing {
         Some(neighbour) if neighbour.foreign => return Ok(existing),
-        Some(neighbour) if neighbour.managed && neighbour.usable_mac().is_some() => return Ok(existing),
+        Some(neighbour)
+            if neighbour.managed
+                && (neighbour.uncounted || !neighbour.ours)
+                && neighbour.usable_mac().is_some() =>
+        {
+            return Ok(existing);
+        }
         Some(_) => 0,
         // Never onto an entry that an operator made a moment ago: using a permanent one takes its permanence away.
         None => NLM_F_CREATE | NLM_F_EXCL,
     };
     let mut message = key.message();
-    message.header.flags = NeighbourFlags::Use;
+    message.header.flags = NeighbourFlags::Use | NeighbourFlags::ExtLearned;
     // Kernels before 5.16 ignore this attribute. Then the entry is not managed, and is used again from time to time.
     message
         .attributes
         .push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
-    if existing.as_ref().is_none_or(|neighbour| !neighbour.managed) {
+    // One that somebody else has the kernel manage stays theirs, and is counted.
+    let theirs = existing
+        .as_ref()
+        .is_some_and(|neighbour| neighbour.managed && !neighbour.ours);
+    if theirs {
+        message.header.flags = NeighbourFlags::Use;
+    } else {
         message
             .attributes
             .push(NeighbourAttribute::Protocol(OUR_PROTOCOL));
@@ -354,16 +371,16 @@ async fn keep_fresh(socket: &Socket, key: NeighbourKey) -> Result<Option<Neighbo
 /// Tells the kernel that lb no longer needs it to keep a neighbour fresh. The entry stays, and ages like any other.
 async fn release(socket: &Socket, key: NeighbourKey) -> Result<(), Error> {
     let ours = match get(socket, key).await {
-        Ok(neighbour) => {
-            neighbour.is_some_and(|neighbour| neighbour.ours && neighbour.managed && !neighbour.foreign)
-        }
+        Ok(neighbour) => neighbour.is_some_and(|neighbour| {
+            neighbour.ours && (neighbour.managed || neighbour.uncounted) && !neighbour.foreign
+        }),
         Err(Error::Closed) => return Err(Error::Closed),
         Err(_) => false,
     };
     if !ours {
         return Ok(());
     }
-    // Using an entry without asking for its management ends the management.
+    // Using an entry without asking for its management ends the management, and has the kernel count it again.
     let mut message = key.message();
     message.header.flags = NeighbourFlags::Use;
     match socket.change(RouteNetlinkMessage::NewNeighbour(message), 0).await {
@@ -389,6 +406,7 @@ mod tests {
             foreign: false,
             managed: true,
             ours: true,
+            uncounted: true,
         }
     }
 

@@ -75,9 +75,19 @@ pub struct ResolverHandle {
     changes: watch::Receiver<u64>,
     uppers: watch::Receiver<Uppers>,
     macs: watch::Receiver<Macs>,
+    snapshots: watch::Receiver<Snapshot>,
 }
 
 impl ResolverHandle {
+    /// Waits until the neighbours of addresses are given back, after none is asked for any more.
+    pub async fn given_back(&self) {
+        let _ = self
+            .snapshots
+            .clone()
+            .wait_for(|snapshot| snapshot.is_empty())
+            .await;
+    }
+
     /// Replaces the set of addresses to resolve.
     ///
     /// # Errors
@@ -209,6 +219,7 @@ pub(super) fn spawn_with(
             changes: changed,
             uppers: interfaces,
             macs: known_macs,
+            snapshots: receiver.clone(),
         },
         receiver,
     ))

@@ -12,6 +12,16 @@ pub enum Family {
     V6,
 }
 
+impl Family {
+    /// Where its settings are.
+    pub(crate) const fn directory(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
+    }
+}
+
 /// Whether the kernel forwards packets of `family` that arrive on `interface`, in the calling thread's network
 /// namespace. `bpf_fib_lookup` refuses to route packets from an interface where it does not. The interface may also
 /// be `all` or `default`.
@@ -25,11 +35,7 @@ pub fn forwarding_enabled(family: Family, interface: &str) -> io::Result<bool> {
             format!("{interface:?} is no interface name"),
         ));
     }
-    let family = match family {
-        Family::V4 => "ipv4",
-        Family::V6 => "ipv6",
-    };
-    let path = format!("/proc/sys/net/{family}/conf/{interface}/forwarding");
+    let path = format!("/proc/sys/net/{}/conf/{interface}/forwarding", family.directory());
     let value = fs::read_to_string(&path)
         .map_err(|error| io::Error::new(error.kind(), format!("cannot read {path}: {error}")))?;
     Ok(value.trim() != "0")

@@ -7,14 +7,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_common::abi::Tags;
-use rtnetlink::packet_route::neighbour::NeighbourState;
+use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::lab::{Namespace, Net, hasten_neighbours, ip_command, set_sysctl};
 use super::{
     Family, InterfaceError, NextHop, Resolution, ResolverHandle, Snapshot, find_interface,
-    forwarding_enabled, monitor::Monitor, resolver::spawn_with, spawn_resolver,
+    forwarding_enabled, monitor::Monitor, most_neighbours, resolver::spawn_with, spawn_resolver,
 };
 use crate::supervise::Vitals;
 
@@ -447,6 +447,42 @@ fn has_the_kernel_keep_neighbours_fresh_only_while_they_are_used() {
         assert!(net.is_managed("fd00::2").await);
         let only: BTreeSet<IpAddr> = resolver.snapshots.borrow().keys().copied().collect();
         assert_eq!(only, BTreeSet::from([ip("fd00::2")]));
+    });
+}
+
+/// The kernel counts over all network namespaces, and its limit is not this test's to change.
+#[test]
+fn resolves_more_neighbours_than_the_kernel_counts() {
+    let pair = Pair::new();
+    pair.lb.run(async |net| {
+        let most = most_neighbours(Family::V4).expect("a limit") as usize;
+        let count = most + 300;
+        assert!(count < 60_000, "a network of /16 is large enough");
+        net.add_address("eth0", "10.7.0.1/16").await;
+        let address = |i: usize| {
+            let [.., high, low] = (256 + i).to_be_bytes();
+            format!("10.7.{high}.{low}")
+        };
+        let addresses: Vec<String> = (0..count).map(address).collect();
+        pair.peer.run(async |peer| {
+            for address in &addresses {
+                peer.add_address("eth0", &format!("{address}/32")).await;
+            }
+        });
+        let all: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        let mut resolver = Running::start(&all);
+        for address in &all {
+            resolver.wait_for_mac(address, PEER_MAC).await;
+        }
+        // One more is still found, by the host itself.
+        let mut other = Running::start(&["10.0.0.2"]);
+        other.wait_for_mac("10.0.0.2", PEER_MAC).await;
+        resolver.resolve(&[]);
+        eventually("all are given back", async || {
+            let first = net.neighbour(all[0]).await;
+            first.is_none_or(|entry| !entry.header.flags.contains(NeighbourFlags::ExtLearned))
+        })
+        .await;
     });
 }
 
