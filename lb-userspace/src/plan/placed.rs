@@ -269,7 +269,7 @@ impl Placed {
     /// Whether a flow's slot waits for its backend: then whoever opens a flow by the same ends is written down.
     pub(super) fn awaits(&self, parked: &Parked) -> bool {
         let slot = parked.key.slot((self.slots.len() - 1) as u16);
-        let home = self.slots.awaited(u32::from(slot));
+        let home = self.slots.awaited(slot);
         home.is_some_and(|home| matches!(self.cells[home as usize], Cell::Owned(id, _) if id == parked.id))
     }
 
