@@ -249,8 +249,8 @@ mod tests {
         let tables = SourceTables::of(&list, PORTS);
         let turned: Vec<IpAddr> = list.iter().copied().rev().collect();
         assert_eq!(tables.writes_to(&turned, PORTS), []);
-        // Other ports are one store.
-        assert_eq!(tables.writes_to(&list, 5000..=6000).len(), 1);
+        // Other ports are one store for each family.
+        assert_eq!(tables.writes_to(&list, 5000..=6000).len(), 2);
     }
 
     #[test]

@@ -266,6 +266,34 @@ fn new_flows_find_places_while_agents_start() {
     assert_eq!(rig.count("no-source-port"), 0);
 }
 
+/// So many addresses that writing them anew takes far longer than a look.
+#[test]
+fn large_pools_are_never_empty_while_agents_start() {
+    const RESTARTS: usize = 5;
+    let list = (0..120_u8).flat_map(|host| [format!("\"10.7.0.{host}\""), format!("\"fd07::{host}\"")]);
+    let config = |ports: &str| {
+        let addresses: Vec<String> = list.clone().collect();
+        format!(
+            "[dataplane]\nfullnat_addresses = [{}]\nfullnat_ports = \"{ports}\"\n",
+            addresses.join(", ")
+        )
+    };
+    let mut rig = Rig::on_ports(lab(1), &config("1024-32767"), &[]);
+    let (stop, pins) = (AtomicBool::new(false), rig.agent.pins().pin_dir());
+    let (looks, empty) = thread::scope(|scope| {
+        let watched = scope.spawn(|| watch_pools(&pins, &stop));
+        for restart in 0..RESTARTS {
+            rig.write_config(&config(&format!("{}-32767", 1024 + restart)));
+            rig.agent.kill().unwrap();
+            rig.agent.start_again().unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        watched.join().unwrap()
+    });
+    assert!(looks > 1000, "{looks} looks");
+    assert_eq!(empty, 0, "of {looks} looks");
+}
+
 /// Whether a connection is answered within [`SILENCE`].
 fn connects(rig: &Rig, target: SocketAddr) -> bool {
     let connect = || TcpStream::connect_timeout(&target, SILENCE).is_ok();
