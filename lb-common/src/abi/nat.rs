@@ -142,7 +142,7 @@ pub struct SourcePool {
     pub first: u32,
     /// Addresses.
     pub addresses: u32,
-    /// The first port, native order.
+    /// The first port, native order; above it [`SourcePool::EXHAUSTED`].
     pub first_port: u32,
     /// Ports.
     pub ports: u32,
@@ -153,6 +153,16 @@ impl SourcePool {
     /// so that a nearly full one is searched evenly; the others side by side at all addresses, so that a small pool is
     /// searched whole.
     pub const TRIES: u32 = 32;
+    /// Places that lie side by side among them.
+    const SEARCHED: u32 = Self::TRIES / 2;
+    /// Flag of [`SourcePool::first_port`]: hardly a place is left, so that a flow that finds none is refused.
+    pub const EXHAUSTED: u32 = 1 << 31;
+
+    /// Whether a flow that finds no place is to be refused at once: another try, at other places, would hardly help.
+    #[inline(always)]
+    pub const fn is_exhausted(&self) -> bool {
+        self.first_port & Self::EXHAUSTED != 0 || self.places() <= Self::SEARCHED
+    }
 
     /// How many places there are.
     #[inline(always)]
@@ -170,7 +180,7 @@ impl SourcePool {
         if addresses == 0 || ports == 0 || places == 0 {
             return None;
         }
-        const SCATTERED: u32 = SourcePool::TRIES / 2;
+        const SCATTERED: u32 = SourcePool::TRIES - SourcePool::SEARCHED;
         let first = client as u32 % addresses;
         let (address, port) = if nth < SCATTERED {
             // An odd number from the hash's other half: from port to port without a pattern.
@@ -297,6 +307,20 @@ mod tests {
                 prop_assert_eq!(distinct.len() as u32, pool.places());
             }
         }
+    }
+
+    #[test]
+    fn a_pool_is_exhausted_where_it_was_searched_whole_or_is_said_to_be() {
+        let pool = |ports, flag| SourcePool {
+            first: 0,
+            addresses: 1,
+            first_port: 1024 | flag,
+            ports,
+        };
+        assert!(pool(16, 0).is_exhausted() && !pool(17, 0).is_exhausted());
+        let marked = pool(5000, SourcePool::EXHAUSTED);
+        assert!(marked.is_exhausted());
+        assert_eq!(marked.place(3, 9, 4), pool(5000, 0).place(3, 9, 4));
     }
 
     #[test]

@@ -108,6 +108,8 @@ reasons! {
     25 NoEgress "no-egress" Drop;
     /// It is not plain, and the program for such packets is not there. Restart lb.
     26 NoDetour "no-detour" Drop;
+    /// As no-source-port, and it is certain: the client was told (TCP reset or ICMP).
+    27 NoSourcePortAnswered "no-source-port-answered" Send;
 }
 
 impl Reason {
@@ -166,6 +168,7 @@ mod tests {
         (24, "other-host"),
         (25, "no-egress"),
         (26, "no-detour"),
+        (27, "no-source-port-answered"),
     ];
 
     #[test]

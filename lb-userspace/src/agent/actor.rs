@@ -24,6 +24,7 @@ use super::{
     facts::{self, Expected, Knowledge},
     handle::{Applied, Command, RequestError},
     persist::Persist,
+    ports::Ports,
     situations::{Move, Situations},
     stop::Ending,
     sweeper::Sweeper,
@@ -126,6 +127,7 @@ pub(super) struct Actor {
     /// This host's interfaces with their addresses, and the VIPs, in whose name neither checks nor ICMP errors are sent.
     pub(super) uppers: Uppers,
     vips: Vec<Prefix>,
+    pub(super) ports: Ports,
 }
 
 impl Actor {
@@ -145,6 +147,7 @@ impl Actor {
             egress: Egress::default(),
             uppers: Uppers::default(),
             vips: Vec::new(),
+            ports: Ports::default(),
         }
     }
 

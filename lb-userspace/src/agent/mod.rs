@@ -10,6 +10,7 @@ mod handle;
 mod limits;
 mod macs;
 mod persist;
+mod ports;
 pub(crate) mod preview;
 mod seed;
 mod situations;

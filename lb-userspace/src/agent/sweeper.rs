@@ -167,5 +167,6 @@ impl Actor {
         self.sweeper.sources = translated.used;
         self.sweeper.lonely = translated.lonely;
         self.sweeper.translations = Some(entries.len());
+        self.watch_ports();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, net::IpAddr, time::UNIX_EPOCH};
 
-use super::{actor::Actor, limits};
+use super::{actor::Actor, limits, ports};
 use crate::{
     api::view::OutageView,
     dataplane::Attached,
@@ -121,14 +121,7 @@ impl Actor {
                  add {address} dev IFACE`)"
             ));
         }
-        let full = |source: &crate::api::view::SourceView| source.total > 0 && source.used >= source.total;
-        for source in self.sources().iter().filter(|source| full(source)) {
-            warnings.push(format!(
-                "all {} ports of {} are in use toward a fullnat backend, new flows to it are dropped as no-source-port: add \
-                 to `fullnat_addresses`, or widen `fullnat_ports`",
-                source.total, source.address
-            ));
-        }
+        warnings.extend(self.sources().iter().filter_map(ports::warning));
         warnings
     }
 

@@ -108,6 +108,21 @@ impl Dataplane {
         Ok(())
     }
 
+    /// Tells packets whether a flow of that family that finds no place is to be refused.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_exhausted(&mut self, v6: bool, is: bool) -> Result<()> {
+        let mut map = self.pools_map()?;
+        let PodPool(mut pool) = map.get(&u32::from(v6), 0)?;
+        pool.first_port &= !SourcePool::EXHAUSTED;
+        if is {
+            pool.first_port |= SourcePool::EXHAUSTED;
+        }
+        map.set(u32::from(v6), PodPool(pool), 0)?;
+        Ok(())
+    }
+
     fn source_tables(&mut self) -> Result<SourceTables> {
         let mut tables = SourceTables::default();
         let map = self.sources_map()?;

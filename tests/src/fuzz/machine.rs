@@ -316,7 +316,7 @@ impl Loaded {
         output.truncate(result.data_size_out as usize);
         let is_answer = matches!(
             explained.reason,
-            Reason::TooBigAnswered | Reason::TtlAnswered | Reason::Rejected
+            Reason::TooBigAnswered | Reason::TtlAnswered | Reason::Rejected | Reason::NoSourcePortAnswered
         );
         if is_answer && result.return_value == XDP_DROP && output == frame {
             return Ok(());

@@ -1,6 +1,7 @@
 //! `fullnat` with real traffic: in both families, beyond the agent's death, until no port is free, and as ports get free.
 
 use std::{
+    io::ErrorKind,
     net::{IpAddr, SocketAddr, TcpStream},
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
@@ -308,7 +309,7 @@ fn ports_run_out_and_get_free_again() {
     let rig = Rig::new(lab, &config);
     for &vip in &rig.lab.options().vips {
         let target = SocketAddr::new(vip, PORT);
-        let before = rig.count("no-source-port");
+        let before = rig.count("no-source-port-answered");
         let connect =
             || -> Vec<TcpStream> { (0..PORTS).map(|_| TcpStream::connect(target).unwrap()).collect() };
         let held = rig.client().namespace.run(connect).unwrap();
@@ -316,8 +317,19 @@ fn ports_run_out_and_get_free_again() {
             let source = source(&rig, vip);
             (source.used, source.total, source.flows) == (8, 8, 8)
         });
-        assert!(!connects(&rig, target), "{target}: all ports are in use");
-        assert!(rig.count("no-source-port") > before);
+        let connect = || TcpStream::connect_timeout(&target, LIMIT).map_err(|error| error.kind());
+        let refused = rig.client().namespace.run(connect).unwrap().err();
+        assert_eq!(
+            refused,
+            Some(ErrorKind::ConnectionRefused),
+            "{target}: all ports are in use"
+        );
+        assert!(rig.count("no-source-port-answered") > before);
+        let warnings = rig.agent.status().unwrap().warnings;
+        assert!(
+            warnings.iter().any(|warning| warning.contains("8 of 8 ports")),
+            "{warnings:?}"
+        );
         let status = rig.lb(&["status"]);
         assert!(status.contains("8 of 8 ports in use"), "{status}");
         // Reset: the ports of connections that were closed are kept from others for a minute.

@@ -1,6 +1,9 @@
 //! Answers of the balancer's own making: what fits, whose last hop this was, and that nobody is there.
 
-use lb_common::abi::Reason::{NoBackend, OtherHost, Rejected, TooBig, TtlExpired};
+use lb_common::abi::{
+    Reason,
+    Reason::{NoBackend, OtherHost, Rejected, TooBig, TtlExpired},
+};
 use lb_tests::packets::{Body, Frame};
 
 use super::{
@@ -166,6 +169,11 @@ fn silent() -> Vec<Row> {
 
 /// A segment that is answered by a reset (RFC 9293 §3.10.7.1).
 fn resets(name: &str, frame: &Frame) -> Row {
+    resets_for(name, frame, Rejected)
+}
+
+/// The same for another reason.
+pub(crate) fn resets_for(name: &str, frame: &Frame, reason: Reason) -> Row {
     let Body::Tcp { flags, data, .. } = &frame.body else {
         panic!("{name} is no TCP");
     };
@@ -188,7 +196,7 @@ fn resets(name: &str, frame: &Frame) -> Row {
     reset.tags.clone_from(&frame.tags);
     Row {
         output: reset.bytes(),
-        ..unsent(name, frame.clone(), Rejected)
+        ..unsent(name, frame.clone(), reason)
     }
 }
 

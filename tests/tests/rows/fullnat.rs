@@ -9,8 +9,9 @@ use lb_tests::packets::Frame;
 use lb_userspace::model::{Forwarder, Service};
 
 use super::{
+    answers::resets_for,
     quic,
-    row::{CLIENT4 as C4, CLIENT6 as C6, Row, expired, forwarded, passed, unsent},
+    row::{CLIENT4 as C4, CLIENT6 as C6, Row, expired, forwarded, passed, told},
     world::{OWN_MAC, ROUTER_MAC, World, backend_mac, service},
 };
 
@@ -203,7 +204,7 @@ fn of_a_flow(flow: &Flow) -> Vec<Row> {
             ..flow.there(&name("the next"), &flow.request(), &flow.requested())
         },
         flow.back(&name("an answer"), &flow.answer(), &flow.answered()),
-        unsent(name("another client's"), other, Reason::NoSourcePort),
+        refused(flow, &name("another client's"), &other),
     ];
     for (len, how) in [(quoted, "in part"), (1280, "whole")] {
         rows.push(flow.there(
@@ -235,6 +236,16 @@ fn of_a_flow(flow: &Flow) -> Vec<Row> {
         rows.extend([next.after(&ended), again.after(&[first])]);
     }
     rows
+}
+
+/// Told that no place is free: there is one, and it is taken.
+fn refused(flow: &Flow, name: &str, frame: &Frame) -> Row {
+    let reason = Reason::NoSourcePortAnswered;
+    if flow.tcp {
+        return resets_for(name, frame, reason);
+    }
+    let kind = if flow.vip.is_ipv6() { [1, 4] } else { [3, 3] };
+    told(name, frame, kind, 0, reason)
 }
 
 /// An error from `router` about `packet`, which quotes `quoted` bytes of it and goes to whom it is from.

@@ -44,7 +44,7 @@ pub(super) fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mu
 pub(super) const fn is_answer(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::TooBigAnswered | Reason::TtlAnswered | Reason::Rejected
+        Reason::TooBigAnswered | Reason::TtlAnswered | Reason::Rejected | Reason::NoSourcePortAnswered
     )
 }
 
@@ -54,6 +54,7 @@ const fn silent(reason: Reason) -> Reason {
     match reason {
         Reason::TooBigAnswered => Reason::TooBig,
         Reason::TtlAnswered => Reason::TtlExpired,
+        Reason::NoSourcePortAnswered => Reason::NoSourcePort,
         _ => Reason::NoBackend,
     }
 }
@@ -68,7 +69,9 @@ fn is_answerable<P: Packet>(packet: &P, seen: &Seen) -> bool {
     } else {
         V6::is_one_host(seen.source)
     };
-    let is_rejected_tcp = seen.answer == Reason::Rejected as u32 && seen.protocol == u32::from(TCP);
+    let is_refused =
+        seen.answer == Reason::Rejected as u32 || seen.answer == Reason::NoSourcePortAnswered as u32;
+    let is_rejected_tcp = is_refused && seen.protocol == u32::from(TCP);
     let is_whole = seen.is(Kind::Whole);
     let is_kind = if is_rejected_tcp {
         is_whole && !tcp::resets(seen.outcome.tcp_flags as u8)

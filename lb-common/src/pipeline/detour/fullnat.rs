@@ -7,9 +7,14 @@
 use crate::{
     abi::{Ends, Features, Forward, Placement, Reason, SourcePool, Target, Trace, Translation},
     hash,
+    net::load64,
 };
 
-use super::{super::Tables, Kind, Seen, Step};
+use super::{
+    super::{Packet, Tables},
+    Kind, Seen, Step,
+    seen::offset,
+};
 
 /// What became of an entry to be inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +98,10 @@ fn needs_place<T: Tables>(tables: &T, seen: &Seen) -> Result<Option<u16>, Reason
 }
 
 /// Gives a new flow an address and port of its own, if its backend is reached so: [`Seen::to`].
+///
+/// A first packet that is sent again tries other places: its IP header differs in the identification, or the flow label.
 #[inline(always)]
-pub(super) fn assign<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
+pub(super) fn assign<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Seen) -> Step {
     let Some(port) = needs_place(tables, seen)? else {
         return Ok(());
     };
@@ -108,7 +115,8 @@ pub(super) fn assign<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     let pool = tables.source_pool(seen.v6 != 0);
     let seed = tables.seed();
     let client = hash::mix_wide(seen.source, 0, seed);
-    let flow = hash::mix_wide(seen.source, seen.ports, seed);
+    let header: &[u8; 8] = packet.view(offset(seen.network)).ok_or(Reason::Truncated)?;
+    let flow = hash::mix(hash::mix_wide(seen.source, seen.ports, seed), load64(header, 0));
     let back = Translation {
         is_back: 1,
         ..entry(tables, seen, seen.ends().reversed())
@@ -122,10 +130,14 @@ pub(super) fn assign<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
         match claim(tables, &seen.to.reversed(), &back) {
             Claim::Made => return Ok(()),
             Claim::Taken => {}
-            Claim::Full => break,
+            Claim::Full => return Err(Reason::NoSourcePortAnswered),
         }
     }
-    Err(Reason::NoSourcePort)
+    Err(if pool.is_exhausted() {
+        Reason::NoSourcePortAnswered
+    } else {
+        Reason::NoSourcePort
+    })
 }
 
 /// Inserts an entry, or tells what would become of it.

@@ -123,7 +123,10 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
         return or_answer(steps, seen, placed);
     }
     if seen.service.flags.has(ServiceFlags::DETOUR) {
-        steps.assign(seen)?;
+        let assigned = steps.assign(seen);
+        if assigned.is_err() {
+            return or_answer(steps, seen, assigned);
+        }
         steps.settle(seen)?;
     }
     if seen.has_syn() {
@@ -195,7 +198,7 @@ impl<P: Packet, T: Tables> Steps for StepByStep<'_, P, T> {
 
     #[inline(always)]
     fn assign(&mut self, seen: &mut Seen) -> Step {
-        fullnat::assign(self.tables, seen)
+        fullnat::assign(self.packet, self.tables, seen)
     }
 
     #[inline(always)]

@@ -9,6 +9,8 @@ use lb_userspace::{
 };
 use smoltcp::wire::IpProtocol;
 
+use crate::fuzz::world::SourcePool;
+
 use super::{
     Mistake, Model, Place, SYN, Said,
     hidden::Refusal,
@@ -53,7 +55,14 @@ impl Model<'_> {
                     Ok(inside) => inside,
                     // About no flow that is known.
                     Err(_) if matches!(read.content, Content::Error(_)) => return Err(Reason::NoService),
-                    Err(Refusal::Full) if !self.errs(Mistake::NeverFull) => return Err(Reason::NoSourcePort),
+                    Err(Refusal::Full) if !self.errs(Mistake::NeverFull) => {
+                        // Where all places were looked at, it is told.
+                        let places = self.world.source_pool().places(read.is_v6());
+                        let told = (places <= SourcePool::SEARCHED)
+                            .then(|| self.answer(read, frame, Answer::NoPlace))
+                            .flatten();
+                        return told.ok_or(Reason::NoSourcePort);
+                    }
                     Err(Refusal::Full) => *flow,
                     Err(Refusal::Wrong(why)) => {
                         fault = Some(why);
