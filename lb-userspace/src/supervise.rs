@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(ended, Err("worn out".to_owned()));
         let panicked: Result<(), String> = guarded(async {
             let wheels: Vec<u32> = Vec::new();
-            if wheels.first().is_none() {
+            if wheels.is_empty() {
                 panic!("a wheel is missing");
             }
             Ok::<(), String>(())

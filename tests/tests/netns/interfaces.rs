@@ -84,8 +84,10 @@ fn link_of(rig: &Rig, status: &StatusView) -> std::path::PathBuf {
 
 /// Waits until status tells of an outage, and checks that everything else does, too.
 fn outage_is_told(rig: &Rig, target: SocketAddr, words: &[&str]) {
-    wait_until("an outage is told", || {
-        !rig.agent.status().unwrap().outages.is_empty()
+    wait_until("the outage is told", || {
+        let outages = rig.agent.status().unwrap().outages;
+        let is_meant = |reason: &str| words.iter().all(|word| reason.contains(word));
+        outages.iter().any(|outage| is_meant(&outage.reason))
     });
     let status = rig.agent.cli(&["status", "--json"]).unwrap();
     assert_eq!(status.status.code(), Some(OUTAGE));
