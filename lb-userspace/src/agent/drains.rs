@@ -87,9 +87,10 @@ impl Drains {
     /// How many ended drains are remembered, for those who wait for them.
     const REMEMBERED: usize = 4096;
 
-    /// The drains that [`Drains::states`] told, which go on; until the wish is followed they wait.
-    pub(crate) fn restored(states: Vec<DrainState>, now: SystemTime) -> Self {
-        let age = |since| now.duration_since(since).unwrap_or_default();
+    /// The drains that [`Drains::states`] told at `written`, which go on; until the wish is followed they wait. `passed` is
+    /// the time since then, as far as it is known: what the clock on the wall shows now says nothing about it.
+    pub(crate) fn restored(states: Vec<DrainState>, written: SystemTime, passed: Duration) -> Self {
+        let age = |since| written.duration_since(since).unwrap_or_default() + passed;
         let restored = states.into_iter().map(
             |DrainState {
                  service,

@@ -20,8 +20,8 @@ use super::{
 use crate::{
     api::checkpoint::{CheckpointsView, RestoredView, SavedView, SavingView, SetAsideView},
     checkpoint::{
-        self, Checkpoint, Condition, ConfigMark, Flows, Outcome, SetAside, Standing, State, Store, Unusable,
-        Writer,
+        self, BootTime, Checkpoint, Condition, ConfigMark, Flows, Outcome, SetAside, Standing, State, Store,
+        Unusable, Writer,
     },
     config::{self, ConfigFile, HashSeed},
     dataplane::Origin,
@@ -264,6 +264,8 @@ impl Actor {
             services,
             health,
             drains,
+            written,
+            clock,
             ..
         } = state;
         let beliefs = self.beliefs_of(&services, health);
@@ -271,7 +273,8 @@ impl Actor {
         if self.generation <= generation {
             self.generation = generation.saturating_sub(1);
         }
-        self.drains = Drains::restored(drains, SystemTime::now());
+        let passed = BootTime::now().zip(clock).map(|(now, then)| now.since(&then));
+        self.drains = Drains::restored(drains, written, passed.unwrap_or_default());
         self.turn_to_believing(services, &beliefs)
             .with_context(|| format!("checkpoint {number} cannot be gone on from"))?;
         log::info!(
@@ -331,16 +334,18 @@ impl Actor {
             }
         }
         let file = self.parts.persist.file.as_ref();
+        let written = SystemTime::now();
         State {
             lb_version: env!("CARGO_PKG_VERSION").to_owned(),
-            written: SystemTime::now(),
+            written,
+            clock: BootTime::now(),
             generation: self.generation,
             hash_seed: HashSeed(self.parts.layout.seed()),
             capacity: self.parts.capacity,
             config: file.map(|(mark, _)| mark.clone()),
             services: self.services.clone(),
             health,
-            drains: self.drains.states(Instant::now(), SystemTime::now()),
+            drains: self.drains.states(Instant::now(), written),
             tables: self.parts.layout.snapshot(),
         }
     }

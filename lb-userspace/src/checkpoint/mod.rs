@@ -1,18 +1,21 @@
 //! Checkpoints: files in the state directory from which an agent takes up what the one before it did.
 //!
 //! Invariant: what is read from a file is what was written to it, as a whole, or an error. A file is never found half
-//! written under its name, and nothing that cannot be read is deleted: it is set aside.
+//! written under its name, and what cannot be read is set aside, not deleted while there is room.
 //!
 //! [`State`] and [`Flows`] are what a checkpoint holds, [`encode`] and [`decode`] its bytes, [`Store`] the directory,
 //! [`Writer`] the thread that writes there.
 
+mod clock;
 mod format;
+mod room;
 mod state;
 mod store;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use clock::BootTime;
 pub use format::{Checkpoint, MAX_BYTES, Unusable, decode, encode, read};
 pub use state::{ConfigMark, Flows, Standing, State};
 pub use store::{Listed, SetAside, Store, WriteError, Written, directory, list, load};

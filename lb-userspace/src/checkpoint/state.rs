@@ -11,6 +11,7 @@ use std::{
 use lb_common::abi::{FlowKey, FlowValue};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
+use super::clock::BootTime;
 use crate::{
     agent::DrainState,
     config::{Digest, HashSeed},
@@ -25,6 +26,9 @@ pub struct State {
     pub lb_version: String,
     /// When it was made.
     pub written: SystemTime,
+    /// The same by a clock that nobody sets; absent in files of earlier versions.
+    #[serde(default)]
+    pub clock: Option<BootTime>,
     /// The generation of the wish.
     pub generation: u64,
     /// The seed of the flow hash: with another one all flows would have other slots.

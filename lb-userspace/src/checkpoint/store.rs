@@ -1,7 +1,8 @@
 //! The directory of checkpoints: numbered files, the highest number is the newest.
 //!
 //! Invariant: a file comes to its name whole and on disk (written beside, synchronised, renamed, directory
-//! synchronised). What cannot be used is renamed, not removed; what goes, goes only after a newer file is on disk.
+//! synchronised). What cannot be used is renamed, not removed; what goes, goes only after a newer file is on disk, or to
+//! make room for it (`room`).
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -13,6 +14,7 @@ use std::{
 
 use super::{
     format::{self, Checkpoint, Unusable},
+    room::is_full,
     state::{Flows, State},
 };
 
@@ -25,6 +27,8 @@ const LOCK: &str = "lock";
 const SUFFIX: &str = ".checkpoint";
 const BAD: &str = ".bad";
 const DIGITS: usize = 10;
+/// The highest number that is given; when it is reached, the files get the numbers from 1 on.
+const HIGHEST: u64 = 9_999_999_999;
 /// Most files that are set aside and kept; of more, the oldest go.
 const KEEP_BAD: usize = 16;
 
@@ -97,13 +101,14 @@ pub struct Store {
     files: BTreeMap<u64, About>,
     /// The highest number ever seen, set aside or not.
     last: u64,
-    /// Keeps others out; released by the system when the process is gone, however that ends.
-    _lock: File,
+    /// Keeps others out; released by the system when the process is gone, however that ends. Absent where the disk takes
+    /// nothing, not even that.
+    lock: Option<File>,
 }
 
 /// What is known of a file without reading all of it.
 #[derive(Clone, Copy, Debug)]
-struct About {
+pub(super) struct About {
     /// The generation of its wish; absent where that cannot be read.
     generation: Option<u64>,
     has_flows: bool,
@@ -115,45 +120,70 @@ pub fn directory(state_dir: &Path) -> PathBuf {
 }
 
 impl Store {
-    /// Opens the directory below `state_dir`, or makes it; keeps the last `keep` checkpoints.
+    /// Opens the directory below `state_dir`, or makes it; keeps the last `keep` checkpoints. On a disk that takes nothing
+    /// (read-only, full, failing) what is there can be read all the same.
     ///
     /// # Errors
     /// When it can neither be read nor made, or another process has it.
     pub fn open(state_dir: &Path, keep: usize) -> io::Result<Self> {
-        fs::create_dir_all(state_dir)?;
-        let directory = directory(state_dir);
-        match DirBuilder::new().mode(0o700).create(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        let mut store = Self {
+            directory: directory(state_dir),
+            keep,
+            files: BTreeMap::new(),
+            last: 0,
+            lock: None,
+        };
+        match store.hold() {
+            Err(error) if is_of_the_disk(&error) => {
+                log::warn!(
+                    "no checkpoints can be written in {}: {error}",
+                    store.directory.display()
+                );
+                match store.scan() {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            held => held?,
+        }
+        Ok(store)
+    }
+
+    /// Makes the directory if need be, takes it, and looks what is there.
+    fn hold(&mut self) -> io::Result<()> {
+        if let Some(state_dir) = self.directory.parent() {
+            fs::create_dir_all(state_dir)?;
+        }
+        match DirBuilder::new().mode(0o700).create(&self.directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !self.directory.is_dir() => {
+                return Err(error);
+            }
             _ => {}
         }
-        let lock = lock(&directory)?;
+        self.lock = Some(lock(&self.directory)?);
         // What a crash left beside was never a checkpoint.
-        if let Err(error) = fs::remove_file(directory.join(BESIDE))
+        if let Err(error) = fs::remove_file(self.directory.join(BESIDE))
             && error.kind() != io::ErrorKind::NotFound
+            && !is_of_the_disk(&error)
         {
-            log::warn!("{}: {error}", directory.join(BESIDE).display());
+            log::warn!("{}: {error}", self.directory.join(BESIDE).display());
         }
-        let found = names(&directory)?;
-        let last = found.iter().map(|name| name.number).max().unwrap_or(0);
+        self.scan()
+    }
+
+    fn scan(&mut self) -> io::Result<()> {
+        let found = names(&self.directory)?;
         let about = |name: &Name| {
-            let header = format::read_header(&directory.join(name.file())).ok();
+            let header = format::read_header(&self.directory.join(name.file())).ok();
             About {
                 generation: header.map(|header| header.generation()),
                 has_flows: header.is_some_and(|header| header.has_flows()),
             }
         };
-        let files = found
-            .iter()
-            .filter(|name| !name.aside)
-            .map(|name| (name.number, about(name)))
-            .collect();
-        Ok(Self {
-            directory,
-            keep,
-            files,
-            last,
-            _lock: lock,
-        })
+        let good = found.iter().filter(|name| !name.aside);
+        self.files = good.map(|name| (name.number, about(name))).collect();
+        self.last = found.iter().map(|name| name.number).max().unwrap_or(0);
+        Ok(())
     }
 
     /// Writes the next checkpoint; it is on disk when this returns. Then those that are not worth keeping go.
@@ -162,28 +192,27 @@ impl Store {
     /// Why it could not; nothing has changed then.
     pub fn write(&mut self, state: &State, flows: Option<&Flows>) -> Result<Written, WriteError> {
         let bytes = format::encode(state, flows)?;
-        let name = Name {
-            number: self.last + 1,
-            aside: false,
-        };
-        let (beside, path) = (self.directory.join(BESIDE), self.directory.join(name.file()));
-        place(&bytes, &beside, &path).map_err(|error| {
-            // What is half written only takes room. If it stays, the next one takes its place.
-            let _ = fs::remove_file(&beside);
-            WriteError::Io {
-                path: path.clone(),
-                error,
-            }
+        let number = self.next_number().map_err(|error| WriteError::Io {
+            path: self.directory.clone(),
+            error,
         })?;
-        self.last = name.number;
         let about = About {
             generation: Some(state.generation),
             has_flows: flows.is_some(),
         };
-        self.files.insert(name.number, about);
+        let (beside, path) = (self.directory.join(BESIDE), self.path(number));
+        while let Err(error) = place(&bytes, &beside, &path) {
+            // What is half written only takes room. If it stays, the next one takes its place.
+            let _ = fs::remove_file(&beside);
+            if !is_full(&error) || !self.make_room(bytes.len() as u64, about, &error) {
+                return Err(WriteError::Io { path, error });
+            }
+        }
+        self.last = number;
+        self.files.insert(number, about);
         self.prune();
         Ok(Written {
-            number: name.number,
+            number,
             generation: state.generation,
             bytes: bytes.len() as u64,
         })
@@ -212,7 +241,66 @@ impl Store {
         (None, aside)
     }
 
-    fn path(&self, number: u64) -> PathBuf {
+    /// The number of the next file.
+    fn next_number(&mut self) -> io::Result<u64> {
+        if self.lock.is_none() {
+            self.hold()?;
+        }
+        if self.last >= HIGHEST {
+            self.renumber()?;
+        }
+        Ok(self.last + 1)
+    }
+
+    /// Gives the files the numbers from 1 on, in their order. Each gets a lower one than it had, or the same, so that none
+    /// takes another's.
+    fn renumber(&mut self) -> io::Result<()> {
+        log::warn!(
+            "the numbers of checkpoints begin anew: one had the number {}",
+            self.last
+        );
+        for aside in [false, true] {
+            let found = names(&self.directory)?;
+            let found = found
+                .into_iter()
+                .filter(|name| name.aside == aside && name.number > 0);
+            for (name, number) in found.zip(1..) {
+                let to = Name { number, aside };
+                fs::rename(self.directory.join(name.file()), self.directory.join(to.file()))?;
+            }
+        }
+        self.scan()
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The numbers of all files that are not set aside.
+    pub(super) fn numbers(&self) -> impl DoubleEndedIterator<Item = u64> {
+        self.files.keys().copied()
+    }
+
+    /// The number of the last file that has flows.
+    pub(super) fn last_flows(&self) -> Option<u64> {
+        let mut newest_first = self.files.iter().rev();
+        newest_first
+            .find(|(_, about)| about.has_flows)
+            .map(|(number, _)| *number)
+    }
+
+    /// The files that are set aside, the oldest first.
+    pub(super) fn bad(&self) -> Vec<PathBuf> {
+        let names = names(&self.directory).unwrap_or_default();
+        let bad = names.into_iter().filter(|name| name.aside);
+        bad.map(|name| self.directory.join(name.file())).collect()
+    }
+
+    pub(super) fn forget(&mut self, number: u64) {
+        self.files.remove(&number);
+    }
+
+    pub(super) fn path(&self, number: u64) -> PathBuf {
         let name = Name { number, aside: false };
         self.directory.join(name.file())
     }
@@ -237,25 +325,37 @@ impl Store {
         }
     }
 
-    /// Removes what is neither among the last two, nor the last with flows, nor the last of its generation; then the
-    /// oldest beyond the number to keep. So a heartbeat that comes and goes does not push out earlier wishes.
-    fn prune(&mut self) {
-        let newest_first = || self.files.iter().rev();
-        let last_flows = newest_first()
-            .find(|(_, about)| about.has_flows)
-            .map(|(number, _)| *number);
+    /// What is neither among the last two, nor the last with flows, nor the last of its generation; and the oldest beyond
+    /// the number to keep. So a heartbeat that comes and goes does not push out earlier wishes. `coming` is the next one
+    /// that will be there.
+    pub(super) fn surplus(&self, coming: Option<About>) -> Vec<u64> {
+        let there = self
+            .files
+            .iter()
+            .rev()
+            .map(|(number, about)| (Some(*number), *about));
+        let newest_first = coming.map(|about| (None, about)).into_iter().chain(there);
+        let last_flows = match coming {
+            Some(About { has_flows: true, .. }) => None,
+            _ => self.last_flows(),
+        };
         let mut seen = HashSet::new();
         let mut kept = 0;
         let mut old = Vec::new();
-        for (place, (number, about)) in newest_first().enumerate() {
+        for (place, (number, about)) in newest_first.enumerate() {
             let of_value = seen.insert(about.generation) || place < 2;
             if of_value && kept < self.keep {
                 kept += 1;
-            } else if Some(*number) != last_flows {
-                old.push(*number);
+            } else if number != last_flows {
+                old.extend(number);
             }
         }
-        for number in old {
+        old.reverse();
+        old
+    }
+
+    fn prune(&mut self) {
+        for number in self.surplus(None) {
             let path = self.path(number);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -268,10 +368,7 @@ impl Store {
     }
 
     fn prune_bad(&self) {
-        let mut bad: Vec<Name> = names(&self.directory).unwrap_or_default();
-        bad.retain(|name| name.aside);
-        for name in bad.iter().rev().skip(KEEP_BAD) {
-            let path = self.directory.join(name.file());
+        for path in self.bad().into_iter().rev().skip(KEEP_BAD) {
             log::warn!(
                 "removing {}: more than {KEEP_BAD} files are set aside",
                 path.display()
@@ -283,14 +380,23 @@ impl Store {
     }
 }
 
+/// Whether the disk takes nothing, which is no reason not to read it.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    is_full(error)
+        || error.kind() == io::ErrorKind::ReadOnlyFilesystem
+        || error.raw_os_error() == Some(libc::EIO)
+}
+
 /// Makes this process the only one that writes to the directory.
 fn lock(directory: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(directory.join(LOCK))?;
+    let path = directory.join(LOCK);
+    let mut writing = OpenOptions::new();
+    writing.write(true).create(true).truncate(false).mode(0o600);
+    let file = match writing.open(&path) {
+        // One that is there can be held on a disk that takes nothing.
+        Err(error) if is_of_the_disk(&error) => File::open(&path).map_err(|_| error)?,
+        opened => opened?,
+    };
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(io::Error::other("another agent keeps its checkpoints there")),
@@ -365,7 +471,9 @@ impl Name {
             None => (file, false),
         };
         let digits = file.strip_suffix(SUFFIX)?;
-        let good = digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+        // Higher numbers have more digits; no other name is written for them.
+        let good = digits.len() == DIGITS || digits.len() > DIGITS && !digits.starts_with('0');
+        let good = good && digits.bytes().all(|byte| byte.is_ascii_digit());
         let number = digits.parse().ok().filter(|_| good)?;
         Some(Self { number, aside })
     }

@@ -13,13 +13,15 @@ use std::{
 use lb_tests::{
     fixture,
     lab::{Forwarder, Lab, LbOptions},
+    process::Process,
 };
 use lb_userspace::api::view::{BackendState, StatusView};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::support::{
-    LIMIT, NO_CHECK, PORT, Rig, Service, YEAR, backend_addresses, lab, requests, rig::lb, wait_until,
+    HeldConnections, LIMIT, NO_CHECK, PORT, Rig, Service, YEAR, backend_addresses, lab, requests, rig::lb,
+    wait_until, xdp_on,
 };
 
 /// A service `web` with the first `count` backends of the lab.
@@ -294,57 +296,195 @@ fn fill(path: &Path) {
     while file.write_all(&[0; 1024]).is_ok() {}
 }
 
+/// An agent on a state directory that is mounted in a peculiar way, which nobody outside sees: the mount namespace ends with
+/// the agent.
+struct Mounted {
+    run: Process,
+    directory: TempDir,
+}
+
+impl Mounted {
+    /// Runs `mount` (a shell command, with the state directory as `$1`) before the agent.
+    fn start(lab: &Lab, config: &str, directory: TempDir, mount: &str) -> Self {
+        let here = directory.path();
+        wait_until("the program of the agent before is gone", || {
+            xdp_on(&lab.balancer.namespace, "eth0").is_empty()
+        });
+        fs::write(here.join("lb.toml"), config).unwrap();
+        fs::create_dir_all(here.join("state")).unwrap();
+        let mut command = Command::new("unshare");
+        let script = format!(r#"{mount} && shift && exec "$@""#);
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
+        command.arg(here.join("state")).arg(lb());
+        command.args(["run", "--iface", "eth0", "--ephemeral", "--config"]);
+        command.arg(here.join("lb.toml"));
+        command.arg("--socket").arg(here.join("lb.sock"));
+        command.arg("--state-dir").arg(here.join("state"));
+        let log = fs::File::create(here.join("lb.log")).unwrap();
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let run = lab.balancer.namespace.spawn(command).unwrap();
+        let mounted = Self { run, directory };
+        wait_until("lb serves", || mounted.asks(&["list"]).status.success());
+        mounted
+    }
+
+    fn asks(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(lb());
+        command.args(arguments).arg("--socket");
+        command
+            .arg(self.directory.path().join("lb.sock"))
+            .output()
+            .unwrap()
+    }
+
+    fn ask(&self, arguments: &[&str]) -> String {
+        let output = self.asks(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "lb {}: {errors}", arguments.join(" "));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn status(&self) -> StatusView {
+        serde_json::from_str(&self.ask(&["status", "--json"])).unwrap()
+    }
+
+    /// The state directory as the agent sees it.
+    fn disk(&self) -> PathBuf {
+        let state = self.directory.path().join("state");
+        PathBuf::from(format!("/proc/{}/root{}", self.run.id(), state.display()))
+    }
+}
+
+/// The same, as any other directory.
+const PLAIN: &str = "true";
+const READ_ONLY: &str = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1""#;
+const SMALL: &str = r#"mount -t tmpfs -o size=256k tmpfs "$1""#;
+
 #[test]
-fn a_full_disk_is_told_and_survived() {
+fn a_read_only_state_directory_is_gone_on_from() {
     let lab = lab(Forwarder::L2dsr, 2);
     let vip = lab.options().vips[0];
-    let third = "192.0.2.77";
-    let directory = TempDir::new().unwrap();
-    let config = directory.path().join("lb.toml");
-    fs::write(&config, web(&lab, 2).to_string()).unwrap();
+    let config = web(&lab, 2).to_string();
     let serving: Vec<_> = lab
         .backends
         .iter()
         .map(|host| super::support::rig::serve(&lab, host, &[PORT]))
         .collect();
+    let first = Mounted::start(&lab, &config, TempDir::new().unwrap(), PLAIN);
+    first.ask(&["backend", "add", "web", "192.0.2.77"]);
+    let generation = first.status().generation;
+    let Mounted { run, directory } = first;
+    drop(run);
 
-    let socket = directory.path().join("lb.sock");
-    let state = directory.path().join("state");
-    fs::create_dir(&state).unwrap();
-    // A small disk that nobody outside sees, in a mount namespace that ends with the agent.
-    let mut command = Command::new("unshare");
-    let script = r#"mount -t tmpfs -o size=256k tmpfs "$1" && shift && exec "$@""#;
-    command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
-    command
-        .arg(&state)
-        .arg(lb())
-        .args(["run", "--iface", "eth0", "--ephemeral", "--config"]);
-    command
-        .arg(&config)
-        .arg("--socket")
-        .arg(&socket)
-        .arg("--state-dir")
-        .arg(&state);
-    let log = fs::File::create(directory.path().join("lb.log")).unwrap();
-    command.stdout(log.try_clone().unwrap()).stderr(log);
-    let run = lab.balancer.namespace.spawn(command).unwrap();
-    wait_until("lb serves", || socket.exists());
-    let disk = PathBuf::from(format!("/proc/{}/root{}", run.id(), state.display()));
-    let ask = |arguments: &[&str]| -> String {
-        let output = Command::new(lb())
-            .args(arguments)
-            .arg("--socket")
-            .arg(&socket)
-            .output()
-            .unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "lb {}: {errors}", arguments.join(" "));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let status = || -> StatusView { serde_json::from_str(&ask(&["status", "--json"])).unwrap() };
+    let second = Mounted::start(&lab, &config, directory, READ_ONLY);
+    assert_eq!(second.status().generation, generation);
+    assert_eq!(second.status().backends, 3, "the change is there");
+    wait_until("it is told that nothing can be saved", || {
+        let warnings = second.status().warnings;
+        warnings
+            .iter()
+            .any(|warning| warning.contains("Read-only file system"))
+    });
+    wait_until("two backends are up", || second.status().backends_up == 2);
+    assert_eq!(requests(&lab.clients[0], SocketAddr::new(vip, PORT), 60).len(), 2);
+    let said = second.ask(&["backend", "remove", "web", "192.0.2.77", "--now"]);
+    assert!(said.contains("not saved"), "{said}");
+    let Mounted { run, directory } = second;
+    drop(run);
+
+    // One that finds no checkpoints there starts as well.
+    fs::remove_dir_all(directory.path().join("state")).unwrap();
+    let third = Mounted::start(&lab, &config, directory, READ_ONLY);
+    wait_until("both backends are up", || third.status().backends_up == 2);
+    drop(serving);
+}
+
+/// Earlier checkpoints fill the disk before there are as many as are to be kept: every change is saved all the same.
+#[test]
+fn old_checkpoints_make_room_for_new_ones() {
+    let lab = lab(Forwarder::L2dsr, 2);
+    let config = format!("[checkpoint]\nkeep = 1000\n{}", web(&lab, 2).key("slots", 4096));
+    let mounted = Mounted::start(&lab, &config, TempDir::new().unwrap(), SMALL);
+    let address = backend_addresses(&lab, lab.options().vips[0])[0].to_string();
+    let mut written = 0;
+    for change in 0_u64.. {
+        let weight = (change % 100 + 1).to_string();
+        let said = mounted.ask(&["backend", "set", "web", &address, "--weight", &weight]);
+        assert!(
+            !said.contains("not saved"),
+            "change {change}, after {written} bytes: {said}"
+        );
+        let status = mounted.status();
+        let last = status.checkpoint.last.unwrap();
+        assert_eq!(
+            (last.generation, status.checkpoint.failing_since),
+            (status.generation, None)
+        );
+        written += last.bytes;
+        if written > 1 << 20 {
+            break;
+        }
+    }
+    let kept = files(&mounted.disk().join("checkpoints"));
+    assert!(kept.len() > 5, "no more goes than need be: {kept:?}");
+}
+
+#[test]
+fn a_clock_that_is_ahead_at_the_start_ends_no_drain() {
+    let (mut rig, _) = rig_of_two();
+    let target = SocketAddr::new(rig.lab.options().vips[0], PORT);
+    let mut held = HeldConnections::open(rig.client(), target, 40);
+    let before = held.ask();
+    assert!(before.iter().all(Result::is_ok), "{before:?}");
+    let first = backend(&rig, 0);
+    rig.lb(&["backend", "drain", "web", &first, "--deadline", "1d"]);
+    for ahead in [YEAR / 180, YEAR, std::time::Duration::ZERO] {
+        // To the agent that starts the clock is that much ahead.
+        rig.agent.kill().unwrap();
+        fixture::redate_all(&directory(&rig), SystemTime::now() - ahead).unwrap();
+        rig.agent.start_again().unwrap();
+        rig.wait_for_state("web", first.parse().unwrap(), BackendState::Drain);
+        let after = held.ask();
+        let broken = after
+            .iter()
+            .zip(&before)
+            .filter(|(after, before)| after != before);
+        assert_eq!(broken.count(), 0, "of 40 connections, {ahead:?} ahead: {after:?}");
+        let left = rig
+            .backend("web", first.parse().unwrap())
+            .drain
+            .unwrap()
+            .ends_in_seconds;
+        assert!(
+            left > 80_000.0 && left <= 86_400.0,
+            "{ahead:?} ahead: {left} s are left"
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_survived() {
+    let lab = lab(Forwarder::L2dsr, 2);
+    let vip = lab.options().vips[0];
+    let third = "192.0.2.77";
+    let serving: Vec<_> = lab
+        .backends
+        .iter()
+        .map(|host| super::support::rig::serve(&lab, host, &[PORT]))
+        .collect();
+    // A small disk.
+    let config = web(&lab, 2).to_string();
+    let mounted = Mounted::start(&lab, &config, TempDir::new().unwrap(), SMALL);
+    let disk = mounted.disk();
+    let ask = |arguments: &[&str]| mounted.ask(arguments);
+    let status = || mounted.status();
     wait_until("both backends are up", || status().backends_up == 2);
     ask(&["checkpoint", "save"]);
 
+    // Nothing is left of lb's that could make room.
+    for older in files(&disk.join("checkpoints")).iter().skip(1) {
+        fs::remove_file(older).unwrap();
+    }
     let filler = disk.join("filler");
     fill(&filler);
     let kept: Vec<_> = files(&disk.join("checkpoints"))
@@ -367,15 +507,7 @@ fn a_full_disk_is_told_and_survived() {
         warnings.iter().any(|warning| warning.contains("No space left")),
         "{warnings:?}"
     );
-    assert!(
-        !Command::new(lb())
-            .args(["checkpoint", "save", "--socket"])
-            .arg(&socket)
-            .output()
-            .unwrap()
-            .status
-            .success()
-    );
+    assert!(!mounted.asks(&["checkpoint", "save"]).status.success());
     for (content, path) in &kept {
         assert_eq!(
             &fs::read(path).unwrap(),
@@ -393,7 +525,7 @@ fn a_full_disk_is_told_and_survived() {
     });
     let generation = status().generation;
     assert_eq!(status().checkpoint.last.unwrap().generation, generation);
-    drop((serving, run));
+    drop(serving);
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub(super) fn state(services: Services) -> State {
     State {
         lb_version: "0.1.0".into(),
         written: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+        clock: serde_json::from_str(r#"{"boot": "4711", "at": {"secs": 3, "nanos": 500}}"#).unwrap(),
         generation: 7,
         hash_seed: HashSeed(0x0123_4567_89ab_cdef),
         capacity: Capacity {

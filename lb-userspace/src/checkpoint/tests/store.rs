@@ -271,3 +271,54 @@ fn states_of_one_generation_do_not_push_out_earlier_ones() {
         .collect();
     assert_eq!(kept, [(8, 3), (7, 3), (3, 2)]);
 }
+
+#[test]
+fn after_the_highest_number_files_are_found_all_the_same() {
+    for highest in [
+        "9999999999",
+        "10000000000",
+        "99999999999999999",
+        "9223372036854775807",
+        "18446744073709551615",
+    ] {
+        let directory = TempDir::new().unwrap();
+        let mut first = store(&directory);
+        write(&mut first, 1..=2);
+        drop(first);
+        let here = directory.path().join("checkpoints");
+        // Somebody has given one a number by hand, and set another aside.
+        fs::copy(file(&directory, 2), here.join(format!("{highest}.checkpoint"))).unwrap();
+        fs::write(here.join("0000000002.checkpoint.bad"), b"bad").unwrap();
+        let mut second = store(&directory);
+        assert_eq!(newest(&mut second), (Some(2), vec![]), "{highest}");
+        write(&mut second, [3]);
+        drop(second);
+        let mut third = store(&directory);
+        assert_eq!(newest(&mut third), (Some(3), vec![]), "{highest}");
+        write(&mut third, [4, 5]);
+        drop(third);
+        assert_eq!(newest(&mut store(&directory)), (Some(5), vec![]), "{highest}");
+        assert_eq!(newest_on_disk(&directory), 5, "{highest}");
+        assert!(
+            files(&directory).len() <= KEEP + 1,
+            "{highest}: {:?}",
+            files(&directory)
+        );
+    }
+}
+
+#[test]
+fn names_of_checkpoints_are_written_in_one_way() {
+    let directory = TempDir::new().unwrap();
+    write(&mut store(&directory), 1..=2);
+    let here = directory.path().join("checkpoints");
+    for foreign in [
+        "00000000003.checkpoint",
+        "18446744073709551616.checkpoint",
+        "+000000003.checkpoint",
+        "000000000x.checkpoint",
+    ] {
+        fs::copy(file(&directory, 1), here.join(foreign)).unwrap();
+    }
+    assert_eq!(newest(&mut store(&directory)), (Some(2), vec![]));
+}
