@@ -72,6 +72,9 @@ const COOL_DOWN: u64 = 300 * SECOND;
 /// Packets between two writes of a change.
 const BETWEEN_WRITES: usize = 4;
 
+/// A service, and its backends that live.
+type Serving = (Arc<Service>, Vec<BackendId>);
+
 /// A service as its clients know it.
 struct Face {
     name: ServiceName,
@@ -81,7 +84,7 @@ struct Face {
     fronts: [Front; 2],
     pauses: Pauses,
     /// The service and its backends that live, and when either changed last.
-    last_change: (Option<(Arc<Service>, Vec<BackendId>)>, u64),
+    last_change: (Option<Serving>, u64),
     /// Packets that each host has got.
     packets: Vec<u64>,
 }
