@@ -91,7 +91,7 @@ fn unquoted(text: &str, span: &Range<usize>) -> Option<(String, Range<usize>)> {
     let goes_on = text[end..].trim_start_matches([' ', '\t']).chars().next();
     let ends = goes_on.is_none_or(|next| ",]}#\r\n".contains(next));
     let is_value = word.is_empty() || format!("x = {word}").parse::<toml::Table>().is_ok();
-    (ends && !is_value).then(|| (word, start..end))
+    (ends && !is_value).then_some((word, start..end))
 }
 
 /// The key that an error of the parser is about, its place, and the message without what these say already.

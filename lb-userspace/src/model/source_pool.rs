@@ -26,13 +26,13 @@ impl Service {
             backend.forwarder_in_use(self) != Forwarder::Local && pool.contains(&backend.address)
         };
         if let Some(at) = self.backends.iter().position(clashes) {
-            let message = format!(
-                "{} is in `fullnat_addresses` of [dataplane]: expected another host's address",
-                self.backends[at].address
-            );
-            let path = Invalid::new(message).at(Key::Name("address"));
-            let id = self.backends[at].id();
-            return Err(path.at(Key::Backend(at, id)).at(Key::Name("backend")));
+            let address = self.backends[at].address;
+            return Err(self.wrong_address(
+                at,
+                format!(
+                    "{address} is in `fullnat_addresses` of [dataplane]: expected another host's address"
+                ),
+            ));
         }
         let lacks = |backend: &Backend| {
             let family = |address: &IpAddr| address.is_ipv4() == backend.address.is_ipv4();
@@ -47,7 +47,14 @@ impl Service {
             "{address} is reached by fullnat, from an {family} address of the balancer's own: expected one in \
              `fullnat_addresses` of [dataplane], which the agent reads when it starts"
         );
-        let path = Invalid::new(message).at(Key::Name("address"));
-        Err(path.at(Key::Index(at)).at(Key::Name("backend")))
+        Err(self.wrong_address(at, message))
+    }
+
+    /// What is wrong with the address of a backend.
+    fn wrong_address(&self, at: usize, message: String) -> Invalid {
+        Invalid::new(message)
+            .at(Key::Name("address"))
+            .at(Key::Backend(at, self.backends[at].id()))
+            .at(Key::Name("backend"))
     }
 }
