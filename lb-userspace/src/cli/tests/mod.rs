@@ -354,7 +354,7 @@ async fn failures_have_their_exit_codes() {
     let iface = lb(&lab, "explain icmp 198.51.100.7 192.0.2.80 --iface eth9")
         .await
         .expect_err("not served");
-    assert!(matches!(iface, Failure::BadInput(_)), "{iface:?}");
+    assert!(matches!(iface, Failure::Refused(_)), "{iface:?}");
     let wrong = lb(&lab, "backend add web 192.0.2.80")
         .await
         .expect_err("that is the VIP");
