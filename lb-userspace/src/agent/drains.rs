@@ -202,6 +202,7 @@ impl Drains {
             leaving: backend.leaves(),
             flows: drain.flows.map(|(flows, _)| flows),
             silent_seconds: drain.silence(now).as_secs_f64(),
+            over_in_seconds: drain.over_in(now).as_secs_f64(),
             ends_in_seconds: drain.left(now).as_secs_f64(),
         })
     }
@@ -238,14 +239,26 @@ impl Drain {
         self.terms.deadline.saturating_sub(self.age(now))
     }
 
+    /// Time until it is over at the latest if no packet comes any more.
+    fn over_in(&self, now: Instant) -> Duration {
+        let silence = if self.has_no_flows() {
+            self.terms.window
+        } else {
+            self.terms.idle
+        };
+        silence.saturating_sub(self.silence(now)).min(self.left(now))
+    }
+
+    /// Whoever has sent a packet within the window has an entry: a count from after the last packet has all.
+    fn has_no_flows(&self) -> bool {
+        self.flows
+            .is_some_and(|(flows, at)| flows == 0 && at >= self.last_packet)
+    }
+
     /// Why it is over; `None` while it is not.
     fn end(&self, now: Instant) -> Option<DrainEnd> {
         let silence = self.silence(now);
-        // Whoever has sent a packet within the window has an entry: a count from after the last packet has all.
-        let counted = self
-            .flows
-            .is_some_and(|(flows, at)| flows == 0 && at >= self.last_packet);
-        if counted && silence >= self.terms.window {
+        if self.has_no_flows() && silence >= self.terms.window {
             Some(DrainEnd::NoFlows)
         } else if silence >= self.terms.idle {
             Some(DrainEnd::Silent)

@@ -154,6 +154,8 @@ pub struct DrainView {
     pub flows: Option<u64>,
     /// How long no packet has come to or from it.
     pub silent_seconds: f64,
+    /// Time until it is over if none comes any more.
+    pub over_in_seconds: f64,
     /// Time until its deadline.
     pub ends_in_seconds: f64,
 }

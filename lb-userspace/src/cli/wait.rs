@@ -249,19 +249,21 @@ fn line((service, backend): &Name, state: &State) -> String {
     }
 }
 
-/// How a drain stands: `leaving, 12 flows left, silent for 3s, ends in 9m 57s`.
+/// How a drain stands: `leaving, 12 flows left, silent for 3s, over in 1m 57s if it stays so, ends in 9m 57s`.
 pub(super) fn standing(drain: &DrainView) -> String {
     let DrainView {
         leaving,
         flows,
         silent_seconds,
+        over_in_seconds,
         ends_in_seconds,
     } = *drain;
     let leaving = if leaving { "leaving, " } else { "" };
     let flows = flows.map_or_else(String::new, |flows| format!("{} left, ", counted(flows)));
     format!(
-        "{leaving}{flows}silent for {}, ends in {}",
+        "{leaving}{flows}silent for {}, over in {} if it stays so, ends in {}",
         seconds(silent_seconds),
+        seconds(over_in_seconds),
         seconds(ends_in_seconds)
     )
 }

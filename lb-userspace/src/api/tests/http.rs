@@ -225,7 +225,9 @@ async fn drains_are_made_for_a_generation_and_can_be_watched() {
             (deadline - 60.0..=deadline).contains(&ends),
             "{ends} of {deadline}"
         );
-        assert!(drain.remove("silent_seconds").is_some_and(|v| v.is_f64()));
+        for time in ["silent_seconds", "over_in_seconds"] {
+            assert!(drain.remove(time).is_some_and(|v| v.is_f64()));
+        }
     }
     let drains = json!([
         {"service": "web", "backend": "10.1.0.1", "zone": "a", "leaving": false, "flows": null},

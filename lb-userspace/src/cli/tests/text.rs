@@ -51,7 +51,7 @@ TCP  [2001:db8::80]:80 consistent ipip web
 fn the_listing_shows_zones_and_drains() {
     let backend = |address: &str, state: &str, zone: Option<&str>, drain: Option<bool>| {
         let drain = drain.map(|leaving| {
-            json!({"leaving": leaving, "flows": 12, "silent_seconds": 3.7, "ends_in_seconds": 597.0})
+            json!({"leaving": leaving, "flows": 12, "silent_seconds": 3.7, "over_in_seconds": 117.0, "ends_in_seconds": 597.0})
         });
         json!({"address": address, "port": null, "weight": 1, "state": state, "reason": null, "since": 1000.0,
             "zone": zone, "drain": drain, "share": 0.0, "packets": 1, "bytes": 1, "flows": 120,
@@ -76,7 +76,7 @@ TCP  192.0.2.80:80 maglev ipip web
   -> 10.0.0.6:80         ipip     1       drain  0.0%   120    0.0      0.0 bit/s          12 flows left, silent for \
         3s, ends in 9m 57s, for 1m 5s
   -> 10.0.0.7:80         ipip     1       drain  0.0%   120    0.0      0.0 bit/s  b       leaving, 12 flows left, \
-        silent for 3s, ends in 9m 57s, for 1m 5s
+        silent for 3s, over in 1m 57s if it stays so, ends in 9m 57s, for 1m 5s
 ";
     assert_eq!(listing(&view, UNIX_EPOCH + Duration::from_secs(1065)), expected);
 }

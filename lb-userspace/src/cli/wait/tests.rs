@@ -6,7 +6,7 @@ use super::*;
 
 fn draining(backend: &str, flows: Option<u64>) -> Value {
     json!({"service": "web", "backend": backend, "zone": "x", "leaving": false, "flows": flows,
-        "silent_seconds": 1.5, "ends_in_seconds": 65.0})
+        "silent_seconds": 1.5, "over_in_seconds": 58.5, "ends_in_seconds": 65.0})
 }
 
 fn ended(backend: &str, end: &str, generation: u64) -> Value {
@@ -45,7 +45,10 @@ fn each_drain_is_followed_to_its_end() {
     );
     let one_over = (vec![draining(a, Some(2))], vec![ended(b, "no-flows", 8)]);
     let shown = summary(&seen(&[first.clone(), one_over.clone()]));
-    assert_eq!(shown, "web 10.0.0.5: 2 flows left, silent for 1s, ends in 1m 5s");
+    assert_eq!(
+        shown,
+        "web 10.0.0.5: 2 flows left, silent for 1s, over in 58s if it stays so, ends in 1m 5s"
+    );
     let over = (vec![], vec![ended(b, "no-flows", 8), ended(a, "deadline", 9)]);
     let expected = "web 10.0.0.5 is out, 3 flows were cut: its deadline has passed\n\
                     web 10.0.0.6 is drained: no flows are left";
