@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -22,7 +22,7 @@ use super::{
     drains::Drains,
     egress::{Egress, Review},
     facts::{self, Expected, Knowledge},
-    handle::{Applied, Command, RequestError},
+    handle::{Applied, Command, Reloaded, RequestError},
     persist::Persist,
     ports::Ports,
     situations::{Move, Situations},
@@ -36,11 +36,20 @@ use crate::{
     config::{Config, ConfigFile},
     dataplane::{Attached, Dataplane, MappedTables, Translations},
     health::{self, Beliefs},
-    model::{Change, ChangeError, MacAddress, PortRange, Prefix, Removal, Services},
+    model::{Change, ChangeError, Losses, MacAddress, PortRange, Prefix, Removal, Services},
     netlink::{Devices, InterfaceMacs, Macs, ResolverHandle, Snapshot, Uppers},
     plan::{self, Capacity, Layout, Plan, Situation, Whose},
     supervise::Vitals,
 };
+
+/// Why a file is not obeyed that takes away so much.
+pub(super) fn drastic(path: &Path, losses: &Losses) -> String {
+    format!(
+        "{} no longer has {losses}: more than half of the services, or all backends of one. Nothing was changed; if that is \
+         meant, `lb reload --force`",
+        path.display()
+    )
+}
 
 /// How often the counters are read.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -197,8 +206,8 @@ impl Actor {
                     }
                     command => self.obey(command),
                 },
-                Some(()) = inputs.reloads.recv() => match self.reload(Removal::Drain, None) {
-                    Ok(Applied { generation, .. }) => log::info!("reloaded: generation {generation}"),
+                Some(()) = inputs.reloads.recv() => match self.reload(Removal::Drain, false, None) {
+                    Ok(Reloaded { applied, .. }) => log::info!("reloaded: generation {}", applied.generation),
                     Err(error) => log::error!("not reloaded, nothing changed: {error}"),
                 },
                 _ = tick.tick() => self.tick(),
@@ -223,11 +232,12 @@ impl Actor {
             }
             Command::Reload {
                 removal,
+                force,
                 expected,
                 reply,
             } => {
-                let made = self.reload(removal, expected);
-                self.answer(made, Applied::with_saved, reply);
+                let made = self.reload(removal, force, expected);
+                self.answer(made, Reloaded::with_saved, reply);
             }
             Command::SaveCheckpoint(reply) => self.save_on_request(reply),
             Command::Checkpoints(reply) => self.list_checkpoints(reply),
@@ -358,12 +368,27 @@ impl Actor {
         }
     }
 
-    fn reload(&mut self, removal: Removal, expected: Option<u64>) -> Result<Applied, RequestError> {
+    fn reload(
+        &mut self,
+        removal: Removal,
+        force: bool,
+        expected: Option<u64>,
+    ) -> Result<Reloaded, RequestError> {
         let (path, file) = self.read_file()?;
+        let losses = Losses::between(&self.services, &file.config.services);
+        if losses.is_drastic() && !force {
+            return Err(RequestError::Drastic(drastic(&path, &losses)));
+        }
         let change = Change::ReplaceAll(file.config.services.clone(), removal);
         let applied = self.change(change, expected)?;
         self.parts.persist.note_file(&path, &file);
-        Ok(applied)
+        if !losses.names().is_empty() {
+            log::info!("{} no longer has {losses}", path.display());
+        }
+        Ok(Reloaded {
+            applied,
+            removed: losses.names(),
+        })
     }
 
     /// The change that makes the wish what the configuration file says.

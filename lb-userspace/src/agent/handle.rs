@@ -28,6 +28,26 @@ pub struct Applied {
     pub saved: bool,
 }
 
+/// What was done by reading the configuration file again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// As with any write.
+    #[serde(flatten)]
+    pub applied: Applied,
+    /// Services and backends that the file no longer has, such as `service web` and `10.0.0.5 of dns`.
+    #[serde(default)]
+    pub removed: Vec<String>,
+}
+
+impl Reloaded {
+    pub(super) fn with_saved(self, saved: bool) -> Self {
+        Self {
+            applied: self.applied.with_saved(saved),
+            ..self
+        }
+    }
+}
+
 impl Applied {
     /// The same, where it is known whether it is on disk.
     pub(super) fn with_saved(self, saved: bool) -> Self {
@@ -61,6 +81,9 @@ pub enum RequestError {
     /// The dataplane was sized for less.
     #[error("{0}")]
     Capacity(String),
+    /// The configuration file would take away what nobody takes away in passing.
+    #[error("{0}")]
+    Drastic(String),
     /// The request itself makes no sense to the agent, such as an interface it does not serve.
     #[error("{0}")]
     Refused(String),
@@ -112,10 +135,12 @@ pub enum Command {
     Reload {
         /// What becomes of backends that the file no longer has.
         removal: Removal,
+        /// Whether it is obeyed also where it takes away so much that it looks like a mistake.
+        force: bool,
         /// Refuse with [`RequestError::Conflict`] unless this is the generation in force.
         expected: Option<u64>,
         /// Where the answer goes.
-        reply: oneshot::Sender<Result<Applied, RequestError>>,
+        reply: oneshot::Sender<Result<Reloaded, RequestError>>,
     },
     /// What would a write do?
     Preview {
@@ -227,13 +252,20 @@ impl AgentHandle {
         .await?
     }
 
-    /// Makes the wish what the configuration file says, unless the generation in force is not the `expected` one.
+    /// Makes the wish what the configuration file says, unless the generation in force is not the `expected` one. Without
+    /// `force`, a file that takes away more than half of the services, or all backends of one, is refused.
     ///
     /// # Errors
     /// Why it was not done.
-    pub async fn reload(&self, removal: Removal, expected: Option<u64>) -> Result<Applied, RequestError> {
+    pub async fn reload(
+        &self,
+        removal: Removal,
+        force: bool,
+        expected: Option<u64>,
+    ) -> Result<Reloaded, RequestError> {
         self.ask(|reply| Command::Reload {
             removal,
+            force,
             expected,
             reply,
         })

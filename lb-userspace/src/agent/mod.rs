@@ -37,7 +37,7 @@ use actor::{Actor, Inputs, Parts};
 use attachments::Attachments;
 pub use drains::DrainState;
 use facts::Knowledge;
-pub use handle::{AgentHandle, Applied, Command, Planned, RequestError};
+pub use handle::{AgentHandle, Applied, Command, Planned, Reloaded, RequestError};
 use persist::Found;
 pub use stop::remove_dataplane;
 use takeover::Takeover;

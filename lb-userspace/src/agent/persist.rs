@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 
 use super::{
-    actor::Actor,
+    actor::{Actor, drastic},
     drains::Drains,
     facts,
     handle::{Applied, RequestError},
@@ -26,7 +26,7 @@ use crate::{
     config::{self, ConfigFile, HashSeed},
     dataplane::Origin,
     health::{self, Belief, Beliefs},
-    model::{Change, Removal, Service, Services},
+    model::{Change, Losses, Removal, Service, Services},
     plan::{Memory, Snapshot},
 };
 
@@ -46,6 +46,8 @@ pub(super) struct Persist {
     unsaved: bool,
     /// The configuration file when it was last read.
     file: Option<(ConfigMark, Services)>,
+    /// Why the configuration file was not obeyed at the start.
+    refused_file: Option<String>,
     /// Files that could not be used when the agent started.
     set_aside: Vec<SetAside>,
 }
@@ -114,6 +116,7 @@ impl Found {
             last: (now, now),
             unsaved: false,
             file: None,
+            refused_file: None,
             set_aside: self.set_aside,
         };
         Ok((persist, self.newest))
@@ -144,6 +147,7 @@ impl Persist {
             sha256: file.digest.clone(),
         };
         self.file = Some((mark, file.config.services.clone()));
+        self.refused_file = None;
         self.unsaved = true;
     }
 
@@ -194,6 +198,7 @@ impl Persist {
                 )
             })
             .collect();
+        warnings.extend(self.refused_file.clone());
         if let Some((since, why)) = self.writer.condition().failing {
             let since = humantime::format_rfc3339_seconds(since);
             warnings.push(format!(
@@ -240,8 +245,16 @@ impl Actor {
             return Ok(());
         };
         let unchanged = known.is_some_and(|mark| mark.sha256 == file.digest);
+        let losses = Losses::between(&self.services, &file.config.services);
         match resumed {
             Some(Ok(())) if unchanged => {}
+            // As with a reload. The start goes on from the checkpoint, or it would be an outage.
+            Some(Ok(())) if losses.is_drastic() => {
+                let refused = drastic(&path, &losses);
+                log::error!("{refused}");
+                self.parts.persist.refused_file = Some(refused);
+                return Ok(());
+            }
             resumed => {
                 let services = file.config.services.clone();
                 self.change(Change::ReplaceAll(services, Removal::Drain), None)?;

@@ -30,7 +30,7 @@ use super::{
     },
 };
 use crate::{
-    agent::Applied,
+    agent::{Applied, Reloaded},
     model::{Backend, BackendId, BackendPatch, Removal, Selection, Service, ServiceName, ServicePatch, Span},
 };
 
@@ -115,12 +115,19 @@ impl Client {
         self.ask(Method::POST, "/v1/explain", Some(request), None).await
     }
 
-    /// Reads the configuration file again, unless the generation in force is not the `expected` one.
+    /// Reads the configuration file again, unless the generation in force is not the `expected` one. Without `force`, a file
+    /// that takes away more than half of the services, or all backends of one, is refused.
     ///
     /// # Errors
     /// Why it was not done.
-    pub async fn reload(&self, removal: Removal, expected: Option<u64>) -> Result<Applied, ClientError> {
-        let path = with_removal("/v1/reload", removal);
+    pub async fn reload(
+        &self,
+        removal: Removal,
+        force: bool,
+        expected: Option<u64>,
+    ) -> Result<Reloaded, ClientError> {
+        let now = removal == Removal::Now;
+        let path = format!("/v1/reload?now={now}&force={force}");
         self.ask(Method::POST, &path, NO_BODY, expected).await
     }
 
@@ -171,7 +178,10 @@ impl Client {
                 self.ask(Method::POST, "/v1/ready", Some(selection), expected)
                     .await
             }
-            WriteRequest::Reload { now } => self.reload(Removal::when(*now), expected).await,
+            WriteRequest::Reload { now } => {
+                let reloaded = self.reload(Removal::when(*now), false, expected).await?;
+                Ok(reloaded.applied)
+            }
         }
     }
 

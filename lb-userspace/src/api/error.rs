@@ -76,6 +76,7 @@ impl From<RequestError> for ApiError {
             RequestError::Conflict { .. } => Self::new(StatusCode::PRECONDITION_FAILED, "conflict", message),
             RequestError::Config(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "config", message),
             RequestError::Capacity(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "capacity", message),
+            RequestError::Drastic(_) => Self::new(StatusCode::CONFLICT, "drastic", message),
             RequestError::Refused(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", message),
             RequestError::NoCheckpoint(_) => Self::not_found(message),
             RequestError::NotSaved(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "not_saved", message),

@@ -22,7 +22,7 @@ use super::{
     },
 };
 use crate::{
-    agent::{AgentHandle, Applied},
+    agent::{AgentHandle, Applied, Reloaded},
     model::{Backend, BackendId, BackendPatch, Change, Removal, Service, ServiceName, ServicePatch},
 };
 
@@ -174,13 +174,36 @@ async fn ready(
     write(&agent, if_match, Change::Ready(selection)).await
 }
 
+/// What a reload is told: `?now=true` cuts the flows of backends that go, `?force=true` obeys a file that takes away much.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReloadQuery {
+    #[serde(default)]
+    now: bool,
+    #[serde(default)]
+    force: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ReloadQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::<Self>::from_request_parts(parts, state).await;
+        query.map(|Query(query)| query).map_err(|_| {
+            ApiError::bad_request(
+                "expected no query, `?now=true` to cut flows instead of draining them, or `?force=true`",
+            )
+        })
+    }
+}
+
 async fn reload(
     State(agent): State<AgentHandle>,
-    Now(removal): Now,
+    ReloadQuery { now, force }: ReloadQuery,
     IfMatch(expected): IfMatch,
     _: NoBody,
-) -> Written {
-    Ok(Json(agent.reload(removal, expected).await?))
+) -> Result<Json<Reloaded>, ApiError> {
+    Ok(Json(agent.reload(Removal::when(now), force, expected).await?))
 }
 
 async fn plan(

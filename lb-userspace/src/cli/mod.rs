@@ -123,6 +123,9 @@ struct ReloadArgs {
     /// Cut the flows of backends that the file no longer has, instead of draining them.
     #[arg(long)]
     now: bool,
+    /// Obey the file though it no longer has more than half of the services, or all backends of one.
+    #[arg(long)]
+    force: bool,
     /// Show what it would do and change nothing; the same as `lb plan reload`.
     #[arg(long)]
     dry_run: bool,
@@ -132,14 +135,22 @@ struct ReloadArgs {
 
 impl ReloadArgs {
     async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
-        let Self { now, dry_run, write } = self;
+        let Self {
+            now,
+            force,
+            dry_run,
+            write,
+        } = self;
         if dry_run {
             return plan::execute(client, &WriteRequest::Reload { now }, write, json).await;
         }
-        applied(
-            client.reload(Removal::when(now), write.if_generation).await?,
-            json,
-        )
+        let removal = Removal::when(now);
+        let reloaded = client.reload(removal, force, write.if_generation).await?;
+        let removed = match &reloaded.removed[..] {
+            [] => String::new(),
+            names => format!("\nno longer there: {}", names.join(", ")),
+        };
+        Output::either(json, &reloaded, || done(reloaded.applied) + &removed)
     }
 }
 
@@ -208,16 +219,18 @@ fn log_to_stderr(usual: &str) {
 
 /// The answer to a write.
 fn applied(applied: Applied, json: bool) -> Result<Output, Failure> {
+    Output::either(json, &applied, || done(applied))
+}
+
+/// What a write has done, in words.
+fn done(applied: Applied) -> String {
     let Applied {
         generation,
         apply_us,
         saved,
     } = applied;
-    let text = || {
-        let unsaved = unless_saved(saved);
-        format!("done: generation {generation}, applied in {apply_us} µs{unsaved}")
-    };
-    Output::either(json, &applied, text)
+    let unsaved = unless_saved(saved);
+    format!("done: generation {generation}, applied in {apply_us} µs{unsaved}")
 }
 
 /// What to add about a change that is in force, but not on disk.

@@ -16,6 +16,7 @@ use lb_tests::{
     process::Process,
 };
 use lb_userspace::api::view::{BackendState, StatusView};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -554,4 +555,50 @@ fn tables_that_cannot_be_restored_are_told_and_made_anew() {
         rig.wait_until_all_up();
         assert_eq!(requests(rig.client(), target, 60).len(), 2);
     }
+}
+
+#[test]
+fn a_file_that_was_cut_short_is_not_obeyed_unless_that_is_meant() {
+    let (mut rig, _) = rig_of_two();
+    let target = SocketAddr::new(rig.lab.options().vips[0], PORT);
+    let mut held = HeldConnections::open(rig.client(), target, 20);
+    let whose: Vec<String> = held.ask().into_iter().collect::<Result<_, _>>().unwrap();
+    let mut hold = || {
+        let now: Vec<String> = held.ask().into_iter().collect::<Result<_, _>>().unwrap();
+        assert_eq!(now, whose);
+    };
+    rig.write_config(&"");
+    let refused = rig.lb_refuses(1, &["reload"]);
+    assert!(
+        refused.contains("service web") && refused.contains("--force"),
+        "{refused}"
+    );
+    hold();
+    rig.agent.process().signal(Signal::SIGHUP).unwrap();
+    wait_until("the log says that nothing was changed", || {
+        rig.agent.log_end().contains("not reloaded, nothing changed")
+    });
+    hold();
+    // A start goes on from what it knows, and says so.
+    kill_and_start_again(&mut rig);
+    hold();
+    let status = rig.agent.status().unwrap();
+    assert!(
+        status
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("lb reload --force")),
+        "{:?}",
+        status.warnings
+    );
+    let done: Value = serde_json::from_str(&rig.lb(&["reload", "--force", "--json"])).unwrap();
+    assert_eq!(done["removed"], serde_json::json!(["service web"]));
+    let status = rig.agent.status().unwrap();
+    assert_eq!(
+        (
+            status.services,
+            status.warnings.iter().any(|warning| warning.contains("--force"))
+        ),
+        (0, false)
+    );
 }

@@ -6,7 +6,9 @@ use lb_common::abi::Tags;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    agent::{AgentHandle, Applied, Command, Planned, RequestError, drains::Drains, preview::preview},
+    agent::{
+        AgentHandle, Applied, Command, Planned, Reloaded, RequestError, drains::Drains, preview::preview,
+    },
     api::{
         ApiSocket,
         checkpoint::SavingView,
@@ -93,7 +95,14 @@ impl Actor {
                     removal,
                     expected,
                     reply,
-                } => drop(reply.send(self.reload(removal, expected))),
+                    ..
+                } => {
+                    let made = self.reload(removal, expected).map(|applied| Reloaded {
+                        applied,
+                        removed: Vec::new(),
+                    });
+                    drop(reply.send(made));
+                }
                 Command::Preview {
                     planned,
                     expected,

@@ -77,14 +77,14 @@ async fn only_one_of_two_writers_of_a_generation_wins() {
         message.contains("generation 1 was expected, but it is 2 by now"),
         "{message}"
     );
-    let reload = lab.client.reload(Removal::Drain, Some(seen)).await;
+    let reload = lab.client.reload(Removal::Drain, false, Some(seen)).await;
     assert!(
         matches!(reload, Err(ClientError::Refused { ref code, .. }) if code == "config"),
         "{reload:?}"
     );
     std::fs::write(lab.directory.path().join("lb.toml"), "").expect("written");
     assert!(matches!(
-        lab.client.reload(Removal::Drain, Some(seen)).await,
+        lab.client.reload(Removal::Drain, false, Some(seen)).await,
         Err(ClientError::Conflict(_))
     ));
     assert_eq!(
