@@ -60,6 +60,12 @@ impl Frame {
         })
     }
 
+    /// The same to the host with that MAC address.
+    pub(super) fn addressed_to(mut self, mac: [u8; 6]) -> Self {
+        self.bytes[..mac.len()].copy_from_slice(&mac);
+        self
+    }
+
     /// A TCP frame over IPv4 whose checksum changes with its addresses.
     pub(super) fn translated(self) -> Self {
         const CHECKSUM_AT: usize = ETHERNET + 20 + 16;

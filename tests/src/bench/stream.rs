@@ -14,7 +14,7 @@ use super::{
     frame::{Frame, Payload},
     wrapper::{Flows, OBJECT, Wrapper, xdp},
 };
-use crate::lab::Namespace;
+use crate::lab::{Host, Namespace};
 
 /// What is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,20 +49,21 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Segments from `client` and clients beside it to `service`, to be sent out of `interface`.
+    /// Segments from `client` and clients beside it to `service`, to be sent out of the port that leads to `host`, to its
+    /// MAC address.
     ///
     /// # Errors
     /// When the kernel refuses the programs, or there is no such interface.
     pub fn new(
         namespace: &Namespace,
-        interface: &str,
+        host: &Host,
         client: SocketAddr,
         service: SocketAddr,
         segments: Segments,
     ) -> Result<Self> {
         let (payload, flows) = segments.described();
-        let frame = Frame::new(payload, client, service)?;
-        let index = namespace.netlink(async |netlink| netlink.index(interface).await)?;
+        let frame = Frame::new(payload, client, service)?.addressed_to(host.mac);
+        let index = namespace.netlink(async |netlink| netlink.index(&host.port).await)?;
         let mut sender =
             Ebpf::load(OBJECT).context("cannot load the bench's BPF object; run this as root")?;
         let program = xdp(&mut sender, "empty")?;

@@ -348,7 +348,7 @@ mod tests {
                 answers.iter().find(|a| a.is_err())
             );
             let reason = "ping: network unreachable: is there a route?";
-            assert_eq!(unreachable, Err(Miss::Failure(reason.into())));
+            assert_eq!(unreachable, Err(Miss::Inconclusive(reason.into())));
             let (_, waiting) = pinger.socket(Family::V4, None).expect("open");
             assert!(lock(&waiting).is_empty(), "every request gives its place up");
         });

@@ -44,7 +44,7 @@ enum Strength {
 fn flood(lab: &Lab, target: SocketAddr, legitimate: &Echoes, strength: Strength, stop: &AtomicBool) -> u64 {
     let source = SocketAddr::new(IpAddr::from([198, 18, 0, 1]), 1024);
     let segments = Segments::Opening;
-    let stream = Stream::new(&lab.wire, &lab.balancer.port, source, target, segments).unwrap();
+    let stream = Stream::new(&lab.wire, &lab.balancer, source, target, segments).unwrap();
     let (mut opened, mut sent) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
         let count = match strength {

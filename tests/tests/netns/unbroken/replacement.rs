@@ -36,7 +36,7 @@ const FLOWS: Segments = Segments::Established { bits: 10 };
 /// Sends bursts, each when the last has arrived, until told to stop or until a frame is missing.
 fn run_frames(lab: &Lab, target: SocketAddr, stop: &AtomicBool) -> Sum {
     let client = SocketAddr::new(lab.clients[0].ipv4, 1024);
-    let stream = Stream::new(&lab.wire, &lab.balancer.port, client, target, FLOWS).unwrap();
+    let stream = Stream::new(&lab.wire, &lab.balancer, client, target, FLOWS).unwrap();
     let (counted, dropped) = (lab.counted().unwrap(), dropped(lab));
     let mut sum = Sum::default();
     while sum.is_complete() && !stop.load(Ordering::Relaxed) {
