@@ -113,7 +113,7 @@ async fn what_is_removed_leaves_and_may_come_back() {
     lb(&lab, "backend remove web 10.0.0.5").await.expect("removed");
     assert_eq!(states(&lab, "web").await[0], state("10.0.0.5", "drain", true));
     let text = lb(&lab, "list").await.expect("a text");
-    assert!(text.contains("leaving, silent for 0s, ends in"), "{text}");
+    assert!(text.contains("leaving, silent for 0s, over in "), "{text}");
     lb(&lab, "backend add web 10.0.0.5 --weight 3 --zone x")
         .await
         .expect("added again");

@@ -74,7 +74,7 @@ Prot LocalAddress:Port Scheduler Forwarder Name Flags
 TCP  192.0.2.80:80 maglev ipip web
   -> 10.0.0.5:80         ipip     1       up     0.0%   120    0.0      0.0 bit/s  rack-2
   -> 10.0.0.6:80         ipip     1       drain  0.0%   120    0.0      0.0 bit/s          12 flows left, silent for \
-        3s, ends in 9m 57s, for 1m 5s
+        3s, over in 1m 57s if it stays so, ends in 9m 57s, for 1m 5s
   -> 10.0.0.7:80         ipip     1       drain  0.0%   120    0.0      0.0 bit/s  b       leaving, 12 flows left, \
         silent for 3s, over in 1m 57s if it stays so, ends in 9m 57s, for 1m 5s
 ";
