@@ -38,7 +38,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SERIES")]
     kernel: Vec<String>,
     /// Only this suite: loads, rows, e2e or devices; may be repeated
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["quick", "record"], value_parser = Suite::find)]
+    #[arg(long, value_name = "NAME", conflicts_with = "quick", value_parser = Suite::find)]
     suite: Vec<Suite>,
     /// The oldest and the newest kernel only, and there the programs and the rows
     #[arg(long)]

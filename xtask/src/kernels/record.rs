@@ -30,15 +30,23 @@ impl Record {
         }
     }
 
-    /// Keeps a run in the place of an earlier one of the same series, and writes the table.
+    /// Keeps a run in the place of an earlier one of the same series, and writes the table. Suites that this run did not try
+    /// stay as they were, if it is the same kernel.
     ///
     /// # Errors
     /// When a file cannot be read or written, or is not as it was left.
     pub(super) fn keep(&self, new: &KernelReport) -> Result<()> {
         let mut kept = self.read()?;
-        kept.kernels
-            .retain(|kernel| series(&kernel.version) != series(&new.version));
-        kept.kernels.push(new.clone());
+        let (earlier, others): (Vec<_>, Vec<_>) = kept
+            .kernels
+            .into_iter()
+            .partition(|kernel| series(&kernel.version) == series(&new.version));
+        let same = earlier.into_iter().find(|kernel| kernel.version == new.version);
+        kept.kernels = others;
+        kept.kernels.push(match same {
+            Some(earlier) => new.clone().after(earlier),
+            None => new.clone(),
+        });
         kept.kernels.sort_by(|a, b| by_age(&a.version, &b.version));
         fs::write(&self.runs, serde_json::to_string_pretty(&kept)? + "\n")
             .with_context(|| format!("cannot write {}", self.runs.display()))?;
@@ -100,6 +108,30 @@ mod tests {
     }
 
     #[test]
+    fn a_suite_that_is_run_again_takes_the_place_of_what_it_was() {
+        let report = |json: serde_json::Value| -> KernelReport { serde_json::from_value(json).unwrap() };
+        let first = report(
+            serde_json::json!({"version": "6.1", "loads": true, "devices": false,
+            "passed": {"loads": 2, "devices": 24}, "failed": ["a"], "instructions": {"lb": 5}}),
+        );
+        let again = report(
+            serde_json::json!({"version": "6.1", "devices": true, "passed": {"devices": 25},
+            "failed": [], "instructions": {}}),
+        );
+        let merged = serde_json::to_value(again.after(first.clone())).unwrap();
+        assert_eq!(
+            merged,
+            serde_json::json!({"version": "6.1", "loads": true, "devices": true,
+            "passed": {"loads": 2, "devices": 25}, "failed": [], "instructions": {"lb": 5}})
+        );
+        let other = report(
+            serde_json::json!({"version": "6.1", "loads": true, "passed": {"loads": 2},
+            "failed": [], "instructions": {}}),
+        );
+        assert!(serde_json::to_value(other.after(first)).unwrap()["failed"] == serde_json::json!(["a"]));
+    }
+
+    #[test]
     fn a_run_takes_the_place_of_the_one_of_its_series() {
         let directory = tempfile::tempdir().unwrap();
         let record = Record {
@@ -110,7 +142,7 @@ mod tests {
         let report = |versions: &[&str]| -> Report {
             let kernel = |version: &&str| {
                 serde_json::json!({
-                    "version": version, "loads": true, "passed": 1, "failed": [], "instructions": {},
+                    "version": version, "loads": true, "passed": {"loads": 1}, "failed": [], "instructions": {},
                 })
             };
             let kernels: Vec<_> = versions.iter().map(kernel).collect();

@@ -20,8 +20,8 @@ pub(super) struct KernelReport {
     /// By suite: whether all of it passed.
     #[serde(flatten)]
     suites: BTreeMap<String, bool>,
-    /// How many tests passed, all suites together.
-    passed: u32,
+    /// How many tests passed, by suite.
+    passed: BTreeMap<String, u32>,
     /// The tests that failed, and suites that ended otherwise.
     failed: Vec<String>,
     /// Instructions that the verifier walked through, by program.
@@ -33,14 +33,14 @@ impl KernelReport {
         let mut report = Self {
             version: version.to_owned(),
             suites: BTreeMap::new(),
-            passed: 0,
+            passed: BTreeMap::new(),
             failed: Vec::new(),
             instructions: BTreeMap::new(),
         };
         for (suite, result) in suites.iter().zip(results) {
             let is_good = result.is_good();
             report.suites.insert(suite.name.to_owned(), is_good);
-            report.passed += result.passed;
+            report.passed.insert(suite.name.to_owned(), result.passed);
             if !is_good && result.failed.is_empty() {
                 report.failed.push(format!("{} did not end well", suite.name));
             }
@@ -48,6 +48,23 @@ impl KernelReport {
             report.instructions.extend(result.instructions);
         }
         report
+    }
+
+    /// Takes in what an earlier run of the same kernel tried and this one did not.
+    pub(super) fn after(mut self, earlier: Self) -> Self {
+        let mut merged = earlier;
+        let is_open = |(name, good): (&String, &bool)| !good && !self.suites.contains_key(name);
+        if merged.suites.iter().any(is_open) {
+            self.failed.append(&mut merged.failed);
+        }
+        merged.suites.append(&mut self.suites);
+        merged.passed.append(&mut self.passed);
+        merged.instructions.append(&mut self.instructions);
+        Self {
+            version: self.version,
+            failed: self.failed,
+            ..merged
+        }
     }
 
     fn row(&self) -> String {
@@ -66,7 +83,7 @@ impl KernelReport {
             "| {} | {} | {} | {} |",
             self.version,
             verdicts.join(" | "),
-            self.passed,
+            self.passed.values().sum::<u32>(),
             counts.join(", ")
         )
     }
