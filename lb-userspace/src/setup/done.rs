@@ -3,7 +3,8 @@
 //! Invariant: the file is whole at any time; when nothing is left to undo, there is none.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write as _},
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -119,13 +120,19 @@ impl Done {
 
     fn save(&self) -> Result<()> {
         let save = || -> Result<()> {
+            let directory = self.path.parent().unwrap_or(Path::new("/"));
             if self.changes.is_empty() {
-                return Ok(fs::remove_file(&self.path)?);
+                fs::remove_file(&self.path)?;
+            } else {
+                let new = self.path.with_extension("new");
+                fs::create_dir_all(directory)?;
+                let mut file = File::create(&new)?;
+                file.write_all(&serde_json::to_vec_pretty(&self.changes)?)?;
+                // What was changed on the host lasts over a crash, and so does what undoes it.
+                file.sync_all()?;
+                fs::rename(&new, &self.path)?;
             }
-            let new = self.path.with_extension("new");
-            fs::create_dir_all(self.path.parent().unwrap_or(Path::new("/")))?;
-            fs::write(&new, serde_json::to_vec_pretty(&self.changes)?)?;
-            Ok(fs::rename(&new, &self.path)?)
+            Ok(File::open(directory)?.sync_all()?)
         };
         save().with_context(|| format!("cannot write down what was changed in {}", self.path.display()))
     }
