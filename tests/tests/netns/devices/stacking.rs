@@ -167,7 +167,7 @@ fn a_bridge_is_for_generic_mode() {
 #[test]
 fn a_port_of_a_bridge_is_for_generic_mode() {
     // The bridge has the addresses, and the port the name that is given to lb.
-    let stack = "ip link set port0 down name eth0; ip link add br0 type bridge; ip link set br0 up; ip link set eth0 master br0"
+    let stack = "ip link set port0 down; ip link set port0 name eth0; ip link add br0 type bridge; ip link set br0 up; ip link set eth0 master br0"
         .to_owned();
     refused(
         &[stack],
