@@ -15,7 +15,7 @@ use lb_userspace::{
 };
 
 use super::support::{
-    HeldConnections, LbRun, NO_CHECK, PORT, Rig, Service, backend_addresses, lab, requests, rig::lb,
+    HeldConnections, LbRun, PORT, Rig, Service, backend_addresses, lab, requests, rig::lb, serving,
     wait_until, xdp_on,
 };
 
@@ -24,13 +24,11 @@ const HELD: usize = 50;
 /// The exit code of `lb status` where something is not served.
 const OUTAGE: i32 = 6;
 
-fn serving() -> (Rig, SocketAddr) {
-    let lab = lab(Forwarder::L2dsr, 2);
-    let vip = lab.options().vips[0];
-    let web = Service::new(Forwarder::L2dsr, &[vip])
-        .key("check", NO_CHECK)
-        .backends(&backend_addresses(&lab, vip));
-    (Rig::new(lab, &web), SocketAddr::new(vip, PORT))
+/// Asks over all connections again; each has to be answered as `before`.
+fn none_is_broken(held: &mut HeldConnections, before: &[Result<String, String>]) {
+    let after = held.ask();
+    let broken = after.iter().zip(before).filter(|(after, before)| after != before);
+    assert_eq!(broken.count(), 0, "of {HELD} connections: {after:?}");
 }
 
 /// A program of somebody else on an interface, until it is told to go.
@@ -143,12 +141,7 @@ fn a_detached_program_is_attached_again_and_no_connection_breaks() {
         let link = now.interfaces.first();
         link.is_some_and(|link| link.link_id != status.interfaces[0].link_id)
     });
-    let after = held.ask();
-    let broken = after
-        .iter()
-        .zip(&before)
-        .filter(|(after, before)| after != before);
-    assert_eq!(broken.count(), 0, "of {HELD} connections: {after:?}");
+    none_is_broken(&mut held, &before);
     is_served_again(&rig, target, "eth0");
 
     // Somebody takes the place.
@@ -156,12 +149,7 @@ fn a_detached_program_is_attached_again_and_no_connection_breaks() {
     outage_is_told(&rig, target, &["has an XDP program already"]);
     foreign.go();
     is_served_again(&rig, target, "eth0");
-    let after = held.ask();
-    let broken = after
-        .iter()
-        .zip(&before)
-        .filter(|(after, before)| after != before);
-    assert_eq!(broken.count(), 0, "of {HELD} connections: {after:?}");
+    none_is_broken(&mut held, &before);
 
     // What was attached again outlives the agent like what was attached first.
     rig.agent.kill().unwrap();

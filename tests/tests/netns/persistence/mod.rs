@@ -6,7 +6,7 @@ mod stop;
 mod takeover;
 mod upgrade;
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, path::Path};
 
 use aya::maps::{Array, Map, MapData};
 use lb_common::abi::{Meta, map};
@@ -16,16 +16,7 @@ use lb_tests::{
 };
 use lb_userspace::api::view::{StatusView, StopView};
 
-use super::support::{NO_CHECK, PORT, Rig, Service, backend_addresses, lab, rig::lb};
-
-fn serving() -> (Rig, SocketAddr) {
-    let lab = lab(Forwarder::L2dsr, 2);
-    let vip = lab.options().vips[0];
-    let web = Service::new(Forwarder::L2dsr, &[vip])
-        .key("check", NO_CHECK)
-        .backends(&backend_addresses(&lab, vip));
-    (Rig::new(lab, &web), SocketAddr::new(vip, PORT))
-}
+use super::support::{lab, rig::lb, serving};
 
 fn idle() -> (Lab, Agent) {
     let lab = lab(Forwarder::L2dsr, 0);

@@ -53,6 +53,16 @@ pub(crate) fn lab(forwarder: Forwarder, backends: usize) -> Lab {
     .unwrap()
 }
 
+/// An agent with an `l2dsr` service of two backends without checks, and where clients find it.
+pub(crate) fn serving() -> (Rig, SocketAddr) {
+    let lab = lab(Forwarder::L2dsr, 2);
+    let vip = lab.options().vips[0];
+    let web = Service::new(Forwarder::L2dsr, &[vip])
+        .key("check", NO_CHECK)
+        .backends(&backend_addresses(&lab, vip));
+    (Rig::new(lab, &web), SocketAddr::new(vip, PORT))
+}
+
 /// The addresses of all backends, of the family of `like`.
 pub(crate) fn backend_addresses(lab: &Lab, like: IpAddr) -> Vec<IpAddr> {
     lab.backends.iter().map(|host| host.address_like(like)).collect()
