@@ -49,6 +49,8 @@ impl Features {
     pub const RANGES: u32 = 4;
     /// Some service uses the `fullnat` forwarder.
     pub const FULLNAT: u32 = 8;
+    /// Some VIP does not leave to the host what is for none of its services.
+    pub const UNSERVED: u32 = 16;
 
     /// Whether the feature (or one of several) is in use.
     #[inline(always)]

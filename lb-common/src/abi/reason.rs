@@ -110,6 +110,12 @@ reasons! {
     26 NoDetour "no-detour" Drop;
     /// As no-source-port, and it is certain: the client was told (TCP reset or ICMP).
     27 NoSourcePortAnswered "no-source-port-answered" Send;
+    /// For a VIP, but for none of its services, one of which says unserved = "drop"; or "reject", and the sender could not be
+    /// told. Compare protocol and port with lb list.
+    28 Unserved "unserved" Drop;
+    /// For a VIP, but for none of its services, one of which says unserved = "reject": the client was told (TCP reset or
+    /// ICMP).
+    29 UnservedAnswered "unserved-answered" Send;
 }
 
 impl Reason {

@@ -97,6 +97,13 @@ impl ServiceFlags {
     pub const HAS_SCTP: u16 = 64;
     /// Without usable backends, tell clients so.
     pub const REJECT_WHEN_EMPTY: u16 = 128;
+    /// What is for the VIP and for no service of it is dropped.
+    pub const DROP_UNSERVED: u16 = 256;
+    /// What is for the VIP and for no service of it is refused, so that clients know at once. It comes before
+    /// [`Self::DROP_UNSERVED`].
+    pub const REJECT_UNSERVED: u16 = 512;
+    /// What a VIP's entry takes over from the entries of its services.
+    pub const UNSERVED: u16 = Self::DROP_UNSERVED | Self::REJECT_UNSERVED;
     /// Look every flow up in the flow table, and write every new one down. The same bit as [`super::Slot::UNSAFE`], so
     /// that one test finds either.
     pub const TRACK_ALWAYS: u16 = super::Slot::UNSAFE;

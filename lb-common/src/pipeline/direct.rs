@@ -143,8 +143,12 @@ fn answer<F: Family, P: Packet, T: Tables>(
 ) -> Result<Reason, Early> {
     let answer = answer_of::<F, T>(tables, ip, transport, outcome).map_err(|no_way| match no_way {
         NoWay::TooBig(_) | NoWay::Because(Reason::TtlExpired) => DETOUR,
-        // Answers to the source pool of `fullnat` are not known by their source.
-        NoWay::Because(Reason::NoService) if tables.features().has(Features::FULLNAT) => DETOUR,
+        // Answers to the source pool of `fullnat` are not known by their source, nor is what a VIP refuses.
+        NoWay::Because(Reason::NoService)
+            if tables.features().has(Features::FULLNAT | Features::UNSERVED) =>
+        {
+            DETOUR
+        }
         NoWay::Because(reason) => Some(reason),
     })?;
     if !answer.is_known || !answer.tags.is_empty() || answer.clamps && transport.is_syn() {

@@ -7,7 +7,7 @@ use crate::{
     api::view::OutageView,
     dataplane::Attached,
     health,
-    model::Forwarder,
+    model::{Forwarder, Unserved},
     netlink::{self, Family, LeadsOut, Resolution},
 };
 
@@ -137,7 +137,15 @@ impl Actor {
             names.any(|name| netlink::forwarding_enabled(family, name).unwrap_or(false))
         };
         let mut lead_out = self.parts.vip_routes.leading_out();
-        lead_out.retain(|vip| forwards(vip.address.is_ipv6()));
+        let refuses = |address: IpAddr| {
+            let refusing = self
+                .services
+                .iter()
+                .filter(|service| service.unserved != Unserved::Pass);
+            let mut vips = refusing.flat_map(|service| &service.vips);
+            vips.any(|vip| vip.address() == address)
+        };
+        lead_out.retain(|vip| forwards(vip.address.is_ipv6()) && !refuses(vip.address));
         let Some(LeadsOut { address, gateway }) = lead_out.first() else {
             return Vec::new();
         };
@@ -148,7 +156,8 @@ impl Actor {
         let length = if address.is_ipv4() { 32 } else { 128 };
         vec![format!(
             "packets to {address} that are for no service are sent on to {gateway}{others}, which may send them back, and so \
-             on: `ip route add unreachable {address}/{length}` ends them here"
+             on: unserved = \"drop\" or \"reject\" in a service of it ends them here, and so does `ip route add unreachable \
+             {address}/{length}`, also when lb does not run"
         )]
     }
 

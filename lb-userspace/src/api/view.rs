@@ -12,7 +12,7 @@ use crate::{
     health::Check,
     model::{
         Affinity, BackendId, Forwarder, Fragments, MssClamp, OnEmpty, Prefix, Protocol, Scheduler, ServerId,
-        ServiceName, ServicePort, Source, Span, Tracking, TtlExpired, Vlan, Zone,
+        ServiceName, ServicePort, Source, Span, Tracking, TtlExpired, Unserved, Vlan, Zone,
     },
 };
 
@@ -61,6 +61,9 @@ pub struct ServiceView {
     pub affinity: Affinity,
     /// What happens while no backend is usable.
     pub on_empty: OnEmpty,
+    /// What happens to packets that are for one of its VIPs and for no service of it.
+    #[serde(default)]
+    pub unserved: Unserved,
     /// What happens to packets that must not be forwarded any further.
     #[serde(default)]
     pub ttl_expired: TtlExpired,

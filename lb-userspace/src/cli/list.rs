@@ -123,6 +123,7 @@ fn service_line(service: &ServiceView, vip: Prefix) -> String {
         scheduler,
         affinity,
         on_empty,
+        unserved,
         tunnel_port,
         ttl_expired,
         mss_clamp,
@@ -143,6 +144,7 @@ fn service_line(service: &ServiceView, vip: Prefix) -> String {
     };
     flag("affinity", unusual(affinity));
     flag("on_empty", unusual(on_empty));
+    flag("unserved", unusual(unserved));
     flag("tunnel_port", tunnel_port.map(|port| port.to_string()));
     flag("ttl_expired", unusual(ttl_expired));
     flag("mss_clamp", unusual(mss_clamp));

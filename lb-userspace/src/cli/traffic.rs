@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::output::Failure;
 use super::words::{QuicWord, TunnelPort, one_of};
-use crate::model::{Fragments, MssClamp, Prefix, Quic, ServicePatch, Source, TtlExpired};
+use crate::model::{Fragments, MssClamp, Prefix, Quic, ServicePatch, Source, TtlExpired, Unserved};
 
 #[derive(Args, Debug)]
 pub(super) struct Traffic {
@@ -14,6 +14,10 @@ pub(super) struct Traffic {
     /// What happens to packets whose TTL or hop limit has run out: the sender is told, or they are dropped.
     #[arg(long, value_parser = one_of::<TtlExpired>(TtlExpired::WORDS))]
     ttl_expired: Option<TtlExpired>,
+    /// What happens to packets for its VIPs that no service takes: they are left to this host, dropped, or refused (TCP: RST;
+    /// else ICMP "port unreachable").
+    #[arg(long, value_parser = one_of::<Unserved>(Unserved::WORDS))]
+    unserved: Option<Unserved>,
     /// The largest segment that a TCP SYN may ask for, 536 to 65495; "true": what the narrowest way to a backend
     /// carries; "false": what it asks for.
     #[arg(long, value_name = "true|false|BYTES")]
@@ -40,6 +44,7 @@ impl Traffic {
         let Self {
             tunnel_port,
             ttl_expired,
+            unserved,
             mss_clamp,
             fragments,
             allow,
@@ -51,6 +56,7 @@ impl Traffic {
         Ok(ServicePatch {
             tunnel_port: tunnel_port.map(|TunnelPort(port)| port),
             ttl_expired,
+            unserved,
             mss_clamp,
             fragments,
             source: (!source.is_empty()).then_some(Some(source)),

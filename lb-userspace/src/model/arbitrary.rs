@@ -74,6 +74,7 @@ pub(crate) fn any_service() -> impl Strategy<Value = Service> {
         option::of(forwarder()),
         select(&[OnEmpty::Drop, OnEmpty::Pass, OnEmpty::Reject]),
         select(&[TtlExpired::Answer, TtlExpired::Drop]),
+        select(&[Unserved::Pass, Unserved::Drop, Unserved::Reject]),
         select(&[MssClamp::Off, MssClamp::Auto, MssClamp::To(1360)]),
         select(&[Fragments::Follow, Fragments::Hash3, Fragments::Drop]),
     );
@@ -92,7 +93,7 @@ pub(crate) fn any_service() -> impl Strategy<Value = Service> {
     );
     (service(), words, details).prop_map(
         |(service, words, (vip, range, source, quic, tunnel_port, backends))| {
-            let (protocol, forwarder, on_empty, ttl_expired, mss_clamp, fragments) = words;
+            let (protocol, forwarder, on_empty, ttl_expired, unserved, mss_clamp, fragments) = words;
             let mut vips = service.vips;
             vips.extend(vip.map(|vip| vip.parse::<Prefix>().expect("a good prefix")));
             let range = range.map(|range| range.parse().expect("a good range"));
@@ -103,6 +104,7 @@ pub(crate) fn any_service() -> impl Strategy<Value = Service> {
                 forwarder: forwarder.unwrap_or(service.forwarder),
                 on_empty,
                 ttl_expired,
+                unserved,
                 mss_clamp: if protocol == Protocol::Tcp {
                     mss_clamp
                 } else {

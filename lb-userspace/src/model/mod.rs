@@ -45,7 +45,7 @@ pub use source::Source;
 pub use span::Span;
 pub use vlan::{Vlan, VlanId};
 pub use words::{
-    AdminState, Affinity, Forwarder, Fragments, OnEmpty, Protocol, Scheduler, Tracking, TtlExpired,
+    AdminState, Affinity, Forwarder, Fragments, OnEmpty, Protocol, Scheduler, Tracking, TtlExpired, Unserved,
 };
 
 /// Most services one agent accepts, whatever the dataplane was sized for.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
     Affinity, Forwarder, Fragments, MssClamp, OnEmpty, Prefix, Quic, Scheduler, Service, Source, Span,
-    Tracking, TtlExpired,
+    Tracking, TtlExpired, Unserved,
 };
 use crate::health::Check;
 
@@ -57,6 +57,13 @@ pub struct ServicePatch {
         deserialize_with = "or_default"
     )]
     pub on_empty: Option<OnEmpty>,
+    /// New behaviour toward packets for its VIPs that no service takes.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "or_default"
+    )]
+    pub unserved: Option<Unserved>,
     /// New behaviour toward packets that have come too far.
     #[serde(
         default,
@@ -169,6 +176,7 @@ impl ServicePatch {
             scheduler,
             affinity,
             on_empty,
+            unserved,
             ttl_expired,
             mss_clamp,
             fragments,
@@ -186,6 +194,7 @@ impl ServicePatch {
         service.scheduler = scheduler.unwrap_or(service.scheduler);
         service.affinity = affinity.unwrap_or(service.affinity);
         service.on_empty = on_empty.unwrap_or(service.on_empty);
+        service.unserved = unserved.unwrap_or(service.unserved);
         service.ttl_expired = ttl_expired.unwrap_or(service.ttl_expired);
         service.mss_clamp = mss_clamp.unwrap_or(service.mss_clamp);
         service.fragments = fragments.unwrap_or(service.fragments);

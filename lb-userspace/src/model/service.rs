@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Affinity, Backend, BackendId, Forwarder, Fragments, Invalid, Key, MssClamp, OnEmpty, Prefix, Protocol,
-    Quic, Scheduler, ServiceName, ServicePort, Source, Span, Tracking, TtlExpired,
+    Quic, Scheduler, ServiceName, ServicePort, Source, Span, Tracking, TtlExpired, Unserved,
 };
 use crate::health::{Check, Kind};
 
@@ -36,6 +36,10 @@ pub struct Service {
     /// What happens while no backend is usable.
     #[serde(default)]
     pub on_empty: OnEmpty,
+    /// What happens to packets that are for one of its VIPs and for no service of it. Where services of a VIP differ, the
+    /// last of pass, drop, reject counts.
+    #[serde(default)]
+    pub unserved: Unserved,
     /// What happens to packets that must not be forwarded any further.
     #[serde(default)]
     pub ttl_expired: TtlExpired,
@@ -100,6 +104,7 @@ impl Service {
             scheduler: Scheduler::default(),
             affinity: Affinity::default(),
             on_empty: OnEmpty::default(),
+            unserved: Unserved::default(),
             ttl_expired: TtlExpired::default(),
             mss_clamp: MssClamp::default(),
             fragments: Fragments::default(),

@@ -110,6 +110,19 @@ pub enum OnEmpty {
     Reject,
 }
 
+/// What happens to packets that are for a VIP and for no service of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unserved {
+    /// Left to this host's own network stack.
+    #[default]
+    Pass,
+    /// Dropped and counted.
+    Drop,
+    /// Refused at once: TCP with a RST, others with an ICMP error "port unreachable".
+    Reject,
+}
+
 /// What happens to packets that must not be forwarded any further (TTL or hop limit 1 or less).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -185,6 +198,7 @@ words! {
     Tracking { Changes => "changes", Always => "always", Never => "never" }
     Affinity { Flow => "flow", ClientIp => "client-ip" }
     OnEmpty { Drop => "drop", Pass => "pass", Reject => "reject" }
+    Unserved { Pass => "pass", Drop => "drop", Reject => "reject" }
     TtlExpired { Answer => "answer", Drop => "drop" }
     Fragments { Follow => "follow", Hash3 => "hash3", Drop => "drop" }
     AdminState { Ready => "ready", Drain => "drain", Maint => "maint", Leaving => "leaving" }

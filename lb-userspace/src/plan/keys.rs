@@ -39,6 +39,8 @@ struct Front {
     /// Of each of the ranges.
     ranged: Vec<ServiceEntry>,
     portless: Option<ServiceEntry>,
+    /// [`ServiceFlags::UNSERVED`] of all of them.
+    unserved: u16,
 }
 
 /// What is to be known of a VIP as such.
@@ -64,7 +66,7 @@ impl Keys {
         let mut vips: HashMap<Prefix, Vip> = HashMap::new();
         for ((vip, protocol), front) in fronts {
             let known = vips.entry(vip).or_default();
-            known.flags.0 |= ServiceFlags::speaks(number(protocol));
+            known.flags.0 |= ServiceFlags::speaks(number(protocol)) | front.unserved;
             known.block_sizes |= keys.add_front(vip, number(protocol), front);
         }
         for (vip, known) in vips {
@@ -82,6 +84,7 @@ impl Keys {
             ranges,
             ranged,
             portless,
+            unserved: _,
         } = front;
         let (address, scope) = (vip.address(), scope(vip));
         let mut sizes = 0;
@@ -119,6 +122,9 @@ impl Keys {
         if vip.host().is_none() {
             self.features.0 |= Features::RANGES;
             self.lengths[usize::from(vip.is_ipv6())].insert(vip.length());
+        }
+        if known.flags.has(ServiceFlags::UNSERVED) {
+            self.features.0 |= Features::UNSERVED;
         }
         let entry = ServiceEntry {
             slot_line: known.block_sizes,
@@ -164,6 +170,7 @@ impl Keys {
 
 impl Front {
     fn add(&mut self, port: ServicePort, fragments: Fragments, entry: ServiceEntry) {
+        self.unserved |= entry.flags.0 & ServiceFlags::UNSERVED;
         match port {
             ServicePort::Any => drop(self.ports.insert(0, entry)),
             ServicePort::Exact(port) => drop(self.ports.insert(port.get().to_be(), entry)),

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     model::{
         AdminState, Affinity, Backend, BackendId, Forwarder, MssClamp, OnEmpty, Prefix, Scheduler, Service,
-        ServiceName, Services, Source, Tracking,
+        ServiceName, Services, Source, Tracking, Unserved,
     },
     scheduler::{Last, Member, homeward, schedule, table_size},
 };
@@ -391,6 +391,11 @@ fn flags(service: &Service) -> ServiceFlags {
         OnEmpty::Pass => ServiceFlags::PASS_WHEN_EMPTY,
         OnEmpty::Reject => ServiceFlags::REJECT_WHEN_EMPTY,
     };
+    let unserved = match service.unserved {
+        Unserved::Pass => 0,
+        Unserved::Drop => ServiceFlags::DROP_UNSERVED,
+        Unserved::Reject => ServiceFlags::REJECT_UNSERVED,
+    };
     let tracking = match service.tracking {
         Tracking::Always => ServiceFlags::TRACK_ALWAYS,
         Tracking::Changes | Tracking::Never => 0,
@@ -409,5 +414,5 @@ fn flags(service: &Service) -> ServiceFlags {
         MssClamp::Off => 0,
         MssClamp::Auto | MssClamp::To(_) => ServiceFlags::DETOUR_SYN,
     };
-    ServiceFlags(affinity | on_empty | tracking | detour | mss)
+    ServiceFlags(affinity | on_empty | unserved | tracking | detour | mss)
 }

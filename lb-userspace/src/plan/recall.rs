@@ -22,7 +22,7 @@ use super::{
     target::TargetEntry,
 };
 use crate::model::{
-    Affinity, BackendId, Forwarder, OnEmpty, Prefix, Protocol, Service, ServicePort, Tracking,
+    Affinity, BackendId, Forwarder, OnEmpty, Prefix, Protocol, Service, ServicePort, Tracking, Unserved,
 };
 
 /// What leads packets to a pool, and how it treats them.
@@ -202,6 +202,13 @@ fn service(key: &PoolKey, front: &Front, slots: usize) -> Service {
             OnEmpty::Reject
         } else {
             OnEmpty::Drop
+        },
+        unserved: if has(ServiceFlags::REJECT_UNSERVED) {
+            Unserved::Reject
+        } else if has(ServiceFlags::DROP_UNSERVED) {
+            Unserved::Drop
+        } else {
+            Unserved::Pass
         },
         slots: Some(slots as u32),
         tracking: if has(ServiceFlags::TRACK_ALWAYS) {

@@ -2,7 +2,7 @@
 
 use std::{
     io::ErrorKind,
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -25,8 +25,8 @@ use lb_userspace::api::view::SourceView;
 use socket2::SockRef;
 
 use super::support::{
-    HeldConnections, LIMIT, PORT, Rig, SILENCE, Service, backend_addresses, get, patient_load, requests,
-    shares, wait_until,
+    HeldConnections, LIMIT, NO_CHECK, PORT, Rig, SILENCE, Service, backend_addresses, get, patient_load,
+    requests, shares, wait_until,
 };
 
 /// Backends answer to the balancer's own address, so that no route of theirs tells them how large clients take packets.
@@ -340,6 +340,51 @@ fn ports_run_out_and_get_free_again() {
         wait_until("the ports are free", || source(&rig, vip).flows == 0);
         assert!(connects(&rig, target), "{target}: ports are free again");
     }
+}
+
+/// Of a pool of 31,744 ports, 2,540 are free: a packet finds none of them with 32 looks in 7 of 100 tries, and each further
+/// try of a client looks elsewhere.
+#[test]
+fn clients_find_the_last_free_ports_of_a_large_pool() {
+    const USED: u16 = 29_204;
+    const NEW: u16 = 500;
+    const TRIES: usize = 7;
+    let lab = lab(1);
+    let vip = lab.options().vips[0];
+    let service = Service::new(Forwarder::Fullnat, &[vip])
+        .text("protocol", "udp")
+        .text("idle", "1h")
+        .key("check", NO_CHECK)
+        .backends(&backend_addresses(&lab, vip));
+    let config = pool(&lab, "1024-32767") + &service.to_string();
+    let rig = Rig::new(lab, &config);
+    let (client, target) = (rig.client(), SocketAddr::new(vip, PORT));
+    // The tries that it takes until an answer comes; `None` without one.
+    let ask = |port: u16, patience: Duration| {
+        let socket = UdpSocket::bind(SocketAddr::new(client.address_like(vip), port)).unwrap();
+        socket.connect(target).unwrap();
+        socket.set_read_timeout(Some(patience)).unwrap();
+        (1..=TRIES).find(|_| {
+            socket.send(b"anybody?").unwrap();
+            socket.recv(&mut [0; 64]).is_ok()
+        })
+    };
+    let first = 2_000;
+    let (used, tries) = client
+        .namespace
+        .run(|| {
+            let quick = Duration::from_millis(100);
+            let used = (first..first + USED)
+                .filter(|&port| ask(port, quick).is_some())
+                .count();
+            let new = first + USED..first + USED + NEW;
+            (used, new.map(|port| ask(port, quick)).collect::<Vec<_>>())
+        })
+        .unwrap();
+    assert_eq!(used, usize::from(USED));
+    let count = |wanted: Option<usize>| tries.iter().filter(|tries| **tries == wanted).count();
+    assert_eq!(count(None), 0, "{tries:?}");
+    assert!(count(Some(1)) < tries.len(), "the pool is as good as empty");
 }
 
 #[test]

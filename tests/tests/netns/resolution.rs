@@ -1,6 +1,9 @@
 //! Backends whose next hop is unknown, and services that nobody can serve.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+};
 
 use lb_tests::{
     lab::{Forwarder, Lab, NextHop, Route},
@@ -9,7 +12,7 @@ use lb_tests::{
 use lb_userspace::api::view::BackendState;
 
 use super::support::{
-    NO_CHECK, PORT, Rig, SILENCE, Service, backend_addresses, lab, requests, server_for, wait_until,
+    LIMIT, NO_CHECK, PORT, Rig, SILENCE, Service, backend_addresses, lab, requests, server_for, wait_until,
 };
 
 /// An address on the backends' network that no host has at first.
@@ -156,34 +159,108 @@ fn on_empty_pass_leaves_packets_to_the_host() {
     assert_eq!(server_for(rig.client(), target), "backend-1");
 }
 
-#[test]
-fn a_vip_whose_route_leads_back_out_is_warned_of() {
-    let lab = lab(Forwarder::Nat, 1);
-    let vip = lab.options().vips[0];
-    let service = Service::new(Forwarder::Nat, &[vip])
-        .key("check", NO_CHECK)
-        .backend(lab.backends[0].address_like(vip));
-    let rig = Rig::on_ports(lab, &service, &[PORT]);
-    let router = rig.client().address_like(vip);
-    let balancer = &rig.lab.balancer.namespace;
-    let warned = || {
+/// A balancer that forwards, and whose VIP a router sends to it.
+struct Routed {
+    rig: Rig,
+    vip: IpAddr,
+    router: IpAddr,
+}
+
+impl Routed {
+    fn new() -> Self {
+        let lab = lab(Forwarder::Nat, 1);
+        let vip = lab.options().vips[0];
+        let service = Service::new(Forwarder::Nat, &[vip])
+            .key("check", NO_CHECK)
+            .backend(lab.backends[0].address_like(vip));
+        let rig = Rig::on_ports(lab, &service, &[PORT]);
+        let router = rig.client().address_like(vip);
+        Self { rig, vip, router }
+    }
+
+    /// The router is the balancer's way to everywhere.
+    fn add_default_route(&self) {
+        let everywhere = Route {
+            destination: "0.0.0.0".parse().unwrap(),
+            prefix: 0,
+            next: NextHop::Via(self.router),
+            mtu: None,
+        };
+        let balancer = &self.rig.lab.balancer.namespace;
+        balancer
+            .netlink(async |netlink| netlink.add_route(&everywhere).await)
+            .unwrap();
+    }
+
+    fn is_warned(&self) -> bool {
+        let Self { rig, vip, router } = self;
         let warnings = rig.agent.status().unwrap().warnings;
         let told = format!("packets to {vip} that are for no service are sent on to {router}");
         warnings.iter().any(|warning| warning.contains(&told))
-    };
-    assert!(!warned(), "there is no route to it");
-    let everywhere = Route {
-        destination: "0.0.0.0".parse().unwrap(),
-        prefix: 0,
-        next: NextHop::Via(router),
-        mtu: None,
-    };
+    }
+
+    /// IPv4 packets that the balancer's kernel has forwarded.
+    fn forwarded(&self) -> u64 {
+        let balancer = &self.rig.lab.balancer.namespace;
+        let read = || std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+        let counters = balancer.run(read).unwrap();
+        let mut lines = counters.lines().filter(|line| line.starts_with("Ip:"));
+        let mut words = || lines.next().unwrap().split_whitespace();
+        let (names, values) = (words(), words());
+        let counter = names.zip(values).find(|(name, _)| *name == "ForwDatagrams");
+        counter.unwrap().1.parse().unwrap()
+    }
+
+    /// What a client's datagram to a port meets that no service has.
+    fn knock(&self) -> ErrorKind {
+        let client = &self.rig.client().namespace;
+        let socket = client
+            .run(|| UdpSocket::bind(SocketAddr::new(self.router, 0)).unwrap())
+            .unwrap();
+        socket.connect(SocketAddr::new(self.vip, PORT + 1)).unwrap();
+        socket.set_read_timeout(Some(SILENCE)).unwrap();
+        socket.send(b"anybody?").unwrap();
+        socket.recv(&mut [0; 64]).err().unwrap().kind()
+    }
+}
+
+#[test]
+fn a_vip_whose_route_leads_back_out_is_warned_of() {
+    let routed = Routed::new();
+    assert!(!routed.is_warned(), "there is no route to it");
+    routed.add_default_route();
+    wait_until("the default route is noticed", || routed.is_warned());
+    let balancer = &routed.rig.lab.balancer.namespace;
     balancer
-        .netlink(async |netlink| netlink.add_route(&everywhere).await)
+        .netlink(async |netlink| netlink.add_address("lo", routed.vip, 32).await)
         .unwrap();
-    wait_until("the default route is noticed", &warned);
-    balancer
-        .netlink(async |netlink| netlink.add_address("lo", vip, 32).await)
-        .unwrap();
-    wait_until("the VIP ends here", || !warned());
+    wait_until("the VIP ends here", || !routed.is_warned());
+}
+
+#[test]
+fn what_no_service_takes_does_not_go_back_to_the_router() {
+    let routed = Routed::new();
+    let rig = &routed.rig;
+    routed.add_default_route();
+    wait_until("the default route is noticed", || routed.is_warned());
+    assert_eq!(routed.knock(), ErrorKind::WouldBlock);
+    assert_eq!(routed.forwarded(), 1, "it would go round");
+
+    rig.lb(&["service", "set", "web", "--unserved", "reject"]);
+    assert!(!routed.is_warned());
+    assert_eq!(routed.knock(), ErrorKind::ConnectionRefused);
+    let closed = SocketAddr::new(routed.vip, PORT + 1);
+    let client = &rig.client().namespace;
+    let tcp = client.run(|| TcpStream::connect_timeout(&closed, LIMIT)).unwrap();
+    assert_eq!(tcp.expect_err("refused").kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(rig.count("unserved-answered"), 2);
+
+    rig.lb(&["service", "set", "web", "--unserved", "drop"]);
+    assert_eq!(routed.knock(), ErrorKind::WouldBlock);
+    assert_eq!(rig.count("unserved"), 1);
+    assert_eq!(routed.forwarded(), 1);
+    assert_eq!(
+        server_for(rig.client(), SocketAddr::new(routed.vip, PORT)),
+        "backend-1"
+    );
 }

@@ -35,6 +35,7 @@ mod sources;
 mod tracking;
 mod translated;
 mod tunnels;
+mod unserved;
 mod uppers;
 mod verdict;
 mod vlan;
@@ -72,6 +73,7 @@ fn all() -> Vec<Row> {
         sctp::rows(),
         errors::rows(),
         answers::rows(),
+        unserved::rows(),
         clamp::rows(),
         translated::rows(),
     ]

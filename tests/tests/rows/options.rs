@@ -1,6 +1,6 @@
 //! The services of [`super::world::World::Options`]: each with an option of its own, or for a protocol of its own.
 
-use lb_userspace::model::{Forwarder, Fragments, MssClamp, OnEmpty, Service, TtlExpired};
+use lb_userspace::model::{Forwarder, Fragments, MssClamp, OnEmpty, Service, TtlExpired, Unserved};
 
 use super::world::service;
 
@@ -18,6 +18,8 @@ pub(crate) const NAT: u8 = 10;
 pub(crate) const REJECTING_ALL: u8 = 11;
 
 pub(crate) const NAT_CLAMPED: u8 = 12;
+pub(crate) const DROPPING_UNSERVED: u8 = 13;
+pub(crate) const REJECTING_UNSERVED: u8 = 14;
 
 /// The MSS of [`CLAMPED`] and [`NAT_CLAMPED`].
 pub(crate) const MSS: u16 = 1000;
@@ -58,6 +60,9 @@ pub(crate) fn services() -> Vec<Service> {
             Nat,
             &["10.0.0.5", "2001:db8:b::5"],
         ),
+        service("drop-unserved", DROPPING_UNSERVED, "tcp", "80", L2dsr, &one),
+        service("leave-unserved", DROPPING_UNSERVED, "udp", "53", L2dsr, &one),
+        service("reject-unserved", REJECTING_UNSERVED, "tcp", "80", L2dsr, &one),
         service("nat-udp", NAT, "udp", "53", Nat, &nat),
         service("nat-tcp", NAT, "tcp", "80", Nat, &nat),
     ];
@@ -72,6 +77,15 @@ pub(crate) fn services() -> Vec<Service> {
                 service.ttl_expired = TtlExpired::Drop;
             }
             "clamped-to-fit" => service.mss_clamp = MssClamp::Auto,
+            "drop-unserved" => {
+                service.unserved = Unserved::Drop;
+                service.vips.push("198.18.0.0/24".parse().unwrap());
+            }
+            "reject-unserved" => {
+                service.unserved = Unserved::Reject;
+                service.vips.push("198.18.0.128/25".parse().unwrap());
+            }
+            "plain-udp" => service.vips.push("198.18.0.200".parse().unwrap()),
             name if name.starts_with("reject") => service.on_empty = OnEmpty::Reject,
             _ => {}
         }

@@ -44,7 +44,11 @@ pub(super) fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mu
 pub(super) const fn is_answer(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::TooBigAnswered | Reason::TtlAnswered | Reason::Rejected | Reason::NoSourcePortAnswered
+        Reason::TooBigAnswered
+            | Reason::TtlAnswered
+            | Reason::Rejected
+            | Reason::NoSourcePortAnswered
+            | Reason::UnservedAnswered
     )
 }
 
@@ -55,6 +59,7 @@ const fn silent(reason: Reason) -> Reason {
         Reason::TooBigAnswered => Reason::TooBig,
         Reason::TtlAnswered => Reason::TtlExpired,
         Reason::NoSourcePortAnswered => Reason::NoSourcePort,
+        Reason::UnservedAnswered => Reason::Unserved,
         _ => Reason::NoBackend,
     }
 }
@@ -69,8 +74,13 @@ fn is_answerable<P: Packet>(packet: &P, seen: &Seen) -> bool {
     } else {
         V6::is_one_host(seen.source)
     };
-    let is_refused =
-        seen.answer == Reason::Rejected as u32 || seen.answer == Reason::NoSourcePortAnswered as u32;
+    let is_refused = [
+        Reason::Rejected,
+        Reason::NoSourcePortAnswered,
+        Reason::UnservedAnswered,
+    ]
+    .iter()
+    .any(|refusal| seen.answer == *refusal as u32);
     let is_rejected_tcp = is_refused && seen.protocol == u32::from(TCP);
     let is_whole = seen.is(Kind::Whole);
     let is_kind = if is_rejected_tcp {

@@ -29,6 +29,9 @@ pub(super) fn give_back<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: 
         Ok(returned) => return Err(returned),
         Err(no_way) => no_way,
     };
+    if let NoWay::Because(Reason::NoService) = no_way {
+        return Err(seen.for_no_service());
+    }
     seen.is_back = 1;
     Err(match no_way {
         NoWay::TooBig(max_len) => {

@@ -22,17 +22,27 @@ use super::{
 /// here.
 #[inline(always)]
 pub(super) fn find<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
-    if seen.v6 == 0 {
+    let found = if seen.v6 == 0 {
         within::<V4, T>(tables, seen)
     } else {
         within::<V6, T>(tables, seen)
+    };
+    match found {
+        Err(Reason::NoService) => Err(seen.for_no_service()),
+        found => found,
     }
 }
 
 #[inline(always)]
 fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
     let place = Place::<F, T>::of(tables, seen);
-    if let Some(vip) = place.vip()
+    let vip = place.vip();
+    if let Some(vip) = &vip
+        && seen.vip_flags == 0
+    {
+        seen.vip_flags = u32::from(vip.flags.0);
+    }
+    if let Some(vip) = vip
         && concerns::<F>(&vip, seen)
     {
         seen.is_for_vip = 1;

@@ -107,7 +107,7 @@ pub(super) fn assign<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Se
     };
     if seen.is(Kind::IcmpError) {
         // About no flow of ours.
-        return Err(Reason::NoService);
+        return Err(seen.for_no_service());
     }
     let target = tables.target(seen.outcome.target).ok_or(Reason::Unresolved)?;
     seen.to.destination = target.addresses[Target::BACKEND];

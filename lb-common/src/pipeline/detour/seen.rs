@@ -2,7 +2,7 @@
 
 use crate::{
     abi::{Ends, Reason, Service, ServiceFlags, Trace},
-    net::{TCP, tcp},
+    net::{ICMPV6, TCP, tcp},
     verifier::masked,
 };
 
@@ -81,6 +81,8 @@ pub struct Seen {
     pub is_back: u32,
     /// 1 if its destination is a VIP with services of its protocol.
     pub is_for_vip: u32,
+    /// [`ServiceFlags`] of the most exact VIP that its destination is, whatever the protocol.
+    pub vip_flags: u32,
     /// The flow's hash: which slot it falls into.
     pub hash: u64,
     /// The flow's ends as its backend is to see them, where it is translated.
@@ -117,6 +119,7 @@ impl Seen {
         max_len: 0,
         is_back: 0,
         is_for_vip: 0,
+        vip_flags: 0,
         hash: 0,
         to: Ends {
             source: [0; 2],
@@ -147,6 +150,23 @@ impl Seen {
     #[inline(always)]
     pub const fn is_for_no_service(&self) -> bool {
         self.outcome.service == Trace::NONE
+    }
+
+    /// Why it leaves if it is for no service: VIPs may refuse such packets. Neighbour discovery of the host's own is spared: it
+    /// has the hop limit that no packet has which was forwarded (RFC 4861 §6.1.1, §7.1).
+    #[inline(always)]
+    pub fn for_no_service(&self) -> Reason {
+        const NOT_FORWARDED: u32 = 255;
+        let flags = ServiceFlags(self.vip_flags as u16);
+        if self.protocol == u32::from(ICMPV6) && self.ttl == NOT_FORWARDED {
+            Reason::NoService
+        } else if flags.has(ServiceFlags::REJECT_UNSERVED) && self.shows_ports() {
+            Reason::UnservedAnswered
+        } else if flags.has(ServiceFlags::UNSERVED) {
+            Reason::Unserved
+        } else {
+            Reason::NoService
+        }
     }
 
     /// Whether it is still to be found out whom it is for.

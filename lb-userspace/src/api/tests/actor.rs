@@ -229,6 +229,7 @@ impl Actor {
             scheduler: service.scheduler,
             affinity: service.affinity,
             on_empty: service.on_empty,
+            unserved: service.unserved,
             ttl_expired: service.ttl_expired,
             mss_clamp: service.mss_clamp,
             fragments: service.fragments,

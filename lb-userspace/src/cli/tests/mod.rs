@@ -257,7 +257,7 @@ async fn unusual_packets_have_their_options() {
     let lab = Lab::start();
     let key = lab.directory.path().join("key");
     let add = "service add games --vip 198.51.100.0/24,2001:db8::80 --protocol udp --port 30000-32767 --forwarder gue \
-               --tunnel-port 7000 --ttl-expired drop --fragments hash3 --on-empty reject --allow 203.0.113.0/24 \
+               --tunnel-port 7000 --ttl-expired drop --fragments hash3 --on-empty reject --unserved drop --allow 203.0.113.0/24 \
                --deny 203.0.113.7,2001:db8:bad::/48 --quic 0:3:8,1:3:8:@";
     let add = format!("{add}{}", key.display());
     let refusal = async || match lb(&lab, &add).await {
@@ -284,6 +284,7 @@ async fn unusual_packets_have_their_options() {
         ("ttl_expired", json!("drop")),
         ("fragments", json!("hash3")),
         ("on_empty", json!("reject")),
+        ("unserved", json!("drop")),
         ("mss_clamp", json!(false)),
         (
             "source",
@@ -302,7 +303,7 @@ async fn unusual_packets_have_their_options() {
         (&json!("l2dsr"), &json!([200, 100]), &json!("0a0005"))
     );
     let text = lb(&lab, "list games").await.expect("a text");
-    let flags = "UDP  198.51.100.0/24:30000-32767 consistent gue games on_empty=reject tunnel_port=7000 \
+    let flags = "UDP  198.51.100.0/24:30000-32767 consistent gue games on_empty=reject unserved=drop tunnel_port=7000 \
                  ttl_expired=drop fragments=hash3 allow=1 deny=2 quic=2\n";
     assert!(text.contains(flags), "{text}");
     assert!(text.contains("[2001:db8::80]:30000-32767"), "{text}");

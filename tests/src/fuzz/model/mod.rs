@@ -14,6 +14,7 @@ mod speak;
 mod there;
 mod tracked;
 mod translate;
+mod unserved;
 mod whom;
 
 use std::net::{IpAddr, SocketAddr};
@@ -97,6 +98,8 @@ pub enum Mistake {
     NeverFull,
     /// Frames for other hosts are for this one.
     AnyHost,
+    /// What no service takes is the host's.
+    Unserved,
     /// Frames for groups are for this host, whoever their packets are for.
     AnyGroup,
 }
@@ -115,7 +118,7 @@ pub struct Model<'w> {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::OuterTos,
         Self::LastHop,
         Self::RangesFirst,
@@ -134,6 +137,7 @@ impl Mistake {
         Self::NeverFull,
         Self::AnyHost,
         Self::AnyGroup,
+        Self::Unserved,
     ];
 }
 
@@ -175,6 +179,7 @@ impl<'w> Model<'w> {
         self.noted = read.piece.is_some();
         let mut said = match self.serve(&read, frame, shown) {
             Ok(said) => said,
+            Err(Reason::NoService) => self.for_no_service(&read, frame),
             Err(reason) => unchanged(reason, frame),
         };
         said.is_noted = self.noted;
@@ -211,7 +216,7 @@ impl<'w> Model<'w> {
                     ..sent(Reason::EchoReply, frame)
                 });
             }
-            Content::Echo => return Err(Reason::NoService),
+            Content::Echo => return Ok(unchanged(Reason::NoService, frame)),
             Content::Ported { ports, .. } => ends(read.source, *ports, read.protocol),
             Content::Error(quote) => {
                 let [from, to] = quote.ports;

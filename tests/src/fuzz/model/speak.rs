@@ -24,6 +24,8 @@ pub(super) enum Answer {
     TimeExceeded,
     /// Nobody is there.
     Rejected,
+    /// No service is there.
+    Unserved,
     /// No place is left to reach a backend from.
     NoPlace,
 }
@@ -34,6 +36,7 @@ impl Answer {
             Self::TooBig(_) => Reason::TooBigAnswered,
             Self::TimeExceeded => Reason::TtlAnswered,
             Self::Rejected => Reason::Rejected,
+            Self::Unserved => Reason::UnservedAnswered,
             Self::NoPlace => Reason::NoSourcePortAnswered,
         }
     }
@@ -52,7 +55,7 @@ impl Model<'_> {
     pub(super) fn answer(&self, read: &Read, frame: &[u8], answer: Answer) -> Option<Said> {
         let from = match answer {
             Answer::TimeExceeded => OWN[usize::from(read.is_v6())],
-            Answer::TooBig(_) | Answer::Rejected | Answer::NoPlace => read.destination,
+            Answer::TooBig(_) | Answer::Rejected | Answer::Unserved | Answer::NoPlace => read.destination,
         };
         self.answer_as(from, read, frame, answer)
     }
@@ -63,7 +66,7 @@ impl Model<'_> {
     }
 
     fn answer_as(&self, from: IpAddr, read: &Read, frame: &[u8], answer: Answer) -> Option<Said> {
-        let refuses = matches!(answer, Answer::Rejected | Answer::NoPlace);
+        let refuses = matches!(answer, Answer::Rejected | Answer::Unserved | Answer::NoPlace);
         let is_reset = refuses && read.protocol == IpProtocol::Tcp;
         let is_answerable = match &read.content {
             Content::Ported { flags, .. } if is_reset => read.piece.is_none() && flags & RST == 0,
@@ -188,8 +191,8 @@ pub(super) fn error(from: IpAddr, read: &Read, frame: &[u8], answer: Answer, all
         (Answer::TooBig(mtu), true) => ([2, 0], u32::from(mtu)),
         (Answer::TimeExceeded, false) => ([11, 0], 0),
         (Answer::TimeExceeded, true) => ([3, 0], 0),
-        (Answer::Rejected | Answer::NoPlace, false) => ([3, 3], 0),
-        (Answer::Rejected | Answer::NoPlace, true) => ([1, 4], 0),
+        (Answer::Rejected | Answer::Unserved | Answer::NoPlace, false) => ([3, 3], 0),
+        (Answer::Rejected | Answer::Unserved | Answer::NoPlace, true) => ([1, 4], 0),
     };
     let room = if read.is_v6() { 1280 - 48 } else { 576 - 28 };
     let quoted = if all { read.len } else { read.len.min(room) };

@@ -23,7 +23,7 @@ pub(super) fn number(protocol: Protocol) -> IpProtocol {
 }
 
 /// Length of the pool's longest VIP that holds `address`.
-fn length(pool: &Pool, address: IpAddr) -> Option<u8> {
+pub(super) fn length(pool: &Pool, address: IpAddr) -> Option<u8> {
     let holding = pool.vips.iter().filter(|vip| vip.contains(address));
     holding.map(|vip| vip.length()).max()
 }
