@@ -234,7 +234,7 @@ fn capacity(config: &config::Dataplane) -> Capacity {
         services: config.max_services,
         targets: config.max_targets,
         slots: config.max_slots,
-        flows: config.max_flows,
+        flows: config.max_flows.next_power_of_two(),
         nat_flows: config.max_nat_flows,
     }
 }

@@ -146,9 +146,7 @@ fn restore_flows(
     }
     log::info!("restored the slot tables of the checkpoint, and {kept} flows");
     if no_room > 0 {
-        log::warn!(
-            "{no_room} flows had no room in the flow table: raise `max_flows` to a larger power of two and restart"
-        );
+        log::warn!("{no_room} flows had no room in the flow table: raise `max_flows` and restart");
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Dataplane {
     pub max_targets: u32,
     /// Most slots, over the tables of all services.
     pub max_slots: u32,
-    /// Most flows in the flow table: a power of two.
+    /// Flows that the flow table has room for at least: it has a power of two of entries.
     pub max_flows: u32,
     /// The outer source of a packet in a tunnel to an IPv4 backend varies with the flow within this prefix.
     #[serde(deserialize_with = "prefix")]
@@ -74,7 +74,7 @@ impl Dataplane {
     /// What `max_slots` may be: from one largest table to 512 MiB of them.
     pub const SLOTS: RangeInclusive<u32> = 65_536..=268_435_456;
 
-    /// What `max_flows` may be, each a power of two: up to 1 GiB.
+    /// What `max_flows` may be: up to 1 GiB.
     pub const FLOWS: RangeInclusive<u32> = 1_024..=67_108_864;
 
     /// Most addresses that `fullnat` backends are reached from.
@@ -136,13 +136,6 @@ impl Dataplane {
             return Err(Invalid::new(wrong).at(Key::Name("next_hop_grace")));
         }
         macs("accept_macs", accept_macs)?;
-        if !max_flows.is_power_of_two() {
-            let fits = max_flows.next_power_of_two();
-            return Err(
-                Invalid::new(format!("{max_flows}: expected a power of two, such as {fits}"))
-                    .at(Key::Name("max_flows")),
-            );
-        }
         outer_source("tunnel_source_v4", (*tunnel_source_v4).into(), 8)?;
         outer_source("tunnel_source_v6", (*tunnel_source_v6).into(), 32)
     }

@@ -769,7 +769,7 @@ fn dataplane() -> impl Strategy<Value = Dataplane> {
                     max_services: max_services.max(1_000),
                     max_targets: max_targets.max(1_000),
                     max_slots,
-                    max_flows: 1 << flow_bits,
+                    max_flows: ((1 << flow_bits) - 1).max(1_024),
                     tunnel_source_v4: ipnet::Ipv4Net::new_assert([v4[0] % 223, v4[1], v4[2], 0].into(), len4)
                         .trunc(),
                     tunnel_source_v6: ipnet::Ipv6Net::new_assert(

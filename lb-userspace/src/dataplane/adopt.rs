@@ -73,6 +73,12 @@ fn meta(maps: &Path, namespace: u64) -> Result<Meta> {
     sizes
         .validate()
         .map_err(|invalid| anyhow!("map {} says {invalid}", map::META))?;
+    ensure!(
+        meta.flows.is_power_of_two(),
+        "map {} says {} flows, which is no power of two",
+        map::META,
+        meta.flows
+    );
     let shift = flow_clock::shift()?;
     ensure!(
         meta.clock_shift == shift,

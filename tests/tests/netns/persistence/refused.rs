@@ -56,7 +56,7 @@ fn what_is_not_of_this_version_is_refused_and_goes_on() {
                 flows: 4097,
                 ..Meta::EMPTY
             },
-            "max_flows".to_owned(),
+            "4097 flows".to_owned(),
         ),
         (
             Meta {
