@@ -37,9 +37,10 @@ use detour::Calls;
 use frame::Frame;
 use maps::Maps;
 
-/// Balances one packet.
+/// Balances one packet. Inlined into what `#[xdp]` makes of it: as a function of its own it would cost each packet a call.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that #[xdp] wants")]
 #[xdp]
+#[inline(always)]
 fn lb(context: XdpContext) -> u32 {
     let mut outcome = Outcome::UNDECIDED;
     // Kept in memory: as registers, every way out would set all of its fields anew.
@@ -54,6 +55,7 @@ fn lb(context: XdpContext) -> u32 {
 /// Balances one packet that is not plain.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that #[xdp] wants")]
 #[xdp]
+#[inline(always)]
 fn lb_detour(context: XdpContext) -> u32 {
     let Some(seen) = maps::seen() else {
         return leave(&context, Reason::NoDetour, &Outcome::UNDECIDED);
