@@ -6,11 +6,11 @@
 )]
 
 use aya::programs::Xdp;
+use lb_bench::Budget;
 use lb_common::{
     abi::{DETOUR_PROGRAM, PROGRAM},
     decap,
 };
-use lb_tests::bench::Budget;
 use lb_userspace::{
     dataplane::{Dataplane, Settings},
     decap::{Decap, Rules},

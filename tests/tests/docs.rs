@@ -14,7 +14,7 @@ use std::{
 };
 
 use lb_common::abi::{Action, Reason, map};
-use lb_tests::lab::find_binary;
+use lb_lab::find_binary;
 use lb_userspace::config::Config;
 
 /// A Markdown file of the project.

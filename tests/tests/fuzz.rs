@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use lb_tests::fuzz::{self, Broken, DIRECTORY, Flaw, Mistake, Options};
+use lb_fuzz::{self, Broken, DIRECTORY, Flaw, Mistake, Options};
 
 fn options(packets: u64) -> Options {
     Options {
@@ -19,21 +19,21 @@ fn options(packets: u64) -> Options {
 
 #[test]
 fn kernel_host_and_model_agree_on_a_hundred_thousand_packets() -> Result<()> {
-    let summary = fuzz::run(&options(100_000), Broken::NOTHING)?;
+    let summary = lb_fuzz::run(&options(100_000), Broken::NOTHING)?;
     assert_eq!(summary.disagreements, 0, "kept: {:#?}", summary.kept);
     Ok(())
 }
 
 #[test]
 fn what_was_judged_differently_once_is_agreed_upon() -> Result<()> {
-    let wrong = fuzz::replay(Path::new(DIRECTORY))?;
+    let wrong = lb_fuzz::replay(Path::new(DIRECTORY))?;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
 
 /// The first disagreement where something is broken.
 fn notice(broken: Broken) -> Result<String> {
-    let summary = fuzz::run(&options(40_000), broken)?;
+    let summary = lb_fuzz::run(&options(40_000), broken)?;
     let first = summary.kept.into_iter().next();
     first.with_context(|| format!("nobody noticed {broken:?}"))
 }

@@ -19,9 +19,9 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[OsString]) -> Result<()>
     setup::ensure(workspace)?;
     // The agent itself is measured only when asked for, and takes long to link.
     let (packages, binaries): (&[&str], &[&str]) = if arguments.iter().any(|argument| argument == AGENT) {
-        (&["lb-userspace", "lb-tests"], &["lb", "lb-bench"])
+        (&["lb-userspace", "lb-bench"], &["lb", "lb-bench"])
     } else {
-        (&["lb-tests"], &["lb-bench"])
+        (&["lb-bench"], &["lb-bench"])
     };
     let built = workspace.build(packages, binaries, Profile::Release)?;
     let mut command = privilege.command(built.path("lb-bench")?);

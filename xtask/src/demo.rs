@@ -16,7 +16,11 @@ pub(crate) fn demo(workspace: &Workspace, arguments: &[OsString]) -> Result<()> 
     setup::ensure(workspace)?;
     // The lab's servers are processes of their own; `lb-demo` finds their program beside itself.
     let binaries = ["lb", "lb-demo", "lb-lab-node"];
-    let built = workspace.build(&["lb-userspace", "lb-tests"], &binaries, Profile::Release)?;
+    let built = workspace.build(
+        &["lb-userspace", "lb-demo", "lb-lab"],
+        &binaries,
+        Profile::Release,
+    )?;
     let mut command = privilege.command(built.path("lb-demo")?);
     command.arg("--lb").arg(built.path("lb")?).args(arguments);
     Err(Privilege::exec(command))

@@ -14,7 +14,7 @@ pub(crate) fn fuzz(workspace: &Workspace, arguments: &[OsString]) -> Result<()> 
     let privilege = Privilege::find()?;
     machine::check(privilege)?;
     setup::ensure(workspace)?;
-    let built = workspace.build(&["lb-tests"], &["lb-fuzz"], Profile::Release)?;
+    let built = workspace.build(&["lb-fuzz"], &["lb-fuzz"], Profile::Release)?;
     let mut command = privilege.command(built.path("lb-fuzz")?);
     command.args(arguments);
     Err(Privilege::exec(command))

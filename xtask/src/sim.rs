@@ -12,7 +12,7 @@ use crate::setup;
 /// Builds the simulation and becomes `lb-sim` with `arguments`; returns only when that fails. It needs no privilege.
 pub(crate) fn sim(workspace: &Workspace, arguments: &[OsString]) -> Result<()> {
     setup::ensure(workspace)?;
-    let built = workspace.build(&["lb-tests"], &["lb-sim"], Profile::Release)?;
+    let built = workspace.build(&["lb-sim"], &["lb-sim"], Profile::Release)?;
     let path = built.path("lb-sim")?;
     let error = Command::new(path).args(arguments).exec();
     Err(error).with_context(|| format!("cannot start {}", path.display()))

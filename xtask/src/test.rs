@@ -16,8 +16,9 @@ use crate::kernels::{self, Quick};
 use crate::machine;
 use crate::privilege::Privilege;
 
-/// The packages with tests that need root: those in namespaces, and those of the agent's netlink and heartbeats.
-pub(crate) const PRIVILEGED: [&str; 2] = ["lb-tests", "lb-userspace"];
+/// The packages with tests that need root: those in namespaces and of the kernel, and those of the agent's netlink and
+/// heartbeats.
+pub(crate) const PRIVILEGED: [&str; 4] = ["lb-bench", "lb-lab", "lb-tests", "lb-userspace"];
 
 /// Tells the tests in network namespaces where the binary `lb` is.
 const LB_BIN: &str = "LB_BIN";

@@ -8,10 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use lb_tests::{
-    lab::{Forwarder, Namespace, find_binary},
-    process::Process,
-};
+use lb_lab::{Forwarder, Namespace, find_binary, process::Process};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

@@ -16,8 +16,8 @@ use std::{
 };
 
 use hyper::Request;
-use lb_tests::{
-    lab::{Forwarder, Host, Lab, LabOptions},
+use lb_lab::{
+    Forwarder, Host, Lab, LabOptions,
     traffic::{http, server::Server},
 };
 

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use hyper::{Request, body::Bytes};
-use lb_tests::{
-    lab::Forwarder,
+use lb_lab::{
+    Forwarder,
     traffic::{
         http,
         load::{Connections, Failure, Load, LoadOptions},

@@ -7,8 +7,8 @@ use std::{
 
 use etherparse::{NetHeaders, PacketBuilder, PacketHeaders, TransportHeader};
 use hyper::{Request, body::Bytes};
-use lb_tests::{
-    lab::{Forwarder, Lab, NextHop, Route},
+use lb_lab::{
+    Forwarder, Lab, NextHop, Route,
     traffic::{http, server::Server, udp},
 };
 use socket2::{Domain, Protocol, Socket, Type};

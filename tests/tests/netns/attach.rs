@@ -1,7 +1,7 @@
 //! Which interfaces the program runs on. This kernel need not have bonds: `lo`, which no program runs on natively, stands
 //! in for one that cannot carry it.
 
-use lb_tests::lab::Namespace;
+use lb_lab::Namespace;
 use lb_userspace::{
     dataplane::{Dataplane, Mode, Settings},
     netlink::{Carrier, Interface, find_carrier, find_interface},

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output},
 };
 
-use lb_tests::lab::{BpfFs, Forwarder, Namespace, NextHop, Route};
+use lb_lab::{BpfFs, Forwarder, Namespace, NextHop, Route};
 use serde_json::Value;
 
 use super::support::{Rig, Service, backend_addresses, lab, rig::lb, wait_until};

@@ -10,11 +10,7 @@ use std::{
     time::SystemTime,
 };
 
-use lb_tests::{
-    fixture,
-    lab::{Forwarder, Lab, LbOptions},
-    process::Process,
-};
+use lb_lab::{Forwarder, Lab, LbOptions, process::Process};
 use lb_userspace::api::view::{BackendState, StatusView};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -47,7 +43,7 @@ fn kill_and_start_again(rig: &mut Rig) {
     let now = SystemTime::now();
     for taken in [now, now - YEAR, now + YEAR] {
         rig.agent.kill().unwrap();
-        fixture::redate_all(&directory(rig), taken).unwrap();
+        lb_fixture::redate_all(&directory(rig), taken).unwrap();
         rig.agent.start_again().unwrap();
     }
 }
@@ -442,7 +438,7 @@ fn a_clock_that_is_ahead_at_the_start_ends_no_drain() {
     for ahead in [YEAR / 180, YEAR, std::time::Duration::ZERO] {
         // To the agent that starts the clock is that much ahead.
         rig.agent.kill().unwrap();
-        fixture::redate_all(&directory(&rig), SystemTime::now() - ahead).unwrap();
+        lb_fixture::redate_all(&directory(&rig), SystemTime::now() - ahead).unwrap();
         rig.agent.start_again().unwrap();
         rig.wait_for_state("web", first.parse().unwrap(), BackendState::Drain);
         let after = held.ask();

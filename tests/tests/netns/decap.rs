@@ -5,11 +5,8 @@ use std::{
     process::{Command, Output},
 };
 
-use lb_tests::{
-    lab::{Forwarder, Host},
-    packets::Frame,
-    traffic::http,
-};
+use lb_lab::{Forwarder, Host, traffic::http};
+use lb_packets::Frame;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

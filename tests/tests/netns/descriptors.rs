@@ -2,7 +2,7 @@
 
 use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt};
 
-use lb_tests::lab::{Forwarder, LbOptions, NextHop, Route};
+use lb_lab::{Forwarder, LbOptions, NextHop, Route};
 use lb_userspace::api::view::BackendState;
 
 use super::support::{PORT, Rig, Service, backend_addresses, lab, rig::lb, wait_until};
@@ -19,7 +19,7 @@ const LONG: &str = r#"{ type = "tcp", interval = "1h", timeout = "1h" }"#;
 fn dead_backends_by_the_thousand_leave_descriptors_to_the_living() {
     let lab = lab(Forwarder::Ipip, 1);
     let vip = lab.options().vips[0];
-    let nowhere = async |netlink: &lb_tests::lab::Netlink| {
+    let nowhere = async |netlink: &lb_lab::Netlink| {
         netlink
             .add_neighbour("eth0", NOBODY.into(), [2, 0, 0, 0, 0, 99])
             .await?;

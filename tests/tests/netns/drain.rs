@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_tests::{
-    lab::Forwarder,
+use lb_lab::{
+    Forwarder,
     traffic::load::{Load, Record},
 };
 use lb_userspace::{

@@ -8,10 +8,7 @@ use std::{
 };
 
 use aya::maps::{Map, MapData, ProgramArray, xdp::DevMapHash};
-use lb_tests::{
-    lab::{Forwarder, Lab, LabOptions, LbOptions, Namespace},
-    traffic::http,
-};
+use lb_lab::{Forwarder, Lab, LabOptions, LbOptions, Namespace, traffic::http};
 use lb_userspace::api::view::BackendState;
 
 use super::support::{

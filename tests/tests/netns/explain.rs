@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header, PacketBuilder};
-use lb_tests::lab::{Forwarder, Host, Lab};
+use lb_lab::{Forwarder, Host, Lab};
 use lb_userspace::api::{
     packet::{ExplainRequest, from_hex, to_hex},
     view::{ExplainView, StatsView},

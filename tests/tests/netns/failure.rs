@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use lb_tests::{lab::Forwarder, traffic::load::Load};
+use lb_lab::{Forwarder, traffic::load::Load};
 use lb_userspace::api::view::BackendState;
 
 use super::support::{
@@ -108,7 +108,7 @@ fn silent_host_leaves_all_services_at_once() {
     rig.wait_until_all_up();
 
     let pull = |port: &str, out: bool| {
-        let pull = async |netlink: &lb_tests::lab::Netlink| match out {
+        let pull = async |netlink: &lb_lab::Netlink| match out {
             true => netlink.set_down(port).await,
             false => netlink.set_up(port).await,
         };

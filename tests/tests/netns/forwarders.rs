@@ -7,8 +7,8 @@ use std::{
 };
 
 use hyper::{Request, body::Bytes};
-use lb_tests::{
-    lab::{Forwarder, Lab, LbOptions, NextHop, Route},
+use lb_lab::{
+    Forwarder, Lab, LbOptions, NextHop, Route,
     traffic::{http, udp},
 };
 
@@ -245,10 +245,10 @@ fn any_port_takes_what_no_other_service_has() {
 
 #[test]
 fn client_ip_affinity_keeps_a_client_on_one_backend() {
-    let lab = Lab::new(lb_tests::lab::LabOptions {
+    let lab = Lab::new(lb_lab::LabOptions {
         clients: 12,
         backends: 3,
-        ..lb_tests::lab::LabOptions::new(Forwarder::Ipip)
+        ..lb_lab::LabOptions::new(Forwarder::Ipip)
     })
     .unwrap();
     let vip = lab.options().vips[0];

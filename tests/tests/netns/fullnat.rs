@@ -12,8 +12,8 @@ use std::{
 use aya::maps::{Array, Map, MapData};
 use hyper::{Request, body::Bytes};
 use lb_common::abi::map;
-use lb_tests::{
-    lab::{Forwarder, Lab, LabOptions, Mtu, Netlink, NextHop, Route},
+use lb_lab::{
+    Forwarder, Lab, LabOptions, Mtu, Netlink, NextHop, Route,
     traffic::{
         echo::{self, EchoOptions, Echoes},
         http,

@@ -6,8 +6,8 @@ use std::{
 };
 
 use hyper::{Request, body::Bytes};
-use lb_tests::{
-    lab::{Forwarder, Lab, LabOptions, Mtu},
+use lb_lab::{
+    Forwarder, Lab, LabOptions, Mtu,
     traffic::{http, server::Server, udp},
 };
 

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_tests::lab::{Agent, Forwarder, Host, Lab, LabOptions, LbOptions, Namespace};
+use lb_lab::{Agent, Forwarder, Host, Lab, LabOptions, LbOptions, Namespace};
 use lb_userspace::api::packet::to_hex;
 
 use super::{

@@ -6,7 +6,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use lb_tests::lab::{Agent, Forwarder, LbOptions, Namespace, detach_pinned_link};
+use lb_lab::{Agent, Forwarder, LbOptions, Namespace, detach_pinned_link};
 use lb_userspace::{
     api::view::{DataplaneOrigin, StatusView},
     dataplane::{Dataplane, Mode, Settings},

@@ -5,10 +5,7 @@ use std::{
     os::unix::process::ExitStatusExt,
 };
 
-use lb_tests::{
-    lab::{Agent, Forwarder, Lab, LabOptions, LbOptions},
-    traffic::load::Load,
-};
+use lb_lab::{Agent, Forwarder, Lab, LabOptions, LbOptions, traffic::load::Load};
 use lb_userspace::api::view::{AttachMode, BackendState};
 use nix::sys::signal::Signal;
 

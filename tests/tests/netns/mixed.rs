@@ -2,11 +2,7 @@
 
 use std::{net::SocketAddr, process::Command};
 
-use lb_tests::{
-    lab::{Forwarder, Host, Lab, Netlink},
-    process::Process,
-    traffic::server::Server,
-};
+use lb_lab::{Forwarder, Host, Lab, Netlink, process::Process, traffic::server::Server};
 use lb_userspace::api::view::BackendState;
 
 use super::support::{

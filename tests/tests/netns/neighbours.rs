@@ -6,8 +6,8 @@ use std::{
     process::Command,
 };
 
-use lb_tests::{
-    lab::{FORWARDING, Forwarder, Lab, Netlink},
+use lb_lab::{
+    FORWARDING, Forwarder, Lab, Netlink,
     traffic::{
         echo::{self, EchoOptions, Echoes},
         http,

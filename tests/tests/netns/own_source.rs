@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, process::Command};
 
-use lb_tests::lab::{Forwarder, Lab, LabOptions};
+use lb_lab::{Forwarder, Lab, LabOptions};
 
 use super::support::{
     FAST_CHECK, LIMIT, PORT, Rig, Service, allow_ping, backend_addresses, requests, wait_until,
@@ -29,7 +29,7 @@ fn lab() -> Lab {
 fn draw_vip(lab: &Lab, v6: bool) {
     let vip = lab.options().vips[usize::from(v6)];
     let (namespace, length) = (&lab.balancer.namespace, if v6 { 128 } else { 32 });
-    let add = async |netlink: &lb_tests::lab::Netlink| netlink.add_address("eth0", vip, length).await;
+    let add = async |netlink: &lb_lab::Netlink| netlink.add_address("eth0", vip, length).await;
     namespace.netlink(add).unwrap();
     if !v6 {
         let mut ip = Command::new("ip");

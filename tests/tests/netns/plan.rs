@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_tests::lab::Forwarder;
+use lb_lab::Forwarder;
 use lb_userspace::api::{
     plan::{Fate, PlanView, ServicePlan},
     view::BackendState,

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use lb_tests::{
-    lab::{Forwarder, Lab},
+use lb_lab::{
+    Forwarder, Lab,
     traffic::quic::{ConnectionIds, Identity, QuicClients, QuicServer},
 };
 use lb_userspace::{

@@ -5,8 +5,8 @@ use std::{
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
 };
 
-use lb_tests::{
-    lab::{Forwarder, Lab, NextHop, Route},
+use lb_lab::{
+    Forwarder, Lab, NextHop, Route,
     traffic::{server::Server, udp},
 };
 use lb_userspace::api::view::BackendState;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use lb_tests::lab::{Agent, Forwarder, LbOptions};
+use lb_lab::{Agent, Forwarder, LbOptions};
 
 use super::support::{LIMIT, lab, rig::lb, wait_until};
 
@@ -57,7 +57,7 @@ fn an_agent_that_nobody_can_reach_ends() {
     let _other = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let status = agent
         .process()
-        .wait(lb_tests::patience::patient(5 * LIMIT))
+        .wait(lb_lab::patience::patient(5 * LIMIT))
         .unwrap();
     assert_eq!(status.code(), Some(1), "{}", agent.log_end());
     assert!(

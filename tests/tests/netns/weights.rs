@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use lb_tests::{lab::Forwarder, traffic::load::Load};
+use lb_lab::{Forwarder, traffic::load::Load};
 use lb_userspace::api::view::BackendState;
 
 use super::support::{PORT, Rig, Service, backend_addresses, lab, patient_load, requests, wait_until};

@@ -8,8 +8,8 @@ use std::{
     thread,
 };
 
-use lb_tests::{
-    lab::{Forwarder, Lab, NextHop, Route},
+use lb_lab::{
+    Forwarder, Lab, NextHop, Route,
     traffic::load::{Load, LoadOptions},
 };
 use lb_userspace::api::view::{BackendState, BackendView};

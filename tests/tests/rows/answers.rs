@@ -4,7 +4,7 @@ use lb_common::abi::{
     Reason,
     Reason::{NoBackend, OtherHost, Rejected, TooBig, TtlExpired},
 };
-use lb_tests::packets::{Body, Frame};
+use lb_packets::{Body, Frame};
 
 use super::{
     options::{REJECTING, REJECTING_ALL, SILENT, vip4, vip6},

@@ -1,7 +1,7 @@
 //! Traffic that is not for a service: it passes untouched, whatever it is.
 
 use lb_common::abi::Reason::NotIp;
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 
 use super::{
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, passed, unsent},

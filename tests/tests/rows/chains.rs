@@ -8,7 +8,7 @@ use lb_common::abi::{
     Control, Direction, Key4, Key6, MAX_CHAIN, Reason, Selector, Service as Entry, ServiceKey, ServiceLine,
     ServiceLine4, ServiceLine6, Slot, TableIndex,
 };
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 use lb_userspace::{
     model::{Forwarder, Service},
     plan::{Capacity, Layout, Memory},

@@ -1,6 +1,6 @@
 //! The MSS of SYNs: lowered to what the service says, never raised, wherever the option stands.
 
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 
 use super::{
     options::{CLAMPED, CLAMPED_TO_FIT, MSS, NAT_CLAMPED, PLAIN, vip4, vip6},

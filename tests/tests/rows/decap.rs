@@ -8,10 +8,8 @@ use lb_common::{
     abi::Action,
     decap::{Address, GRE_BIT, IPIP_BIT, Ports, Reason, Rules, decap},
 };
-use lb_tests::{
-    lab::Namespace,
-    packets::{Buffer, Frame, check_sums},
-};
+use lb_lab::Namespace;
+use lb_packets::{Buffer, Frame, check_sums};
 use lb_userspace::{
     decap::{self, Decap},
     model::Forwarder,
@@ -249,7 +247,7 @@ fn layers() -> Vec<Row> {
     let long = [1; 40];
     let summed = |pair: [&str; 2]| {
         let mut frame = fou(pair, &inner);
-        if let lb_tests::packets::Body::Udp { summed, .. } = &mut frame.body {
+        if let lb_packets::Body::Udp { summed, .. } = &mut frame.body {
             *summed = true;
         }
         frame

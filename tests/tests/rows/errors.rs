@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::Reason::{BadHeader, NoBackend, TooBig, Truncated, TtlExpired};
-use lb_tests::packets::{Frame, flow_hash};
+use lb_packets::{Frame, flow_hash};
 
 use super::{
     options::{HASH3, PLAIN, SCTP, vip4, vip6},

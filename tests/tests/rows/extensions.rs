@@ -1,7 +1,7 @@
 //! Extension headers of IPv6: walked, so many of them and no more; and protocols without ports.
 
 use lb_common::abi::Reason::{BadHeader, ExtensionHeader, Truncated};
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 
 use super::row::{CLIENT6 as C6, Row, expired, l2dsr, nat, passed, too_big, tunnelled, unsent};
 

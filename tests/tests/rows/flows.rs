@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use lb_common::abi::Reason;
-use lb_tests::packets::{Frame, flow_hash};
+use lb_packets::{Frame, flow_hash};
 
 use super::{
     host::{Host, INTERFACES},

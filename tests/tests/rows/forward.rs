@@ -1,7 +1,7 @@
 //! To a backend without a change of destination: `l2dsr` and `ipip`.
 
 use lb_common::abi::Reason::{self, EmptyPassed, NoBackend, Unresolved};
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 
 use super::{
     row::{

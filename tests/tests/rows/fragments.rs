@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use lb_common::abi::Reason::{BadFragment, Fragment, NoService, Truncated};
-use lb_tests::packets::{Frame, flow_hash};
+use lb_packets::{Frame, flow_hash};
 
 use super::{
     options::{HASH3, NO_FRAGMENTS, PLAIN, vip4, vip6},

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::{Placement, Reason};
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 use lb_userspace::model::{Forwarder, Service};
 
 use super::{

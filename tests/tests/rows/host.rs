@@ -7,7 +7,7 @@ use lb_common::{
     abi::{Placement, Trace, Tracking},
     pipeline::{Outcome, Route, process},
 };
-use lb_tests::packets::Buffer;
+use lb_packets::Buffer;
 use lb_userspace::plan::{Capacity, InMemory, Layout, MacTable, Memory, source_pools};
 
 use super::{

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::abi::Reason::{NotIp, OtherHost};
-use lb_tests::packets::{Frame, Mac};
+use lb_packets::{Frame, Mac};
 use lb_userspace::{netlink::InterfaceMacs, plan::MacTable};
 
 use super::{

@@ -1,7 +1,7 @@
 //! ICMP: echo requests to VIPs are answered; all else of it but errors about flows is the host's.
 
 use lb_common::abi::Reason::{OtherHost, Truncated};
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 
 use super::{
     host::{Host, INTERFACES},

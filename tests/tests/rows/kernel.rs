@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
 use lb_common::abi::{Action, Count, Reason, Tracking};
-use lb_tests::lab::Namespace;
+use lb_lab::Namespace;
 use lb_userspace::{
     dataplane::{Dataplane, Explained, MappedTables, Settings},
     netlink::Uppers,

@@ -45,7 +45,7 @@ use std::collections::HashSet;
 
 use anyhow::{Result, ensure};
 use lb_common::abi::Reason;
-use lb_tests::packets::Buffer;
+use lb_packets::Buffer;
 use lb_userspace::dataplane::MIN_FRAME;
 
 use host::{Host, INTERFACES};

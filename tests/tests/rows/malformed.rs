@@ -2,7 +2,7 @@
 //! when they are not, never out of bounds.
 
 use lb_common::abi::Reason::{self, BadHeader, NoService, NotIp, Truncated};
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 
 use super::row::{CLIENT4 as C4, CLIENT6 as C6, Row, l2dsr, passed, unsent};
 

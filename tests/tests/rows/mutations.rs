@@ -5,7 +5,7 @@ use lb_common::{
     abi::{Action, Reason},
     hash,
 };
-use lb_tests::packets::check_sums;
+use lb_packets::check_sums;
 use lb_userspace::dataplane::MIN_FRAME;
 
 use super::{

@@ -1,7 +1,7 @@
 //! The `nat` forwarder: to the backend, and back to the client.
 
 use lb_common::abi::Reason::NoWayBack;
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 
 use super::{
     routes::BACK_MTU,

@@ -8,7 +8,7 @@ use lb_common::{
     abi::{Placement, Reason},
     quic::{ConnectionId, encode},
 };
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 use lb_userspace::model::{AdminState, Backend, Forwarder, Quic, QuicConfig, QuicKey, Service};
 
 use super::{

@@ -1,6 +1,6 @@
 //! Services by range of ports and by prefix: the one that says most exactly what it takes has the packet.
 
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 use lb_userspace::model::{Forwarder, Service};
 
 use super::{

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, process::Command, sync::Arc};
 
 use anyhow::{Result, ensure};
 use lb_common::{abi::Tags, pipeline::Route};
-use lb_tests::lab::Namespace;
+use lb_lab::Namespace;
 use lb_userspace::netlink::{Upper, Uppers};
 
 use super::world::{Interfaces, OWN_MAC, ROUTER_MAC};

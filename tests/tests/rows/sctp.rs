@@ -1,7 +1,7 @@
 //! SCTP: by its ports as UDP is, opened and closed by its chunks; the checksum covers no addresses.
 
 use lb_common::abi::Reason::Truncated;
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 
 use super::{
     options::{SCTP, SCTP_NAT, vip4, vip6},

@@ -1,7 +1,7 @@
 //! Lists of clients: who is not allowed is denied, and all else is as without a list.
 
 use lb_common::abi::Reason::Denied;
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 use lb_userspace::model::{Forwarder, Service, Source};
 
 use super::{

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use lb_common::abi::{FlowKey, FlowState, FlowValue, Placement, SLOTS_PER_LINE, Slot, Tracking};
-use lb_tests::packets::{Frame, flow_hash};
+use lb_packets::{Frame, flow_hash};
 use lb_userspace::{
     model::{Affinity, Forwarder, Service, Tracking as Which},
     plan::{Capacity, Layout, Memory},

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use lb_common::abi::Reason::{Fragment, TtlExpired};
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 
 use super::row::{CLIENT4 as C4, CLIENT6 as C6, Row, hash, nat, passed, returned, unsent};
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 use lb_userspace::model::{Forwarder, Service, Vlan};
 
 use super::{

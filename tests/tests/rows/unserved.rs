@@ -1,7 +1,7 @@
 //! Packets for a VIP that none of its services takes, where a service says that the host is not to get them.
 
 use lb_common::abi::Reason::{self, BadHeader, Unserved, UnservedAnswered};
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 
 use super::{
     answers::resets_for,

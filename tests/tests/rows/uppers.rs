@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use lb_common::abi::{Reason, Tags, Upper};
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 use lb_userspace::netlink;
 
 use super::{

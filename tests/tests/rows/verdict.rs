@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::abi::{Action, Placement, Reason};
-use lb_tests::packets::check_sums;
+use lb_packets::check_sums;
 use lb_userspace::plan::{Layout, PoolKey};
 
 use super::row::Row;

@@ -2,7 +2,7 @@
 //! their own get none.
 
 use lb_common::abi::Reason::{BadHeader, NotIp, Truncated};
-use lb_tests::packets::Frame;
+use lb_packets::Frame;
 
 use super::row::{
     CLIENT4 as C4, CLIENT6 as C6, Row, answered, expired, l2dsr, nat, passed, returned, too_big, tunnelled,

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Instant};
 
 use lb_common::abi::Tags;
-use lb_tests::packets::Mac;
+use lb_packets::Mac;
 use lb_userspace::{
     model::{Affinity, Backend, Forwarder, OnEmpty, Service, Services},
     plan::{Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, TunnelSources, apply, pools},

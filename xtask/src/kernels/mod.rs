@@ -170,7 +170,7 @@ impl Payload {
     fn build(workspace: &Workspace, profile: Profile) -> Result<Self> {
         setup::ensure(workspace)?;
         let programs = ["lb", "lb-lab-node"];
-        let built = workspace.build(&["lb-userspace", "lb-tests"], &programs, profile)?;
+        let built = workspace.build(&["lb-userspace", "lb-lab"], &programs, profile)?;
         let tests = ["budget", "rows", "netns"];
         let built_tests = workspace.build_tests(&PRIVILEGED, &tests, profile)?;
         let mut binaries = Vec::new();
@@ -182,7 +182,7 @@ impl Payload {
         }
         Ok(Self {
             binaries,
-            rows_saved: workspace.root.join("tests/rows-saved"),
+            rows_saved: workspace.root.join("tests/fuzz/rows-saved"),
         })
     }
 }

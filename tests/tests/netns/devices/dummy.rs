@@ -1,6 +1,6 @@
 //! Dummy devices: they hold a backend's VIPs, and nothing comes in by them.
 
-use lb_tests::lab::Forwarder;
+use lb_lab::Forwarder;
 
 use super::{refused, serves, sh, start};
 use crate::support;

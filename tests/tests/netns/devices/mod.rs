@@ -9,7 +9,7 @@ mod vrf;
 
 use std::process::Command;
 
-use lb_tests::lab::{Forwarder, Lab, LabOptions, LbOptions, Namespace};
+use lb_lab::{Forwarder, Lab, LabOptions, LbOptions, Namespace};
 
 use crate::fullnat;
 use crate::support::{LbRun, PORT, Rig, Service, backend_addresses, requests, rig::lb};

@@ -1,6 +1,6 @@
 //! A wire that loses, doubles and reorders packets: connections stay where they are, and nothing is dropped but by the wire.
 
-use lb_tests::lab::Forwarder;
+use lb_lab::Forwarder;
 
 use super::{sh, start};
 use crate::support::{self, HeldConnections, PORT, requests};

@@ -1,7 +1,7 @@
 //! VLAN devices, bonds, bridges and macvlans, and what lies on what: real connections where `lb` serves, and words where
 //! it cannot. The device that `lb` is to run on is always called `eth0`, and lies on `port0` and `port1`.
 
-use lb_tests::lab::Lab;
+use lb_lab::Lab;
 
 use super::{places, refused, serves, sh, stacked, start};
 use crate::support::Rig;

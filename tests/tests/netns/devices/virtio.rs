@@ -3,7 +3,7 @@
 
 use std::{fs, process::Command};
 
-use lb_tests::lab::{Forwarder, Lab, Namespace};
+use lb_lab::{Forwarder, Lab, Namespace};
 
 use super::{BALANCER_ADDRESSES, places, serves, sh, start};
 use crate::support;

@@ -2,10 +2,7 @@
 
 use std::{net::SocketAddr, process::Command};
 
-use lb_tests::{
-    lab::{Forwarder, Host, Lab, LbOptions, Namespace},
-    traffic::server::Server,
-};
+use lb_lab::{Forwarder, Host, Lab, LbOptions, Namespace, traffic::server::Server};
 use lb_userspace::api::view::BackendState;
 
 use super::super::support::{

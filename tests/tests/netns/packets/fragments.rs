@@ -5,11 +5,8 @@ use std::{
     time::Instant,
 };
 
-use lb_tests::{
-    lab::Forwarder,
-    packets::{Body, Frame},
-    traffic::udp,
-};
+use lb_lab::{Forwarder, traffic::udp};
+use lb_packets::{Body, Frame};
 
 use super::{LIMIT, Rig, narrow, services};
 use crate::support::{PORT, lab, send_to};
@@ -25,7 +22,7 @@ fn echoed(answer: &[u8], sent: &[u8]) -> bool {
     answer.starts_with(b"backend-") && answer.ends_with(sent)
 }
 
-fn echo_services(lab: &lb_tests::lab::Lab, forwarder: Forwarder, fragments: &str) -> String {
+fn echo_services(lab: &lb_lab::Lab, forwarder: Forwarder, fragments: &str) -> String {
     services(lab, forwarder, |service| {
         service
             .text("protocol", "udp")

@@ -12,10 +12,7 @@ mod wide;
 use std::net::IpAddr;
 
 use hyper::{Request, body::Bytes};
-use lb_tests::{
-    lab::{Forwarder, Lab, LabOptions, Mtu},
-    traffic::http,
-};
+use lb_lab::{Forwarder, Lab, LabOptions, Mtu, traffic::http};
 
 use super::support::{LIMIT, Rig, Service, backend_addresses, get};
 

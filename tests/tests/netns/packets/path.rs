@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
-use lb_tests::lab::{Forwarder, Lab, Netlink, NextHop, Route};
+use lb_lab::{Forwarder, Lab, Netlink, NextHop, Route};
 use nix::sys::socket::{getsockopt, sockopt::TcpMaxSeg};
 
 use super::{LIMIT, Rig, narrow, service, services, transfer};

@@ -2,10 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_tests::{
-    lab::{Forwarder, Host, Lab, LabOptions},
-    traffic::http,
-};
+use lb_lab::{Forwarder, Host, Lab, LabOptions, traffic::http};
 
 use super::{Rig, get, services};
 use crate::support::{LIMIT, PORT, SILENCE};

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_tests::lab::Forwarder;
+use lb_lab::Forwarder;
 
 use super::{LIMIT, Rig};
 use crate::support::{NO_CHECK, PORT, Service, lab};

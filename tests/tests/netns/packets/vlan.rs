@@ -1,6 +1,6 @@
 //! Clients whose packets carry VLAN tags: the balancer looks at what is inside, and its own answers carry the same.
 
-use lb_tests::lab::{Forwarder, Tags};
+use lb_lab::{Forwarder, Tags};
 
 use super::{Rig, services, transfer};
 use crate::support::{LIMIT, allow_ping, lab, ping};

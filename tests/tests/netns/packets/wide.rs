@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_tests::{
-    lab::{Forwarder, Lab, NextHop, Route},
+use lb_lab::{
+    Forwarder, Lab, NextHop, Route,
     traffic::{http, server::Server},
 };
 
@@ -39,7 +39,7 @@ fn route_prefixes(lab: &Lab) {
             .netlink(async |netlink| netlink.add_route(&route).await)
             .unwrap();
         for backend in &lab.backends {
-            let give = async |netlink: &lb_tests::lab::Netlink| {
+            let give = async |netlink: &lb_lab::Netlink| {
                 for address in addresses {
                     let address: IpAddr = address.parse().unwrap();
                     let length = if address.is_ipv4() { 32 } else { 128 };
@@ -54,7 +54,7 @@ fn route_prefixes(lab: &Lab) {
 
 /// Servers of all backends on those addresses and ports.
 fn serve(lab: &Lab, listen: &[SocketAddr]) -> Vec<Server> {
-    let start = |host: &lb_tests::lab::Host| Server::start(&host.namespace, &host.name, listen).unwrap();
+    let start = |host: &lb_lab::Host| Server::start(&host.namespace, &host.name, listen).unwrap();
     lab.backends.iter().map(start).collect()
 }
 

@@ -10,10 +10,7 @@ use std::{fs, path::Path};
 
 use aya::maps::{Array, Map, MapData};
 use lb_common::abi::{Meta, map};
-use lb_tests::{
-    fixture,
-    lab::{Agent, Forwarder, Lab, LbOptions},
-};
+use lb_lab::{Agent, Forwarder, Lab, LbOptions};
 use lb_userspace::api::view::{StatusView, StopView};
 
 use super::support::{lab, rig::lb, serving};
@@ -43,7 +40,7 @@ fn names(directory: &Path) -> Vec<String> {
 
 /// The slot tables, as text.
 fn slots_of(agent: &Agent) -> Vec<String> {
-    entries_of(&fixture::record(&agent.pins().pin_dir()).unwrap(), map::SLOTS)
+    entries_of(&lb_fixture::record(&agent.pins().pin_dir()).unwrap(), map::SLOTS)
 }
 
 /// A map's entries in a recorded dataplane.

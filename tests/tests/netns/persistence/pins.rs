@@ -2,10 +2,7 @@
 
 use std::fs;
 
-use lb_tests::{
-    fixture,
-    lab::{Agent, BpfFs, Forwarder, Lab, LabOptions, LbOptions},
-};
+use lb_lab::{Agent, BpfFs, Forwarder, Lab, LabOptions, LbOptions};
 use lb_userspace::{
     api::view::DataplaneOrigin,
     dataplane::{Dataplane, Origin, PinDir, Settings},
@@ -111,7 +108,7 @@ fn pins_of_lb_0_1_make_room() {
     let (_lab, mut agent) = idle();
     let pins = agent.pins().pin_dir();
     stop_view(&agent.cli(&["stop", "--detach", "--json"]).unwrap());
-    fixture::lay_out(LAYOUT_1, &pins).unwrap();
+    lb_fixture::lay_out(LAYOUT_1, &pins).unwrap();
     assert_eq!(names(&pins).len(), 12);
     agent.start_again().unwrap();
     assert_eq!(agent.status().unwrap().origin, DataplaneOrigin::New);
@@ -124,7 +121,7 @@ fn pins_of_lb_0_1_make_room() {
     stop_view(&agent.cli(&["stop", "--detach", "--json"]).unwrap());
 
     // They also go without an agent; what is of somebody else stays.
-    fixture::lay_out(LAYOUT_1, &pins).unwrap();
+    lb_fixture::lay_out(LAYOUT_1, &pins).unwrap();
     fs::rename(pins.join("TARGETS"), pins.join("theirs")).unwrap();
     let detach = ["stop", "--detach", "--json", "--pin-dir", pins.to_str().unwrap()];
     let view = stop_view(&agent.cli(&detach).unwrap());
@@ -138,12 +135,12 @@ fn recorded_dataplane_is_laid_out_as_it_was_and_taken_over() {
     let (mut rig, target) = serving();
     requests(rig.client(), target, 20);
     rig.agent.kill().unwrap();
-    let recorded = fixture::record(&rig.agent.pins().pin_dir()).unwrap();
+    let recorded = lb_fixture::record(&rig.agent.pins().pin_dir()).unwrap();
     assert!(recorded.contains("map maps/SLOTS "), "{recorded}");
 
     let copy = BpfFs::new().unwrap();
-    fixture::lay_out(&recorded, &copy.pin_dir()).unwrap();
-    assert_eq!(fixture::record(&copy.pin_dir()).unwrap(), recorded);
+    lb_fixture::lay_out(&recorded, &copy.pin_dir()).unwrap();
+    assert_eq!(lb_fixture::record(&copy.pin_dir()).unwrap(), recorded);
     let open = || {
         let capacity = Capacity {
             services: 1,
@@ -161,7 +158,7 @@ fn recorded_dataplane_is_laid_out_as_it_was_and_taken_over() {
     };
     let dataplane = rig.lab.balancer.namespace.run(open).unwrap().unwrap();
     assert_eq!(dataplane.origin(), Origin::Adopted);
-    assert_eq!(fixture::record(&copy.pin_dir()).unwrap(), recorded);
+    assert_eq!(lb_fixture::record(&copy.pin_dir()).unwrap(), recorded);
 }
 
 /// A start that was interrupted at any of its steps leaves nothing that keeps the next one from starting.
@@ -189,7 +186,7 @@ fn interrupted_start_is_begun_anew() {
         .lines()
         .filter(|line| line.starts_with("map COUNTS"))
         .collect::<String>();
-    fixture::lay_out(&text, &pins.join("maps-new")).unwrap();
+    lb_fixture::lay_out(&text, &pins.join("maps-new")).unwrap();
     agent.start_again().unwrap();
     assert_eq!(agent.status().unwrap().origin, DataplaneOrigin::New);
     assert_eq!(names(&pins), ["links", "maps", "program"]);

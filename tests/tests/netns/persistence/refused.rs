@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use aya::maps::{Array, MapData};
 use lb_common::abi::{ABI_VERSION, Meta, map};
-use lb_tests::lab::{Forwarder, Lab};
+use lb_lab::{Forwarder, Lab};
 use lb_userspace::api::view::DataplaneOrigin;
 
 use super::{

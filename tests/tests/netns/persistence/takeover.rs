@@ -10,10 +10,7 @@ use std::{
 
 use aya::maps::{Array, Map, MapData};
 use lb_common::abi::Control;
-use lb_tests::{
-    lab::{Forwarder, Lab, LabOptions},
-    traffic::load::Load,
-};
+use lb_lab::{Forwarder, Lab, LabOptions, traffic::load::Load};
 use lb_userspace::{
     api::view::DataplaneOrigin,
     dataplane::{Dataplane, Mode, Origin, PinDir, Settings},

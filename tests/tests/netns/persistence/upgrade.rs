@@ -7,11 +7,9 @@ use aya::{
     util::nr_cpus,
 };
 use lb_common::abi::{FlowValue, Meta, Reason, map};
-use lb_tests::{
-    fixture::{self, Told},
-    lab::{Agent, BpfFs, Lab, LbOptions},
-    packets::Frame,
-};
+use lb_fixture::{self, Told};
+use lb_lab::{Agent, BpfFs, Lab, LbOptions};
+use lb_packets::Frame;
 use lb_userspace::{
     api::{
         packet::{ExplainRequest, to_hex},
@@ -38,11 +36,11 @@ const TOLD_3: &str = include_str!("../../../fixtures/abi-3.json");
 /// brings services, slots and flows back.
 #[test]
 fn dataplane_of_version_2_is_refused_and_comes_back_from_its_checkpoint() {
-    let lab = fixture::lab().unwrap();
+    let lab = lb_fixture::lab().unwrap();
     let pins = BpfFs::new().unwrap();
     let pin_dir = pins.pin_dir();
-    fixture::lay_out(DATAPLANE_2, &pin_dir).unwrap();
-    let before = fixture::record(&pin_dir).unwrap();
+    lb_fixture::lay_out(DATAPLANE_2, &pin_dir).unwrap();
+    let before = lb_fixture::record(&pin_dir).unwrap();
     let pin_dir = pin_dir.to_str().unwrap();
 
     let arguments = ["--iface", "eth0", "--pin-dir", pin_dir];
@@ -56,7 +54,7 @@ fn dataplane_of_version_2_is_refused_and_comes_back_from_its_checkpoint() {
     ] {
         assert!(ended.log.contains(what), "no {what} in: {}", ended.log);
     }
-    assert_eq!(fixture::record(Path::new(pin_dir)).unwrap(), before);
+    assert_eq!(lb_fixture::record(Path::new(pin_dir)).unwrap(), before);
 
     let options = LbOptions::new(lb(), Some(WISH_2.to_owned()));
     detach(pin_dir);
@@ -83,7 +81,7 @@ fn comes_back_from_its_checkpoint(agent: &mut Agent, taken: SystemTime, drains: 
     let checkpoints = agent.config_file().with_file_name("state/checkpoints");
     fs::remove_dir_all(&checkpoints).unwrap();
     fs::create_dir(&checkpoints).unwrap();
-    let recorded = fixture::redate(CHECKPOINT_2, taken).unwrap();
+    let recorded = lb_fixture::redate(CHECKPOINT_2, taken).unwrap();
     fs::write(checkpoints.join("0000000015.checkpoint"), recorded).unwrap();
     agent.start_again().unwrap();
 
@@ -123,9 +121,9 @@ fn wait_until_states_are(agent: &Agent, known: &[BackendState]) {
 #[test]
 fn dataplane_of_version_3_is_taken_over_as_it_was_recorded() {
     let recorded: Told = serde_json::from_str(TOLD_3).unwrap();
-    let lab = fixture::lab().unwrap();
+    let lab = lb_fixture::lab().unwrap();
     let pins = BpfFs::new().unwrap();
-    fixture::lay_out(DATAPLANE_3, &pins.pin_dir()).unwrap();
+    lb_fixture::lay_out(DATAPLANE_3, &pins.pin_dir()).unwrap();
     make_it_of_here_and_now(&pins.pin_dir().join("maps"), &lab);
     const TRUNCATED: u64 = 5;
     count_truncated(&pins.pin_dir().join("maps"), TRUNCATED);
@@ -149,7 +147,7 @@ fn dataplane_of_version_3_is_taken_over_as_it_was_recorded() {
     assert_eq!(lost, None, "of {} flows", recorded.flows.len());
     assert!(recorded.flows.len() >= 50, "the recording holds too few flows");
     // No slot has moved, and all previous owners are there.
-    let now = fixture::record(&agent.pins().pin_dir()).unwrap();
+    let now = lb_fixture::record(&agent.pins().pin_dir()).unwrap();
     for map in [map::SLOTS, map::PREVIOUS] {
         let before = entries_of(DATAPLANE_3, map);
         assert!(!before.is_empty(), "{map}");

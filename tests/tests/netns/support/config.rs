@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use lb_tests::lab::Forwarder;
+use lb_lab::Forwarder;
 
 use super::PORT;
 

@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_tests::{
-    lab::{Host, Namespace},
-    patience::patient,
-};
+use lb_lab::{Host, Namespace, patience::patient};
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::join_all;
 use hyper::client::conn::http1::SendRequest;
-use lb_tests::{lab::Host, patience::patient, traffic::http};
+use lb_lab::{Host, patience::patient, traffic::http};
 use tokio::{runtime::Runtime, time::timeout};
 
 use super::get;

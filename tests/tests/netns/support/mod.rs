@@ -16,8 +16,8 @@ use std::{
 };
 
 use hyper::Request;
-use lb_tests::{
-    lab::{Forwarder, Host, Lab, LabOptions, Namespace},
+use lb_lab::{
+    Forwarder, Host, Lab, LabOptions, Namespace,
     patience::patient,
     traffic::{
         http,

@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lb_tests::{
-    lab::{Host, Namespace},
-    patience::patient,
-};
+use lb_lab::{Host, Namespace, patience::patient};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Lets every process of the namespace open such sockets.

@@ -8,8 +8,8 @@ use std::{
 };
 
 use hyper::{Request, StatusCode, body::Bytes};
-use lb_tests::{
-    lab::{Agent, Host, Lab, LbOptions, find_binary},
+use lb_lab::{
+    Agent, Host, Lab, LbOptions, find_binary,
     traffic::{http, server::Server},
 };
 use lb_userspace::api::{

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command, thread};
 
-use lb_tests::{lab::Namespace, process::Process};
+use lb_lab::{Namespace, process::Process};
 use tempfile::TempDir;
 
 use super::{LIMIT, rig::lb};

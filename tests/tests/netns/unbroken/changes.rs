@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_tests::{
-    lab::Forwarder,
+use lb_lab::{
+    Forwarder,
     traffic::echo::{self, EchoOptions},
 };
 use lb_userspace::api::view::BackendState;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lb_tests::{lab::Forwarder, patience::patient};
+use lb_lab::{Forwarder, patience::patient};
 use lb_userspace::api::view::BackendState;
 
 use super::{PORT, Rig, Service, backend_addresses, during, lab, wait_until};

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_tests::traffic::echo::Connection;
+use lb_lab::traffic::echo::Connection;
 
 /// The death of a server.
 #[derive(Debug)]

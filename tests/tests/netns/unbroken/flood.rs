@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
+use lb_bench::{Segments, Stream};
 use lb_common::abi::Tracking;
-use lb_tests::{
-    bench::{Segments, Stream},
-    lab::{Forwarder, Lab},
+use lb_lab::{
+    Forwarder, Lab,
     traffic::echo::{EchoOptions, Echoes},
 };
 use serde_json::json;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use lb_tests::{lab::Forwarder, patience::patient};
+use lb_lab::{Forwarder, patience::patient};
 use lb_userspace::api::view::BackendState;
 use socket2::SockRef;
 

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use hyper::StatusCode;
-use lb_tests::{
-    lab::Forwarder,
+use lb_lab::{
+    Forwarder,
     traffic::echo::{Connection, EchoOptions},
 };
 use lb_userspace::api::view::{BackendState, ServiceView};

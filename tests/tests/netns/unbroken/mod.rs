@@ -28,8 +28,8 @@ use std::{
     thread,
 };
 
-use lb_tests::{
-    lab::Forwarder,
+use lb_lab::{
+    Forwarder,
     traffic::echo::{self, Connection, EchoOptions, Echoes},
 };
 

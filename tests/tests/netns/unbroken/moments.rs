@@ -2,10 +2,7 @@
 
 use std::thread;
 
-use lb_tests::{
-    lab::{Forwarder, Netlink},
-    traffic::echo::Echoes,
-};
+use lb_lab::{Forwarder, Netlink, traffic::echo::Echoes};
 
 use super::{
     super::support::{SILENCE, ip},

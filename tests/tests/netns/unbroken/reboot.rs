@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use lb_tests::{fixture, lab::Forwarder, traffic::echo::Echoes};
+use lb_lab::{Forwarder, traffic::echo::Echoes};
 use lb_userspace::api::view::DataplaneOrigin;
 
 use super::{Plan, Stage, by_server, failures::account, wait_until};
@@ -64,7 +64,7 @@ fn comes_back(
     taken: SystemTime,
 ) {
     let checkpoints = stage.rig.agent.config_file().with_file_name("state/checkpoints");
-    fixture::redate_all(&checkpoints, taken).unwrap();
+    lb_fixture::redate_all(&checkpoints, taken).unwrap();
     stage.rig.agent.start_again().unwrap();
     assert_eq!(stage.rig.agent.status().unwrap().origin, DataplaneOrigin::New);
     assert_eq!(explained(stage, echoes), *before);

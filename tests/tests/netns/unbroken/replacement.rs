@@ -10,10 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_tests::{
-    bench::{Segments, Stream},
-    lab::{Forwarder, Lab},
-};
+use lb_bench::{Segments, Stream};
+use lb_lab::{Forwarder, Lab};
 use lb_userspace::{
     dataplane::{Dataplane, Mode, Origin, PinDir, Settings},
     netlink::find_interface,

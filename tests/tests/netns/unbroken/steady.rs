@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use lb_tests::lab::Forwarder;
+use lb_lab::Forwarder;
 use lb_userspace::api::view::BackendState;
 
 use super::{

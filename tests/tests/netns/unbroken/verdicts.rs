@@ -5,8 +5,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_tests::{
-    lab::{Forwarder, Lab},
+use lb_lab::{
+    Forwarder, Lab,
     traffic::{
         echo::{self, Echoes},
         server::Server,

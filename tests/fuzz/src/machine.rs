@@ -1,0 +1,341 @@
+//! What is compared: the program in the kernel, and its host build.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::{TestRun, TestRunOptions};
+use lb_common::{
+    abi::{self, Action, Reason, Tags, Trace},
+    pipeline::{Outcome, Route, RouteQuery, process},
+};
+use lb_lab::{Namespace, NextHop, Route as LabRoute};
+use lb_packets::Buffer;
+use lb_userspace::{
+    dataplane::{Dataplane, Settings},
+    model::BackendId,
+    netlink::{InterfaceMacs, Upper, Uppers},
+    plan::{InMemory, Layout, MacTable, source_pools},
+};
+
+use super::flaw::Flaw;
+use super::world::{
+    Interfaces, OWN, OWN_MAC, OWN4, OWN6, ROUTER, ROUTER_MAC, SEED, TAGGED, TAGGED_MTU, TAGGED_VLANS,
+    UPPER_MAC, VIRTUAL_MAC, World, is_tagged,
+};
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+const XDP_REDIRECT: u32 = 4;
+/// Room for what a frame grows by.
+const GROWTH: usize = 256;
+
+/// What became of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Did {
+    /// Why it left as it did.
+    pub reason: Reason,
+    /// The backend of its target.
+    pub backend: Option<BackendId>,
+    /// Whether it left by another interface than it came in by.
+    pub redirected: bool,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+}
+
+/// The host build on tables in plain memory.
+pub(super) struct Host {
+    memory: InMemory,
+    layout: Layout,
+}
+
+impl Host {
+    /// With that world in its tables, but for the flaw.
+    ///
+    /// # Errors
+    /// When the world does not fit.
+    pub(super) fn new(world: &World, flaw: Option<Flaw>) -> Result<Self> {
+        let mut memory = InMemory::new(&World::CAPACITY, SEED);
+        memory.ingress = world.interfaces().front;
+        memory.routing = Some(route);
+        (memory.nat_sources, memory.source_pools) =
+            source_pools(&world.source_pool().addresses, world.source_pool().ports.clone());
+        memory
+            .uppers
+            .insert(world.interfaces().front, front(world.interfaces().front));
+        memory.macs = macs(world.interfaces());
+        let layout = world.lay_out(&mut memory, flaw)?;
+        Ok(Self { memory, layout })
+    }
+
+    /// What becomes of a frame.
+    pub(super) fn run(&mut self, frame: &[u8]) -> Did {
+        let mut buffer = Buffer::new(frame);
+        let mut outcome = Outcome::UNDECIDED;
+        let reason = process(&mut buffer, &self.memory, &mut outcome);
+        let target = (outcome.target != Trace::NONE).then_some(outcome.target);
+        Did {
+            reason,
+            backend: backend(&self.layout, target),
+            redirected: reason.action() == Action::Send && outcome.egress != 0,
+            frame: buffer.frame().to_vec(),
+        }
+    }
+}
+
+fn backend(layout: &Layout, target: Option<u32>) -> Option<BackendId> {
+    Some(layout.owner(target?)?.backend)
+}
+
+/// What the host's routing says: the host itself is found at its addresses, all else behind the router.
+fn route(memory: &InMemory, query: &RouteQuery) -> Route {
+    let bytes: [u8; 16] = bytemuck::cast(query.destination);
+    let [a, b, c, d, ..] = bytes;
+    let destination = if query.v6 {
+        IpAddr::from(bytes)
+    } else {
+        IpAddr::from([a, b, c, d])
+    };
+    if OWN.contains(&destination) {
+        return Route::Local;
+    }
+    let (mtu, tags) = if is_tagged(destination) {
+        (TAGGED_MTU, tags())
+    } else {
+        (MTU, Tags::NONE)
+    };
+    if u32::from(query.len) > mtu {
+        return Route::TooBig(mtu as u16);
+    }
+    let [r0, r1, r2, r3, r4, r5] = ROUTER_MAC;
+    let [o0, o1, o2, o3, o4, o5] = OWN_MAC;
+    Route::Hop {
+        macs_head: u64::from_ne_bytes([r0, r1, r2, r3, r4, r5, o0, o1]),
+        macs_tail: u32::from_ne_bytes([o2, o3, o4, o5]),
+        egress: memory.ingress,
+        tags,
+    }
+}
+
+/// The interface that packets come in by, in the program's words.
+fn front(interface: u32) -> abi::Upper {
+    abi::Upper {
+        interface,
+        v4: u32::from_ne_bytes(OWN4.octets()),
+        v6: bytemuck::cast(OWN6.octets()),
+        tags: Tags::NONE,
+    }
+}
+
+const fn tags() -> Tags {
+    let [outer, inner] = TAGGED_VLANS;
+    Tags::two(outer, inner)
+}
+
+/// What is known of the interfaces: the last one's frames leave through the first one, behind tags.
+fn uppers(interfaces: Interfaces) -> Uppers {
+    let upper = |tags, addresses| Upper {
+        interface: interfaces.front,
+        tags,
+        addresses,
+    };
+    Arc::new(BTreeMap::from([
+        (interfaces.front, upper(Tags::NONE, OWN.to_vec())),
+        (interfaces.tagged, upper(tags(), Vec::new())),
+    ]))
+}
+
+/// MACs that frames to the balancer bear at its front interface.
+fn macs(interfaces: Interfaces) -> MacTable {
+    let front = InterfaceMacs {
+        own: OWN_MAC,
+        others: [UPPER_MAC].into(),
+        master: None,
+    };
+    MacTable::new(&[(interfaces.front, front)].into(), &[VIRTUAL_MAC.into()])
+}
+
+/// A namespace with the routes that [`route`] tells of.
+pub struct Kernel {
+    namespace: Namespace,
+    /// Its interfaces.
+    pub interfaces: Interfaces,
+}
+
+const FRONT: &str = "front";
+const BACK: &str = "back";
+const TAGGED_DEVICE: &str = "tagged";
+/// The balancer's addresses there, and the router's.
+const TAGGED_OWN: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(198, 18, 1, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x98, 0, 0, 0, 0, 1)),
+];
+const TAGGED_ROUTER: [&str; 2] = ["198.18.1.2", "2001:db8:98::2"];
+/// The MTU of the others.
+const MTU: u32 = 1500;
+
+impl Kernel {
+    /// Makes the namespace.
+    ///
+    /// # Errors
+    /// Without privilege.
+    pub(super) fn new() -> Result<Self> {
+        let namespace = Namespace::new("fuzz")?;
+        namespace.set_sysctls(&[
+            ("net/ipv4/ip_forward", "1"),
+            ("net/ipv6/conf/all/forwarding", "1"),
+        ])?;
+        let interfaces = namespace.netlink(async |netlink| {
+            let devices = [(FRONT, MTU), (BACK, MTU), (TAGGED_DEVICE, TAGGED_MTU)];
+            for (interface, mtu) in devices {
+                let peer = &format!("{interface}-peer");
+                netlink.add_veth(interface, peer).await?;
+                netlink.configure(interface, OWN_MAC, mtu).await?;
+                for end in [interface, peer] {
+                    netlink.set_up(end).await?;
+                }
+                netlink.wait_until_up(interface).await?;
+            }
+            let everywhere = ["0.0.0.0/0", "::/0"];
+            let ways = [
+                (FRONT, OWN, ROUTER, everywhere),
+                (TAGGED_DEVICE, TAGGED_OWN, TAGGED_ROUTER, TAGGED),
+            ];
+            for (interface, own, routers, networks) in ways {
+                for (((own, router), network), prefix) in own.iter().zip(routers).zip(networks).zip([24, 64])
+                {
+                    netlink.add_address(interface, *own, prefix).await?;
+                    let router: IpAddr = router.parse()?;
+                    netlink.add_neighbour(interface, router, ROUTER_MAC).await?;
+                    let (destination, prefix) = network.split_once('/').context("no prefix")?;
+                    let route = LabRoute {
+                        destination: destination.parse()?,
+                        prefix: prefix.parse()?,
+                        next: NextHop::Via(router),
+                        mtu: None,
+                    };
+                    netlink.add_route(&route).await?;
+                }
+            }
+            Ok(Interfaces {
+                front: netlink.index(FRONT).await?,
+                back: netlink.index(BACK).await?,
+                tagged: netlink.index(TAGGED_DEVICE).await?,
+            })
+        })?;
+        Ok(Self {
+            namespace,
+            interfaces,
+        })
+    }
+
+    /// Runs `body` inside the namespace.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered, and those of `body`.
+    pub(super) fn within<T: Send>(&self, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        self.namespace.run(body)?
+    }
+}
+
+/// The program on its maps; to be made and used inside [`Kernel::within`].
+pub(super) struct Loaded {
+    dataplane: Dataplane,
+    layout: Layout,
+    interfaces: Interfaces,
+}
+
+impl Loaded {
+    /// Loads the program with that world in its maps, but for the flaw.
+    ///
+    /// # Errors
+    /// When the kernel refuses the program or a map.
+    pub(super) fn new(world: &World, flaw: Option<Flaw>) -> Result<Self> {
+        let interfaces = world.interfaces();
+        let mut dataplane = Dataplane::load(&World::CAPACITY, SEED, Settings::default())?;
+        dataplane.allow_egress(interfaces.back)?;
+        dataplane.set_uppers(&uppers(interfaces), &[])?;
+        dataplane.set_macs(&macs(interfaces))?;
+        let sources = world.source_pool();
+        dataplane.set_source_pools(&sources.addresses, sources.ports.clone())?;
+        let layout = world.lay_out(&mut dataplane.tables()?, flaw)?;
+        Ok(Self {
+            dataplane,
+            layout,
+            interfaces,
+        })
+    }
+
+    /// What the program does with a frame; nothing is counted or noted.
+    ///
+    /// # Errors
+    /// When the kernel does not run it, or its action does not go with its reason.
+    pub(super) fn explain(&self, frame: &[u8]) -> Result<Did> {
+        let explained = self.dataplane.explain(frame, self.interfaces.front)?;
+        let redirected = explained.action == XDP_REDIRECT;
+        let expected = action(explained.reason, redirected);
+        ensure!(
+            explained.action == expected,
+            "XDP action {} for {:?}",
+            explained.action,
+            explained.reason
+        );
+        Ok(Did {
+            reason: explained.reason,
+            backend: backend(&self.layout, explained.target),
+            redirected,
+            frame: explained.frame,
+        })
+    }
+
+    /// Runs the program on a frame as on one from the wire: it counts, and remembers fragments. Fails unless it does what
+    /// it explained; answers, of which it makes so many a second only, may be left out.
+    ///
+    /// # Errors
+    /// When the kernel does not run it, or it does something else.
+    pub(super) fn run(&self, frame: &[u8], explained: &Did) -> Result<()> {
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context = [0, frame.len() as u32, 0, self.interfaces.front, 0, 0];
+        let mut output = vec![0; frame.len() + GROWTH];
+        let result = self
+            .dataplane
+            .program()?
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut output),
+                ctx_in: Some(bytemuck::bytes_of(&context)),
+                ..TestRunOptions::new()
+            })
+            .context("the kernel refused to run the program on this frame")?;
+        output.truncate(result.data_size_out as usize);
+        let is_answer = matches!(
+            explained.reason,
+            Reason::TooBigAnswered | Reason::TtlAnswered | Reason::Rejected | Reason::NoSourcePortAnswered
+        );
+        if is_answer && result.return_value == XDP_DROP && output == frame {
+            return Ok(());
+        }
+        let expected = action(explained.reason, explained.redirected);
+        ensure!(
+            result.return_value == expected && output == explained.frame,
+            "unexplained, the action is {} for {:?}, and the frame is {}",
+            result.return_value,
+            explained.reason,
+            super::saved::hex(&output)
+        );
+        Ok(())
+    }
+}
+
+fn action(reason: Reason, redirected: bool) -> u32 {
+    match reason.action() {
+        Action::Pass | Action::Hand => XDP_PASS,
+        Action::Drop => XDP_DROP,
+        Action::Send if redirected => XDP_REDIRECT,
+        Action::Send => XDP_TX,
+    }
+}

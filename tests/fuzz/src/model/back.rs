@@ -1,0 +1,108 @@
+//! The way back: what `nat` and `fullnat` backends send to their clients.
+
+use lb_common::abi::Reason;
+use lb_userspace::{
+    model::{BackendId, Forwarder, TtlExpired},
+    plan::Pool,
+};
+
+use super::{
+    Mistake, Model, Said,
+    fragments::Known,
+    read::Read,
+    rewrite::{Packet, link},
+    speak::Answer,
+    translate::Ends,
+    whom::number,
+};
+use crate::world::{OWN, OWN_MAC, ROUTER_MAC};
+
+/// A flow from a backend.
+struct Found<'w> {
+    pool: &'w Pool,
+    backend: BackendId,
+    /// As its client is to see it.
+    to: Ends,
+}
+
+impl<'w> Model<'w> {
+    /// What a backend sends back, as its client is to see it.
+    pub(super) fn give_back(&mut self, read: &Read, frame: &[u8], from: &Ends) -> Result<Said, Reason> {
+        let found = self
+            .hidden
+            .behind(from)
+            .map(|(known, to)| Found {
+                pool: &self.world.pools[known.pool],
+                backend: known.backend,
+                to,
+            })
+            .or_else(|| self.through_nat(from))
+            .ok_or(Reason::NoService)?;
+        let to = found.to;
+        if OWN.contains(&to.destination.ip()) {
+            return Err(Reason::NoService);
+        }
+        let (mtu, vlan) = self.world.way_to_client(to.destination.ip());
+        let vlan = vlan.filter(|_| !self.errs(Mistake::UntaggedBack));
+        if read.len > mtu {
+            return self
+                .answer_backend(read, frame, Answer::TooBig(mtu as u16))
+                .ok_or(Reason::TooBig);
+        }
+        if read.ttl <= 1 {
+            let told = match found.pool.service.ttl_expired {
+                TtlExpired::Drop => None,
+                TtlExpired::Answer => self.answer_backend(read, frame, Answer::TimeExceeded),
+            };
+            return told.ok_or(Reason::TtlExpired);
+        }
+        if let Some(piece) = read.piece
+            && piece.start == 0
+            && !self.concerns(read)
+            && let Known::Overlap(_) = self.note(read, piece, from)
+        {
+            return Err(Reason::BadFragment);
+        }
+        let (mut frame, mut loose) = (frame.to_vec(), Vec::new());
+        self.clamp(found.pool, read, &mut frame, &mut loose);
+        let mut packet = Packet::new(read, &frame, &loose);
+        packet.hop();
+        packet.translate(from, &to, self.mistake);
+        let (frame, loose) = packet.framed(&link(ROUTER_MAC, OWN_MAC, vlan, read.is_v6()));
+        Ok(Said {
+            backend: Some(found.backend),
+            loose,
+            ..super::sent(Reason::Returned, frame)
+        })
+    }
+
+    /// A flow from a `nat` backend, which its source alone tells.
+    fn through_nat(&self, from: &Ends) -> Option<Found<'w>> {
+        let pools = self.world.pools.iter();
+        let backends =
+            pools.flat_map(|pool| pool.service.backends.iter().map(move |backend| (pool, backend)));
+        let (pool, backend) = backends.into_iter().find(|(pool, backend)| {
+            let service = &pool.service;
+            let its_port = backend.port.or(service.port.exact()).map(u16::from);
+            backend.forwarder_in_use(service) == Forwarder::Nat
+                && pool.members.iter().any(|member| member.id == backend.id())
+                && backend.address == from.source.ip()
+                && number(service.protocol) == from.protocol
+                && its_port.is_none_or(|its| its == from.source.port())
+        })?;
+        let mut to = *from;
+        let vip = pool
+            .vips
+            .iter()
+            .find(|vip| vip.is_ipv6() == from.source.is_ipv6())?;
+        to.source.set_ip(vip.host()?);
+        if let Some(port) = pool.service.port.exact() {
+            to.source.set_port(port.get());
+        }
+        Some(Found {
+            pool,
+            backend: backend.id(),
+            to,
+        })
+    }
+}

@@ -1,0 +1,388 @@
+//! An independent opinion: what the RFCs, `docs/` and the operator's wish say becomes of a packet.
+//!
+//! What must hold here: nothing of lb's packet code is used. Headers are read and summed by smoltcp; of the planner
+//! it takes what slot belongs to which backend; of the tables it knows nothing.
+
+mod back;
+mod fragments;
+mod headers;
+mod hidden;
+mod quic;
+pub(super) mod read;
+mod rewrite;
+mod speak;
+mod there;
+mod tracked;
+mod translate;
+mod unserved;
+mod whom;
+
+use std::net::{IpAddr, SocketAddr};
+
+use lb_common::abi::Reason;
+use lb_userspace::{
+    model::{Affinity, BackendId, Forwarder, Fragments, OnEmpty, TtlExpired},
+    plan::Pool,
+};
+
+use super::world::{OWN_MAC, SEED, UPPER_MAC, VIRTUAL_MAC, World};
+use fragments::{Known, Seen};
+use hidden::Hidden;
+use lb_packets::{Mac, flow_hash};
+use read::{Content, Frame, Piece, Read, read};
+use speak::Answer;
+use tracked::{Owners, Tracked};
+use translate::Ends;
+
+/// MACs of the balancer.
+const OWN_MACS: [Mac; 3] = [OWN_MAC, UPPER_MAC, VIRTUAL_MAC];
+/// TCP's flags.
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// What becomes of a packet, by the model's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Why it leaves as it does.
+    pub reason: Reason,
+    /// The backend that it goes to or comes from.
+    pub backend: Option<BackendId>,
+    /// Whether it leaves by another interface than it came in by.
+    pub redirected: bool,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+    /// Where in it stand checksums that may be 0 as well as 0xffff: those that were wrong before.
+    pub loose: Vec<usize>,
+    /// What is wrong with what the program chose.
+    pub fault: Option<&'static str>,
+    /// Whether the program has to remember it: a fragment, or one of a flow through `fullnat`.
+    pub is_noted: bool,
+}
+
+/// A rule of the model broken on purpose, for tests that show that the fuzzer would notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// Outer headers do not take over the ToS byte.
+    OuterTos,
+    /// TTL 1 is forwarded.
+    LastHop,
+    /// Ranges come before single ports.
+    RangesFirst,
+    /// Deny lists deny nobody.
+    NobodyDenied,
+    /// Overlapping fragments are let through.
+    Overlaps,
+    /// Answers about packets that are too big quote all of them.
+    LongQuotes,
+    /// The MSS is left as it is.
+    NoClamp,
+    /// Checksums of translated UDP are left as they are.
+    StaleSum,
+    /// UDP's checksum may come to zero.
+    ZeroSum,
+    /// Errors that go through `fullnat` show the router that sent them.
+    VisibleRouter,
+    /// Packets that errors quote are not translated.
+    StaleQuote,
+    /// Frames to clients carry no tags.
+    UntaggedBack,
+    /// Connection IDs name nobody.
+    Nameless,
+    /// Slots have always been whose they are now.
+    Forgetful,
+    /// Flows do not end.
+    Endless,
+    /// No flow through `fullnat` is refused for want of a place.
+    NeverFull,
+    /// Frames for other hosts are for this one.
+    AnyHost,
+    /// What no service takes is the host's.
+    Unserved,
+    /// Frames for groups are for this host, whoever their packets are for.
+    AnyGroup,
+}
+
+/// The model, and what it remembers.
+#[derive(Debug)]
+pub struct Model<'w> {
+    world: &'w World,
+    fragments: Seen,
+    hidden: Hidden,
+    tracked: Tracked,
+    /// Whether the packet that is judged changes what the program remembers.
+    noted: bool,
+    mistake: Option<Mistake>,
+}
+
+impl Mistake {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::OuterTos,
+        Self::LastHop,
+        Self::RangesFirst,
+        Self::NobodyDenied,
+        Self::Overlaps,
+        Self::LongQuotes,
+        Self::NoClamp,
+        Self::StaleSum,
+        Self::ZeroSum,
+        Self::VisibleRouter,
+        Self::StaleQuote,
+        Self::UntaggedBack,
+        Self::Nameless,
+        Self::Forgetful,
+        Self::Endless,
+        Self::NeverFull,
+        Self::AnyHost,
+        Self::AnyGroup,
+        Self::Unserved,
+    ];
+}
+
+/// Whom a packet belongs to.
+struct Place<'w> {
+    pool: &'w Pool,
+    backend: BackendId,
+    hash: u64,
+}
+
+impl<'w> Model<'w> {
+    /// Of that world, with that rule broken.
+    pub fn new(world: &'w World, mistake: Option<Mistake>) -> Self {
+        Self {
+            world,
+            fragments: Seen::default(),
+            hidden: Hidden::default(),
+            tracked: Tracked::default(),
+            noted: false,
+            mistake,
+        }
+    }
+
+    fn errs(&self, mistake: Mistake) -> bool {
+        self.mistake == Some(mistake)
+    }
+
+    /// What becomes of a frame that comes in by the front interface. Of `shown`, which the program sent, it takes what
+    /// address and port of the pool a new flow has got.
+    pub fn judge(&mut self, frame: &[u8], shown: &[u8]) -> Said {
+        let read = match read(frame) {
+            Frame::NotIp => return unchanged(Reason::NotIp, frame),
+            Frame::Cut => return unchanged(Reason::NoService, frame),
+            Frame::Packet(read) => read,
+        };
+        if !self.is_for_this_host(&read, frame) {
+            return unchanged(Reason::OtherHost, frame);
+        }
+        self.noted = read.piece.is_some();
+        let mut said = match self.serve(&read, frame, shown) {
+            Ok(said) => said,
+            Err(Reason::NoService) => self.for_no_service(&read, frame),
+            Err(reason) => unchanged(reason, frame),
+        };
+        said.is_noted = self.noted;
+        said
+    }
+
+    /// RFC 1122 §3.3.4 and §3.3.6: not a frame for another host, nor one for a group whose packet is for one host.
+    fn is_for_this_host(&self, read: &Read, frame: &[u8]) -> bool {
+        let is_for_group = match read.destination {
+            IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
+            IpAddr::V6(v6) => v6.is_multicast(),
+        };
+        if frame[0] & 1 != 0 {
+            is_for_group || self.errs(Mistake::AnyGroup)
+        } else {
+            OWN_MACS.iter().any(|mac| frame.starts_with(mac)) || self.errs(Mistake::AnyHost)
+        }
+    }
+
+    fn serve(&mut self, read: &Read, frame: &[u8], shown: &[u8]) -> Result<Said, Reason> {
+        let ends = |client: IpAddr, [from, to]: [u16; 2], protocol| Ends {
+            protocol,
+            source: SocketAddr::new(client, from),
+            destination: SocketAddr::new(read.destination, to),
+        };
+        let flow = match &read.content {
+            Content::Nothing(_) if !self.concerns(read) => return Err(Reason::NoService),
+            Content::Nothing(_) if self.clashes(read) => return Err(Reason::BadFragment),
+            Content::Nothing(reason) => return Err(*reason),
+            Content::Echo if self.is_vip(read.destination) && speak::is_from_one_to_one(read, frame) => {
+                let (frame, loose) = speak::echo(read, frame);
+                return Ok(Said {
+                    loose,
+                    ..sent(Reason::EchoReply, frame)
+                });
+            }
+            Content::Echo => return Ok(unchanged(Reason::NoService, frame)),
+            Content::Ported { ports, .. } => ends(read.source, *ports, read.protocol),
+            Content::Error(quote) => {
+                let [from, to] = quote.ports;
+                ends(quote.destination, [to, from], quote.protocol)
+            }
+            Content::Later => ends(read.source, [0; 2], read.protocol),
+        };
+        let (flow, pool) = self.whom(read, flow)?;
+        let Some(pool) = pool else {
+            return self.give_back(read, frame, &flow);
+        };
+        if !self.permits(pool, flow.source.ip()) {
+            return Err(Reason::Denied);
+        }
+        if !matches!(read.content, Content::Error(_)) {
+            let flags = self.flags(pool, read, frame);
+            self.noted |= self.hidden.meet(&flow, flags);
+        }
+        if read.piece.is_some() && pool.service.fragments == Fragments::Drop {
+            return Err(Reason::Fragment);
+        }
+        let place = self.place(pool, read, &flow, frame);
+        if read.ttl <= 1 && !self.stays(pool, place.as_ref()) && !self.errs(Mistake::LastHop) {
+            return match pool.service.ttl_expired {
+                TtlExpired::Drop => Err(Reason::TtlExpired),
+                TtlExpired::Answer => self
+                    .answer(read, frame, Answer::TimeExceeded)
+                    .ok_or(Reason::TtlExpired),
+            };
+        }
+        match place {
+            Some(place) => self.send(&place, read, frame, &flow, shown),
+            None => self.without_backends(pool, read, frame),
+        }
+    }
+
+    /// TCP's flags, or what means the same: whether a packet opens its flow or ends it.
+    fn flags(&self, pool: &Pool, read: &Read, frame: &[u8]) -> u8 {
+        let flags = if quic::opens(pool, read, frame) {
+            SYN
+        } else {
+            read.flags()
+        };
+        if self.errs(Mistake::Endless) {
+            flags & !(FIN | RST)
+        } else {
+            flags
+        }
+    }
+
+    /// Whether the packet is left to this host, for which its last hop is far enough.
+    fn stays(&self, pool: &Pool, place: Option<&Place<'_>>) -> bool {
+        let Some(place) = place else {
+            return pool.service.on_empty == OnEmpty::Pass;
+        };
+        let backend = pool.service.backend(place.backend);
+        backend.is_some_and(|backend| backend.forwarder_in_use(&pool.service) == Forwarder::Local)
+    }
+
+    /// The flow with what fragments that came before tell of it, and its service.
+    fn whom(&mut self, read: &Read, flow: Ends) -> Result<(Ends, Option<&'w Pool>), Reason> {
+        let Some(piece) = read.piece else {
+            let pool = self.service(read.destination, flow.protocol, flow.destination.port());
+            return Ok((flow, pool));
+        };
+        if piece.start == 0 && !self.concerns(read) {
+            return Ok((flow, None));
+        }
+        let (flow, overlaps) = match self.note(read, piece, &flow) {
+            Known::Flow(flow) => (flow, false),
+            Known::Overlap(flow) => (flow, true),
+            Known::Hiding if self.concerns(read) => return Err(Reason::BadFragment),
+            Known::Hiding => return Err(Reason::NoService),
+            Known::Nothing => return Ok((flow, Some(self.stray(read)?))),
+        };
+        let pool = self.service(read.destination, flow.protocol, flow.destination.port());
+        // What overlaps is no business of the balancer's if it is for nobody here.
+        if overlaps {
+            return Err(pool.map_or(Reason::NoService, |_| Reason::BadFragment));
+        }
+        Ok((flow, pool))
+    }
+
+    fn note(&mut self, read: &Read, piece: Piece, flow: &Ends) -> Known {
+        let strict = !self.errs(Mistake::Overlaps);
+        self.fragments.add(read, piece, flow, strict)
+    }
+
+    /// Whether it is a fragment that overlaps another.
+    fn clashes(&self, read: &Read) -> bool {
+        read.piece
+            .is_some_and(|piece| self.fragments.clashes(read, piece))
+    }
+
+    fn permits(&self, pool: &Pool, client: IpAddr) -> bool {
+        let Some(source) = &pool.service.source else {
+            return true;
+        };
+        let longest = |list: &[lb_userspace::model::Prefix]| {
+            let holding = list.iter().filter(|prefix| prefix.contains(client));
+            holding.map(|prefix| prefix.length()).max()
+        };
+        match (longest(&source.allow), longest(&source.deny)) {
+            (None, None) => source.allow.is_empty(),
+            (Some(allow), Some(deny)) => allow > deny,
+            (_, None) => true,
+            (None, Some(_)) => self.errs(Mistake::NobodyDenied),
+        }
+    }
+
+    fn place(&mut self, pool: &'w Pool, read: &Read, flow: &Ends, frame: &[u8]) -> Option<Place<'w>> {
+        let is_stray = read.piece.is_some() && pool.service.fragments == Fragments::Hash3;
+        let flow_ports = [flow.source.port(), flow.destination.port()];
+        let by_client = pool.service.affinity == Affinity::ClientIp || is_stray;
+        let ports = if by_client { [0; 2] } else { flow_ports };
+        let hash = flow_hash(flow.source.ip(), ports, SEED);
+        let known = self.hidden.flow(flow).map(|known| known.backend);
+        if let Some(backend) = known.or_else(|| self.named(pool, read, frame)) {
+            return Some(Place { pool, backend, hash });
+        }
+        let slot = (hash >> 48) as usize % pool.owners.as_ref()?.len();
+        let [current, previous] = self.world.owners(pool, slot)?;
+        if current == previous || self.errs(Mistake::Forgetful) {
+            return Some(Place {
+                pool,
+                backend: current,
+                hash,
+            });
+        }
+        // Neither errors about a flow nor what gets no further are of the flow.
+        let leaves_traces = !matches!(read.content, Content::Error(_)) && read.ttl > 1;
+        self.noted |= leaves_traces;
+        let flags = self.flags(pool, read, frame);
+        let ports = if is_stray { [0; 2] } else { flow_ports };
+        let key = (self.world.number(pool), flow.source.ip(), ports);
+        let slot = Owners { current, previous };
+        Some(Place {
+            pool,
+            backend: self.tracked.place(key, slot, flags, leaves_traces),
+            hash,
+        })
+    }
+
+    fn without_backends(&self, pool: &Pool, read: &Read, frame: &[u8]) -> Result<Said, Reason> {
+        match pool.service.on_empty {
+            OnEmpty::Pass => Err(Reason::EmptyPassed),
+            OnEmpty::Drop => Err(Reason::NoBackend),
+            OnEmpty::Reject => self
+                .answer(read, frame, Answer::Rejected)
+                .ok_or(Reason::NoBackend),
+        }
+    }
+}
+
+fn unchanged(reason: Reason, frame: &[u8]) -> Said {
+    sent(reason, frame.to_vec())
+}
+
+fn sent(reason: Reason, frame: Vec<u8>) -> Said {
+    Said {
+        reason,
+        backend: None,
+        redirected: false,
+        frame,
+        loose: Vec::new(),
+        fault: None,
+        is_noted: false,
+    }
+}
