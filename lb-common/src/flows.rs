@@ -425,7 +425,7 @@ fn take<T: FlowTable>(
     true
 }
 
-/// The greater of `best` and what this makes of the entry at `place`: its [`rank`] above the place's three bits.
+/// The greater of `best` and what this makes of the entry at `place`: its rank above the place's three bits.
 #[inline(always)]
 pub fn better(best: u32, place: u32, value: FlowValue, clock: u32) -> u32 {
     match rank(value, clock) {

@@ -62,6 +62,7 @@ pub(crate) fn test(workspace: &Workspace, filter: Option<&str>) -> Result<ExitCo
     if filter.is_none() {
         steps.push(("formatting", formatting(workspace)?));
         steps.push(("clippy", clippy(workspace)?));
+        steps.push(("documentation of the code", documentation(workspace)?));
     }
     let mut tally = Tally::default();
     let mut tests = workspace.cargo("test");
@@ -162,6 +163,16 @@ fn clippy(workspace: &Workspace) -> Result<Outcome> {
         "warnings",
     ]);
     run_tool(workspace, "clippy", "clippy", &mut cargo)
+}
+
+/// Has every link of the code's documentation lead somewhere, that of private items included.
+fn documentation(workspace: &Workspace) -> Result<Outcome> {
+    let mut cargo = workspace.cargo("doc");
+    cargo
+        .args(["--locked", "--no-deps", "--document-private-items"])
+        .env("RUSTDOCFLAGS", "--deny warnings");
+    announce(&cargo);
+    Ok(outcome(cargo.status().context("cannot run cargo")?.success()))
 }
 
 /// Runs `command`, which needs the optional part `component` of the Rust distribution.

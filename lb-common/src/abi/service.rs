@@ -136,7 +136,7 @@ pub struct Service {
     pub slot_mask: u16,
     /// How to treat its packets.
     pub flags: ServiceFlags,
-    /// The service's first target in `TARGETS`; for [`Direction::FromBackend`] the backend's own.
+    /// The service's first target in `TARGETS`; for [`super::Direction::FromBackend`] the backend's own.
     pub target_base: u32,
     /// The service's number in the low half; which of its VIPs this is above it (8 bits).
     pub id: u32,

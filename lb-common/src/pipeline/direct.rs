@@ -1,5 +1,5 @@
 //! The direct way: what nearly all packets take. It knows the plain packet only (no VLAN tag, TCP or UDP, no fragment,
-//! no IPv6 extension header, a service without extras) and sends all others on the [`super::detour`].
+//! no IPv6 extension header, a service without extras) and sends all others on the [`mod@super::detour`].
 //!
 //! Invariant: a packet that is sent on the detour is as it came.
 

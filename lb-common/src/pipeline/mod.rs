@@ -1,7 +1,7 @@
 //! The packet's way: parse → match the service → pick the backend → rewrite.
 //!
-//! Nearly all packets take the [`direct`] way, which knows only what is common and costs little. All others take the
-//! [`detour`], which begins anew with the frame and knows everything.
+//! Nearly all packets take the `direct` way, which knows only what is common and costs little. All others take the
+//! [`mod@detour`], which begins anew with the frame and knows everything.
 //!
 //! Generic over the packet and the tables, so that the kernel and the tests run the same code. Invariant: every way
 //! out has a [`Reason`], and a packet whose reason does not send it leaves unchanged.

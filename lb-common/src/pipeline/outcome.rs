@@ -2,14 +2,14 @@
 
 use crate::{abi::Trace, net::tcp};
 
-/// What the counters and `lb explain` need to know of a packet beside its [`Reason`]. Whole words, so that it can be
+/// What the counters and `lb explain` need to know of a packet beside its [`crate::abi::Reason`]. Whole words, so that it can be
 /// built on a BPF program's stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct Outcome {
     /// Interface to send out of, if it is sent; 0 for the one that it came in by.
     pub egress: u32,
-    /// [`Service::id`] or [`Trace::NONE`]; see [`Outcome::service_number`].
+    /// [`crate::abi::Service::id`] or [`Trace::NONE`]; see [`Outcome::service_number`].
     pub service: u32,
     /// Slot within the service's table or [`Trace::NONE`].
     pub slot: u32,

@@ -21,7 +21,7 @@ use crate::model::BackendId;
 pub(super) const FREE: u16 = u16::MAX;
 
 /// The owner of each slot as an index into `members`; `None` when no member has any weight. Without a last table, or
-/// with one of which nothing is left, it is [`maglev`]'s: a canonical function of the set.
+/// with one of which nothing is left, it is [`maglev()`]'s: a canonical function of the set.
 ///
 /// The order of `members` and of the last table's names makes no difference. A last table that is longer than `slots` is
 /// cut off.

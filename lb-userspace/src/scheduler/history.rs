@@ -1,4 +1,4 @@
-//! How a table of [`consistent`] came to be, in few words: where it began, and each change since.
+//! How a table of [`super::consistent()`] came to be, in few words: where it began, and each change since.
 //!
 //! What must hold: replaying a history yields the table that the changes yielded when they were made, on every machine.
 //! Of the other schedulers' tables the set of members tells all; they need no history.

@@ -3,7 +3,7 @@
 //! What must hold: every member has its weighted share, rounded down or up, as with [`consistent`]; and once everybody is
 //! back whose slots were lent, the table is the one from before, slot for slot.
 //!
-//! [`consistent`]: super::consistent
+//! [`consistent`]: mod@super::consistent
 
 use super::{
     Last, Member,
@@ -16,7 +16,7 @@ use super::{
 /// table's slots whom they belong to when everybody is back, as indices into its names; out of range means nobody.
 ///
 /// Members get their own slots first, then keep what they were lent, as far as their shares go. What is left is handed
-/// out as [`consistent`](super::consistent) does.
+/// out as [`consistent`](super::consistent()) does.
 pub fn homeward(last: &Last<'_>, homes: &[u16], members: &[Member], slots: u32) -> Option<Vec<u16>> {
     let heirs = heirs(last.ids, members);
     let heir = |table: &[u16], slot: u32| {

@@ -1,6 +1,6 @@
 //! Schedulers: how a service's slots are shared among its backends.
 //!
-//! Invariant: a scheduler is a pure function. The same members, and with [`consistent`] the same last table, give the
+//! Invariant: a scheduler is a pure function. The same members, and with `consistent` the same last table, give the
 //! same table on every balancer, in whatever order they were added.
 
 mod consistent;
@@ -32,7 +32,7 @@ pub struct Member {
 }
 
 /// Which member owns each slot, as an index into the members; `None` when no member has any weight.
-/// `last` is the table in use, if there is one; only [`consistent`] looks at it. `slots` is a power of two.
+/// `last` is the table in use, if there is one; only `consistent` looks at it. `slots` is a power of two.
 pub fn schedule(
     scheduler: Scheduler,
     last: Option<&Last<'_>>,

@@ -28,7 +28,7 @@ pub(super) fn write(owners: &[u16], count: usize) -> Vec<u8> {
     bytes
 }
 
-/// What [`write`] wrote: `slots` owners below `count`.
+/// What [`write()`] wrote: `slots` owners below `count`.
 ///
 /// # Errors
 /// When it is something else.

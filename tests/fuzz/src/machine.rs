@@ -159,7 +159,7 @@ fn macs(interfaces: Interfaces) -> MacTable {
     MacTable::new(&[(interfaces.front, front)].into(), &[VIRTUAL_MAC.into()])
 }
 
-/// A namespace with the routes that [`route`] tells of.
+/// A namespace with the routes that `route` tells of.
 pub struct Kernel {
     namespace: Namespace,
     /// Its interfaces.

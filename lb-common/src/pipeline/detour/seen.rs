@@ -67,7 +67,7 @@ pub struct Seen {
     pub fragment: u32,
     /// A fragment's identification, as on the wire.
     pub fragment_id: u32,
-    /// Where its service is looked for next: the [`Scope`] of its destination, or [`Seen::NOWHERE`].
+    /// Where its service is looked for next: the [`crate::abi::Scope`] of its destination, or [`Seen::NOWHERE`].
     pub scope: u32,
     /// Where a fragment's bytes end within the packet that it is of.
     pub fragment_end: u32,

@@ -1,7 +1,7 @@
 //! Long-lived TCP connections that echo: whether a connection lives, and with whom, is seen at any time.
 //!
 //! A client asks 8 bytes, its number of the question; the server answers with these and its name, in
-//! [`ANSWER_LEN`] bytes. What must hold: a connection that was opened is recorded exactly once, with every answer that
+//! `ANSWER_LEN` bytes. What must hold: a connection that was opened is recorded exactly once, with every answer that
 //! was not what it should have been.
 
 mod client;
