@@ -207,7 +207,7 @@ impl SlotTable {
         let alive = had
             .and_then(|owner| owners.now_at(owner))
             .filter(lives)
-            .or_else(|| returned.and_then(|loan| loan.before).map(u32::from).filter(lives));
+            .or_else(|| returned.or(loan)?.before.map(u32::from).filter(lives));
         let is_out = |loan: &Lent| !lives(&u32::from(loan.home));
         let is_asked = care.tracked && (slot.is_unsafe() || moves);
         // Who stands in for a backend that is out, and owned the slot before: unknown flows are its own either way, but
@@ -465,6 +465,22 @@ mod tests {
             let lent = before.changed(&slots(&[1, 1]), &Dead(4, 4), care, now);
             let back = lent.changed(&slots(&[2, 1]), &Dead(0, 0), care, now);
             assert_eq!(says(&back, 0), (Some(2), true, Some(1)));
+        }
+    }
+
+    #[test]
+    fn who_stands_in_where_it_was_the_previous_owner_stays_that_when_the_slot_moves_on() {
+        let now = Instant::now();
+        let table = SlotTable::new(slots(&[0])).changed(&slots(&[1]), &Dead(0, 0), CARE, now);
+        let lent = table.changed(&slots(&[0]), &Dead(0b10, 0b10), CARE, now);
+        assert_eq!(says(&lent, 0), (Some(0), true, Some(1)));
+        assert!(lent.previous[0].is_lent());
+        // The window of 0 is still open, and its flows that were silent since are in no table.
+        for dead in [Dead(0b10, 0b10), Dead(0, 0)] {
+            let moved = lent.changed(&slots(&[2]), &dead, CARE, now);
+            assert_eq!(says(&moved, 0), (Some(2), true, Some(0)));
+            let back = moved.changed(&slots(&[1]), &Dead(0, 0), CARE, now);
+            assert_eq!(says(&back, 0), (Some(1), true, Some(0)));
         }
     }
 
