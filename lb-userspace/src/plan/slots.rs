@@ -35,7 +35,8 @@ pub(super) struct Lent {
     pub(super) slot: u32,
     /// The cell of the backend that gets it back.
     pub(super) home: u16,
-    /// The previous owner at that time, if the slot's window was open.
+    /// The previous owner at that time, if the slot's window was open; or who stands in, if flows of its own may be in no
+    /// table.
     pub(super) before: Option<u16>,
     /// When it was lent.
     pub(super) since: Instant,
@@ -213,7 +214,15 @@ impl SlotTable {
         // Who stands in for a backend that is out, and owned the slot before: unknown flows are its own either way, but
         // those that open there must be written down.
         let stands_in = care.sees_opens && loan.as_ref().is_some_and(is_out);
-        let alive = alive.filter(|owner| !(stands_in && next.owner() == Some(*owner)));
+        let (alive, itself) = if stands_in && alive == next.owner() {
+            (None, alive)
+        } else {
+            (alive, None)
+        };
+        let loan = loan.map(|loan| Lent {
+            before: itself.map(|owner| owner as u16).or(loan.before),
+            ..loan
+        });
         if let Some(owner) = alive.filter(|_| is_asked) {
             return Change {
                 past: Slot::owned_by(owner as u16),
@@ -481,6 +490,20 @@ mod tests {
             assert_eq!(says(&moved, 0), (Some(2), true, Some(0)));
             let back = moved.changed(&slots(&[1]), &Dead(0, 0), CARE, now);
             assert_eq!(says(&back, 0), (Some(1), true, Some(0)));
+        }
+    }
+
+    #[test]
+    fn what_opens_with_a_stand_in_while_the_home_is_back_stays_when_that_is_out_again() {
+        let now = Instant::now();
+        let lent = SlotTable::new(slots(&[1])).changed(&slots(&[0]), &Dead(0b10, 0b10), CARE, now);
+        // Its share does not reach for this slot: nobody is asked for, and flows that open are in no table.
+        let back = lent.changed(&slots(&[0]), &Dead(0, 0), CARE, now);
+        assert!(back.is_over(0) && back.lent.len() == 1);
+        let out = back.changed(&slots(&[0]), &Dead(0b10, 0b10), CARE, now);
+        for (wanted, dead) in [(2, Dead(0b10, 0b10)), (2, Dead(0, 0)), (1, Dead(0, 0))] {
+            let moved = out.changed(&slots(&[wanted]), &dead, CARE, now);
+            assert_eq!(says(&moved, 0), (Some(u32::from(wanted)), true, Some(0)));
         }
     }
 
