@@ -14,7 +14,8 @@ pub(crate) fn demo(workspace: &Workspace, arguments: &[OsString]) -> Result<()> 
     let privilege = Privilege::find()?;
     machine::check(privilege)?;
     setup::ensure(workspace)?;
-    // The lab's servers are processes of their own; `lb-demo` finds their program beside itself.
+    // Not optimised: whoever sees it first waits for the build, and the tests use it again. (What is built for BPF is
+    // optimised in any case.) The lab's servers are processes of their own; `lb-demo` finds their program beside itself.
     let binaries = ["lb", "lb-demo", "lb-lab-node"];
     let built = workspace.build(
         &["lb-userspace", "lb-demo", "lb-lab"],
