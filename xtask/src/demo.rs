@@ -17,11 +17,7 @@ pub(crate) fn demo(workspace: &Workspace, arguments: &[OsString]) -> Result<()> 
     // Not optimised: whoever sees it first waits for the build, and the tests use it again. (What is built for BPF is
     // optimised in any case.) The lab's servers are processes of their own; `lb-demo` finds their program beside itself.
     let binaries = ["lb", "lb-demo", "lb-lab-node"];
-    let built = workspace.build(
-        &["lb-userspace", "lb-demo", "lb-lab"],
-        &binaries,
-        Profile::Release,
-    )?;
+    let built = workspace.build(&["lb-userspace", "lb-demo", "lb-lab"], &binaries, Profile::Dev)?;
     let mut command = privilege.command(built.path("lb-demo")?);
     command.arg("--lb").arg(built.path("lb")?).args(arguments);
     Err(Privilege::exec(command))

@@ -10,22 +10,22 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::build;
 use crate::cargo::{Profile, Workspace};
 use crate::kernels::{self, Quick};
 use crate::machine;
 use crate::privilege::Privilege;
+use crate::setup;
 
 /// The packages with tests that need root: those in namespaces and of the kernel, and those of the agent's netlink and
 /// heartbeats.
 pub(crate) const PRIVILEGED: [&str; 4] = ["lb-bench", "lb-lab", "lb-tests", "lb-userspace"];
 
-/// Tells the tests in network namespaces where the binary `lb` is.
+/// Tell the tests in network namespaces where the binary `lb` is, and that of the lab's servers.
 const LB_BIN: &str = "LB_BIN";
+const LB_LAB_NODE: &str = "LB_LAB_NODE";
 
 /// What tests take from the environment of the one who started them, and nothing else.
-const TESTS_PRESERVED: &str =
-    "--preserve-env=LB_BIN,LB_TEST_PATIENCE,CARGO_MANIFEST_DIR,CI,RUST_LOG,RUST_BACKTRACE,NO_COLOR,TERM";
+const TESTS_PRESERVED: &str = "--preserve-env=LB_BIN,LB_LAB_NODE,LB_TEST_PATIENCE,CARGO_MANIFEST_DIR,CI,RUST_LOG,RUST_BACKTRACE,NO_COLOR,TERM";
 
 /// How one step ended.
 enum Outcome {
@@ -56,7 +56,9 @@ struct Tally {
 pub(crate) fn test(workspace: &Workspace, filter: Option<&str>) -> Result<ExitCode> {
     let privilege = Privilege::find()?;
     machine::check(privilege)?;
-    let lb = build::lb(workspace, Profile::Dev)?;
+    setup::ensure(workspace)?;
+    let binaries = ["lb", "lb-lab-node"];
+    let built = workspace.build(&["lb-userspace", "lb-lab"], &binaries, Profile::Dev)?;
 
     let mut steps = Vec::new();
     if filter.is_none() {
@@ -76,7 +78,9 @@ pub(crate) fn test(workspace: &Workspace, filter: Option<&str>) -> Result<ExitCo
     for package in PRIVILEGED {
         tests.args(["--package", package]);
     }
-    tests.env(LB_BIN, &lb);
+    tests
+        .env(LB_BIN, built.path("lb")?)
+        .env(LB_LAB_NODE, built.path("lb-lab-node")?);
     if privilege == Privilege::Sudo {
         tests.args([
             "--config",

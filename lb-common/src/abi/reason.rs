@@ -175,6 +175,8 @@ mod tests {
         (25, "no-egress"),
         (26, "no-detour"),
         (27, "no-source-port-answered"),
+        (28, "unserved"),
+        (29, "unserved-answered"),
     ];
 
     #[test]
