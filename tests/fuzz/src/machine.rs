@@ -314,7 +314,11 @@ impl Loaded {
         output.truncate(result.data_size_out as usize);
         let is_answer = matches!(
             explained.reason,
-            Reason::TooBigAnswered | Reason::TtlAnswered | Reason::Rejected | Reason::NoSourcePortAnswered
+            Reason::TooBigAnswered
+                | Reason::TtlAnswered
+                | Reason::Rejected
+                | Reason::NoSourcePortAnswered
+                | Reason::UnservedAnswered
         );
         if is_answer && result.return_value == XDP_DROP && output == frame {
             return Ok(());
