@@ -2,8 +2,8 @@
 
 use crate::{abi::Trace, net::tcp};
 
-/// What the counters and `lb explain` need to know of a packet beside its [`crate::abi::Reason`]. Whole words, so that it can be
-/// built on a BPF program's stack.
+/// What the counters and `lb explain` need to know of a packet beside its [`crate::abi::Reason`]. Whole words, so that it
+/// can be built on a BPF program's stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct Outcome {
