@@ -31,16 +31,14 @@ use super::{
     tally::Tally,
     vip_routes::VipRoutes,
 };
-use crate::{
-    api::checkpoint::RestoredView,
-    config::{Config, ConfigFile},
-    dataplane::{Attached, Dataplane, MappedTables, Translations},
-    health::{self, Beliefs},
-    model::{Change, ChangeError, Losses, MacAddress, PortRange, Prefix, Removal, Services},
-    netlink::{Devices, InterfaceMacs, Macs, ResolverHandle, Snapshot, Uppers},
-    plan::{self, Capacity, Layout, Plan, Situation, Whose},
-    supervise::Vitals,
-};
+use crate::api::checkpoint::RestoredView;
+use crate::config::{Config, ConfigFile};
+use crate::dataplane::{Attached, Dataplane, MappedTables, Translations};
+use crate::health::{self, Beliefs};
+use crate::model::{Change, ChangeError, Losses, MacAddress, PortRange, Prefix, Removal, Services};
+use crate::netlink::{Devices, InterfaceMacs, Macs, ResolverHandle, Snapshot, Uppers};
+use crate::plan::{self, Capacity, Layout, Plan, Situation, Whose};
+use crate::supervise::Vitals;
 
 /// Why a file is not obeyed that takes away so much.
 pub(super) fn drastic(path: &Path, losses: &Losses) -> String {

@@ -10,12 +10,10 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::actor::Actor;
-use crate::{
-    api::view::OutageView,
-    cli::RunOptions,
-    dataplane::{Attached, Dataplane, Mode},
-    netlink::{Carrier, Devices, Interface, InterfaceError},
-};
+use crate::api::view::OutageView;
+use crate::cli::RunOptions;
+use crate::dataplane::{Attached, Dataplane, Mode};
+use crate::netlink::{Carrier, Devices, Interface, InterfaceError};
 
 /// The named interfaces.
 #[derive(Debug)]

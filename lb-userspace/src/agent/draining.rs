@@ -3,11 +3,9 @@
 use std::time::Instant;
 
 use super::{actor::Actor, drains::Over};
-use crate::{
-    api::view::{DrainEnd, DrainsView},
-    model::{Backend, Change, Services},
-    plan::{Availability, Facts, Whose},
-};
+use crate::api::view::{DrainEnd, DrainsView};
+use crate::model::{Backend, Change, Services};
+use crate::plan::{Availability, Facts, Whose};
 
 impl Actor {
     /// Takes in what has been counted, and ends the drains that are over, all in one change.

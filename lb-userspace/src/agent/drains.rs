@@ -10,11 +10,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    api::view::{DrainEnd, DrainView, DrainingView, DrainsView, EndedView},
-    model::{Backend, BackendId, Service, ServiceName, Services, Span},
-    plan::Whose,
-};
+use crate::api::view::{DrainEnd, DrainView, DrainingView, DrainsView, EndedView};
+use crate::model::{Backend, BackendId, Service, ServiceName, Services, Span};
+use crate::plan::Whose;
 
 /// Every drain, and how the last ones ended.
 #[derive(Debug, Default)]

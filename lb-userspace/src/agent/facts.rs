@@ -5,12 +5,10 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crate::{
-    health::{self, Belief, Beliefs},
-    model::{AdminState, Backend, Forwarder, Service, Services},
-    netlink::{Need, Resolution, Snapshot},
-    plan::{Availability, Facts, NextHop, TunnelSources, Whose},
-};
+use crate::health::{self, Belief, Beliefs};
+use crate::model::{AdminState, Backend, Forwarder, Service, Services};
+use crate::netlink::{Need, Resolution, Snapshot};
+use crate::plan::{Availability, Facts, NextHop, TunnelSources, Whose};
 
 /// The heartbeat of a backend of a service; `None` when it has none. Equal ones are shared: a host that fails leaves
 /// all services that check it the same way at once.

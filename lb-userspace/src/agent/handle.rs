@@ -6,15 +6,13 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{
-    api::{
-        checkpoint::{CheckpointsView, RestoredView, SavedView},
-        plan::PlanView,
-        view::{DrainsView, ExplainView, ServicesView, StatsView, StatusView, StopView},
-    },
-    checkpoint::Checkpoint,
-    model::{Change, ChangeError, Removal},
+use crate::api::{
+    checkpoint::{CheckpointsView, RestoredView, SavedView},
+    plan::PlanView,
+    view::{DrainsView, ExplainView, ServicesView, StatsView, StatusView, StopView},
 };
+use crate::checkpoint::Checkpoint;
+use crate::model::{Change, ChangeError, Removal};
 
 /// What was done by a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 //! Which frames are for this host, told to the program.
 
 use super::actor::Actor;
-use crate::{netlink, plan::MacTable};
+use crate::netlink;
+use crate::plan::MacTable;
 
 impl Actor {
     /// Tells the program which MACs frames to this host bear where it runs, if they or that has changed.

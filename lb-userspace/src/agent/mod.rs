@@ -43,16 +43,14 @@ pub use stop::remove_dataplane;
 use takeover::Takeover;
 use vip_routes::VipRoutes;
 
-use crate::{
-    api::{self, ApiSocket},
-    cli::RunOptions,
-    config::{self, Config},
-    dataplane::{Attached, Dataplane, Origin, PinDir, Settings},
-    health,
-    netlink::{self, Devices, Uppers},
-    plan::{Capacity, TunnelSources},
-    supervise::{Supervisor, Vitals, guarded},
-};
+use crate::api::{self, ApiSocket};
+use crate::cli::RunOptions;
+use crate::config::{self, Config};
+use crate::dataplane::{Attached, Dataplane, Origin, PinDir, Settings};
+use crate::health;
+use crate::netlink::{self, Devices, Uppers};
+use crate::plan::{Capacity, TunnelSources};
+use crate::supervise::{Supervisor, Vitals, guarded};
 
 /// How long a start waits for the list of interfaces.
 const INTERFACES_LISTED: Duration = Duration::from_secs(1);

@@ -17,18 +17,16 @@ use super::{
     facts,
     handle::{Applied, RequestError},
 };
-use crate::{
-    api::checkpoint::{CheckpointsView, RestoredView, SavedView, SavingView, SetAsideView},
-    checkpoint::{
-        self, BootTime, Checkpoint, Condition, ConfigMark, Flows, Outcome, SetAside, Standing, State, Store,
-        Unusable, Writer,
-    },
-    config::{self, ConfigFile, HashSeed},
-    dataplane::Origin,
-    health::{self, Belief, Beliefs},
-    model::{Change, Losses, Removal, Service, Services},
-    plan::{Memory, Snapshot},
+use crate::api::checkpoint::{CheckpointsView, RestoredView, SavedView, SavingView, SetAsideView};
+use crate::checkpoint::{
+    self, BootTime, Checkpoint, Condition, ConfigMark, Flows, Outcome, SetAside, Standing, State, Store,
+    Unusable, Writer,
 };
+use crate::config::{self, ConfigFile, HashSeed};
+use crate::dataplane::Origin;
+use crate::health::{self, Belief, Beliefs};
+use crate::model::{Change, Losses, Removal, Service, Services};
+use crate::plan::{Memory, Snapshot};
 
 /// How long an answer waits for the disk. What was asked for is done before, and stays done.
 const PATIENCE: Duration = Duration::from_secs(5);

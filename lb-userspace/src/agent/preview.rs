@@ -20,12 +20,10 @@ use super::{
     facts::{Expected, addresses, heartbeat, heartbeats},
     handle::{Planned, RequestError},
 };
-use crate::{
-    api::plan::{PlanView, ServicePlan},
-    health,
-    model::{Backend, Service, ServiceName, Services},
-    plan::{Availability, CapacityError, Facts, Layout, NextHop, Pool, PoolKey, TunnelSources, Whose},
-};
+use crate::api::plan::{PlanView, ServicePlan};
+use crate::health;
+use crate::model::{Backend, Service, ServiceName, Services};
+use crate::plan::{Availability, CapacityError, Facts, Layout, NextHop, Pool, PoolKey, TunnelSources, Whose};
 
 impl Actor {
     /// What `planned` would do, if the generation is the expected one.

@@ -3,10 +3,8 @@
 use std::{collections::HashMap, time::SystemTime};
 
 use super::facts::Knowledge;
-use crate::{
-    model::{BackendId, ServiceName, Services},
-    plan::{Situation, situation},
-};
+use crate::model::{BackendId, ServiceName, Services};
+use crate::plan::{Situation, situation};
 
 /// A backend of a service.
 type Key = (ServiceName, BackendId);

@@ -6,10 +6,8 @@ use anyhow::{Result, anyhow};
 use tokio::sync::oneshot;
 
 use super::{actor::Parts, handle::RequestError};
-use crate::{
-    api::view::StopView,
-    dataplane::{PinDir, Removed},
-};
+use crate::api::view::StopView;
+use crate::dataplane::{PinDir, Removed};
 
 /// Why the agent ends.
 #[derive(Debug, Default)]

@@ -10,10 +10,8 @@ use std::{
 
 use lb_common::abi::Ends;
 
-use crate::{
-    dataplane::Origin,
-    plan::{FlowTime, Layout, Memory, Sweep, Usage, Whose, apply},
-};
+use crate::dataplane::Origin;
+use crate::plan::{FlowTime, Layout, Memory, Sweep, Usage, Whose, apply};
 
 use super::actor::Actor;
 

@@ -14,12 +14,10 @@ use anyhow::Result;
 use tokio::{sync::watch, time::timeout};
 
 use super::{persist::Found, tally::Tally};
-use crate::{
-    checkpoint::{Flows, State},
-    dataplane::{Dataplane, MappedTables, Origin},
-    netlink::{Resolution, ResolverHandle, Snapshot},
-    plan::{self, Layout, Memory, Plan, ReadBack, Whose, apply},
-};
+use crate::checkpoint::{Flows, State};
+use crate::dataplane::{Dataplane, MappedTables, Origin};
+use crate::netlink::{Resolution, ResolverHandle, Snapshot};
+use crate::plan::{self, Layout, Memory, Plan, ReadBack, Whose, apply};
 
 /// How long to wait for ways that the kernel has lost meanwhile. Backends without one lose their slots after that, as
 /// they do at any time.

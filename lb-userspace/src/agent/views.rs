@@ -9,19 +9,17 @@ use std::{
 use lb_common::abi::{ABI_VERSION, Action, Count, Reason, Tracking};
 
 use super::{actor::Actor, facts, handle::RequestError};
-use crate::{
-    api::{
-        quic::QuicView,
-        view::{
-            BackendView, ConnectionIdsView, DataplaneOrigin, ExplainView, InterfaceView, MapView, ReasonView,
-            ServiceStats, ServiceView, ServicesView, SourceView, StatsView, StatusView, Totals, TrackingView,
-        },
+use crate::api::{
+    quic::QuicView,
+    view::{
+        BackendView, ConnectionIdsView, DataplaneOrigin, ExplainView, InterfaceView, MapView, ReasonView,
+        ServiceStats, ServiceView, ServicesView, SourceView, StatsView, StatusView, Totals, TrackingView,
     },
-    dataplane::{Attached, Explained, Origin},
-    model::{Backend, Forwarder, Service, Span},
-    netlink::Resolution,
-    plan::{PoolKey, Situation, Whose},
 };
+use crate::dataplane::{Attached, Explained, Origin};
+use crate::model::{Backend, Forwarder, Service, Span};
+use crate::netlink::Resolution;
+use crate::plan::{PoolKey, Situation, Whose};
 
 impl Actor {
     pub(super) fn services_view(&mut self) -> ServicesView {

@@ -3,13 +3,11 @@
 use std::{collections::HashSet, net::IpAddr, time::UNIX_EPOCH};
 
 use super::{actor::Actor, limits, ports};
-use crate::{
-    api::view::OutageView,
-    dataplane::Attached,
-    health,
-    model::{Forwarder, Unserved},
-    netlink::{self, Family, LeadsOut, Resolution},
-};
+use crate::api::view::OutageView;
+use crate::dataplane::Attached;
+use crate::health;
+use crate::model::{Forwarder, Unserved};
+use crate::netlink::{self, Family, LeadsOut, Resolution};
 
 impl Actor {
     /// What is asked for and not done now.

@@ -10,7 +10,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
-use crate::{config::explained, objects::Objects};
+use crate::config::explained;
+use crate::objects::Objects;
 
 /// Largest body, in bytes.
 pub(super) const MAX_BODY: usize = 1 << 20;

@@ -29,9 +29,9 @@ use super::{
         DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView, StopRequest, StopView,
     },
 };
-use crate::{
-    agent::{Applied, Reloaded},
-    model::{Backend, BackendId, BackendPatch, Removal, Selection, Service, ServiceName, ServicePatch, Span},
+use crate::agent::{Applied, Reloaded};
+use crate::model::{
+    Backend, BackendId, BackendPatch, Removal, Selection, Service, ServiceName, ServicePatch, Span,
 };
 
 /// Why the agent did not do what it was asked.

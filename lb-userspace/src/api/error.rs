@@ -9,7 +9,8 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{agent::RequestError, model::ChangeError};
+use crate::agent::RequestError;
+use crate::model::ChangeError;
 
 /// The body of every answer that is no success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,12 +7,9 @@ use std::{net::IpAddr, num::NonZeroU16};
 use serde::{Deserialize, Serialize};
 
 use super::{error::ApiError, selection::SelectionRequest};
-use crate::{
-    agent::Planned,
-    model::{
-        Backend, BackendId, BackendPatch, Change, Removal, Selection, Service, ServiceName, ServicePatch,
-        Span,
-    },
+use crate::agent::Planned;
+use crate::model::{
+    Backend, BackendId, BackendPatch, Change, Removal, Selection, Service, ServiceName, ServicePatch, Span,
 };
 
 /// A write.

@@ -21,10 +21,8 @@ use super::{
         DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView, StopRequest, StopView,
     },
 };
-use crate::{
-    agent::{AgentHandle, Applied, Reloaded},
-    model::{Backend, BackendId, BackendPatch, Change, Removal, Service, ServiceName, ServicePatch},
-};
+use crate::agent::{AgentHandle, Applied, Reloaded};
+use crate::model::{Backend, BackendId, BackendPatch, Change, Removal, Service, ServiceName, ServicePatch};
 
 type Written = Result<Json<Applied>, ApiError>;
 /// A read with the generation that it was made at, for a later `If-Match`.

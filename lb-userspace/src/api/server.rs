@@ -30,10 +30,8 @@ use tokio::{
 };
 
 use super::{error::ApiError, routes, socket::ApiSocket};
-use crate::{
-    agent::AgentHandle,
-    supervise::{Supervisor, guarded},
-};
+use crate::agent::AgentHandle;
+use crate::supervise::{Supervisor, guarded};
 
 /// Most connections at a time; for a further one, the one is ended that has asked nothing for longest.
 const CONNECTIONS: usize = 256;

@@ -12,12 +12,10 @@ use lb_common::abi::{FlowKey, FlowValue};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::clock::BootTime;
-use crate::{
-    agent::DrainState,
-    config::{Digest, HashSeed},
-    model::{BackendId, Service, ServiceName, Services},
-    plan::{Capacity, Layout, RestoreError, Snapshot},
-};
+use crate::agent::DrainState;
+use crate::config::{Digest, HashSeed};
+use crate::model::{BackendId, Service, ServiceName, Services};
+use crate::plan::{Capacity, Layout, RestoreError, Snapshot};
 
 /// All but the flow table: small, and written with every change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,9 +9,9 @@ use super::{
     wait::{self, Waited},
     words::one_of,
 };
-use crate::{
-    api::{client::Client, plan::WriteRequest},
-    model::{AdminState, Backend, BackendId, BackendPatch, Forwarder, ServerId, ServiceName, Vlan, Zone},
+use crate::api::{client::Client, plan::WriteRequest};
+use crate::model::{
+    AdminState, Backend, BackendId, BackendPatch, Forwarder, ServerId, ServiceName, Vlan, Zone,
 };
 
 #[derive(Subcommand, Debug)]

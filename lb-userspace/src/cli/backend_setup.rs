@@ -9,15 +9,13 @@ use super::{
     output::{Failure, Output},
     words,
 };
-use crate::{
-    api::client::Client,
-    config::Config,
-    dataplane::Mode,
-    decap,
-    model::{Forwarder, Prefix, ServiceName, check_vip},
-    netlink,
-    setup::{self, Change, Families, Need, Options, Plan, STATE_DIR, ThisKernel, plan},
-};
+use crate::api::client::Client;
+use crate::config::Config;
+use crate::dataplane::Mode;
+use crate::decap;
+use crate::model::{Forwarder, Prefix, ServiceName, check_vip};
+use crate::netlink;
+use crate::setup::{self, Change, Families, Need, Options, Plan, STATE_DIR, ThisKernel, plan};
 
 const EXAMPLES: &str = "\
 Without --apply it only prints the commands; run them on the backend, or run this there.

@@ -17,13 +17,11 @@ use super::{
     run::STATE_DIR,
     unless_saved,
 };
-use crate::{
-    api::{
-        checkpoint::{CheckpointView, CheckpointsView, ContentView, RestoredView, SavedView},
-        client::Client,
-    },
-    checkpoint::{self, Checkpoint, Unusable},
+use crate::api::{
+    checkpoint::{CheckpointView, CheckpointsView, ContentView, RestoredView, SavedView},
+    client::Client,
 };
+use crate::checkpoint::{self, Checkpoint, Unusable};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum CheckpointVerb {

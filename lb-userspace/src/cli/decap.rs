@@ -13,12 +13,10 @@ use super::{
     output::{Failure, Output},
     words,
 };
-use crate::{
-    dataplane::{Mode, PinDir},
-    decap::{self, Decap, DecapProgram, DecapView, PIN_DIR, Rules},
-    model::Forwarder,
-    netlink::{Interface, find_carrier},
-};
+use crate::dataplane::{Mode, PinDir};
+use crate::decap::{self, Decap, DecapProgram, DecapView, PIN_DIR, Rules};
+use crate::model::Forwarder;
+use crate::netlink::{Interface, find_carrier};
 
 /// How often to look for new addresses of this host.
 const LOOK: Duration = Duration::from_secs(1);

@@ -9,10 +9,8 @@ use super::{
     output::{Failure, Output},
     wait::{Waited, wait},
 };
-use crate::{
-    api::{client::Client, plan::WriteRequest},
-    model::{Selection, ServiceName, Span, Whom, Zone},
-};
+use crate::api::{client::Client, plan::WriteRequest};
+use crate::model::{Selection, ServiceName, Span, Whom, Zone};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\

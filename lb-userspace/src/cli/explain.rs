@@ -10,14 +10,12 @@ use super::{
     status::sentence,
     words::{self, Endpoint},
 };
-use crate::{
-    api::{
-        client::Client,
-        packet::{CLIENT_PORT, ConnectionId, ExplainRequest, Flow, FlowProtocol, TcpFlags, from_hex},
-        view::ExplainView,
-    },
-    model::MacAddress,
+use crate::api::{
+    client::Client,
+    packet::{CLIENT_PORT, ConnectionId, ExplainRequest, Flow, FlowProtocol, TcpFlags, from_hex},
+    view::ExplainView,
 };
+use crate::model::MacAddress;
 
 #[derive(Args, Debug)]
 #[command(

@@ -12,13 +12,11 @@ use super::{
     status::sentence,
     wait::standing,
 };
-use crate::{
-    api::{
-        client::Client,
-        view::{BackendState, BackendView, ServiceView, ServicesView},
-    },
-    model::{Prefix, ServiceName, ServicePort},
+use crate::api::{
+    client::Client,
+    view::{BackendState, BackendView, ServiceView, ServicesView},
 };
+use crate::model::{Prefix, ServiceName, ServicePort};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\

@@ -31,11 +31,9 @@ use clap_complete::Shell;
 
 pub use run::RunOptions;
 
-use crate::{
-    agent::Applied,
-    api::{client::Client, plan::WriteRequest},
-    model::Removal,
-};
+use crate::agent::Applied;
+use crate::api::{client::Client, plan::WriteRequest};
+use crate::model::Removal;
 use output::{Failure, Output};
 
 /// Where the agent listens unless told otherwise.

@@ -10,7 +10,8 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{api::client::ClientError, model::Invalid};
+use crate::api::client::ClientError;
+use crate::model::Invalid;
 
 /// The exit code for bad usage, bad input and a bad configuration.
 pub(super) const BAD_INPUT: u8 = 2;

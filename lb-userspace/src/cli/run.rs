@@ -8,10 +8,8 @@ use super::{
     output::{Failure, Output},
     words,
 };
-use crate::{
-    config::{ConfigError, HashSeed},
-    dataplane::{self, Mode},
-};
+use crate::config::{ConfigError, HashSeed};
+use crate::dataplane::{self, Mode};
 
 /// Where checkpoints are kept unless told otherwise.
 pub(super) const STATE_DIR: &str = "/var/lib/lb";

@@ -9,12 +9,10 @@ use super::{
     traffic::{Traffic, Unset},
     words::{Slots, Time, WeightedBackend, one_of},
 };
-use crate::{
-    api::{client::Client, plan::WriteRequest},
-    model::{
-        Affinity, Forwarder, OnEmpty, Prefix, Protocol, Scheduler, Service, ServiceName, ServicePatch,
-        ServicePort, Services, Tracking,
-    },
+use crate::api::{client::Client, plan::WriteRequest};
+use crate::model::{
+    Affinity, Forwarder, OnEmpty, Prefix, Protocol, Scheduler, Service, ServiceName, ServicePatch,
+    ServicePort, Services, Tracking,
 };
 
 #[derive(Subcommand, Debug)]

@@ -3,14 +3,12 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::output::{Failure, Output};
-use crate::{
-    agent,
-    api::{
-        client::{Client, ClientError},
-        view::StopView,
-    },
-    dataplane,
+use crate::agent;
+use crate::api::{
+    client::{Client, ClientError},
+    view::StopView,
 };
+use crate::dataplane;
 
 const EXAMPLES: &str = "\
 Without --detach packets are balanced on by the last tables; `lb run` takes over from there.

@@ -12,14 +12,12 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::output::{Failure, Output};
-use crate::{
-    agent::Applied,
-    api::{
-        client::{Client, ClientError},
-        view::{DrainEnd, DrainView, DrainsView},
-    },
-    model::{BackendId, Selection, ServiceName, Whom, Zone},
+use crate::agent::Applied;
+use crate::api::{
+    client::{Client, ClientError},
+    view::{DrainEnd, DrainView, DrainsView},
 };
+use crate::model::{BackendId, Selection, ServiceName, Whom, Zone};
 
 /// How often the agent is asked.
 const EVERY: Duration = Duration::from_secs(1);

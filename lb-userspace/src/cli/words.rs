@@ -16,10 +16,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 
 use super::output::Failure;
-use crate::{
-    config::HashSeed,
-    model::{Backend, BackendId, Invalid, QuicConfig, Span},
-};
+use crate::config::HashSeed;
+use crate::model::{Backend, BackendId, Invalid, QuicConfig, Span};
 
 /// One of a fixed set of words; help and completions list them.
 pub(super) fn one_of<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>

@@ -14,10 +14,8 @@ use super::{
     pins::make_directory,
     remove::{name_of, remove_all},
 };
-use crate::{
-    api::view::AttachMode,
-    netlink::{Carrier, Interface, Queues, XdpMode, merging},
-};
+use crate::api::view::AttachMode;
+use crate::netlink::{Carrier, Interface, Queues, XdpMode, merging};
 
 /// The program on an interface.
 #[derive(Clone, Debug)]

@@ -8,10 +8,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::bpf::{Hook, XdpLink};
-use crate::{
-    api::view::AttachMode,
-    netlink::{Interface, native_refusal},
-};
+use crate::api::view::AttachMode;
+use crate::netlink::{Interface, native_refusal};
 
 /// How to attach to an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

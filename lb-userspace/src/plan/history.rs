@@ -10,10 +10,8 @@ use super::{
     placed::Placed,
     snapshot::{RestoreError, Snapshot},
 };
-use crate::{
-    model::{BackendId, Scheduler},
-    scheduler::{History, Member},
-};
+use crate::model::{BackendId, Scheduler};
+use crate::scheduler::{History, Member};
 
 /// The history of the slots of `now`, which take the place of those that are `present`.
 pub(super) fn after(present: Option<&Placed>, now: &Placed, generation: u64) -> Option<Arc<History>> {

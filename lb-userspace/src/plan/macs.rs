@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::abi::{Mac, MacKey, OwnMacs};
 
-use crate::{model::MacAddress, netlink::InterfaceMacs};
+use crate::model::MacAddress;
+use crate::netlink::InterfaceMacs;
 
 /// What the program is told of MACs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,10 +17,8 @@ use super::{
     target::TargetEntry,
     write::Write,
 };
-use crate::{
-    model::{BackendId, Protocol, Service, Tracking},
-    scheduler::History,
-};
+use crate::model::{BackendId, Protocol, Service, Tracking};
+use crate::scheduler::History;
 
 /// How long cells that were given up are left alone. A packet holds what it read for microseconds; a stalled virtual
 /// CPU may stretch that.

@@ -10,13 +10,11 @@ use super::{
     slots::Flows,
     target::{NextHop, TargetEntry, TunnelSources, Way, encode},
 };
-use crate::{
-    model::{
-        AdminState, Affinity, Backend, BackendId, Forwarder, MssClamp, OnEmpty, Prefix, Scheduler, Service,
-        ServiceName, Services, Source, Tracking, Unserved,
-    },
-    scheduler::{Last, Member, homeward, schedule, table_size},
+use crate::model::{
+    AdminState, Affinity, Backend, BackendId, Forwarder, MssClamp, OnEmpty, Prefix, Scheduler, Service,
+    ServiceName, Services, Source, Tracking, Unserved,
 };
+use crate::scheduler::{Last, Member, homeward, schedule, table_size};
 
 /// Names a pool: a service, and with `nat` and `fullnat` the family, since such backends serve VIPs of their own only.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -23,10 +23,8 @@ use super::{
     target::TargetEntry,
     transition::Plan,
 };
-use crate::{
-    model::{BackendId, Prefix, Protocol, ServiceName, ServicePort},
-    scheduler::History,
-};
+use crate::model::{BackendId, Prefix, Protocol, ServiceName, ServicePort};
+use crate::scheduler::History;
 
 /// A layout's pools by name. Kept in files: fields are added with a default, never renamed or retyped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,10 +6,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::{Need, Step, tunnels};
-use crate::{
-    dataplane::Mode,
-    model::{Forwarder, Prefix},
-};
+use crate::dataplane::Mode;
+use crate::model::{Forwarder, Prefix};
 
 /// What is particular to this host.
 #[derive(Clone, Debug, PartialEq, Eq)]

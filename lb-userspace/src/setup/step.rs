@@ -10,7 +10,8 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{dataplane::Mode, model::Forwarder};
+use crate::dataplane::Mode;
+use crate::model::Forwarder;
 
 /// The device that has the host's own addresses.
 pub(super) const LOOPBACK: &str = "lo";

@@ -1,9 +1,7 @@
 use super::*;
-use crate::{
-    dataplane::Mode,
-    decap::PIN_DIR,
-    model::{Forwarder, Prefix},
-};
+use crate::dataplane::Mode;
+use crate::decap::PIN_DIR;
+use crate::model::{Forwarder, Prefix};
 
 /// A kernel that lacks these modules.
 struct Without(&'static [&'static str]);

@@ -7,12 +7,10 @@ use std::collections::HashMap;
 
 use lb_common::abi::ServiceFlags;
 
-use crate::{
-    api::plan::{BackendPlan, Fate, ServiceChange, ServicePlan},
-    model::{BackendId, Protocol, ServiceName, Tracking},
-    plan::{Flows, Pool, PoolMember, Whose},
-    scheduler::{Last, Member, fewest_moves},
-};
+use crate::api::plan::{BackendPlan, Fate, ServiceChange, ServicePlan};
+use crate::model::{BackendId, Protocol, ServiceName, Tracking};
+use crate::plan::{Flows, Pool, PoolMember, Whose};
+use crate::scheduler::{Last, Member, fewest_moves};
 
 /// A pool before and after.
 pub(super) enum Pair<'a> {

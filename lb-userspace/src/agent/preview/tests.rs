@@ -3,11 +3,9 @@
 use std::time::Instant;
 
 use super::*;
-use crate::{
-    api::plan::Fate,
-    model::{Change, Removal},
-    plan::Capacity,
-};
+use crate::api::plan::Fate;
+use crate::model::{Change, Removal};
+use crate::plan::Capacity;
 
 fn services(backends: &[(u8, &str)]) -> Services {
     let backends: Vec<_> = backends

@@ -5,28 +5,26 @@ use std::{net::IpAddr, path::PathBuf, sync::LazyLock, time::Instant};
 use lb_common::abi::Tags;
 use tokio::sync::{mpsc, watch};
 
-use crate::{
-    agent::{
-        AgentHandle, Applied, Command, Planned, Reloaded, RequestError, drains::Drains, preview::preview,
-    },
-    api::{
-        ApiSocket,
-        checkpoint::SavingView,
-        client::Client,
-        packet,
-        plan::PlanView,
-        quic::QuicView,
-        serve,
-        view::{
-            BackendState, BackendView, DataplaneOrigin, ExplainView, ServiceStats, ServiceView, ServicesView,
-            StatsView, StatusView, StopView, Totals,
-        },
-    },
-    config::{Config, Dataplane},
-    model::{AdminState, Backend, Change, Removal, Service, Services, Span},
-    plan::{Availability, Capacity, Facts, Layout, NextHop, TunnelSources, Whose},
-    supervise::{Supervisor, Vitals},
+use crate::agent::{
+    AgentHandle, Applied, Command, Planned, Reloaded, RequestError, drains::Drains, preview::preview,
 };
+use crate::api::{
+    ApiSocket,
+    checkpoint::SavingView,
+    client::Client,
+    packet,
+    plan::PlanView,
+    quic::QuicView,
+    serve,
+    view::{
+        BackendState, BackendView, DataplaneOrigin, ExplainView, ServiceStats, ServiceView, ServicesView,
+        StatsView, StatusView, StopView, Totals,
+    },
+};
+use crate::config::{Config, Dataplane};
+use crate::model::{AdminState, Backend, Change, Removal, Service, Services, Span};
+use crate::plan::{Availability, Capacity, Facts, Layout, NextHop, TunnelSources, Whose};
+use crate::supervise::{Supervisor, Vitals};
 
 /// A served agent in a directory of its own; it ends when this is dropped.
 pub(crate) struct Lab {

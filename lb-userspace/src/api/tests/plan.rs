@@ -3,13 +3,11 @@
 use serde_json::{Value, json};
 
 use super::actor::Lab;
-use crate::{
-    api::{
-        client::ClientError,
-        plan::{Fate, PlanView, ServiceChange, WriteRequest},
-    },
-    model::ServiceName,
+use crate::api::{
+    client::ClientError,
+    plan::{Fate, PlanView, ServiceChange, WriteRequest},
 };
+use crate::model::ServiceName;
 
 /// A served agent with one service of four equal backends and 64 slots, and one of a UDP port.
 async fn lab() -> Lab {

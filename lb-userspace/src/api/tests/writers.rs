@@ -3,10 +3,8 @@
 use std::collections::HashSet;
 
 use super::actor::Lab;
-use crate::{
-    api::client::ClientError,
-    model::{Backend, BackendPatch, Removal, Service, ServiceName, ServicePatch},
-};
+use crate::api::client::ClientError;
+use crate::model::{Backend, BackendPatch, Removal, Service, ServiceName, ServicePatch};
 
 fn service(name: &str) -> Service {
     serde_json::from_value(serde_json::json!({

@@ -8,11 +8,9 @@ use lb_common::abi::{ABI_VERSION, FlowKey, FlowState, FlowValue};
 use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
-use crate::{
-    config::{Digest, HashSeed},
-    model::{Services, arbitrary},
-    plan::{Capacity, Snapshot},
-};
+use crate::config::{Digest, HashSeed};
+use crate::model::{Services, arbitrary};
+use crate::plan::{Capacity, Snapshot};
 
 /// A state with these services, all of whose backends were up.
 pub(super) fn state(services: Services) -> State {

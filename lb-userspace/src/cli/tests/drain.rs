@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::{WEB, lb, lb_json, parse};
-use crate::{api::tests::actor::Lab, cli::output::Failure};
+use crate::api::tests::actor::Lab;
+use crate::cli::output::Failure;
 
 const DNS: &str =
     "service add dns --vip 192.0.2.53 --protocol udp --port 53 --forwarder l2dsr --idle 1s --backend";

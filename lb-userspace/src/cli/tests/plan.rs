@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::{WEB, lb, lb_json, parse};
-use crate::{api::tests::actor::Lab, cli::output::Failure};
+use crate::api::tests::actor::Lab;
+use crate::cli::output::Failure;
 
 #[tokio::test]
 async fn the_plan_of_a_removal_reads_well_and_changes_nothing() {

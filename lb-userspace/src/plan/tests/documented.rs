@@ -3,10 +3,8 @@
 use std::net::IpAddr;
 
 use super::{cases::service, steps::World, *};
-use crate::{
-    model::{Forwarder, Protocol, Service, Services},
-    plan::target::{Way, encode},
-};
+use crate::model::{Forwarder, Protocol, Service, Services};
+use crate::plan::target::{Way, encode};
 
 const DOCUMENT: &str = include_str!("../../../../docs/forwarders.md");
 const MTU: u32 = 1500;

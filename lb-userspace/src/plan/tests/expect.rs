@@ -8,10 +8,8 @@ use super::{
     frames::{Kind, Sample, Seen},
     steps::World,
 };
-use crate::{
-    model::{Backend, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Vlan},
-    plan::{Facts, Layout, NextHop, PoolKey},
-};
+use crate::model::{Backend, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Vlan};
+use crate::plan::{Facts, Layout, NextHop, PoolKey};
 
 /// Whether a packet met what the wish and the facts ask for.
 pub(super) fn check(sample: &Sample, seen: &Seen, world: &World, layout: &Layout) {

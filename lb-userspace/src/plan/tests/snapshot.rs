@@ -3,10 +3,8 @@
 use lb_common::abi::{FlowKey, FlowState, FlowValue, Service};
 
 use super::*;
-use crate::{
-    model::BackendId,
-    plan::{placed::Placed, slots::Unsafe},
-};
+use crate::model::BackendId;
+use crate::plan::{placed::Placed, slots::Unsafe};
 
 /// Reads a snapshot from what it was written as.
 fn reread(snapshot: &Snapshot) -> Snapshot {

@@ -8,13 +8,11 @@ use std::{
 use lb_common::abi::Tags;
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use crate::{
-    model::{
-        AdminState, Affinity, Backend, BackendPatch, Change, Forwarder, Prefix, Removal, Service,
-        ServiceName, ServicePatch, ServicePort, Services, Source, arbitrary,
-    },
-    plan::{Availability, Facts, NextHop, TunnelSources},
+use crate::model::{
+    AdminState, Affinity, Backend, BackendPatch, Change, Forwarder, Prefix, Removal, Service, ServiceName,
+    ServicePatch, ServicePort, Services, Source, arbitrary,
 };
+use crate::plan::{Availability, Facts, NextHop, TunnelSources};
 
 /// One thing that happens.
 #[expect(clippy::large_enum_variant, reason = "a handful of them live at a time")]

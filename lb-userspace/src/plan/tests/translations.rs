@@ -14,10 +14,8 @@ use super::{
     cases::{load, service},
     *,
 };
-use crate::{
-    model::{AdminState, BackendPatch, Forwarder, Protocol, Service},
-    plan::{Cause, Gone, NextHop, Translated, TranslationTable, target::wide},
-};
+use crate::model::{AdminState, BackendPatch, Forwarder, Protocol, Service};
+use crate::plan::{Cause, Gone, NextHop, Translated, TranslationTable, target::wide};
 
 const VIP: &str = "10.0.0.1";
 /// So many that there is room for other cells; two of them at one address.
