@@ -11,12 +11,10 @@ use lb_common::{
     abi::{DETOUR_PROGRAM, PROGRAM},
     decap,
 };
-use lb_userspace::{
-    dataplane::{Dataplane, Settings},
-    decap::{Decap, Rules},
-    model::Forwarder,
-    plan::Capacity,
-};
+use lb_core::desired::Forwarder;
+use lb_core::plan::Capacity;
+use lb_userspace::dataplane::{Dataplane, Settings};
+use lb_userspace::decap::{Decap, Rules};
 use nix::sys::utsname::uname;
 
 #[test]

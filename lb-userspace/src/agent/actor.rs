@@ -35,10 +35,11 @@ use crate::api::checkpoint::RestoredView;
 use crate::config::{Config, ConfigFile};
 use crate::dataplane::{Attached, Dataplane, MappedTables, Translations};
 use crate::health::{self, Beliefs};
-use crate::model::{Change, ChangeError, Losses, MacAddress, PortRange, Prefix, Removal, Services};
-use crate::netlink::{Devices, InterfaceMacs, Macs, ResolverHandle, Snapshot, Uppers};
-use crate::plan::{self, Capacity, Layout, Plan, Situation, Whose};
+use crate::netlink::{Devices, Macs, ResolverHandle, Snapshot, Uppers};
 use crate::supervise::Vitals;
+use lb_core::desired::{Change, ChangeError, Losses, MacAddress, PortRange, Prefix, Removal, Services};
+use lb_core::observed::InterfaceMacs;
+use lb_core::plan::{self, Capacity, Layout, Plan, Situation, Whose};
 
 /// Why a file is not obeyed that takes away so much.
 pub(super) fn drastic(path: &Path, losses: &Losses) -> String {

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::{actor::Actor, drains::Over};
 use crate::api::view::{DrainEnd, DrainsView};
-use crate::model::{Backend, Change, Services};
-use crate::plan::{Availability, Facts, Whose};
+use lb_core::desired::{Backend, Change, Services};
+use lb_core::plan::{Availability, Facts, Whose};
 
 impl Actor {
     /// Takes in what has been counted, and ends the drains that are over, all in one change.
@@ -87,7 +87,7 @@ pub(super) fn with_advice(refusal: String, services: &Services) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Removal, Service};
+    use lb_core::desired::{Removal, Service};
 
     #[test]
     fn a_lack_of_room_names_who_is_leaving() {

@@ -11,8 +11,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::api::view::{DrainEnd, DrainView, DrainingView, DrainsView, EndedView};
-use crate::model::{Backend, BackendId, Service, ServiceName, Services, Span};
-use crate::plan::Whose;
+use lb_core::desired::{Backend, BackendId, Service, ServiceName, Services, Span};
+use lb_core::plan::Whose;
 
 /// Every drain, and how the last ones ended.
 #[derive(Debug, Default)]

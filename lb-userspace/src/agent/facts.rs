@@ -6,22 +6,23 @@ use std::{
 };
 
 use crate::health::{self, Belief, Beliefs};
-use crate::model::{AdminState, Backend, Forwarder, Service, Services};
 use crate::netlink::{Need, Resolution, Snapshot};
-use crate::plan::{Availability, Facts, NextHop, TunnelSources, Whose};
+use lb_check::ProbeTarget;
+use lb_core::desired::{AdminState, Backend, Forwarder, Service, Services};
+use lb_core::plan::{Availability, Facts, NextHop, TunnelSources, Whose};
 
 /// The heartbeat of a backend of a service; `None` when it has none. Equal ones are shared: a host that fails leaves
 /// all services that check it the same way at once.
-pub(super) fn heartbeat(service: &Service, backend: &Backend) -> Option<health::Target> {
+pub(super) fn heartbeat(service: &Service, backend: &Backend) -> Option<ProbeTarget> {
     if backend.state == AdminState::Maint {
         return None;
     }
     let port = backend.port.or(service.port.exact()).map_or(0, u16::from);
-    health::Target::new(SocketAddr::new(backend.address, port), &service.check_in_use())
+    ProbeTarget::new(SocketAddr::new(backend.address, port), &service.check_in_use())
 }
 
 /// All heartbeats that `services` want.
-pub(super) fn heartbeats(services: &Services) -> HashSet<health::Target> {
+pub(super) fn heartbeats(services: &Services) -> HashSet<ProbeTarget> {
     each(services)
         .filter_map(|(service, backend)| heartbeat(service, backend))
         .collect()
@@ -61,7 +62,7 @@ pub(super) fn each(services: &Services) -> impl Iterator<Item = (&Service, &Back
 #[derive(Debug)]
 pub(super) struct Knowledge {
     /// What is believed of each heartbeat; absent before its first verdict.
-    pub(super) verdicts: HashMap<health::Target, health::State>,
+    pub(super) verdicts: HashMap<ProbeTarget, health::State>,
     /// Backends that the tables of an earlier agent give flows to. They are taken to be up when the services are known.
     pub(super) serving: HashSet<Whose>,
     /// The next hop of each backend address.
@@ -98,7 +99,7 @@ impl Knowledge {
 
     fn belief(
         &self,
-        heartbeat: &health::Target,
+        heartbeat: &ProbeTarget,
         services: &Services,
         service: &Service,
         backend: &Backend,
@@ -125,7 +126,7 @@ impl Knowledge {
         is_up.then_some(up)
     }
 
-    fn is_judged(&self, heartbeat: &health::Target) -> bool {
+    fn is_judged(&self, heartbeat: &ProbeTarget) -> bool {
         let verdict = self.verdicts.get(heartbeat);
         verdict.is_some_and(|state| *state != health::State::Checking)
     }

@@ -12,7 +12,7 @@ use crate::api::{
     view::{DrainsView, ExplainView, ServicesView, StatsView, StatusView, StopView},
 };
 use crate::checkpoint::Checkpoint;
-use crate::model::{Change, ChangeError, Removal};
+use lb_core::desired::{Change, ChangeError, Removal};
 
 /// What was done by a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use super::actor::Actor;
 use crate::netlink;
-use crate::plan::MacTable;
+use lb_core::plan::MacTable;
 
 impl Actor {
     /// Tells the program which MACs frames to this host bear where it runs, if they or that has changed.

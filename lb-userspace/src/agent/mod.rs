@@ -49,8 +49,8 @@ use crate::config::{self, Config};
 use crate::dataplane::{Attached, Dataplane, Origin, PinDir, Settings};
 use crate::health;
 use crate::netlink::{self, Devices, Uppers};
-use crate::plan::{Capacity, TunnelSources};
 use crate::supervise::{Supervisor, Vitals, guarded};
+use lb_core::plan::{Capacity, TunnelSources};
 
 /// How long a start waits for the list of interfaces.
 const INTERFACES_LISTED: Duration = Duration::from_secs(1);

@@ -25,8 +25,8 @@ use crate::checkpoint::{
 use crate::config::{self, ConfigFile, HashSeed};
 use crate::dataplane::Origin;
 use crate::health::{self, Belief, Beliefs};
-use crate::model::{Change, Losses, Removal, Service, Services};
-use crate::plan::{Memory, Snapshot};
+use lb_core::desired::{Change, Losses, Removal, Service, Services};
+use lb_core::plan::{Memory, Snapshot};
 
 /// How long an answer waits for the disk. What was asked for is done before, and stays done.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -21,9 +21,11 @@ use super::{
     handle::{Planned, RequestError},
 };
 use crate::api::plan::{PlanView, ServicePlan};
-use crate::health;
-use crate::model::{Backend, Service, ServiceName, Services};
-use crate::plan::{Availability, CapacityError, Facts, Layout, NextHop, Pool, PoolKey, TunnelSources, Whose};
+use lb_check::ProbeTarget;
+use lb_core::desired::{Backend, Service, ServiceName, Services};
+use lb_core::plan::{
+    Availability, CapacityError, Facts, Layout, NextHop, Pool, PoolKey, TunnelSources, Whose,
+};
 
 impl Actor {
     /// What `planned` would do, if the generation is the expected one.
@@ -112,7 +114,7 @@ fn check_room(layout: &Layout, pools: &[Pool]) -> Result<(), CapacityError> {
 /// Facts as they will be if all is well with what nobody has asked about yet.
 struct Hopeful<'a, F> {
     facts: &'a F,
-    asked: HashSet<health::Target>,
+    asked: HashSet<ProbeTarget>,
     looked_up: BTreeSet<IpAddr>,
 }
 

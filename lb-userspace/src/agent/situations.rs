@@ -3,8 +3,8 @@
 use std::{collections::HashMap, time::SystemTime};
 
 use super::facts::Knowledge;
-use crate::model::{BackendId, ServiceName, Services};
-use crate::plan::{Situation, situation};
+use lb_core::desired::{BackendId, ServiceName, Services};
+use lb_core::plan::{Situation, situation};
 
 /// A backend of a service.
 type Key = (ServiceName, BackendId);

@@ -11,7 +11,7 @@ use std::{
 use lb_common::abi::Ends;
 
 use crate::dataplane::Origin;
-use crate::plan::{FlowTime, Layout, Memory, Sweep, Usage, Whose, apply};
+use lb_core::plan::{FlowTime, Layout, Memory, Sweep, Usage, Whose, apply};
 
 use super::actor::Actor;
 

@@ -17,7 +17,7 @@ use super::{persist::Found, tally::Tally};
 use crate::checkpoint::{Flows, State};
 use crate::dataplane::{Dataplane, MappedTables, Origin};
 use crate::netlink::{Resolution, ResolverHandle, Snapshot};
-use crate::plan::{self, Layout, Memory, Plan, ReadBack, Whose, apply};
+use lb_core::plan::{self, Layout, Memory, Plan, ReadBack, Whose, apply};
 
 /// How long to wait for ways that the kernel has lost meanwhile. Backends without one lose their slots after that, as
 /// they do at any time.

@@ -9,7 +9,7 @@ use std::{
 
 use lb_common::abi::Count;
 
-use crate::plan::Whose;
+use lb_core::plan::Whose;
 
 /// Rates are smoothed over about this long.
 const SMOOTHING: Duration = Duration::from_secs(3);

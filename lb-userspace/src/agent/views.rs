@@ -17,9 +17,9 @@ use crate::api::{
     },
 };
 use crate::dataplane::{Attached, Explained, Origin};
-use crate::model::{Backend, Forwarder, Service, Span};
 use crate::netlink::Resolution;
-use crate::plan::{PoolKey, Situation, Whose};
+use lb_core::desired::{Backend, Forwarder, Service, Span};
+use lb_core::plan::{PoolKey, Situation, Whose};
 
 impl Actor {
     pub(super) fn services_view(&mut self) -> ServicesView {
@@ -128,7 +128,7 @@ impl Actor {
         }
     }
 
-    fn pools(&self, service: &Service) -> impl Iterator<Item = crate::plan::PoolView<'_>> {
+    fn pools(&self, service: &Service) -> impl Iterator<Item = lb_core::plan::PoolView<'_>> {
         PoolKey::of(service).filter_map(|key| self.parts.layout.pool(&key))
     }
 

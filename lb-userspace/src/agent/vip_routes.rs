@@ -7,8 +7,8 @@ use std::{net::IpAddr, time::Duration};
 
 use tokio::sync::watch;
 
-use crate::model::Prefix;
 use crate::netlink::{LeadsOut, leading_out};
+use lb_core::desired::Prefix;
 
 /// Routes are looked up again so long after a change, so that many changes are one.
 const GATHERED: Duration = Duration::from_secs(1);

@@ -6,8 +6,8 @@ use super::{actor::Actor, limits, ports};
 use crate::api::view::OutageView;
 use crate::dataplane::Attached;
 use crate::health;
-use crate::model::{Forwarder, Unserved};
 use crate::netlink::{self, Family, LeadsOut, Resolution};
+use lb_core::desired::{Forwarder, Unserved};
 
 impl Actor {
     /// What is asked for and not done now.

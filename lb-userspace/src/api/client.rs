@@ -30,7 +30,7 @@ use super::{
     },
 };
 use crate::agent::{Applied, Reloaded};
-use crate::model::{
+use lb_core::desired::{
     Backend, BackendId, BackendPatch, Removal, Selection, Service, ServiceName, ServicePatch, Span,
 };
 

@@ -8,7 +8,7 @@ use etherparse::{IcmpEchoHeader, Icmpv4Type, Icmpv6Type, PacketBuilder, TcpHeade
 use serde::{Deserialize, Serialize};
 
 pub use crate::dataplane::{MAX_FRAME, MIN_FRAME};
-use crate::model::{Invalid, MacAddress};
+use lb_core::desired::{Invalid, MacAddress};
 
 /// Which port a client has that was named without one.
 pub const CLIENT_PORT: u16 = 40_000;

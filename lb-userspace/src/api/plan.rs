@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{error::ApiError, selection::SelectionRequest};
 use crate::agent::Planned;
-use crate::model::{
+use lb_core::desired::{
     Backend, BackendId, BackendPatch, Change, Removal, Selection, Service, ServiceName, ServicePatch, Span,
 };
 

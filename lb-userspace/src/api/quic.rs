@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Quic, QuicConfig};
+use lb_core::desired::{Quic, QuicConfig};
 
 /// How QUIC packets are routed by connection ID.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,7 +22,9 @@ use super::{
     },
 };
 use crate::agent::{AgentHandle, Applied, Reloaded};
-use crate::model::{Backend, BackendId, BackendPatch, Change, Removal, Service, ServiceName, ServicePatch};
+use lb_core::desired::{
+    Backend, BackendId, BackendPatch, Change, Removal, Service, ServiceName, ServicePatch,
+};
 
 type Written = Result<Json<Applied>, ApiError>;
 /// A read with the generation that it was made at, for a later `If-Match`.

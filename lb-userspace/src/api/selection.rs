@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use crate::model::{Selection, ServiceName, Span, Whom, Zone};
+use lb_core::desired::{Selection, ServiceName, Span, Whom, Zone};
 
 /// Which backends: all with an address, or all of a zone.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -7,12 +7,12 @@ use std::{fmt, net::IpAddr, num::NonZeroU16, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{checkpoint::SavingView, quic::QuicView};
-use crate::health::Check;
-use crate::model::{
+use lb_check::Check;
+use lb_core::desired::{
     Affinity, BackendId, Forwarder, Fragments, MssClamp, OnEmpty, Prefix, Protocol, Scheduler, ServerId,
     ServiceName, ServicePort, Source, Span, Tracking, TtlExpired, Unserved, Vlan, Zone,
 };
-pub use crate::plan::Situation as BackendState;
+pub use lb_core::plan::Situation as BackendState;
 
 /// Something that is asked for and not done now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -14,8 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use super::clock::BootTime;
 use crate::agent::DrainState;
 use crate::config::{Digest, HashSeed};
-use crate::model::{BackendId, Service, ServiceName, Services};
-use crate::plan::{Capacity, Layout, RestoreError, Snapshot};
+use lb_core::desired::{BackendId, Service, ServiceName, Services};
+use lb_core::plan::{Capacity, Layout, RestoreError, Snapshot};
 
 /// All but the flow table: small, and written with every change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

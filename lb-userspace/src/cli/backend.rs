@@ -10,7 +10,7 @@ use super::{
     words::one_of,
 };
 use crate::api::{client::Client, plan::WriteRequest};
-use crate::model::{
+use lb_core::desired::{
     AdminState, Backend, BackendId, BackendPatch, Forwarder, ServerId, ServiceName, Vlan, Zone,
 };
 

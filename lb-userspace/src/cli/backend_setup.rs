@@ -13,9 +13,9 @@ use crate::api::client::Client;
 use crate::config::Config;
 use crate::dataplane::Mode;
 use crate::decap;
-use crate::model::{Forwarder, Prefix, ServiceName, check_vip};
 use crate::netlink;
 use crate::setup::{self, Change, Families, Need, Options, Plan, STATE_DIR, ThisKernel, plan};
+use lb_core::desired::{Forwarder, Prefix, ServiceName, check_vip};
 
 const EXAMPLES: &str = "\
 Without --apply it only prints the commands; run them on the backend, or run this there.

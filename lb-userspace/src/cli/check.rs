@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::output::Failure;
-use crate::health::Check;
+use lb_check::Check;
 
 /// The kinds of checks.
 const KINDS: [&str; 4] = ["none", "tcp", "http", "ping"];

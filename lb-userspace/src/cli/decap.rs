@@ -15,8 +15,8 @@ use super::{
 };
 use crate::dataplane::{Mode, PinDir};
 use crate::decap::{self, Decap, DecapProgram, DecapView, PIN_DIR, Rules};
-use crate::model::Forwarder;
 use crate::netlink::{Interface, find_carrier};
+use lb_core::desired::Forwarder;
 
 /// How often to look for new addresses of this host.
 const LOOK: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use super::{
     wait::{Waited, wait},
 };
 use crate::api::{client::Client, plan::WriteRequest};
-use crate::model::{Selection, ServiceName, Span, Whom, Zone};
+use lb_core::desired::{Selection, ServiceName, Span, Whom, Zone};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\

@@ -15,7 +15,7 @@ use crate::api::{
     packet::{CLIENT_PORT, ConnectionId, ExplainRequest, Flow, FlowProtocol, TcpFlags, from_hex},
     view::ExplainView,
 };
-use crate::model::MacAddress;
+use lb_core::desired::MacAddress;
 
 #[derive(Args, Debug)]
 #[command(

@@ -16,7 +16,7 @@ use crate::api::{
     client::Client,
     view::{BackendState, BackendView, ServiceView, ServicesView},
 };
-use crate::model::{Prefix, ServiceName, ServicePort};
+use lb_core::desired::{Prefix, ServiceName, ServicePort};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\

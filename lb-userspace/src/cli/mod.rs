@@ -33,7 +33,7 @@ pub use run::RunOptions;
 
 use crate::agent::Applied;
 use crate::api::{client::Client, plan::WriteRequest};
-use crate::model::Removal;
+use lb_core::desired::Removal;
 use output::{Failure, Output};
 
 /// Where the agent listens unless told otherwise.

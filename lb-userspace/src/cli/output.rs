@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 
 use crate::api::client::ClientError;
-use crate::model::Invalid;
+use lb_core::desired::Invalid;
 
 /// The exit code for bad usage, bad input and a bad configuration.
 pub(super) const BAD_INPUT: u8 = 2;

@@ -10,7 +10,7 @@ use super::{
     words::{Slots, Time, WeightedBackend, one_of},
 };
 use crate::api::{client::Client, plan::WriteRequest};
-use crate::model::{
+use lb_core::desired::{
     Affinity, Forwarder, OnEmpty, Prefix, Protocol, Scheduler, Service, ServiceName, ServicePatch,
     ServicePort, Services, Tracking,
 };

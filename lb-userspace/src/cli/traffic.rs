@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::output::Failure;
 use super::words::{QuicWord, TunnelPort, one_of};
-use crate::model::{Fragments, MssClamp, Prefix, Quic, ServicePatch, Source, TtlExpired, Unserved};
+use lb_core::desired::{Fragments, MssClamp, Prefix, Quic, ServicePatch, Source, TtlExpired, Unserved};
 
 #[derive(Args, Debug)]
 pub(super) struct Traffic {

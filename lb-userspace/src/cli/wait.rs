@@ -17,7 +17,7 @@ use crate::api::{
     client::{Client, ClientError},
     view::{DrainEnd, DrainView, DrainsView},
 };
-use crate::model::{BackendId, Selection, ServiceName, Whom, Zone};
+use lb_core::desired::{BackendId, Selection, ServiceName, Whom, Zone};
 
 /// How often the agent is asked.
 const EVERY: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 
 use super::output::Failure;
 use crate::config::HashSeed;
-use crate::model::{Backend, BackendId, Invalid, QuicConfig, Span};
+use lb_core::desired::{Backend, BackendId, Invalid, QuicConfig, Span};
 
 /// One of a fixed set of words; help and completions list them.
 pub(super) fn one_of<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::dataplane::within;
-use crate::model::{Invalid, Span};
+use lb_core::desired::{Invalid, Span};
 
 /// How checkpoints are made and kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

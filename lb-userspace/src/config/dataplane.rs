@@ -7,7 +7,7 @@ use std::{fmt, net::IpAddr, num::NonZeroU16, ops::RangeInclusive, str::FromStr, 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::model::{Invalid, Key, MacAddress, PortRange, Span, check_unicast};
+use lb_core::desired::{Invalid, Key, MacAddress, PortRange, Span, check_unicast};
 
 /// Sizes and constants of the dataplane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

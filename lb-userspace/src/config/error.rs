@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{explained, locate::Document};
-use crate::model::Invalid;
+use lb_core::desired::Invalid;
 
 /// Why a configuration file was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

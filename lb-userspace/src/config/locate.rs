@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::model::Key;
+use lb_core::desired::Key;
 
 /// A parsed file with its text.
 pub(super) struct Document<'a> {

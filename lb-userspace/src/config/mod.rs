@@ -26,8 +26,8 @@ pub use digest::Digest;
 pub use error::ConfigError;
 pub(crate) use words::explained;
 
-use crate::model::{Invalid, Key, Service, Services};
 use crate::objects::Objects;
+use lb_core::desired::{Invalid, Key, Service, Services};
 use locate::Document;
 
 /// What a configuration file says.

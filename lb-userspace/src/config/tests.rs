@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::arbitrary;
+use lb_core::desired::arbitrary;
 
 const SERVICE: &str = r#"
 [[service]]
@@ -785,8 +785,8 @@ fn dataplane() -> impl Strategy<Value = Dataplane> {
 
 /// What `fullnat` and answers need; the services that the round trip is tried with have backends of both families.
 fn pool() -> impl Strategy<Value = Dataplane> {
-    let grace =
-        (1u64..=60).prop_map(|seconds| crate::model::Span::nearest(std::time::Duration::from_secs(seconds)));
+    let grace = (1u64..=60)
+        .prop_map(|seconds| lb_core::desired::Span::nearest(std::time::Duration::from_secs(seconds)));
     (
         Dataplane::NAT_FLOWS,
         Dataplane::ICMP_RATE,

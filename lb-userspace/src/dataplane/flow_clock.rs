@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use nix::time::{ClockId, clock_getres};
 
 use super::{Dataplane, MIN_FRAME};
-use crate::plan::FlowTime;
+use lb_core::plan::FlowTime;
 
 /// About what a unit is meant to be worth.
 const UNIT: Duration = Duration::from_millis(256);

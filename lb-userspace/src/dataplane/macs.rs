@@ -10,7 +10,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use lb_common::abi::{MAX_MACS, MacKey, OwnMacs, map};
 
 use super::Dataplane;
-use crate::plan::MacTable;
+use lb_core::plan::MacTable;
 
 /// A [`MacKey`] that aya can write.
 #[derive(Clone, Copy, Debug)]

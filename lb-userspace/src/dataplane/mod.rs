@@ -50,8 +50,8 @@ pub use remove::{Removed, remove_all};
 pub use tables::MappedTables;
 pub use translations::Translations;
 
-use crate::plan::Capacity;
 use attach::Link;
+use lb_core::plan::Capacity;
 
 /// Where a dataplane lives unless told otherwise.
 pub const PIN_DIR: &str = "/sys/fs/bpf/lb";

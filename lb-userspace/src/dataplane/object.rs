@@ -23,7 +23,7 @@ use super::{
     refusal::{refused_maps, refused_program},
     tables::PodControl,
 };
-use crate::plan::Capacity;
+use lb_core::plan::Capacity;
 
 /// The object with the program and its maps, as the build made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_EBPF_OBJECT"));

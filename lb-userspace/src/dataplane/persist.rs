@@ -14,7 +14,7 @@ use super::{
     remove::{self, Removed, remove_all, remove_directory},
     tables::PodMeta,
 };
-use crate::plan::Capacity;
+use lb_core::plan::Capacity;
 
 /// Where a dataplane comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

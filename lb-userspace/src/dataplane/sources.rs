@@ -10,7 +10,7 @@ use aya::maps::{
 use lb_common::abi::{SourceKey, map};
 
 use super::Dataplane;
-use crate::plan::SourceEntry;
+use lb_core::plan::SourceEntry;
 
 /// The map. The words of its keys are a [`SourceKey`]'s.
 pub(super) struct Sources(LpmTrie<MapData, [u32; 5], u32>);

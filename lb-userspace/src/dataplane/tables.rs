@@ -13,7 +13,7 @@ use lb_common::{
 };
 
 use super::{Dataplane, mapped::Mapped, sources::Sources};
-use crate::plan::{Memory, ReadBack, SourceEntry, Write, insert_flow};
+use lb_core::plan::{Memory, ReadBack, SourceEntry, Write, insert_flow};
 
 /// The tables: mmap-able maps, and the program's control words.
 pub struct MappedTables {

@@ -8,7 +8,7 @@ use bytemuck::Zeroable;
 use lb_common::abi::{Ends, MAX_NAT_SOURCES, SourcePool, Translation, map};
 
 use super::{Dataplane, bpf, tables};
-use crate::plan::{SourceTables, SourceWrite, TranslationTable};
+use lb_core::plan::{SourceTables, SourceWrite, TranslationTable};
 
 /// `BPF_EXIST`: an entry is written only where one is.
 const EXISTING: u64 = 2;

@@ -7,8 +7,8 @@ use aya::maps::{HashMap, MapData};
 use lb_common::abi::{MAX_UPPERS, Upper, map};
 
 use super::Dataplane;
-use crate::model::Prefix;
 use crate::netlink;
+use lb_core::desired::Prefix;
 
 /// An [`Upper`] that aya can write.
 #[derive(Clone, Copy, Debug)]

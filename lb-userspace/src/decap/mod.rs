@@ -25,8 +25,8 @@ use lb_common::decap::{Address, GRE_BIT, IPIP_BIT, PROGRAM, Ports, global, map};
 pub use status::{DecapCount, DecapProgram, DecapView, status};
 
 use crate::dataplane::{Mode, PinDir, XdpLink, hook, make_directory, refused_maps, refused_program};
-use crate::model::Forwarder;
 use crate::netlink::{self, Interface};
+use lb_core::desired::Forwarder;
 
 /// The object with the program and its maps, as the build made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_DECAP_OBJECT"));

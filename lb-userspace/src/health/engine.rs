@@ -14,11 +14,12 @@ use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::asker::Asker;
 use super::heartbeat::{Heartbeat, Shared, StatusCell};
-use super::probe::Prober;
 use super::turns::{Lateness, Turns};
-use super::{Belief, Beliefs, Sources, Status, Target, Verdict};
+use super::{Belief, Beliefs, Sources, Status, Verdict};
 use crate::supervise::{Supervisor, Vitals};
+use lb_check::ProbeTarget;
 
 /// Most checks under way at once. More wait for their turn, without harm to their results.
 const MAX_IN_FLIGHT: usize = 16_384;
@@ -36,7 +37,7 @@ pub struct Engine {
 
 #[derive(Debug, Default)]
 struct Running {
-    heartbeats: HashMap<Target, Beating>,
+    heartbeats: HashMap<ProbeTarget, Beating>,
     /// By host: what its heartbeats use to hasten each other.
     alarms: HashMap<IpAddr, watch::Sender<()>>,
 }
@@ -69,31 +70,27 @@ impl Engine {
     /// Heartbeats that fail by themselves are told in `vitals`.
     pub fn spawn_in(vrf: Option<String>, vitals: Vitals) -> (Self, mpsc::Receiver<Verdict>) {
         let max_in_flight = max_in_flight();
-        let prober = Prober::new(vrf, max_in_flight / 2);
-        let (engine, verdicts) = Self::spawn_as(prober, max_in_flight, MAX_VERDICTS);
+        let asker = Asker::new(vrf, max_in_flight / 2);
+        let (engine, verdicts) = Self::spawn_as(asker, max_in_flight, MAX_VERDICTS);
         (Self { vitals, ..engine }, verdicts)
     }
 
     #[cfg(test)]
     pub(super) fn spawn_with(max_in_flight: usize, max_verdicts: usize) -> (Self, mpsc::Receiver<Verdict>) {
-        Self::spawn_as(Prober::default(), max_in_flight, max_verdicts)
+        Self::spawn_as(Asker::default(), max_in_flight, max_verdicts)
     }
 
     #[cfg(test)]
     pub(super) fn let_probes_panic(&self, times: u32) {
-        let prober = self.shared.prober.lock().unwrap_or_else(PoisonError::into_inner);
-        prober.panics.store(times, std::sync::atomic::Ordering::Relaxed);
+        let asker = self.shared.asker.lock().unwrap_or_else(PoisonError::into_inner);
+        asker.panics.store(times, std::sync::atomic::Ordering::Relaxed);
     }
 
-    fn spawn_as(
-        prober: Prober,
-        max_in_flight: usize,
-        max_verdicts: usize,
-    ) -> (Self, mpsc::Receiver<Verdict>) {
+    fn spawn_as(asker: Asker, max_in_flight: usize, max_verdicts: usize) -> (Self, mpsc::Receiver<Verdict>) {
         let (verdicts, receiver) = mpsc::channel(max_verdicts);
         let turns = Turns::new(max_in_flight);
         let shared = Arc::new(Shared {
-            prober: Mutex::new(Arc::new(prober)),
+            asker: Mutex::new(Arc::new(asker)),
             turns,
             verdicts,
         });
@@ -108,7 +105,7 @@ impl Engine {
 
     /// Makes these the addresses that checks may come from, from the next one on.
     pub fn set_sources(&self, sources: Sources) {
-        self.shared.prober().set_sources(sources);
+        self.shared.asker().set_sources(sources);
     }
 
     /// Makes `targets` the set that is checked. Targets that stay keep their state and their timing, new ones are
@@ -116,11 +113,11 @@ impl Engine {
     ///
     /// Of targets in `beliefs` that nothing is known of yet, that is believed: it takes a run of results to change it,
     /// and there is no verdict that confirms it.
-    pub fn set_targets(&self, targets: HashSet<Target>, beliefs: &Beliefs) {
+    pub fn set_targets(&self, targets: HashSet<ProbeTarget>, beliefs: &Beliefs) {
         let now = SystemTime::now();
         let mut running = self.lock();
         let Running { heartbeats, alarms } = &mut *running;
-        let mut believed: HashMap<&Target, StatusCell> = beliefs
+        let mut believed: HashMap<&ProbeTarget, StatusCell> = beliefs
             .iter()
             .map(|(target, belief)| (target, first_status(target, belief, heartbeats, now)))
             .collect();
@@ -151,9 +148,9 @@ impl Engine {
 
     /// Reaches backends in that VRF from the next checks on.
     pub fn set_vrf(&self, vrf: Option<String>) {
-        let mut prober = self.shared.prober.lock().unwrap_or_else(PoisonError::into_inner);
-        if !prober.is_in(vrf.as_deref()) {
-            *prober = Arc::new(prober.moved_to(vrf));
+        let mut asker = self.shared.asker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !asker.is_in(vrf.as_deref()) {
+            *asker = Arc::new(asker.moved_to(vrf));
         }
     }
 
@@ -163,7 +160,7 @@ impl Engine {
     }
 
     /// How one target stands; `None` if it is not checked.
-    pub fn status(&self, target: &Target) -> Option<Status> {
+    pub fn status(&self, target: &ProbeTarget) -> Option<Status> {
         self.lock()
             .heartbeats
             .get(target)
@@ -171,7 +168,7 @@ impl Engine {
     }
 
     /// How every target stands.
-    pub fn snapshot(&self) -> HashMap<Target, Status> {
+    pub fn snapshot(&self) -> HashMap<ProbeTarget, Status> {
         let running = self.lock();
         running
             .heartbeats
@@ -180,7 +177,7 @@ impl Engine {
             .collect()
     }
 
-    fn start(&self, target: Target, status: StatusCell, alarm: watch::Sender<()>) -> Beating {
+    fn start(&self, target: ProbeTarget, status: StatusCell, alarm: watch::Sender<()>) -> Beating {
         let supervisor = Supervisor::of_one("a check of backends", &self.vitals);
         let heartbeat = Heartbeat::new(target, Arc::clone(&self.shared), status.clone(), alarm);
         Beating {
@@ -196,9 +193,9 @@ impl Engine {
 
 /// How a heartbeat stands that begins with a belief.
 fn first_status(
-    target: &Target,
+    target: &ProbeTarget,
     belief: &Belief,
-    heartbeats: &HashMap<Target, Beating>,
+    heartbeats: &HashMap<ProbeTarget, Beating>,
     now: SystemTime,
 ) -> StatusCell {
     let timing = target.check().timing.clone();

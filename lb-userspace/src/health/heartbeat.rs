@@ -10,10 +10,11 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::probe::{Miss, Prober};
+use super::asker::Asker;
 use super::turns::Turns;
-use super::{FailureReport, Judge, State, Status, Target, Timing, Verdict};
+use super::{FailureReport, Judge, State, Status, Verdict};
 use crate::supervise::{Supervisor, guarded};
+use lb_check::{Miss, ProbeTarget, Timing};
 
 /// How many checks in a row may prove nothing before the last of them counts as a failure after all.
 const MAX_INCONCLUSIVE: u8 = 3;
@@ -21,15 +22,15 @@ const MAX_INCONCLUSIVE: u8 = 3;
 /// What all heartbeats of an engine share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) prober: Mutex<Arc<Prober>>,
+    pub(super) asker: Mutex<Arc<Asker>>,
     /// One for each check under way.
     pub(super) turns: Turns,
     pub(super) verdicts: mpsc::Sender<Verdict>,
 }
 
 impl Shared {
-    pub(super) fn prober(&self) -> Arc<Prober> {
-        Arc::clone(&self.prober.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn asker(&self) -> Arc<Asker> {
+        Arc::clone(&self.asker.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -132,7 +133,7 @@ impl StatusCell {
 /// One heartbeat.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
-    target: Target,
+    target: ProbeTarget,
     shared: Arc<Shared>,
     status: StatusCell,
     /// Rings when a heartbeat of the same host begins to doubt it.
@@ -147,7 +148,7 @@ struct Unwanted;
 impl Heartbeat {
     /// A heartbeat of `target`; `alarm` is shared by all heartbeats of its host.
     pub(super) fn new(
-        target: Target,
+        target: ProbeTarget,
         shared: Arc<Shared>,
         status: StatusCell,
         alarm: watch::Sender<()>,
@@ -186,7 +187,7 @@ impl Heartbeat {
             };
             // From here on the clock of the check runs, not while it waited for its turn.
             from = Instant::now();
-            let result = self.shared.prober().probe(&self.target).await;
+            let result = self.shared.asker().ask(&self.target).await;
             let latency = from.elapsed();
             drop(turn);
             let Some(result) = self.conclude(result) else {
@@ -265,18 +266,18 @@ impl Heartbeat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::Check;
+    use lb_check::Check;
 
     #[test]
     fn checks_that_prove_nothing_are_repeated_but_not_for_ever() {
         let (verdicts, _receiver) = mpsc::channel(1);
         let shared = Shared {
-            prober: Mutex::default(),
+            asker: Mutex::default(),
             turns: Turns::new(1),
             verdicts,
         };
         let address = "127.0.0.1:80".parse().expect("an address");
-        let target = Target::new(address, &Check::default()).expect("a target");
+        let target = ProbeTarget::new(address, &Check::default()).expect("a target");
         let status = StatusCell::new(target.check().timing.clone(), SystemTime::now());
         let mut heartbeat = Heartbeat::new(target, Arc::new(shared), status, watch::Sender::new(()));
 

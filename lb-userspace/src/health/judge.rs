@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use rand::Rng;
 
-use super::Timing;
+use lb_check::Timing;
 
 /// Longest wait before the first check of a new target.
 const FIRST_PHASE: Duration = Duration::from_millis(100);

@@ -1,54 +1,12 @@
 //! What a heartbeat is called and what it says: its key, its verdicts, its standing.
 //!
-//! Invariant: equal targets are one heartbeat; [`Target::new`] brings every spelling of the same question to one form.
+//! Invariant: equal targets are one heartbeat; [`ProbeTarget::new`] brings every spelling of the same question to one form.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use super::{Check, Kind, State};
-
-/// One heartbeat: a check at an address. Services that share both share it, so a failed host leaves all at once.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Target {
-    address: SocketAddr,
-    check: Check,
-}
-
-impl Target {
-    /// The heartbeat that `check` asks of the backend at `backend` (port 0: it has none), or `None` where it asks
-    /// nothing. The check must be valid.
-    pub fn new(backend: SocketAddr, check: &Check) -> Option<Self> {
-        let mut address = backend;
-        match check.kind {
-            Kind::None => return None,
-            Kind::Ping => address.set_port(0),
-            Kind::Tcp | Kind::Http(_) => address.set_port(check.port.unwrap_or(backend.port())),
-        }
-        Some(Self {
-            address,
-            check: Check {
-                port: None,
-                ..check.clone()
-            },
-        })
-    }
-
-    /// Where it asks; port 0 for a ping.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Whether both ask the same of the same address, however often: what is known of one holds for the other.
-    pub fn asks_what(&self, other: &Self) -> bool {
-        self.address == other.address && self.check.kind == other.check.kind
-    }
-
-    /// What it asks, without a port of its own: the address holds it.
-    pub fn check(&self) -> &Check {
-        &self.check
-    }
-}
+use super::State;
+use lb_check::ProbeTarget;
 
 /// What is believed of a target before its first check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,17 +14,17 @@ pub struct Belief {
     /// [`State::Up`] or [`State::Down`].
     pub state: State,
     /// The heartbeat that asked the same until now: its results in a row count on.
-    pub after: Option<Target>,
+    pub after: Option<ProbeTarget>,
 }
 
 /// What is believed of targets that nothing was asked of yet.
-pub type Beliefs = HashMap<Target, Belief>;
+pub type Beliefs = HashMap<ProbeTarget, Belief>;
 
 /// A change of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Whose.
-    pub target: Target,
+    pub target: ProbeTarget,
     /// [`State::Up`] or [`State::Down`].
     pub state: State,
     /// Why it went down, in the operator's words; none when it came up.

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::model::Prefix;
+use lb_core::desired::Prefix;
 
 /// An address of this host, and the interface that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

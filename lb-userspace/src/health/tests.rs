@@ -16,8 +16,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{Belief, Beliefs, Check, Engine, HttpCheck, Kind, State, Status, Target, Timing, Verdict};
+use super::{Belief, Beliefs, Engine, State, Status, Verdict};
 use crate::supervise::Vitals;
+use lb_check::{Check, HttpCheck, Kind, ProbeTarget, Timing};
 
 /// Long enough for anything that happens at all.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,13 +37,13 @@ fn timing(interval: u64, fast: u64) -> Timing {
     }
 }
 
-fn tcp(address: SocketAddr, timing: Timing) -> Target {
+fn tcp(address: SocketAddr, timing: Timing) -> ProbeTarget {
     let check = Check {
         timing,
         ..Check::default()
     };
     check.validate().expect("a valid check");
-    Target::new(address, &check).expect("a target")
+    ProbeTarget::new(address, &check).expect("a target")
 }
 
 /// A listener that accepts and drops, until aborted.
@@ -66,7 +67,7 @@ async fn next(verdicts: &mut mpsc::Receiver<Verdict>) -> Verdict {
         .expect("an engine")
 }
 
-async fn wait_for(engine: &Engine, target: &Target, wanted: impl Fn(&Status) -> bool) -> Status {
+async fn wait_for(engine: &Engine, target: &ProbeTarget, wanted: impl Fn(&Status) -> bool) -> Status {
     let status = async {
         loop {
             match engine.status(target) {
@@ -118,23 +119,23 @@ fn spellings_of_one_question_are_one_target() {
         port,
         ..Check::default()
     };
-    let plain = Target::new(backend, &at(None));
-    assert_eq!(plain, Target::new(backend, &at(Some(80))));
+    let plain = ProbeTarget::new(backend, &at(None));
+    assert_eq!(plain, ProbeTarget::new(backend, &at(Some(80))));
     assert_eq!(
         plain,
-        Target::new(SocketAddr::new(backend.ip(), 443), &at(Some(80)))
+        ProbeTarget::new(SocketAddr::new(backend.ip(), 443), &at(Some(80)))
     );
-    assert_ne!(plain, Target::new(backend, &at(Some(81))));
+    assert_ne!(plain, ProbeTarget::new(backend, &at(Some(81))));
     let ping = Check {
         kind: Kind::Ping,
         ..Check::default()
     };
     assert_eq!(
-        Target::new(backend, &ping),
-        Target::new(SocketAddr::new(backend.ip(), 443), &ping)
+        ProbeTarget::new(backend, &ping),
+        ProbeTarget::new(SocketAddr::new(backend.ip(), 443), &ping)
     );
     assert_eq!(
-        Target::new(
+        ProbeTarget::new(
             backend,
             &Check {
                 kind: Kind::None,
@@ -172,7 +173,7 @@ async fn every_kind_of_check_reaches_its_verdict() {
         }
     });
     let target = |address: SocketAddr, kind| {
-        Target::new(
+        ProbeTarget::new(
             address,
             &Check {
                 kind,
@@ -366,7 +367,7 @@ async fn waiting_for_our_own_turn_fails_nobody() {
         },
         ..Check::default()
     };
-    let silent = Target::new(slow_address, &http).expect("a target");
+    let silent = ProbeTarget::new(slow_address, &http).expect("a target");
     let (address, _serving) = backend("127.0.0.1:0").await;
     // A different `rise` makes a different target.
     let fine: Vec<_> = (1..=10)
@@ -413,7 +414,7 @@ fn silent_backend() -> (SocketAddr, impl Sized) {
 async fn dead_targets_leave_turns_to_those_that_serve() {
     let (engine, mut verdicts) = Engine::spawn_with(4, 64);
     let (silent, _held) = silent_backend();
-    let dead: HashSet<Target> = (1..=8)
+    let dead: HashSet<ProbeTarget> = (1..=8)
         .map(|rise| {
             tcp(
                 silent,

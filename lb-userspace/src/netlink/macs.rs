@@ -6,19 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use super::interface::{Link, Lower};
+use lb_core::observed::InterfaceMacs;
 
-/// Those of one interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InterfaceMacs {
-    /// Its own.
-    pub own: [u8; 6],
-    /// Those of VLAN devices, macvlans and the like on it, of the bond or bridge that it is a part of, and of what lies on
-    /// these; of a bond or bridge itself, those of its parts.
-    pub others: BTreeSet<[u8; 6]>,
-    /// What it is a part of.
-    pub master: Option<u32>,
-}
+use super::interface::{Link, Lower};
 
 /// Those of all Ethernet interfaces, by index.
 pub type Macs = Arc<BTreeMap<u32, InterfaceMacs>>;

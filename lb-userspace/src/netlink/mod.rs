@@ -35,8 +35,8 @@ pub use interface::{
 };
 pub use kept::Need;
 pub use leading_out::{LeadsOut, leading_out};
+pub use macs::Macs;
 pub(crate) use macs::macs_at;
-pub use macs::{InterfaceMacs, Macs};
 pub use neighbour_limit::most_neighbours;
 pub use next_hop::{NextHop, Resolution};
 pub(crate) use queues::Queues;

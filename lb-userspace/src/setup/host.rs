@@ -25,8 +25,8 @@ use tokio::task::JoinSet;
 use super::{Change, Step, done::Undo, plan::Kernel, step::LOOPBACK};
 use crate::dataplane::PinDir;
 use crate::decap::{self, Decap, Rules};
-use crate::model::Forwarder;
 use crate::netlink::{find_carrier, find_interface};
+use lb_core::desired::Forwarder;
 
 /// The routing table of the host's own addresses (`RT_TABLE_LOCAL`).
 const TABLE_LOCAL: u32 = 255;

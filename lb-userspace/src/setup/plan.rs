@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Need, Step, tunnels};
 use crate::dataplane::Mode;
-use crate::model::{Forwarder, Prefix};
+use lb_core::desired::{Forwarder, Prefix};
 
 /// What is particular to this host.
 #[derive(Clone, Debug, PartialEq, Eq)]

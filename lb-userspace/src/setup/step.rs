@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::dataplane::Mode;
-use crate::model::Forwarder;
+use lb_core::desired::Forwarder;
 
 /// The device that has the host's own addresses.
 pub(super) const LOOPBACK: &str = "lo";

@@ -1,7 +1,7 @@
 use super::*;
 use crate::dataplane::Mode;
 use crate::decap::PIN_DIR;
-use crate::model::{Forwarder, Prefix};
+use lb_core::desired::{Forwarder, Prefix};
 
 /// A kernel that lacks these modules.
 struct Without(&'static [&'static str]);

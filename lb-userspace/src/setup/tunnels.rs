@@ -4,7 +4,7 @@
 //! anywhere: those that the modules bring with them.
 
 use super::{Kernel, Need, Options, Plan, Step};
-use crate::model::Forwarder;
+use lb_core::desired::Forwarder;
 
 /// A tunnel device that its module brings.
 struct Device {

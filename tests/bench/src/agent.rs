@@ -12,11 +12,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use lb_userspace::{
-    health::{Beliefs, Check, Close, Engine, State, Target, Timing},
-    model::{BackendId, Scheduler},
-    scheduler::{Last, Member, schedule, table_size},
-};
+use lb_check::{Check, Close, ProbeTarget, Timing};
+use lb_core::desired::{BackendId, Scheduler};
+use lb_core::schedule::{Last, Member, schedule, table_size};
+use lb_userspace::health::{Beliefs, Engine, State};
 use serde::Serialize;
 
 use super::{
@@ -161,9 +160,9 @@ fn beat(port: u16, answered: &AtomicU64) -> Result<Vec<f64>> {
     let first = u32::from(Ipv4Addr::LOCALHOST);
     let targets = (0..TARGETS).filter_map(|i| {
         let host = Ipv4Addr::from(first + i);
-        Target::new(SocketAddr::new(host.into(), port), &check)
+        ProbeTarget::new(SocketAddr::new(host.into(), port), &check)
     });
-    let targets: HashSet<Target> = targets.collect();
+    let targets: HashSet<ProbeTarget> = targets.collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -10,7 +10,7 @@ use lb_common::{
     abi::Reason,
     quic::{ConnectionId, encode},
 };
-use lb_userspace::model::{Forwarder, PortRange, Protocol, QuicConfig, QuicKey, ServicePort, Source};
+use lb_core::desired::{Forwarder, PortRange, Protocol, QuicConfig, QuicKey, ServicePort, Source};
 
 use super::{
     Options,

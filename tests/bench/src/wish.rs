@@ -11,21 +11,18 @@ use std::{
 };
 
 use anyhow::Result;
+use lb_check::{Check, Kind};
 use lb_common::abi::{FlowValue, Reason, Slot, SlotLine, Tags, Tracking};
-use lb_userspace::{
-    config,
-    dataplane::{Dataplane, MappedTables, Settings},
-    health::{Check, Kind},
-    model::{
-        Backend, BackendId, Forwarder, Protocol, Quic, QuicConfig, Service, ServicePort, Services, Source,
-        Vlan,
-    },
-    netlink::InterfaceMacs,
-    plan::{
-        self, Availability, Capacity, Facts, Layout, MacTable, Memory as _, NextHop, Plan, ReadBack as _,
-        TunnelSources,
-    },
+use lb_core::desired::{
+    Backend, BackendId, Forwarder, Protocol, Quic, QuicConfig, Service, ServicePort, Services, Source, Vlan,
 };
+use lb_core::observed::InterfaceMacs;
+use lb_core::plan::{
+    self, Availability, Capacity, Facts, Layout, MacTable, Memory as _, NextHop, Plan, ReadBack as _,
+    TunnelSources,
+};
+use lb_userspace::config;
+use lb_userspace::dataplane::{Dataplane, MappedTables, Settings};
 
 use super::frame::OWN_MAC;
 

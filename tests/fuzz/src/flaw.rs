@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lb_common::abi::{Forward, Fragments, Tags, TtlExpired};
-use lb_userspace::plan::Write;
+use lb_core::plan::Write;
 
 use super::model::Mistake;
 

@@ -12,14 +12,13 @@ use lb_common::{
     abi::{self, Action, Reason, Tags, Trace},
     pipeline::{Outcome, Route, RouteQuery, process},
 };
+use lb_core::desired::BackendId;
+use lb_core::observed::InterfaceMacs;
+use lb_core::plan::{InMemory, Layout, MacTable, source_pools};
 use lb_lab::{Namespace, NextHop, Route as LabRoute};
 use lb_packets::Buffer;
-use lb_userspace::{
-    dataplane::{Dataplane, Settings},
-    model::BackendId,
-    netlink::{InterfaceMacs, Upper, Uppers},
-    plan::{InMemory, Layout, MacTable, source_pools},
-};
+use lb_userspace::dataplane::{Dataplane, Settings};
+use lb_userspace::netlink::{Upper, Uppers};
 
 use super::flaw::Flaw;
 use super::world::{

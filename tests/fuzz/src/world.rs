@@ -9,12 +9,12 @@ use std::{
 
 use anyhow::Result;
 use lb_common::abi::Tags;
-use lb_packets::Mac;
-use lb_userspace::{
-    config::{Config, Dataplane},
-    model::{AdminState, Backend, BackendId, Forwarder, Prefix, Service, Services, Vlan},
-    plan::{Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, Pool, TunnelSources, apply, pools},
+use lb_core::desired::{AdminState, Backend, BackendId, Forwarder, Prefix, Service, Services, Vlan};
+use lb_core::plan::{
+    Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, Pool, TunnelSources, apply, pools,
 };
+use lb_packets::Mac;
+use lb_userspace::config::{Config, Dataplane};
 
 use super::flaw::Flaw;
 

@@ -11,11 +11,9 @@ use std::{
 
 use anyhow::{Context, Result};
 use lb_common::abi::Tags;
-use lb_userspace::{
-    model::{Backend, BackendId, Change, Service, ServiceName, Services},
-    plan::{
-        self, Availability, Capacity, Facts, FlowTime, InMemory, Layout, NextHop, TunnelSources, Whose, Write,
-    },
+use lb_core::desired::{Backend, BackendId, Change, Service, ServiceName, Services};
+use lb_core::plan::{
+    self, Availability, Capacity, Facts, FlowTime, InMemory, Layout, NextHop, TunnelSources, Whose, Write,
 };
 
 use super::{hosts::Host, wheel::TICK_MILLIS};

@@ -14,7 +14,7 @@ use lb_common::{
         wrap::{self, Wrap},
     },
 };
-use lb_userspace::model::Protocol;
+use lb_core::desired::Protocol;
 
 use super::hosts::Host;
 

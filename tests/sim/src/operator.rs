@@ -5,10 +5,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use lb_userspace::{
-    model::{AdminState, Backend, BackendPatch, Change, ServiceName, Services},
-    plan::Availability,
-};
+use lb_core::desired::{AdminState, Backend, BackendPatch, Change, ServiceName, Services};
+use lb_core::plan::Availability;
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
 use super::{

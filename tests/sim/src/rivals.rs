@@ -8,7 +8,7 @@ use lb_common::{
     abi::{Direction, Key4, Key6, SLOTS_PER_LINE, Selector, Service, Slot, SlotLine},
     pipeline::Tables,
 };
-use lb_userspace::plan::InMemory;
+use lb_core::plan::InMemory;
 
 use super::hosts::Host;
 

@@ -10,11 +10,9 @@ use lb_common::{
     net::{SCTP, TCP, UDP},
     pipeline::{Outcome, process},
 };
-use lb_userspace::{
-    agent::drains::Drains,
-    api::view::DrainEnd,
-    model::{AdminState, Backend, BackendId, Change, Protocol, Service, ServiceName},
-};
+use lb_core::desired::{AdminState, Backend, BackendId, Change, Protocol, Service, ServiceName};
+use lb_userspace::agent::drains::Drains;
+use lb_userspace::api::view::DrainEnd;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
@@ -282,7 +280,7 @@ impl Run {
     fn end_drains(&mut self) {
         let now = self.balancer.now();
         let number = |name: &ServiceName| self.faces.iter().position(|face| face.name == *name);
-        let packets = |whose: &lb_userspace::plan::Whose| {
+        let packets = |whose: &lb_core::plan::Whose| {
             let host = Host::of_backend(whose.backend);
             number(&whose.service).map_or(0, |n| self.faces[n].packets[usize::from(host.0)])
         };

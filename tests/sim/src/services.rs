@@ -7,11 +7,9 @@ use std::{
 };
 
 use anyhow::Result;
-use lb_userspace::{
-    health::{Check, Kind},
-    model::{
-        Affinity, Backend, Forwarder, Prefix, Protocol, Scheduler, Service, ServicePort, Span, Tracking,
-    },
+use lb_check::{Check, Kind};
+use lb_core::desired::{
+    Affinity, Backend, Forwarder, Prefix, Protocol, Scheduler, Service, ServicePort, Span, Tracking,
 };
 
 use super::hosts::Host;

@@ -5,13 +5,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
-use lb_userspace::{
-    model::{
-        AdminState, Backend, BackendPatch, Change, Forwarder, OnEmpty, Removal, Scheduler, Selection,
-        Service, ServiceName, ServicePatch, Services, Span, Tracking, Whom,
-    },
-    plan::Availability,
+use lb_core::desired::{
+    AdminState, Backend, BackendPatch, Change, Forwarder, OnEmpty, Removal, Scheduler, Selection, Service,
+    ServiceName, ServicePatch, Services, Span, Tracking, Whom,
 };
+use lb_core::plan::Availability;
 use rand::{Rng, seq::IndexedRandom};
 
 use super::{

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use lb_userspace::model::Protocol;
+use lb_core::desired::Protocol;
 use rand::Rng;
 
 use super::{hosts::Life, services, wheel::TICK_MILLIS};

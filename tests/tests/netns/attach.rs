@@ -1,12 +1,10 @@
 //! Which interfaces the program runs on. This kernel need not have bonds: `lo`, which no program runs on natively, stands
 //! in for one that cannot carry it.
 
+use lb_core::plan::Capacity;
 use lb_lab::Namespace;
-use lb_userspace::{
-    dataplane::{Dataplane, Mode, Settings},
-    netlink::{Carrier, Interface, find_carrier, find_interface},
-    plan::Capacity,
-};
+use lb_userspace::dataplane::{Dataplane, Mode, Settings};
+use lb_userspace::netlink::{Carrier, Interface, find_carrier, find_interface};
 
 const CAPACITY: Capacity = Capacity {
     services: 16,

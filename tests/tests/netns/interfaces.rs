@@ -6,13 +6,11 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use lb_core::plan::Capacity;
 use lb_lab::{Agent, Forwarder, LbOptions, Namespace, detach_pinned_link};
-use lb_userspace::{
-    api::view::{DataplaneOrigin, StatusView},
-    dataplane::{Dataplane, Mode, Settings},
-    netlink::find_interface,
-    plan::Capacity,
-};
+use lb_userspace::api::view::{DataplaneOrigin, StatusView};
+use lb_userspace::dataplane::{Dataplane, Mode, Settings};
+use lb_userspace::netlink::find_interface;
 
 use super::support::{
     HeldConnections, LbRun, PORT, Rig, Service, backend_addresses, lab, requests, rig::lb, serving,

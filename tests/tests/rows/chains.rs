@@ -8,11 +8,9 @@ use lb_common::abi::{
     Control, Direction, Key4, Key6, MAX_CHAIN, Reason, Selector, Service as Entry, ServiceKey, ServiceLine,
     ServiceLine4, ServiceLine6, Slot, TableIndex,
 };
+use lb_core::desired::{Forwarder, Service};
+use lb_core::plan::{Capacity, Layout, Memory};
 use lb_packets::Frame;
-use lb_userspace::{
-    model::{Forwarder, Service},
-    plan::{Capacity, Layout, Memory},
-};
 
 use super::{
     host::{Host, INTERFACES},

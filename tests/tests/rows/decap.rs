@@ -8,12 +8,10 @@ use lb_common::{
     abi::Action,
     decap::{Address, GRE_BIT, IPIP_BIT, Ports, Reason, Rules, decap},
 };
+use lb_core::desired::Forwarder;
 use lb_lab::Namespace;
 use lb_packets::{Buffer, Frame, check_sums};
-use lb_userspace::{
-    decap::{self, Decap},
-    model::Forwarder,
-};
+use lb_userspace::decap::{self, Decap};
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;

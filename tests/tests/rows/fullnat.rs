@@ -5,8 +5,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::{Placement, Reason};
+use lb_core::desired::{Forwarder, Service};
 use lb_packets::Frame;
-use lb_userspace::model::{Forwarder, Service};
 
 use super::{
     answers::resets_for,

@@ -7,8 +7,8 @@ use lb_common::{
     abi::{Placement, Trace, Tracking},
     pipeline::{Outcome, Route, process},
 };
+use lb_core::plan::{Capacity, InMemory, Layout, MacTable, Memory, source_pools};
 use lb_packets::Buffer;
-use lb_userspace::plan::{Capacity, InMemory, Layout, MacTable, Memory, source_pools};
 
 use super::{
     fullnat, hosts, routes,

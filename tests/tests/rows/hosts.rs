@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::abi::Reason::{NotIp, OtherHost};
+use lb_core::observed::InterfaceMacs;
+use lb_core::plan::MacTable;
 use lb_packets::{Frame, Mac};
-use lb_userspace::{netlink::InterfaceMacs, plan::MacTable};
 
 use super::{
     host::{Host, INTERFACES},

@@ -4,12 +4,10 @@ use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
 use lb_common::abi::{Action, Count, Reason, Tracking};
+use lb_core::plan::{Capacity, Layout, MacTable, Memory};
 use lb_lab::Namespace;
-use lb_userspace::{
-    dataplane::{Dataplane, Explained, MappedTables, Settings},
-    netlink::Uppers,
-    plan::{Capacity, Layout, MacTable, Memory},
-};
+use lb_userspace::dataplane::{Dataplane, Explained, MappedTables, Settings};
+use lb_userspace::netlink::Uppers;
 
 use super::{
     fullnat, hosts, routes,

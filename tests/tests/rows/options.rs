@@ -1,6 +1,6 @@
 //! The services of [`super::world::World::Options`]: each with an option of its own, or for a protocol of its own.
 
-use lb_userspace::model::{Forwarder, Fragments, MssClamp, OnEmpty, Service, TtlExpired, Unserved};
+use lb_core::desired::{Forwarder, Fragments, MssClamp, OnEmpty, Service, TtlExpired, Unserved};
 
 use super::world::service;
 

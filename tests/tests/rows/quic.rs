@@ -8,8 +8,8 @@ use lb_common::{
     abi::{Placement, Reason},
     quic::{ConnectionId, encode},
 };
+use lb_core::desired::{AdminState, Backend, Forwarder, Quic, QuicConfig, QuicKey, Service};
 use lb_packets::Frame;
-use lb_userspace::model::{AdminState, Backend, Forwarder, Quic, QuicConfig, QuicKey, Service};
 
 use super::{
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, l2dsr, nat, tunnelled},

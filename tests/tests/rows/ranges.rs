@@ -1,7 +1,7 @@
 //! Services by range of ports and by prefix: the one that says most exactly what it takes has the packet.
 
+use lb_core::desired::{Forwarder, Service};
 use lb_packets::Frame;
-use lb_userspace::model::{Forwarder, Service};
 
 use super::{
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, l2dsr, passed},

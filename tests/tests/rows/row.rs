@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::{Placement, Reason};
+use lb_core::desired::BackendId;
 use lb_packets::{Body, Frame, flow_hash};
-use lb_userspace::model::BackendId;
 
 use super::world::{OWN_MAC, ROUTER_MAC, SEED, World, backend_mac};
 

@@ -1,8 +1,8 @@
 //! Lists of clients: who is not allowed is denied, and all else is as without a list.
 
 use lb_common::abi::Reason::Denied;
+use lb_core::desired::{Forwarder, Service, Source};
 use lb_packets::Frame;
-use lb_userspace::model::{Forwarder, Service, Source};
 
 use super::{
     row::{Row, l2dsr, nat, tunnelled, unsent},
@@ -42,7 +42,7 @@ pub(crate) fn services() -> Vec<Service> {
     vec![
         listed("both", BOTH, L2dsr, here, all, one),
         Service {
-            protocol: lb_userspace::model::Protocol::Udp,
+            protocol: lb_core::desired::Protocol::Udp,
             ..listed("both-udp", BOTH, L2dsr, here, all, one)
         },
         listed("deny", DENY, L2dsr, here, nobody, one),

@@ -4,11 +4,9 @@ use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use lb_common::abi::{FlowKey, FlowState, FlowValue, Placement, SLOTS_PER_LINE, Slot, Tracking};
+use lb_core::desired::{Affinity, Forwarder, Service, Tracking as Which};
+use lb_core::plan::{Capacity, Layout, Memory};
 use lb_packets::{Frame, flow_hash};
-use lb_userspace::{
-    model::{Affinity, Forwarder, Service, Tracking as Which},
-    plan::{Capacity, Layout, Memory},
-};
 
 use FlowState::{Closing, Embryonic, Established, Reset};
 use Placement::{Adopted, Current, Known, Opened, Previous, Refused, Slot as BySlot};

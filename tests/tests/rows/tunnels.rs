@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use lb_core::desired::{Forwarder, Service, Vlan};
 use lb_packets::Frame;
-use lb_userspace::model::{Forwarder, Service, Vlan};
 
 use super::{
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, forwarded, hash, l2dsr, local, nat, too_big},

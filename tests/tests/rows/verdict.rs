@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::abi::{Action, Placement, Reason};
+use lb_core::plan::{Layout, PoolKey};
 use lb_packets::check_sums;
-use lb_userspace::plan::{Layout, PoolKey};
 
 use super::row::Row;
 

@@ -3,11 +3,11 @@
 use std::{net::IpAddr, time::Instant};
 
 use lb_common::abi::Tags;
-use lb_packets::Mac;
-use lb_userspace::{
-    model::{Affinity, Backend, Forwarder, OnEmpty, Service, Services},
-    plan::{Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, TunnelSources, apply, pools},
+use lb_core::desired::{Affinity, Backend, Forwarder, OnEmpty, Service, Services};
+use lb_core::plan::{
+    Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, TunnelSources, apply, pools,
 };
+use lb_packets::Mac;
 
 use super::{fullnat, options, quic, ranges, sources, tunnels};
 

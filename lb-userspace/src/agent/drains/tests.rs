@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::model::{AdminState, BackendPatch, Change, Removal, Selection, Whom};
+use lb_core::desired::{AdminState, BackendPatch, Change, Removal, Selection, Whom};
 
 const WINDOW: u64 = 10;
 const IDLE: u64 = 60;

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use lb_common::abi::ServiceFlags;
 
 use crate::api::plan::{BackendPlan, Fate, ServiceChange, ServicePlan};
-use crate::model::{BackendId, Protocol, ServiceName, Tracking};
-use crate::plan::{Flows, Pool, PoolMember, Whose};
-use crate::scheduler::{Last, Member, fewest_moves};
+use lb_core::desired::{BackendId, Protocol, ServiceName, Tracking};
+use lb_core::plan::{Flows, Pool, PoolMember, Whose};
+use lb_core::schedule::{Last, Member, fewest_moves};
 
 /// A pool before and after.
 pub(super) enum Pair<'a> {

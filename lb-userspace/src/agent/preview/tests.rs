@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::*;
 use crate::api::plan::Fate;
-use crate::model::{Change, Removal};
-use crate::plan::Capacity;
+use lb_core::desired::{Change, Removal};
+use lb_core::plan::Capacity;
 
 fn services(backends: &[(u8, &str)]) -> Services {
     let backends: Vec<_> = backends

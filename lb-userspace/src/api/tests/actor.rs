@@ -22,9 +22,9 @@ use crate::api::{
     },
 };
 use crate::config::{Config, Dataplane};
-use crate::model::{AdminState, Backend, Change, Removal, Service, Services, Span};
-use crate::plan::{Availability, Capacity, Facts, Layout, NextHop, TunnelSources, Whose};
 use crate::supervise::{Supervisor, Vitals};
+use lb_core::desired::{AdminState, Backend, Change, Removal, Service, Services, Span};
+use lb_core::plan::{Availability, Capacity, Facts, Layout, NextHop, TunnelSources, Whose};
 
 /// A served agent in a directory of its own; it ends when this is dropped.
 pub(crate) struct Lab {

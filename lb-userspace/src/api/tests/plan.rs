@@ -7,7 +7,7 @@ use crate::api::{
     client::ClientError,
     plan::{Fate, PlanView, ServiceChange, WriteRequest},
 };
-use crate::model::ServiceName;
+use lb_core::desired::ServiceName;
 
 /// A served agent with one service of four equal backends and 64 slots, and one of a UDP port.
 async fn lab() -> Lab {

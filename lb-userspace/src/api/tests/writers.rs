@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::actor::Lab;
 use crate::api::client::ClientError;
-use crate::model::{Backend, BackendPatch, Removal, Service, ServiceName, ServicePatch};
+use lb_core::desired::{Backend, BackendPatch, Removal, Service, ServiceName, ServicePatch};
 
 fn service(name: &str) -> Service {
     serde_json::from_value(serde_json::json!({
@@ -98,7 +98,7 @@ async fn every_kind_of_write_arrives() {
     let lab = Lab::start();
     let (client, name) = (&lab.client, "web".parse().expect("a name"));
     let mut nat = service("web");
-    nat.forwarder = crate::model::Forwarder::Nat;
+    nat.forwarder = lb_core::desired::Forwarder::Nat;
     nat.vips.push("2001:db8::1".parse().expect("an address"));
     client.add_service(&nat, None).await.expect("added");
     let backend = backend("[2001:db8::5]:8080");

@@ -9,8 +9,8 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 use crate::config::{Digest, HashSeed};
-use crate::model::{Services, arbitrary};
-use crate::plan::{Capacity, Snapshot};
+use lb_core::desired::{Services, arbitrary};
+use lb_core::plan::{Capacity, Snapshot};
 
 /// A state with these services, all of whose backends were up.
 pub(super) fn state(services: Services) -> State {

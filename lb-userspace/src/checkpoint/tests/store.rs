@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use tempfile::TempDir;
 
 use super::super::{Checkpoint, SetAside, State, Store, Unusable, Writer, list, load};
-use crate::model::Services;
+use lb_core::desired::Services;
 
 const KEEP: usize = 3;
 

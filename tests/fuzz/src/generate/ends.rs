@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use lb_core::desired::{Protocol, ServicePort};
 use lb_packets::Frame;
-use lb_userspace::model::{Protocol, ServicePort};
 use rand::Rng;
 
 use super::{Generator, TTLS};

@@ -1,6 +1,6 @@
 //! Packets in fragments.
 
-use lb_userspace::model::Protocol;
+use lb_core::desired::Protocol;
 use rand::{Rng, seq::SliceRandom};
 
 use super::Generator;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use lb_common::quic::encode;
-use lb_userspace::model::{Protocol, QuicKey};
+use lb_core::desired::{Protocol, QuicKey};
 use rand::{Rng, seq::IteratorRandom};
 
 use super::Generator;

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use lb_core::desired::Protocol;
 use lb_packets::Frame;
-use lb_userspace::model::Protocol;
 use rand::Rng;
 
 use super::{Generator, ends::Ends};

@@ -1,10 +1,8 @@
 //! The way back: what `nat` and `fullnat` backends send to their clients.
 
 use lb_common::abi::Reason;
-use lb_userspace::{
-    model::{BackendId, Forwarder, TtlExpired},
-    plan::Pool,
-};
+use lb_core::desired::{BackendId, Forwarder, TtlExpired};
+use lb_core::plan::Pool;
 
 use super::{
     Mistake, Model, Said,

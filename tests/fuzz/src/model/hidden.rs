@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use lb_userspace::model::BackendId;
+use lb_core::desired::BackendId;
 use smoltcp::wire::IpProtocol;
 
 use super::{ACK, FIN, RST, SYN, translate::Ends};

@@ -20,10 +20,8 @@ mod whom;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::Reason;
-use lb_userspace::{
-    model::{Affinity, BackendId, Forwarder, Fragments, OnEmpty, TtlExpired},
-    plan::Pool,
-};
+use lb_core::desired::{Affinity, BackendId, Forwarder, Fragments, OnEmpty, TtlExpired};
+use lb_core::plan::Pool;
 
 use super::world::{OWN_MAC, SEED, UPPER_MAC, VIRTUAL_MAC, World};
 use fragments::{Known, Seen};
@@ -315,7 +313,7 @@ impl<'w> Model<'w> {
         let Some(source) = &pool.service.source else {
             return true;
         };
-        let longest = |list: &[lb_userspace::model::Prefix]| {
+        let longest = |list: &[lb_core::desired::Prefix]| {
             let holding = list.iter().filter(|prefix| prefix.contains(client));
             holding.map(|prefix| prefix.length()).max()
         };

@@ -4,13 +4,13 @@ use aes::{
     Aes128,
     cipher::{BlockCipherDecrypt, BlockCipherEncrypt, KeyInit},
 };
-use lb_userspace::model::{BackendId, QuicConfig};
+use lb_core::desired::{BackendId, QuicConfig};
 
 use super::{
     Mistake, Model,
     read::{Content, Read},
 };
-use lb_userspace::plan::Pool;
+use lb_core::plan::Pool;
 
 /// UDP's header, and the longest connection ID (RFC 9000 §17.2).
 const UDP: usize = 8;

@@ -2,10 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_userspace::{
-    model::{Backend, Forwarder, Vlan},
-    plan::NextHop,
-};
+use lb_core::desired::{Backend, Forwarder, Vlan};
+use lb_core::plan::NextHop;
 use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet, UdpPacket, checksum};
 
 use super::{Mistake, Model, Place, read::Read, translate::Ends};

@@ -3,10 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::Reason;
-use lb_userspace::{
-    model::{Backend, Forwarder, MssClamp},
-    plan::Pool,
-};
+use lb_core::desired::{Backend, Forwarder, MssClamp};
+use lb_core::plan::Pool;
 use smoltcp::wire::IpProtocol;
 
 use crate::world::SourcePool;

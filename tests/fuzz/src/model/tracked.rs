@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use lb_userspace::model::BackendId;
+use lb_core::desired::BackendId;
 
 use super::{ACK, FIN, RST, SYN};
 

@@ -1,7 +1,7 @@
 //! What VIPs do with packets that none of their services takes.
 
 use lb_common::abi::Reason;
-use lb_userspace::model::Unserved;
+use lb_core::desired::Unserved;
 use smoltcp::wire::IpProtocol;
 
 use super::{

@@ -3,10 +3,8 @@
 use std::net::IpAddr;
 
 use lb_common::abi::Reason;
-use lb_userspace::{
-    model::{Fragments, Protocol, ServicePort},
-    plan::Pool,
-};
+use lb_core::desired::{Fragments, Protocol, ServicePort};
+use lb_core::plan::Pool;
 use smoltcp::wire::IpProtocol;
 
 use super::{

@@ -2,12 +2,10 @@
 
 use std::fs;
 
+use lb_core::plan::Capacity;
 use lb_lab::{Agent, BpfFs, Forwarder, Lab, LabOptions, LbOptions};
-use lb_userspace::{
-    api::view::DataplaneOrigin,
-    dataplane::{Dataplane, Origin, PinDir, Settings},
-    plan::Capacity,
-};
+use lb_userspace::api::view::DataplaneOrigin;
+use lb_userspace::dataplane::{Dataplane, Origin, PinDir, Settings};
 
 use super::{
     super::support::{LIMIT, requests, rig::lb, wait_until, xdp_on},

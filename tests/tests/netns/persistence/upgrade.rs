@@ -7,17 +7,15 @@ use aya::{
     util::nr_cpus,
 };
 use lb_common::abi::{FlowValue, Meta, Reason, map};
+use lb_core::plan::Capacity;
 use lb_fixture::{self, Told};
 use lb_lab::{Agent, BpfFs, Lab, LbOptions};
 use lb_packets::Frame;
-use lb_userspace::{
-    api::{
-        packet::{ExplainRequest, to_hex},
-        view::{BackendState, DataplaneOrigin},
-    },
-    dataplane::{Dataplane, PinDir, Settings},
-    plan::Capacity,
+use lb_userspace::api::{
+    packet::{ExplainRequest, to_hex},
+    view::{BackendState, DataplaneOrigin},
 };
+use lb_userspace::dataplane::{Dataplane, PinDir, Settings};
 
 use super::{
     super::support::{LbRun, YEAR, rig::lb, send_to, wait_until},

@@ -11,12 +11,10 @@ use std::{
 };
 
 use lb_bench::{Segments, Stream};
+use lb_core::plan::Capacity;
 use lb_lab::{Forwarder, Lab};
-use lb_userspace::{
-    dataplane::{Dataplane, Mode, Origin, PinDir, Settings},
-    netlink::find_interface,
-    plan::Capacity,
-};
+use lb_userspace::dataplane::{Dataplane, Mode, Origin, PinDir, Settings};
+use lb_userspace::netlink::find_interface;
 
 use super::{Plan, Stage, during};
 use crate::support::{LIMIT, NO_CHECK, xdp_on};

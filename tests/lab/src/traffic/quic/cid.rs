@@ -6,7 +6,7 @@ use std::{
 };
 
 use lb_common::quic;
-use lb_userspace::model::{QuicConfig, QuicKey, ServerId};
+use lb_core::desired::{QuicConfig, QuicKey, ServerId};
 use quinn::{ConnectionId, ConnectionIdGenerator};
 
 /// Makes connection IDs that name a server. Clones share the configuration.

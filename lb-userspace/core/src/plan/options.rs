@@ -1,0 +1,207 @@
+//! What only the detour knows of services: their options, and the lists of clients that some have.
+//!
+//! Invariant: a list does not change while a service's options name it. Another one is written under a number of its
+//! own, then the options name that, and when every packet that read the first is gone, so is the first.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use lb_common::abi::{self, MAX_SOURCES, ServiceOptions, SourceKey};
+
+use super::{
+    capacity::CapacityError,
+    placed::Placed,
+    sources::{self, SourceEntry},
+    write::Write,
+};
+use crate::desired::{Fragments, MssClamp, TtlExpired};
+
+/// Maps `OPTIONS` and `SOURCES` as they are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Options {
+    /// By service number; what is not there is all zero.
+    lines: BTreeMap<u32, ServiceOptions>,
+    /// By service number.
+    lists: BTreeMap<u32, List>,
+    /// Entries of lists that were read back and that no service has.
+    orphans: Vec<SourceEntry>,
+}
+
+/// A list of clients.
+#[derive(Clone, Debug)]
+struct List {
+    number: u32,
+    /// Without the number, in order.
+    entries: Arc<[SourceEntry]>,
+}
+
+/// The writes that lead to other options.
+#[derive(Debug, Default)]
+pub(super) struct OptionWrites {
+    /// Before keys lead to services that need them.
+    pub(super) first: Vec<Write>,
+    /// Once they are in use.
+    pub(super) last: Vec<Write>,
+}
+
+impl Options {
+    /// As they were read back: `lines` by number, and all entries of all lists. `used` tells whether a number is a
+    /// service's.
+    pub(super) fn read(
+        lines: impl Iterator<Item = (u32, ServiceOptions)>,
+        entries: Vec<SourceEntry>,
+        used: impl Fn(u32) -> bool,
+    ) -> Self {
+        let lines: BTreeMap<u32, ServiceOptions> = lines
+            .filter(|(_, line)| *line != ServiceOptions::default())
+            .collect();
+        let mut by_list: BTreeMap<u32, Vec<SourceEntry>> = BTreeMap::new();
+        for entry in entries {
+            by_list.entry(entry.key.list()).or_default().push(entry);
+        }
+        let mut lists = BTreeMap::new();
+        for (service, line) in lines.iter().filter(|(service, _)| used(**service)) {
+            // Of two that name one list, which no agent leaves, the second gets one of its own.
+            if let Some(entries) = by_list.remove(&line.source_list) {
+                let mut entries: Vec<_> = entries.iter().map(|entry| entry.of_list(0)).collect();
+                entries.sort_unstable();
+                let (number, entries) = (line.source_list, entries.into());
+                lists.insert(*service, List { number, entries });
+            }
+        }
+        Self {
+            lines,
+            lists,
+            orphans: by_list.into_values().flatten().collect(),
+        }
+    }
+
+    /// Brings the options of a service to `options`.
+    pub(super) fn set(&mut self, number: u32, options: ServiceOptions) -> Write {
+        self.lines.insert(number, options);
+        let number = number as u16;
+        Write::Options { number, options }
+    }
+
+    /// Brings them to what these pools ask for. `routing` says what is to lead to a service's QUIC configurations.
+    ///
+    /// # Errors
+    /// When the lists do not fit.
+    pub(super) fn change<'p>(
+        &mut self,
+        pools: impl Iterator<Item = &'p Placed>,
+        routing: impl Fn(u32) -> u32,
+    ) -> Result<OptionWrites, CapacityError> {
+        let mut writes = OptionWrites::default();
+        // Nothing has led to them since they were read.
+        writes.first.extend(removal(std::mem::take(&mut self.orphans)));
+        let mut before = std::mem::take(&mut self.lists);
+        let mut taken: BTreeSet<u32> = before.values().map(|list| list.number).collect();
+        for placed in pools {
+            let entries = sources::entries(placed.pool.service.source.as_ref());
+            let present = before.remove(&placed.number);
+            let list = match present {
+                Some(list) if list.entries == entries => Some(list),
+                present => {
+                    writes.last.extend(present.map(List::removed));
+                    (!entries.is_empty()).then(|| {
+                        let list = List {
+                            number: free(&mut taken),
+                            entries,
+                        };
+                        writes.first.push(Write::Sources(list.entries()));
+                        list
+                    })
+                }
+            };
+            let line = ServiceOptions {
+                quic: routing(placed.number),
+                ..line(placed, list.as_ref().map_or(0, |list| list.number))
+            };
+            if self.lines.get(&placed.number).copied().unwrap_or_default() != line {
+                let write = self.set(placed.number, line);
+                writes.first.push(write);
+            }
+            self.lists.extend(list.map(|list| (placed.number, list)));
+        }
+        writes.last.extend(before.into_values().map(List::removed));
+        if !writes.last.is_empty() {
+            writes.last.insert(0, Write::Wait);
+        }
+        let wanted = self.lists.values().map(|list| list.entries.len()).sum();
+        if wanted > MAX_SOURCES as usize {
+            return Err(CapacityError::Sources(wanted));
+        }
+        Ok(writes)
+    }
+}
+
+impl List {
+    fn entries(&self) -> Vec<SourceEntry> {
+        self.entries
+            .iter()
+            .map(|entry| entry.of_list(self.number))
+            .collect()
+    }
+
+    fn removed(self) -> Write {
+        Write::SourcesGone(self.entries())
+    }
+}
+
+fn removal(entries: Vec<SourceEntry>) -> Option<Write> {
+    (!entries.is_empty()).then_some(Write::SourcesGone(entries))
+}
+
+/// A number that no list has.
+fn free(taken: &mut BTreeSet<u32>) -> u32 {
+    let next = taken.last().map_or(1, |last| last + 1);
+    let number = if next <= SourceKey::LAST_LIST {
+        next
+    } else {
+        (1..next).find(|number| !taken.contains(number)).unwrap_or(next)
+    };
+    taken.insert(number);
+    number
+}
+
+/// What the detour is to know of a pool whose list of clients has that number.
+fn line(placed: &Placed, source_list: u32) -> ServiceOptions {
+    let service = &placed.pool.service;
+    ServiceOptions {
+        source_list,
+        mss4: mss(placed, IPV4_TCP),
+        mss6: mss(placed, IPV6_TCP),
+        fragments: match service.fragments {
+            Fragments::Follow => abi::Fragments::Follow,
+            Fragments::Hash3 => abi::Fragments::Hash3,
+            Fragments::Drop => abi::Fragments::Drop,
+        } as u8,
+        ttl_expired: match service.ttl_expired {
+            TtlExpired::Answer => abi::TtlExpired::Answer,
+            TtlExpired::Drop => abi::TtlExpired::Drop,
+        } as u8,
+        ..ServiceOptions::default()
+    }
+}
+
+/// Headers of IPv4 and TCP, without options (RFC 6691).
+const IPV4_TCP: u16 = 40;
+/// Headers of IPv6 and TCP.
+const IPV6_TCP: u16 = 60;
+
+/// Largest segment that a SYN may ask for, where a segment's packet has `headers` in front: what is asked for, or what
+/// the narrowest way to a backend carries. 0 for no limit.
+fn mss(placed: &Placed, headers: u16) -> u16 {
+    match placed.pool.service.mss_clamp {
+        MssClamp::Off => 0,
+        MssClamp::To(bytes) => bytes,
+        MssClamp::Auto => {
+            let known = placed.owned().filter(|(_, _, entry)| entry.target.max_len > 0);
+            let narrowest = known.map(|(_, _, entry)| entry.target.max_len).min();
+            narrowest.map_or(0, |bytes| bytes.saturating_sub(headers).max(MssClamp::MIN))
+        }
+    }
+}

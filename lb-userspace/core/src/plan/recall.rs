@@ -1,0 +1,291 @@
+//! Pools that were read back, from tables or a checkpoint.
+//!
+//! What a pool means is its operator's wish and cannot be read back; what packets find of it can: who is in its
+//! cells, who owns its slots, what leads to it. That is enough for a plan to start from. Invariant: such a pool
+//! changes only by a plan, which brings it to the wish like any other.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+    time::Instant,
+};
+
+use lb_common::abi::{ServiceFlags, Slot};
+
+use super::{
+    layout::{Layout, Whose},
+    memory::Memory,
+    placed::{Cell, Placed},
+    pool::{Origin, Pool, PoolKey, PoolMember},
+    slots::{Flows, Lent, SlotTable, Unsafe},
+    target::TargetEntry,
+};
+use crate::desired::{
+    Affinity, BackendId, Forwarder, OnEmpty, Prefix, Protocol, Service, ServicePort, Tracking, Unserved,
+};
+
+/// What leads packets to a pool, and how it treats them.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Front {
+    pub(super) vips: Vec<Prefix>,
+    pub(super) protocol: Protocol,
+    pub(super) port: ServicePort,
+    pub(super) flags: ServiceFlags,
+    /// [`Origin::Recalled`] or [`Origin::Torn`].
+    pub(super) origin: Origin,
+}
+
+/// What was written about a cell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Found {
+    /// It has been free since the pool has lain there.
+    Nobody,
+    /// It is nobody's, but flows may name it.
+    Gone,
+    /// It was given to a backend.
+    Of {
+        id: BackendId,
+        /// Grows from one time that cells are given to the next.
+        serial: u64,
+        entry: TargetEntry,
+    },
+}
+
+/// A pool's cells, by what was written about them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cells {
+    pub(super) cells: Vec<Cell>,
+    pub(super) renamed: Vec<(u32, u32)>,
+}
+
+impl Cells {
+    /// Cells in order. Of a backend's cells the last that it was given is its own.
+    pub(super) fn new(found: &[Found], now: Instant) -> Self {
+        let mut own: HashMap<BackendId, (u64, usize)> = HashMap::new();
+        for (local, cell) in found.iter().enumerate() {
+            if let Found::Of { id, serial, .. } = cell {
+                let newest = own.entry(*id).or_insert((*serial, local));
+                *newest = (*newest).max((*serial, local));
+            }
+        }
+        let mut this = Self::default();
+        for (local, cell) in found.iter().enumerate() {
+            this.cells.push(match cell {
+                Found::Nobody => Cell::Free,
+                Found::Gone => Cell::Cooling(now),
+                Found::Of { id, entry, .. } if own[id].1 == local => Cell::Owned(*id, *entry),
+                Found::Of { id, .. } => {
+                    this.renamed.push((local as u32, own[id].1 as u32));
+                    Cell::Cooling(now)
+                }
+            });
+        }
+        this
+    }
+
+    /// The cell that an owner of slots has now: its own or, if that was given up for another, the other.
+    pub(super) fn owner(&self, named: u32) -> Option<u32> {
+        let renamed = self.renamed.iter().find(|(from, _)| *from == named);
+        let owner = renamed.map_or(named, |(_, to)| *to);
+        matches!(self.cells.get(owner as usize), Some(Cell::Owned(..))).then_some(owner)
+    }
+}
+
+/// Where a recalled pool lies.
+pub(super) struct Lies {
+    pub(super) number: u32,
+    pub(super) targets: Range<u32>,
+    pub(super) slot_lines: Range<u32>,
+}
+
+/// The slots with the windows of the unsafe ones begun anew, and the time of the lent ones, since nobody knows when they
+/// began.
+pub(super) fn slot_table(
+    current: Arc<[Slot]>,
+    previous: Arc<[Slot]>,
+    cells: &Cells,
+    now: Instant,
+) -> SlotTable {
+    let loan = |(slot, (current, previous)): (u32, (&Slot, &Slot))| {
+        let home = previous.is_lent().then(|| previous.owner()).flatten()?;
+        let home = cells.owner(home)?;
+        // So it is where an agent died before it had lent the slot.
+        let stays = current.owner().and_then(|owner| cells.owner(owner)) == Some(home);
+        (!stays).then_some(Lent {
+            slot,
+            home: home as u16,
+            before: None,
+            since: now,
+        })
+    };
+    let lent = (0..)
+        .zip(current.iter().zip(&*previous))
+        .filter_map(loan)
+        .collect();
+    let flagged = current.iter().enumerate().filter(|(_, slot)| slot.is_unsafe());
+    let unsafes = flagged
+        .map(|(slot, _)| Unsafe {
+            slot: slot as u32,
+            since: now,
+        })
+        .collect();
+    SlotTable {
+        current,
+        previous,
+        unsafes,
+        lent,
+    }
+}
+
+/// The pool as far as it can be told.
+pub(super) fn placed(key: PoolKey, front: Front, lies: Lies, cells: Cells, slots: SlotTable) -> Placed {
+    let mut members = Vec::new();
+    let mut index = vec![u16::MAX; cells.cells.len()];
+    for (local, cell) in cells.cells.iter().enumerate() {
+        if let Cell::Owned(id, entry) = cell {
+            index[local] = members.len() as u16;
+            members.push(PoolMember {
+                id: *id,
+                entry: *entry,
+                weight: 1,
+                away: 0,
+                flows: Flows::Keep,
+            });
+        }
+    }
+    let member = |slot: &Slot| {
+        let owner = slot.owner().and_then(|named| cells.owner(named));
+        owner.map_or(u16::MAX, |owner| index[owner as usize])
+    };
+    let owners: Vec<u16> = slots.current.iter().map(member).collect();
+    let nobody = owners.iter().all(|owner| *owner == u16::MAX);
+    let pool = Pool {
+        service: Arc::new(service(&key, &front, slots.len())),
+        key,
+        vips: front.vips,
+        flags: front.flags,
+        slots: slots.len() as u32,
+        members,
+        owners: (!nobody).then(|| Arc::new(owners)),
+        origin: front.origin,
+    };
+    Placed {
+        pool,
+        number: lies.number,
+        targets: lies.targets,
+        cells: cells.cells,
+        slot_lines: lies.slot_lines,
+        slots,
+        renamed: cells.renamed,
+        history: None,
+        parked: Arc::from([]),
+    }
+}
+
+/// A service that leads to such tables. Its backends are left to the pool; times are the usual ones until a plan
+/// brings the operator's.
+fn service(key: &PoolKey, front: &Front, slots: usize) -> Service {
+    let has = |flag| front.flags.has(flag);
+    let Front {
+        vips, protocol, port, ..
+    } = front;
+    Service {
+        affinity: if has(ServiceFlags::CLIENT_IP) {
+            Affinity::ClientIp
+        } else {
+            Affinity::Flow
+        },
+        on_empty: if has(ServiceFlags::PASS_WHEN_EMPTY) {
+            OnEmpty::Pass
+        } else if has(ServiceFlags::REJECT_WHEN_EMPTY) {
+            OnEmpty::Reject
+        } else {
+            OnEmpty::Drop
+        },
+        unserved: if has(ServiceFlags::REJECT_UNSERVED) {
+            Unserved::Reject
+        } else if has(ServiceFlags::DROP_UNSERVED) {
+            Unserved::Drop
+        } else {
+            Unserved::Pass
+        },
+        slots: Some(slots as u32),
+        tracking: if has(ServiceFlags::TRACK_ALWAYS) {
+            Tracking::Always
+        } else {
+            Tracking::Changes
+        },
+        ..Service::new(
+            key.service.clone(),
+            vips.clone(),
+            *protocol,
+            *port,
+            Forwarder::L2dsr,
+        )
+    }
+}
+
+impl Layout {
+    /// The generation of the wish that the tables show.
+    pub fn generation(&self) -> u64 {
+        self.control.generation
+    }
+
+    /// Backends that packets may be sent to: they own a slot, or owned one before, or own a flow that is written down.
+    /// (One that drains may have nothing but such flows.)
+    pub fn serving(&self, memory: &mut (impl Memory + ?Sized)) -> HashSet<Whose> {
+        let mut serving = HashSet::new();
+        let mut by_number = HashMap::new();
+        for placed in self.placed.values() {
+            let SlotTable {
+                current,
+                previous,
+                unsafes,
+                ..
+            } = &placed.slots;
+            // The home of a lent slot is out.
+            let before = unsafes.iter().map(|entry| previous[entry.slot as usize]);
+            let before = before.filter(|slot| !slot.is_lent());
+            let named = current.iter().copied().chain(before).filter_map(Slot::owner);
+            serving.extend(named.map(|owner| (placed.number, owner)));
+            by_number.insert(placed.number, placed);
+        }
+        memory.visit_flows(&mut |_, value| {
+            serving.insert((value.service(), value.owner()));
+            None
+        });
+        let whose = |(number, named): (u32, u32)| {
+            let placed = by_number.get(&number)?;
+            let renamed = placed.renamed.iter().find(|(from, _)| *from == named);
+            let owner = renamed.map_or(named, |(_, to)| *to);
+            match placed.cells.get(owner as usize)? {
+                Cell::Owned(backend, _) => Some(Whose {
+                    service: placed.pool.key.service.clone(),
+                    backend: *backend,
+                }),
+                Cell::Free | Cell::Cooling(_) => None,
+            }
+        };
+        serving.into_iter().filter_map(whose).collect()
+    }
+
+    /// Before the first plan after tables were read back: what nothing is to lead to any more is given up by that
+    /// plan, not when it was read.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.recalled = false;
+        for retired in &mut self.retired {
+            retired.at = now;
+        }
+        for retired in &mut self.retired_numbers {
+            retired.at = now;
+        }
+        for placed in self.placed.values_mut() {
+            for cell in &mut Arc::make_mut(placed).cells {
+                if matches!(cell, Cell::Cooling(_)) {
+                    *cell = Cell::Cooling(now);
+                }
+            }
+        }
+    }
+}

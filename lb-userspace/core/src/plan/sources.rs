@@ -1,0 +1,71 @@
+//! Lists of clients that may use a service, as map `SOURCES` has them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use lb_common::abi::{Access, SourceKey};
+
+use super::target::wide;
+use crate::desired::{Prefix, Source};
+
+/// An entry of map `SOURCES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceEntry {
+    /// How many bits of the key count.
+    pub bits: u32,
+    /// List and address; bits that do not count are zero.
+    pub key: SourceKey,
+    /// An [`Access`] as a number.
+    pub access: u32,
+}
+
+impl SourceEntry {
+    fn new(prefix: Prefix, access: Access) -> Self {
+        Self {
+            bits: SourceKey::LIST_BITS + u32::from(prefix.length()),
+            key: SourceKey::new(0, prefix.is_ipv6(), wide(prefix.address())),
+            access: access as u32,
+        }
+    }
+
+    /// What clients of a family meet that the list does not name.
+    fn unnamed(v6: bool, access: Access) -> Self {
+        Self {
+            bits: SourceKey::LIST_BITS,
+            key: SourceKey::new(0, v6, [0; 2]),
+            access: access as u32,
+        }
+    }
+
+    /// The same entry of another list.
+    pub(super) fn of_list(self, list: u32) -> Self {
+        Self {
+            key: self.key.of_list(list),
+            ..self
+        }
+    }
+}
+
+/// A list without a number, in order, the shortest prefixes first; empty if everybody may use the service.
+pub(super) fn entries(source: Option<&Source>) -> Arc<[SourceEntry]> {
+    let Some(source) = source.filter(|source| !source.is_empty()) else {
+        return Arc::from([]);
+    };
+    let unnamed = if source.allow.is_empty() {
+        Access::Allowed
+    } else {
+        Access::Denied
+    };
+    let mut entries = BTreeMap::new();
+    let mut add = |entry: SourceEntry| {
+        entries.insert((entry.bits, entry.key), entry);
+    };
+    add(SourceEntry::unnamed(false, unnamed));
+    add(SourceEntry::unnamed(true, unnamed));
+    // A prefix of length 0 names everybody.
+    for (list, access) in [(&source.allow, Access::Allowed), (&source.deny, Access::Denied)] {
+        for prefix in list {
+            add(SourceEntry::new(*prefix, access));
+        }
+    }
+    entries.into_values().collect()
+}
