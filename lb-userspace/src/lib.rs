@@ -1,14 +1,12 @@
 //! The agent of lb and its command line: everything that runs in user space.
 
 pub mod agent;
-pub mod api;
+pub mod backend;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod dataplane;
-pub mod decap;
 pub mod health;
 pub mod netlink;
 mod objects;
-pub mod setup;
 pub mod supervise;

@@ -13,8 +13,8 @@ use lb_common::{
 };
 use lb_core::desired::Forwarder;
 use lb_core::plan::Capacity;
+use lb_userspace::backend::decap::{Decap, Rules};
 use lb_userspace::dataplane::{Dataplane, Settings};
-use lb_userspace::decap::{Decap, Rules};
 use nix::sys::utsname::uname;
 
 #[test]

@@ -22,7 +22,7 @@ use super::{
     drains::Drains,
     egress::{Egress, Review},
     facts::{self, Expected, Knowledge},
-    handle::{Applied, Command, Reloaded, RequestError},
+    handle::{Command, RequestError},
     persist::Persist,
     ports::Ports,
     situations::{Move, Situations},
@@ -31,12 +31,13 @@ use super::{
     tally::Tally,
     vip_routes::VipRoutes,
 };
-use crate::api::checkpoint::RestoredView;
 use crate::config::{Config, ConfigFile};
 use crate::dataplane::{Attached, Dataplane, MappedTables, Translations};
 use crate::health::{self, Beliefs};
 use crate::netlink::{Devices, Macs, ResolverHandle, Snapshot, Uppers};
 use crate::supervise::Vitals;
+use lb_api::checkpoint::RestoredView;
+use lb_api::{Applied, Reloaded};
 use lb_core::desired::{Change, ChangeError, Losses, MacAddress, PortRange, Prefix, Removal, Services};
 use lb_core::observed::InterfaceMacs;
 use lb_core::plan::{self, Capacity, Layout, Plan, Situation, Whose};

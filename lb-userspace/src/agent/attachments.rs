@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Result, bail};
 
+use super::Options;
 use super::actor::Actor;
-use crate::api::view::OutageView;
-use crate::cli::RunOptions;
 use crate::dataplane::{Attached, Dataplane, Mode};
 use crate::netlink::{Carrier, Devices, Interface, InterfaceError};
+use lb_api::view::OutageView;
 
 /// The named interfaces.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Attachments {
     ///
     /// # Errors
     /// When one is such that no program sees its packets, or is missing and not to be waited for.
-    pub(super) fn find(options: &RunOptions, devices: &Devices) -> Result<Self> {
+    pub(super) fn find(options: &Options, devices: &Devices) -> Result<Self> {
         let mut places = Vec::new();
         for name in &options.interfaces {
             let mut place = Place {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{actor::Actor, drains::Over};
-use crate::api::view::{DrainEnd, DrainsView};
+use lb_api::view::{DrainEnd, DrainsView};
 use lb_core::desired::{Backend, Change, Services};
 use lb_core::plan::{Availability, Facts, Whose};
 

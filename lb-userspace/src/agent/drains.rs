@@ -8,10 +8,9 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use serde::{Deserialize, Serialize};
-
-use crate::api::view::{DrainEnd, DrainView, DrainingView, DrainsView, EndedView};
-use lb_core::desired::{Backend, BackendId, Service, ServiceName, Services, Span};
+use lb_api::view::{DrainEnd, DrainView, DrainingView, DrainsView, EndedView};
+use lb_core::desired::{Backend, Service, Services, Span};
+use lb_core::observed::DrainState;
 use lb_core::plan::Whose;
 
 /// Every drain, and how the last ones ended.
@@ -56,18 +55,6 @@ impl Terms {
             idle: service.idle_in_use(),
         }
     }
-}
-
-/// A drain as it outlives the agent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DrainState {
-    /// The service.
-    pub service: ServiceName,
-    /// Its backend that drains.
-    pub backend: BackendId,
-    /// When the drain began.
-    pub since: SystemTime,
 }
 
 /// A drain that is over.

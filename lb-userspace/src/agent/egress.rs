@@ -5,9 +5,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{actor::Actor, facts::Knowledge};
-use crate::api::view::AttachMode;
 use crate::dataplane::name_of;
 use crate::netlink::{self, Resolution};
+use lb_api::view::AttachMode;
 
 /// How often in a row an interface that XDP could send out of has to be found closed: drivers close it for a moment when
 /// they change their queues.

@@ -3,55 +3,16 @@
 //! Invariant: the agent alone owns the wish; every read and write passes through this queue, one at a time, so two
 //! writers can never overwrite each other unseen.
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{
+use crate::checkpoint::Checkpoint;
+use lb_api::{Applied, Planned, Reloaded};
+use lb_api::{
     checkpoint::{CheckpointsView, RestoredView, SavedView},
     plan::PlanView,
     view::{DrainsView, ExplainView, ServicesView, StatsView, StatusView, StopView},
 };
-use crate::checkpoint::Checkpoint;
 use lb_core::desired::{Change, ChangeError, Removal};
-
-/// What was done by a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
-    /// The generation of the wish that is now in force.
-    pub generation: u64,
-    /// Time from the command to the last map written, in microseconds.
-    pub apply_us: u64,
-    /// Whether it is on disk; else it is in force all the same, but would not outlive a restart.
-    #[serde(default)]
-    pub saved: bool,
-}
-
-/// What was done by reading the configuration file again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reloaded {
-    /// As with any write.
-    #[serde(flatten)]
-    pub applied: Applied,
-    /// Services and backends that the file no longer has, such as `service web` and `10.0.0.5 of dns`.
-    #[serde(default)]
-    pub removed: Vec<String>,
-}
-
-impl Reloaded {
-    pub(super) fn with_saved(self, saved: bool) -> Self {
-        Self {
-            applied: self.applied.with_saved(saved),
-            ..self
-        }
-    }
-}
-
-impl Applied {
-    /// The same, where it is known whether it is on disk.
-    pub(super) fn with_saved(self, saved: bool) -> Self {
-        Self { saved, ..self }
-    }
-}
 
 /// Why the agent did not do what it was asked; nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -94,15 +55,6 @@ pub enum RequestError {
     /// The agent is on its way out.
     #[error("the agent is stopping")]
     Stopping,
-}
-
-/// A write that may be planned.
-#[derive(Debug)]
-pub enum Planned {
-    /// A change to the wish.
-    Change(Box<Change>),
-    /// The configuration file is read again; and what becomes of backends that it no longer has.
-    Reload(Removal),
 }
 
 /// What the agent may be asked. A dropped receiver of the answer does not undo the command.

@@ -6,13 +6,15 @@ mod draining;
 pub mod drains;
 mod egress;
 mod facts;
-mod handle;
+pub mod handle;
 mod limits;
 mod macs;
+mod options;
 mod persist;
 mod ports;
 pub(crate) mod preview;
 mod seed;
+pub mod server;
 mod situations;
 mod stop;
 mod sweeper;
@@ -35,16 +37,15 @@ use tokio::{
 
 use actor::{Actor, Inputs, Parts};
 use attachments::Attachments;
-pub use drains::DrainState;
 use facts::Knowledge;
-pub use handle::{AgentHandle, Applied, Command, Planned, Reloaded, RequestError};
+use handle::AgentHandle;
+pub use options::{Options, STATE_DIR};
 use persist::Found;
+use server::ApiSocket;
 pub use stop::remove_dataplane;
 use takeover::Takeover;
 use vip_routes::VipRoutes;
 
-use crate::api::{self, ApiSocket};
-use crate::cli::RunOptions;
 use crate::config::{self, Config};
 use crate::dataplane::{Attached, Dataplane, Origin, PinDir, Settings};
 use crate::health;
@@ -60,7 +61,7 @@ const INTERFACES_LISTED: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Why it could not start.
-pub async fn run(options: RunOptions) -> Result<()> {
+pub async fn run(options: Options) -> Result<()> {
     limits::raise_open_files();
     let file = match &options.config {
         Some(path) => Some((path.clone(), Config::load_file(path)?)),
@@ -164,7 +165,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
 
     let (handle, commands) = AgentHandle::channel();
     let (stop_api, stopped) = watch::channel(());
-    let api = tokio::spawn(api::serve(socket, handle, stopped, supervisor("the API")));
+    let api = tokio::spawn(server::serve(socket, handle, stopped, supervisor("the API")));
     let (reload, reloads) = mpsc::channel(1);
     tokio::spawn(forward_hangups(reload, supervisor("the answer to SIGHUP")));
     log::info!("serving on {}", options.socket.display());
@@ -202,7 +203,7 @@ async fn interfaces(mut uppers: watch::Receiver<Uppers>) -> Uppers {
 
 /// Takes over the dataplane of an earlier agent, or makes one.
 fn open_dataplane(
-    options: &RunOptions,
+    options: &Options,
     capacity: &Capacity,
     seed: u64,
     settings: Settings,
@@ -238,7 +239,7 @@ fn capacity(config: &config::Dataplane) -> Capacity {
 }
 
 /// Attaches to all interfaces that are there or, if one refuses, to none.
-fn attach_all(parts: &mut Parts, options: &RunOptions) -> Result<()> {
+fn attach_all(parts: &mut Parts, options: &Options) -> Result<()> {
     let carriers = parts.attachments.carriers();
     for interface in carriers.iter().map(|carrier| &carrier.interface) {
         if let Err(error) = parts.dataplane.allow_egress(interface.index) {

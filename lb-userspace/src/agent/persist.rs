@@ -15,9 +15,8 @@ use super::{
     actor::{Actor, drastic},
     drains::Drains,
     facts,
-    handle::{Applied, RequestError},
+    handle::RequestError,
 };
-use crate::api::checkpoint::{CheckpointsView, RestoredView, SavedView, SavingView, SetAsideView};
 use crate::checkpoint::{
     self, BootTime, Checkpoint, Condition, ConfigMark, Flows, Outcome, SetAside, Standing, State, Store,
     Unusable, Writer,
@@ -25,6 +24,8 @@ use crate::checkpoint::{
 use crate::config::{self, ConfigFile, HashSeed};
 use crate::dataplane::Origin;
 use crate::health::{self, Belief, Beliefs};
+use lb_api::Applied;
+use lb_api::checkpoint::{CheckpointsView, RestoredView, SavedView, SavingView, SetAsideView};
 use lb_core::desired::{Change, Losses, Removal, Service, Services};
 use lb_core::plan::{Memory, Snapshot};
 
@@ -463,7 +464,7 @@ impl Actor {
                     checkpoint::directory(&state_dir).display()
                 ))
             });
-            drop(reply.send(listed.map(|listed| CheckpointsView::new(&state_dir, &listed))));
+            drop(reply.send(listed.map(|listed| checkpoint::checkpoints_view(&state_dir, &listed))));
         });
     }
 

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use super::actor::Actor;
-use crate::api::view::SourceView;
+use lb_api::view::SourceView;
 
 /// How many of a hundred ports of an address may be in use toward a backend until the operator is told.
 const CROWDED: u64 = 80;

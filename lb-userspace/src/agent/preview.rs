@@ -18,9 +18,10 @@ use super::{
     actor::Actor,
     draining,
     facts::{Expected, addresses, heartbeat, heartbeats},
-    handle::{Planned, RequestError},
+    handle::RequestError,
 };
-use crate::api::plan::{PlanView, ServicePlan};
+use lb_api::Planned;
+use lb_api::plan::{PlanView, ServicePlan};
 use lb_check::ProbeTarget;
 use lb_core::desired::{Backend, Service, ServiceName, Services};
 use lb_core::plan::{

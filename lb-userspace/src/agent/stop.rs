@@ -6,8 +6,8 @@ use anyhow::{Result, anyhow};
 use tokio::sync::oneshot;
 
 use super::{actor::Parts, handle::RequestError};
-use crate::api::view::StopView;
 use crate::dataplane::{PinDir, Removed};
+use lb_api::view::StopView;
 
 /// Why the agent ends.
 #[derive(Debug, Default)]

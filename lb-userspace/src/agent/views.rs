@@ -9,15 +9,15 @@ use std::{
 use lb_common::abi::{ABI_VERSION, Action, Count, Reason, Tracking};
 
 use super::{actor::Actor, facts, handle::RequestError};
-use crate::api::{
+use crate::dataplane::{Attached, Explained, Origin};
+use crate::netlink::Resolution;
+use lb_api::{
     quic::QuicView,
     view::{
         BackendView, ConnectionIdsView, DataplaneOrigin, ExplainView, InterfaceView, MapView, ReasonView,
         ServiceStats, ServiceView, ServicesView, SourceView, StatsView, StatusView, Totals, TrackingView,
     },
 };
-use crate::dataplane::{Attached, Explained, Origin};
-use crate::netlink::Resolution;
 use lb_core::desired::{Backend, Forwarder, Service, Span};
 use lb_core::plan::{PoolKey, Situation, Whose};
 

@@ -3,10 +3,10 @@
 use std::{collections::HashSet, net::IpAddr, time::UNIX_EPOCH};
 
 use super::{actor::Actor, limits, ports};
-use crate::api::view::OutageView;
 use crate::dataplane::Attached;
 use crate::health;
 use crate::netlink::{self, Family, LeadsOut, Resolution};
+use lb_api::view::OutageView;
 use lb_core::desired::{Forwarder, Unserved};
 
 impl Actor {

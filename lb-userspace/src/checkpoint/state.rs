@@ -12,9 +12,9 @@ use lb_common::abi::{FlowKey, FlowValue};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::clock::BootTime;
-use crate::agent::DrainState;
 use crate::config::{Digest, HashSeed};
 use lb_core::desired::{BackendId, Service, ServiceName, Services};
+use lb_core::observed::DrainState;
 use lb_core::plan::{Capacity, Layout, RestoreError, Snapshot};
 
 /// All but the flow table: small, and written with every change.

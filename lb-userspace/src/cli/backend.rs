@@ -9,7 +9,7 @@ use super::{
     wait::{self, Waited},
     words::one_of,
 };
-use crate::api::{client::Client, plan::WriteRequest};
+use lb_api::{client::Client, plan::WriteRequest};
 use lb_core::desired::{
     AdminState, Backend, BackendId, BackendPatch, Forwarder, ServerId, ServiceName, Vlan, Zone,
 };

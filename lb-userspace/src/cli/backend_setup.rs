@@ -9,12 +9,12 @@ use super::{
     output::{Failure, Output},
     words,
 };
-use crate::api::client::Client;
+use crate::backend::decap;
+use crate::backend::setup::{self, Change, Families, Need, Options, Plan, STATE_DIR, ThisKernel, plan};
 use crate::config::Config;
 use crate::dataplane::Mode;
-use crate::decap;
 use crate::netlink;
-use crate::setup::{self, Change, Families, Need, Options, Plan, STATE_DIR, ThisKernel, plan};
+use lb_api::client::Client;
 use lb_core::desired::{Forwarder, Prefix, ServiceName, check_vip};
 
 const EXAMPLES: &str = "\
@@ -61,7 +61,7 @@ pub(super) struct BackendSetupArgs {
     #[arg(long, value_name = "PORT", conflicts_with = "service")]
     tunnel_port: Option<NonZeroU16>,
     /// The interface toward the balancer.
-    #[arg(long = "iface", value_name = "IFACE", value_parser = words::interface)]
+    #[arg(long = "iface", value_name = "IFACE", value_parser = netlink::interface_name)]
     interface: Option<String>,
     /// For nat: the balancer's address in this host's network, one of each family.
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]

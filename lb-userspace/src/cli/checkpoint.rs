@@ -14,14 +14,14 @@ use serde::Serialize;
 use super::{
     Write,
     output::{Failure, Output},
-    run::STATE_DIR,
     unless_saved,
 };
-use crate::api::{
+use crate::agent::STATE_DIR;
+use crate::checkpoint::{self, Checkpoint, Unusable};
+use lb_api::{
     checkpoint::{CheckpointView, CheckpointsView, ContentView, RestoredView, SavedView},
     client::Client,
 };
-use crate::checkpoint::{self, Checkpoint, Unusable};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum CheckpointVerb {
@@ -177,7 +177,7 @@ fn verify_all(state_dir: &Path, json: bool) -> Result<Output, Failure> {
         let read = std::mem::replace(&mut one.content, Err(Unusable::Empty));
         one.content = with_good_tables(read);
     }
-    let view = CheckpointsView::new(state_dir, &listed);
+    let view = checkpoint::checkpoints_view(state_dir, &listed);
     let none_good = view.checkpoints.iter().all(|one| one.error.is_some());
     let some_bad = view
         .checkpoints
@@ -204,7 +204,7 @@ fn verify_one(file: PathBuf, json: bool) -> Result<Output, Failure> {
     let verified = Verified {
         valid: read.is_ok(),
         error: read.as_ref().err().map(ToString::to_string),
-        content: read.as_ref().ok().map(ContentView::of),
+        content: read.as_ref().ok().map(checkpoint::content_view),
         file,
     };
     let output = Output::either(json, &verified, || {

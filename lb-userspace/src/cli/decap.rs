@@ -13,9 +13,9 @@ use super::{
     output::{Failure, Output},
     words,
 };
+use crate::backend::decap::{self, Decap, DecapProgram, DecapView, PIN_DIR, Rules};
 use crate::dataplane::{Mode, PinDir};
-use crate::decap::{self, Decap, DecapProgram, DecapView, PIN_DIR, Rules};
-use crate::netlink::{Interface, find_carrier};
+use crate::netlink::{Interface, find_carrier, interface_name};
 use lb_core::desired::Forwarder;
 
 /// How often to look for new addresses of this host.
@@ -47,7 +47,7 @@ pub(super) struct DecapArgs {
         required = true,
         value_delimiter = ',',
         value_name = "IFACE",
-        value_parser = words::interface
+        value_parser = interface_name
     )]
     interfaces: Vec<String>,
     /// How to attach to the interfaces.

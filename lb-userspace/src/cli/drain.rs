@@ -9,7 +9,7 @@ use super::{
     output::{Failure, Output},
     wait::{Waited, wait},
 };
-use crate::api::{client::Client, plan::WriteRequest};
+use lb_api::{client::Client, plan::WriteRequest};
 use lb_core::desired::{Selection, ServiceName, Span, Whom, Zone};
 
 #[derive(Args, Debug)]

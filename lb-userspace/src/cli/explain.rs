@@ -8,9 +8,10 @@ use super::{
     decode::decoded,
     output::{Failure, Output},
     status::sentence,
-    words::{self, Endpoint},
+    words::Endpoint,
 };
-use crate::api::{
+use crate::netlink::interface_name;
+use lb_api::{
     client::Client,
     packet::{CLIENT_PORT, ConnectionId, ExplainRequest, Flow, FlowProtocol, TcpFlags, from_hex},
     view::ExplainView,
@@ -65,7 +66,7 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "FRAME", conflicts_with_all = ["protocol", "client", "vip"])]
     hex: Option<String>,
     /// The interface it arrives on; the first one of the agent by default.
-    #[arg(long, value_name = "IFACE", value_parser = words::interface)]
+    #[arg(long, value_name = "IFACE", value_parser = interface_name)]
     iface: Option<String>,
 }
 

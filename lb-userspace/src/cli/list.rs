@@ -12,7 +12,7 @@ use super::{
     status::sentence,
     wait::standing,
 };
-use crate::api::{
+use lb_api::{
     client::Client,
     view::{BackendState, BackendView, ServiceView, ServicesView},
 };

@@ -29,10 +29,9 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use run::RunOptions;
-
-use crate::agent::Applied;
-use crate::api::{client::Client, plan::WriteRequest};
+use crate::agent;
+use lb_api::Applied;
+use lb_api::{client::Client, plan::WriteRequest};
 use lb_core::desired::Removal;
 use output::{Failure, Output};
 
@@ -72,7 +71,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand, Debug)]
 enum Verb {
     /// Run the agent: attach to interfaces, check backends and serve the API until stopped.
-    Run(RunOptions),
+    Run(agent::Options),
     /// Add, change and remove services.
     #[command(subcommand)]
     Service(service::ServiceVerb),
@@ -181,7 +180,7 @@ pub fn main() -> ExitCode {
 async fn execute(Cli { socket, json, verb }: Cli) -> Result<Output, Failure> {
     let client = Client::new(&socket);
     match verb {
-        Verb::Run(options) => run::run(RunOptions { socket, ..options }, json).await,
+        Verb::Run(options) => run::run(agent::Options { socket, ..options }, json).await,
         Verb::Service(verb) => verb.execute(&client, json).await,
         Verb::Backend(verb) => verb.execute(&client, json).await,
         Verb::Drain(args) => args.execute(&client, json).await,

@@ -10,7 +10,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::api::client::ClientError;
+use lb_api::client::ClientError;
 use lb_core::desired::Invalid;
 
 /// The exit code for bad usage, bad input and a bad configuration.

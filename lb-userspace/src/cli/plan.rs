@@ -11,7 +11,7 @@ use super::{
     output::{Failure, Output},
     service::ServiceVerb,
 };
-use crate::api::{
+use lb_api::{
     client::Client,
     plan::{BackendPlan, Fate, PlanView, ServiceChange, ServicePlan, WriteRequest},
 };

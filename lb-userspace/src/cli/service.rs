@@ -9,7 +9,7 @@ use super::{
     traffic::{Traffic, Unset},
     words::{Slots, Time, WeightedBackend, one_of},
 };
-use crate::api::{client::Client, plan::WriteRequest};
+use lb_api::{client::Client, plan::WriteRequest};
 use lb_core::desired::{
     Affinity, Forwarder, OnEmpty, Prefix, Protocol, Scheduler, Service, ServiceName, ServicePatch,
     ServicePort, Services, Tracking,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::output::{Failure, Output};
-use crate::api::{
+use lb_api::{
     client::Client,
     view::{ConnectionIdsView, ServiceStats, StatsView, Totals, TrackingView},
 };

@@ -6,7 +6,7 @@ use super::{
     checkpoint,
     output::{Failure, Output},
 };
-use crate::api::{
+use lb_api::{
     client::Client,
     view::{DataplaneOrigin, OutageView, StatusView},
 };

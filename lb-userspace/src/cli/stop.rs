@@ -4,11 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use super::output::{Failure, Output};
 use crate::agent;
-use crate::api::{
+use crate::dataplane;
+use lb_api::{
     client::{Client, ClientError},
     view::StopView,
 };
-use crate::dataplane;
 
 const EXAMPLES: &str = "\
 Without --detach packets are balanced on by the last tables; `lb run` takes over from there.

@@ -12,8 +12,8 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::output::{Failure, Output};
-use crate::agent::Applied;
-use crate::api::{
+use lb_api::Applied;
+use lb_api::{
     client::{Client, ClientError},
     view::{DrainEnd, DrainView, DrainsView},
 };

@@ -16,7 +16,6 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 
 use super::output::Failure;
-use crate::config::HashSeed;
 use lb_core::desired::{Backend, BackendId, Invalid, QuicConfig, Span};
 
 /// One of a fixed set of words; help and completions list them.
@@ -187,25 +186,10 @@ impl FromStr for Endpoint {
     }
 }
 
-/// The seed of the flow hash; on the command line `0x` may be left out.
-pub(super) fn hash_seed(text: &str) -> Result<HashSeed, Invalid> {
-    text.parse()
-        .or_else(|error| format!("0x{text}").parse().map_err(|_| error))
-}
-
 /// A prefix, or an address alone.
 pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
     text.parse::<IpAddr>()
         .map(IpNet::from)
         .or_else(|_| text.parse::<IpNet>())
         .map_err(|_| "expected an address, or a prefix such as 172.16.0.0/16".into())
-}
-
-/// A name that a Linux interface may have.
-pub(super) fn interface(name: &str) -> Result<String, String> {
-    let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '/';
-    if (1..libc::IFNAMSIZ).contains(&name.len()) && name.chars().all(plain) && name != "." && name != ".." {
-        return Ok(name.to_owned());
-    }
-    Err("this is no name of an interface: `ip link` lists them".into())
 }

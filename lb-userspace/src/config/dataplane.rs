@@ -213,6 +213,17 @@ pub struct HashSeed(pub u64);
 
 const SEED_EXPECTED: &str = "expected \"0x\" and 1 to 16 hexadecimal digits";
 
+impl HashSeed {
+    /// As it is typed on the command line, where `0x` may be left out.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn typed(text: &str) -> Result<Self, Invalid> {
+        text.parse()
+            .or_else(|error| format!("0x{text}").parse().map_err(|_| error))
+    }
+}
+
 impl FromStr for HashSeed {
     type Err = Invalid;
 

@@ -14,8 +14,8 @@ use super::{
     pins::make_directory,
     remove::{name_of, remove_all},
 };
-use crate::api::view::AttachMode;
 use crate::netlink::{Carrier, Interface, Queues, XdpMode, merging};
+use lb_api::view::AttachMode;
 
 /// The program on an interface.
 #[derive(Clone, Debug)]

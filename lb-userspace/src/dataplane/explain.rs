@@ -3,14 +3,11 @@
 use anyhow::{Context, Result, bail, ensure};
 use aya::programs::{TestRun, TestRunOptions};
 use bytemuck::Zeroable;
+use lb_api::packet::{MAX_FRAME, MIN_FRAME};
 use lb_common::abi::{Placement, Reason, Trace};
 
 use super::Dataplane;
 
-/// Shortest frame: an Ethernet header; the kernel runs no program on less.
-pub const MIN_FRAME: usize = 14;
-/// Longest frame: a page less the kernel's head and tail room, and what the dataplane may put in front.
-pub const MAX_FRAME: usize = 3400;
 /// The most that a frame grows by: two VLAN tags, and headers of IPv6, UDP and GUE.
 const GROWTH: usize = 8 + 40 + 8 + 4;
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use nix::time::{ClockId, clock_getres};
 
-use super::{Dataplane, MIN_FRAME};
+use lb_api::packet::MIN_FRAME;
+
+use super::Dataplane;
 use lb_core::plan::FlowTime;
 
 /// About what a unit is meant to be worth.

@@ -8,8 +8,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::bpf::{Hook, XdpLink};
-use crate::api::view::AttachMode;
 use crate::netlink::{Interface, native_refusal};
+use lb_api::view::AttachMode;
 
 /// How to attach to an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

@@ -37,7 +37,7 @@ use lb_common::abi::{DETOUR_PROGRAM, Meta, PROGRAM, map};
 pub use attach::Attached;
 pub(crate) use bpf::XdpLink;
 pub use counters::Counters;
-pub use explain::{Explained, MAX_FRAME, MIN_FRAME};
+pub use explain::Explained;
 pub use hook::Mode;
 pub(crate) use hook::hook;
 pub use object::Settings;

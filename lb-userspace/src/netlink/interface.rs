@@ -373,6 +373,18 @@ pub(super) async fn visit_links(
         .await
 }
 
+/// `name`, if a Linux interface may be called so.
+///
+/// # Errors
+/// That it may not.
+pub fn interface_name(name: &str) -> Result<String, String> {
+    let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '/';
+    if (1..libc::IFNAMSIZ).contains(&name.len()) && name.chars().all(plain) && name != "." && name != ".." {
+        return Ok(name.to_owned());
+    }
+    Err("this is no name of an interface: `ip link` lists them".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,7 +31,8 @@ pub use carrier::{Carrier, find_carrier};
 pub use devices::{Devices, watch_devices};
 pub(crate) use ethtool::merging;
 pub use interface::{
-    AttachedXdp, Interface, InterfaceError, XdpMode, common_vrf, find_interface, interfaces, vrf_of,
+    AttachedXdp, Interface, InterfaceError, XdpMode, common_vrf, find_interface, interface_name, interfaces,
+    vrf_of,
 };
 pub use kept::Need;
 pub use leading_out::{LeadsOut, leading_out};

@@ -11,9 +11,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use lb_api::client::Client;
 use lb_core::desired::{BackendPatch, Services};
 use lb_lab::{Agent, Forwarder, Lab, LabOptions, LbOptions, NextHop, Route};
-use lb_userspace::api::client::Client;
 use lb_userspace::config::Config;
 
 use super::{

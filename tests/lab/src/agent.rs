@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use hyper::{Request, Response, body::Bytes, header::HeaderValue};
-use lb_userspace::api::{
+use lb_api::{
     packet::ExplainRequest,
     view::{ExplainView, ServicesView, StatsView, StatusView},
 };

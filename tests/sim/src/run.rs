@@ -5,6 +5,7 @@
 use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Result;
+use lb_api::view::DrainEnd;
 use lb_common::{
     abi::Reason,
     net::{SCTP, TCP, UDP},
@@ -12,7 +13,6 @@ use lb_common::{
 };
 use lb_core::desired::{AdminState, Backend, BackendId, Change, Protocol, Service, ServiceName};
 use lb_userspace::agent::drains::Drains;
-use lb_userspace::api::view::DrainEnd;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{

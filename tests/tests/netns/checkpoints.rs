@@ -10,8 +10,8 @@ use std::{
     time::SystemTime,
 };
 
+use lb_api::view::{BackendState, StatusView};
 use lb_lab::{Forwarder, Lab, LbOptions, process::Process};
-use lb_userspace::api::view::{BackendState, StatusView};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;

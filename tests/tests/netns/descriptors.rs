@@ -2,8 +2,8 @@
 
 use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt};
 
+use lb_api::view::BackendState;
 use lb_lab::{Forwarder, LbOptions, NextHop, Route};
-use lb_userspace::api::view::BackendState;
 
 use super::support::{PORT, Rig, Service, backend_addresses, lab, rig::lb, wait_until};
 

@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_api::view::{BackendState, DrainView};
 use lb_core::desired::Span;
 use lb_lab::{
     Forwarder,
     traffic::load::{Load, Record},
 };
-use lb_userspace::api::view::{BackendState, DrainView};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

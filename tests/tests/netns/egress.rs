@@ -8,8 +8,8 @@ use std::{
 };
 
 use aya::maps::{Map, MapData, ProgramArray, xdp::DevMapHash};
+use lb_api::view::BackendState;
 use lb_lab::{Forwarder, Lab, LabOptions, LbOptions, Namespace, traffic::http};
-use lb_userspace::api::view::BackendState;
 
 use super::support::{
     NO_CHECK, PORT, Rig, SILENCE, Service, backend_addresses, get, lab, requests, rig::lb, wait_until,

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header, PacketBuilder};
-use lb_lab::{Forwarder, Host, Lab};
-use lb_userspace::api::{
+use lb_api::{
     packet::{ExplainRequest, from_hex, to_hex},
     view::{ExplainView, StatsView},
 };
+use lb_lab::{Forwarder, Host, Lab};
 
 use super::support::{
     Capture, FAST_CHECK, NO_CHECK, PORT, Rig, Service, backend_addresses, lab, send_to, wait_until,

@@ -6,8 +6,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use lb_api::view::BackendState;
 use lb_lab::{Forwarder, traffic::load::Load};
-use lb_userspace::api::view::BackendState;
 
 use super::support::{
     HeldConnections, PORT, Rig, Service, backend_addresses, lab, patient_load, requests, wait_until,

@@ -11,6 +11,7 @@ use std::{
 
 use aya::maps::{Array, Map, MapData};
 use hyper::{Request, body::Bytes};
+use lb_api::view::SourceView;
 use lb_common::abi::map;
 use lb_lab::{
     Forwarder, Lab, LabOptions, Mtu, Netlink, NextHop, Route,
@@ -21,7 +22,6 @@ use lb_lab::{
         udp,
     },
 };
-use lb_userspace::api::view::SourceView;
 use socket2::SockRef;
 
 use super::support::{

@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use lb_api::packet::to_hex;
 use lb_lab::{Agent, Forwarder, Host, Lab, LabOptions, LbOptions, Namespace};
-use lb_userspace::api::packet::to_hex;
 
 use super::{
     devices::sh,

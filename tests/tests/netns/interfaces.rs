@@ -6,9 +6,9 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use lb_api::view::{DataplaneOrigin, StatusView};
 use lb_core::plan::Capacity;
 use lb_lab::{Agent, Forwarder, LbOptions, Namespace, detach_pinned_link};
-use lb_userspace::api::view::{DataplaneOrigin, StatusView};
 use lb_userspace::dataplane::{Dataplane, Mode, Settings};
 use lb_userspace::netlink::find_interface;
 

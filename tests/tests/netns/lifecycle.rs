@@ -5,8 +5,8 @@ use std::{
     os::unix::process::ExitStatusExt,
 };
 
+use lb_api::view::{AttachMode, BackendState};
 use lb_lab::{Agent, Forwarder, Lab, LabOptions, LbOptions, traffic::load::Load};
-use lb_userspace::api::view::{AttachMode, BackendState};
 use nix::sys::signal::Signal;
 
 use super::support::{

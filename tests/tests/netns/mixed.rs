@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, process::Command};
 
+use lb_api::view::BackendState;
 use lb_lab::{Forwarder, Host, Lab, Netlink, process::Process, traffic::server::Server};
-use lb_userspace::api::view::BackendState;
 
 use super::support::{
     HeldConnections, NO_CHECK, PORT, Rig, Service, backend_addresses, lab, requests, rig::lb, server_for,

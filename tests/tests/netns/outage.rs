@@ -5,8 +5,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use lb_api::view::BackendState;
 use lb_lab::{Forwarder, Host, traffic::server::Server};
-use lb_userspace::api::view::BackendState;
 
 use super::support::{HeldConnections, PORT, Rig, Service, backend_addresses, lab};
 

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_lab::Forwarder;
-use lb_userspace::api::{
+use lb_api::{
     plan::{Fate, PlanView, ServicePlan},
     view::BackendState,
 };
+use lb_lab::Forwarder;
 
 use super::support::{HeldConnections, PORT, Rig, Service, backend_addresses, lab};
 

@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
+use lb_api::view::ConnectionIdsView;
 use lb_core::desired::{QuicConfig, ServerId};
 use lb_lab::{
     Forwarder, Lab,
     traffic::quic::{ConnectionIds, Identity, QuicClients, QuicServer},
 };
-use lb_userspace::api::view::ConnectionIdsView;
 
 use super::support::{NO_CHECK, Rig, Service, backend_addresses, lab};
 

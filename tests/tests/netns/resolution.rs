@@ -5,11 +5,11 @@ use std::{
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
 };
 
+use lb_api::view::BackendState;
 use lb_lab::{
     Forwarder, Lab, NextHop, Route,
     traffic::{server::Server, udp},
 };
-use lb_userspace::api::view::BackendState;
 
 use super::support::{
     LIMIT, NO_CHECK, PORT, Rig, SILENCE, Service, backend_addresses, lab, requests, server_for, wait_until,

@@ -8,8 +8,8 @@ use std::{
     time::Instant,
 };
 
+use lb_api::view::BackendState;
 use lb_lab::{Forwarder, traffic::load::Load};
-use lb_userspace::api::view::BackendState;
 
 use super::support::{PORT, Rig, Service, backend_addresses, lab, patient_load, requests, wait_until};
 

@@ -8,11 +8,11 @@ use std::{
     thread,
 };
 
+use lb_api::view::{BackendState, BackendView};
 use lb_lab::{
     Forwarder, Lab, NextHop, Route,
     traffic::load::{Load, LoadOptions},
 };
-use lb_userspace::api::view::{BackendState, BackendView};
 use serde_json::{Value, json};
 
 use super::support::{

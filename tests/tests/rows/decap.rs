@@ -11,7 +11,7 @@ use lb_common::{
 use lb_core::desired::Forwarder;
 use lb_lab::Namespace;
 use lb_packets::{Buffer, Frame, check_sums};
-use lb_userspace::decap::{self, Decap};
+use lb_userspace::backend::decap::{self, Decap};
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;

@@ -44,9 +44,9 @@ mod world;
 use std::collections::HashSet;
 
 use anyhow::{Result, ensure};
+use lb_api::packet::MIN_FRAME;
 use lb_common::abi::Reason;
 use lb_packets::Buffer;
-use lb_userspace::dataplane::MIN_FRAME;
 
 use host::{Host, INTERFACES};
 use kernel::{Kernel, Loaded, expected_action};

@@ -1,12 +1,12 @@
 //! The rows' packets, damaged at random: whatever comes, host and kernel agree, and what is not sent is not changed.
 
 use anyhow::{Result, ensure};
+use lb_api::packet::MIN_FRAME;
 use lb_common::{
     abi::{Action, Reason},
     hash,
 };
 use lb_packets::check_sums;
-use lb_userspace::dataplane::MIN_FRAME;
 
 use super::{
     host::Host,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use lb_common::abi::ServiceFlags;
 
-use crate::api::plan::{BackendPlan, Fate, ServiceChange, ServicePlan};
+use lb_api::plan::{BackendPlan, Fate, ServiceChange, ServicePlan};
 use lb_core::desired::{BackendId, Protocol, ServiceName, Tracking};
 use lb_core::plan::{Flows, Pool, PoolMember, Whose};
 use lb_core::schedule::{Last, Member, fewest_moves};
@@ -238,29 +238,4 @@ fn notes(before: &Pool, after: &Pool) -> Vec<String> {
         ));
     }
     notes
-}
-
-impl ServicePlan {
-    fn set_percent(&mut self) {
-        let percent = |slots: u32| 100.0 * f64::from(slots) / f64::from(self.slots.max(1));
-        (self.moved_percent, self.fewest_percent) = (percent(self.moved), percent(self.fewest));
-    }
-
-    /// Takes in the other family's part.
-    pub(super) fn absorb(&mut self, part: Self) {
-        let add = |sum: &mut Option<u64>, more: Option<u64>| *sum = sum.zip(more).map(|(a, b)| a + b);
-        self.slots_before += part.slots_before;
-        self.slots += part.slots;
-        self.moved += part.moved;
-        self.fewest += part.fewest;
-        add(&mut self.flows, part.flows);
-        add(&mut self.flows_moved, part.flows_moved);
-        add(&mut self.flows_cut, part.flows_cut);
-        self.notes.extend(part.notes);
-        self.backends.extend(part.backends);
-        if self.change != part.change {
-            self.change = ServiceChange::Changed;
-        }
-        self.set_percent();
-    }
 }

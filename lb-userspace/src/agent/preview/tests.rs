@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::api::plan::Fate;
+use lb_api::plan::Fate;
 use lb_core::desired::{Change, Removal};
 use lb_core::plan::Capacity;
 

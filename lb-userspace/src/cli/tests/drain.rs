@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{WEB, lb, lb_json, parse};
-use crate::api::tests::actor::Lab;
+use crate::agent::server::tests::actor::Lab;
 use crate::cli::output::Failure;
 
 const DNS: &str =

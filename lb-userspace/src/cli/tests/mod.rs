@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser};
 use serde_json::{Value, json};
 
 use super::{output::Failure, *};
-use crate::api::tests::actor::Lab;
+use crate::agent::server::tests::actor::Lab;
 
 const WEB: &str = "service add web --vip 192.0.2.80 --protocol tcp --port 80 --forwarder ipip";
 

@@ -59,7 +59,7 @@ fn stacked(wire: &[&str], stack: &[String]) -> Lab {
 /// Where the program runs.
 fn places(rig: &Rig) -> Vec<(String, String)> {
     let status = rig.agent.status().unwrap();
-    let place = |one: lb_userspace::api::view::InterfaceView| (one.name, one.mode.to_string());
+    let place = |one: lb_api::view::InterfaceView| (one.name, one.mode.to_string());
     status.interfaces.into_iter().map(place).collect()
 }
 

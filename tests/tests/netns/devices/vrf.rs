@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, process::Command};
 
+use lb_api::view::BackendState;
 use lb_lab::{Forwarder, Host, Lab, LbOptions, Namespace, traffic::server::Server};
-use lb_userspace::api::view::BackendState;
 
 use super::super::support::{
     PORT, Rig, Service, allow_ping, backend_addresses, lab, requests, rig::lb, wait_until,

@@ -9,9 +9,9 @@ mod upgrade;
 use std::{fs, path::Path};
 
 use aya::maps::{Array, Map, MapData};
+use lb_api::view::{StatusView, StopView};
 use lb_common::abi::{Meta, map};
 use lb_lab::{Agent, Forwarder, Lab, LbOptions};
-use lb_userspace::api::view::{StatusView, StopView};
 
 use super::support::{lab, rig::lb, serving};
 

@@ -2,9 +2,9 @@
 
 use std::fs;
 
+use lb_api::view::DataplaneOrigin;
 use lb_core::plan::Capacity;
 use lb_lab::{Agent, BpfFs, Forwarder, Lab, LabOptions, LbOptions};
-use lb_userspace::api::view::DataplaneOrigin;
 use lb_userspace::dataplane::{Dataplane, Origin, PinDir, Settings};
 
 use super::{

@@ -3,9 +3,9 @@
 use std::{fs, path::Path};
 
 use aya::maps::{Array, MapData};
+use lb_api::view::DataplaneOrigin;
 use lb_common::abi::{ABI_VERSION, Meta, map};
 use lb_lab::{Forwarder, Lab};
-use lb_userspace::api::view::DataplaneOrigin;
 
 use super::{
     super::support::{LbRun, lab, xdp_on},

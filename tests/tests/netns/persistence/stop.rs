@@ -1,6 +1,6 @@
 //! The ends of agent and dataplane.
 
-use lb_userspace::api::view::DataplaneOrigin;
+use lb_api::view::DataplaneOrigin;
 use nix::sys::signal::Signal;
 
 use super::{

@@ -9,10 +9,10 @@ use std::{
 };
 
 use aya::maps::{Array, Map, MapData};
+use lb_api::view::DataplaneOrigin;
 use lb_common::abi::Control;
 use lb_core::plan::Capacity;
 use lb_lab::{Forwarder, Lab, LabOptions, traffic::load::Load};
-use lb_userspace::api::view::DataplaneOrigin;
 use lb_userspace::dataplane::{Dataplane, Mode, Origin, PinDir, Settings};
 use lb_userspace::netlink::find_interface;
 

@@ -6,15 +6,15 @@ use aya::{
     maps::{Array, Map, MapData, PerCpuArray, PerCpuValues},
     util::nr_cpus,
 };
+use lb_api::{
+    packet::{ExplainRequest, to_hex},
+    view::{BackendState, DataplaneOrigin},
+};
 use lb_common::abi::{FlowValue, Meta, Reason, map};
 use lb_core::plan::Capacity;
 use lb_fixture::{self, Told};
 use lb_lab::{Agent, BpfFs, Lab, LbOptions};
 use lb_packets::Frame;
-use lb_userspace::api::{
-    packet::{ExplainRequest, to_hex},
-    view::{BackendState, DataplaneOrigin},
-};
 use lb_userspace::dataplane::{Dataplane, PinDir, Settings};
 
 use super::{

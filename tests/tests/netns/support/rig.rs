@@ -8,13 +8,13 @@ use std::{
 };
 
 use hyper::{Request, StatusCode, body::Bytes};
+use lb_api::{
+    packet::{ExplainRequest, Flow, FlowProtocol},
+    view::{BackendState, BackendView, ExplainView},
+};
 use lb_lab::{
     Agent, Host, Lab, LbOptions, find_binary,
     traffic::{http, server::Server},
-};
-use lb_userspace::api::{
-    packet::{ExplainRequest, Flow, FlowProtocol},
-    view::{BackendState, BackendView, ExplainView},
 };
 use serde_json::Value;
 

@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_api::view::BackendState;
 use lb_lab::{
     Forwarder,
     traffic::echo::{self, EchoOptions},
 };
-use lb_userspace::api::view::BackendState;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
+use lb_api::view::BackendState;
 use lb_lab::{Forwarder, patience::patient};
-use lb_userspace::api::view::BackendState;
 
 use super::{PORT, Rig, Service, backend_addresses, during, lab, wait_until};
 

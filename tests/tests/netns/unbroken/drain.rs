@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_api::view::BackendState;
 use lb_lab::{
     Forwarder,
     traffic::echo::{Connection, EchoOptions},
 };
-use lb_userspace::api::view::BackendState;
 
 use super::{Plan, Stage, failures::account, wait_until};
 

@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
+use lb_api::view::BackendState;
 use lb_lab::{Forwarder, patience::patient};
-use lb_userspace::api::view::BackendState;
 use socket2::SockRef;
 
 use super::{FlowTable, Rig, Service, backend_addresses, lab, wait_until};

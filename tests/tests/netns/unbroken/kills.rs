@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use hyper::StatusCode;
+use lb_api::view::{BackendState, ServiceView};
 use lb_lab::{
     Forwarder,
     traffic::echo::{Connection, EchoOptions},
 };
-use lb_userspace::api::view::{BackendState, ServiceView};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -161,7 +161,7 @@ fn change_until_killed(stage: &mut Stage, wish: &Wish, generation: u64, random: 
 
 /// Every backend has its share of the slots, within what a table of slots can show.
 fn shares_fit(view: &ServiceView) -> bool {
-    let takes = |backend: &&lb_userspace::api::view::BackendView| backend.state != BackendState::Drain;
+    let takes = |backend: &&lb_api::view::BackendView| backend.state != BackendState::Drain;
     let weights: u32 = view
         .backends
         .iter()

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use lb_api::view::DataplaneOrigin;
 use lb_lab::{Forwarder, traffic::echo::Echoes};
-use lb_userspace::api::view::DataplaneOrigin;
 
 use super::{Plan, Stage, by_server, failures::account, wait_until};
 use crate::support::{LIMIT, YEAR, xdp_on};

@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
+use lb_api::view::BackendState;
 use lb_lab::Forwarder;
-use lb_userspace::api::view::BackendState;
 
 use super::{
     Plan, Stage, by_server,

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use lb_api::view::BackendState;
 use lb_lab::{
     Forwarder, Lab,
     traffic::{
@@ -12,7 +13,6 @@ use lb_lab::{
         server::Server,
     },
 };
-use lb_userspace::api::view::BackendState;
 
 use super::{PoisonError, Stage, TURN, failures::account, wait_until};
 use crate::support::{LIMIT, PORT, Rig, Service, backend_addresses, lab};

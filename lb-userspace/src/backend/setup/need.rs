@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, num::NonZeroU16};
 
-use crate::api::view::ServiceView;
+use lb_api::view::ServiceView;
 use lb_core::desired::{Forwarder, Prefix, Service};
 
 /// What of a service matters to one of its backends, or to all of them.

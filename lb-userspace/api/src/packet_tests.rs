@@ -3,9 +3,7 @@
 use etherparse::SlicedPacket;
 use proptest::prelude::*;
 
-use crate::api::packet::{
-    ConnectionId, ExplainRequest, Flow, FlowProtocol, MAX_FRAME, TcpFlags, from_hex, to_hex,
-};
+use super::{ConnectionId, ExplainRequest, Flow, FlowProtocol, MAX_FRAME, TcpFlags, from_hex, to_hex};
 
 fn flow(protocol: FlowProtocol, client: &str, vip: &str) -> Flow {
     Flow {

@@ -1,4 +1,4 @@
-//! What a client is told when its request was not met: a status, a code for programs and a message for people.
+//! What a client is told when its request was not met: a status, and the body of the answer.
 //!
 //! Invariant: within `/v1` a code keeps its meaning.
 
@@ -7,22 +7,10 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize};
+use lb_api::{ErrorBody, ErrorText};
+use lb_core::desired::{ChangeError, Invalid};
 
-use crate::agent::RequestError;
-use lb_core::desired::ChangeError;
-
-/// The body of every answer that is no success.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ErrorBody {
-    pub(super) error: ErrorText,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ErrorText {
-    pub(super) code: String,
-    pub(super) message: String,
-}
+use crate::agent::handle::RequestError;
 
 /// A refused request.
 #[derive(Debug)]
@@ -51,6 +39,12 @@ impl ApiError {
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message)
+    }
+}
+
+impl From<Invalid> for ApiError {
+    fn from(invalid: Invalid) -> Self {
+        Self::invalid(invalid.to_string())
     }
 }
 

@@ -23,8 +23,8 @@ use rtnetlink::{
 use tokio::task::JoinSet;
 
 use super::{Change, Step, done::Undo, plan::Kernel, step::LOOPBACK};
+use crate::backend::decap::{self, Decap, Rules};
 use crate::dataplane::PinDir;
-use crate::decap::{self, Decap, Rules};
 use crate::netlink::{find_carrier, find_interface};
 use lb_core::desired::Forwarder;
 

@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use super::{error::ApiError, routes, socket::ApiSocket};
-use crate::agent::AgentHandle;
+use crate::agent::handle::AgentHandle;
 use crate::supervise::{Supervisor, guarded};
 
 /// Most connections at a time; for a further one, the one is ended that has asked nothing for longest.

@@ -5,24 +5,24 @@ use std::{net::IpAddr, path::PathBuf, sync::LazyLock, time::Instant};
 use lb_common::abi::Tags;
 use tokio::sync::{mpsc, watch};
 
-use crate::agent::{
-    AgentHandle, Applied, Command, Planned, Reloaded, RequestError, drains::Drains, preview::preview,
-};
-use crate::api::{
-    ApiSocket,
+use super::super::{ApiSocket, serve};
+use crate::agent::drains::Drains;
+use crate::agent::handle::{AgentHandle, Command, RequestError};
+use crate::agent::preview::preview;
+use crate::config::{Config, Dataplane};
+use crate::supervise::{Supervisor, Vitals};
+use lb_api::{Applied, Planned, Reloaded};
+use lb_api::{
     checkpoint::SavingView,
     client::Client,
     packet,
     plan::PlanView,
     quic::QuicView,
-    serve,
     view::{
         BackendState, BackendView, DataplaneOrigin, ExplainView, ServiceStats, ServiceView, ServicesView,
         StatsView, StatusView, StopView, Totals,
     },
 };
-use crate::config::{Config, Dataplane};
-use crate::supervise::{Supervisor, Vitals};
 use lb_core::desired::{AdminState, Backend, Change, Removal, Service, Services, Span};
 use lb_core::plan::{Availability, Capacity, Facts, Layout, NextHop, TunnelSources, Whose};
 

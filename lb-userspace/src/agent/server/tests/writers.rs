@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::actor::Lab;
-use crate::api::client::ClientError;
+use lb_api::client::ClientError;
 use lb_core::desired::{Backend, BackendPatch, Removal, Service, ServiceName, ServicePatch};
 
 fn service(name: &str) -> Service {
@@ -140,7 +140,7 @@ async fn every_kind_of_write_arrives() {
 #[tokio::test]
 async fn says_what_to_do_when_nobody_answers() {
     let directory = tempfile::tempdir().expect("a directory");
-    let client = crate::api::client::Client::new(&directory.path().join("lb.sock"));
+    let client = lb_api::client::Client::new(&directory.path().join("lb.sock"));
     let Err(ClientError::NoAgent(message)) = client.status().await else {
         panic!("somebody answered")
     };

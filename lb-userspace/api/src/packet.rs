@@ -7,9 +7,12 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use etherparse::{IcmpEchoHeader, Icmpv4Type, Icmpv6Type, PacketBuilder, TcpHeader};
 use serde::{Deserialize, Serialize};
 
-pub use crate::dataplane::{MAX_FRAME, MIN_FRAME};
 use lb_core::desired::{Invalid, MacAddress};
 
+/// Shortest frame: an Ethernet header; the kernel runs no program on less.
+pub const MIN_FRAME: usize = 14;
+/// Longest frame: a page less the kernel's head and tail room, and what the dataplane may put in front.
+pub const MAX_FRAME: usize = 3400;
 /// Which port a client has that was named without one.
 pub const CLIENT_PORT: u16 = 40_000;
 
@@ -376,3 +379,7 @@ pub fn from_hex(text: &str) -> Result<Vec<u8>, Invalid> {
 pub fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+#[path = "packet_tests.rs"]
+mod tests;

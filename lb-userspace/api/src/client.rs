@@ -29,7 +29,7 @@ use super::{
         DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView, StopRequest, StopView,
     },
 };
-use crate::agent::{Applied, Reloaded};
+use crate::write::{Applied, Reloaded};
 use lb_core::desired::{
     Backend, BackendId, BackendPatch, Removal, Selection, Service, ServiceName, ServicePatch, Span,
 };

@@ -5,7 +5,7 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixListener},
 };
 
-use crate::api::{ApiSocket, SocketError};
+use crate::agent::server::socket::{ApiSocket, SocketError};
 
 #[tokio::test]
 async fn has_its_mode_and_takes_the_name_along() {

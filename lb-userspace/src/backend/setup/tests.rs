@@ -1,6 +1,6 @@
 use super::*;
+use crate::backend::decap::PIN_DIR;
 use crate::dataplane::Mode;
-use crate::decap::PIN_DIR;
 use lb_core::desired::{Forwarder, Prefix};
 
 /// A kernel that lacks these modules.

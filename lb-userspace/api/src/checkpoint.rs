@@ -2,14 +2,9 @@
 //!
 //! Invariant: within `/v1` fields are added, never renamed, retyped or removed.
 
-use std::{
-    path::{Path, PathBuf},
-    time::UNIX_EPOCH,
-};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-
-use crate::checkpoint::{self, Checkpoint, Listed};
 
 /// How saving goes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -105,53 +100,9 @@ pub struct RestoredView {
 }
 
 impl RestoredView {
-    /// The same, where it is known whether it is on disk.
-    pub(crate) fn with_saved(self, saved: bool) -> Self {
+    /// Says whether it is on disk.
+    #[must_use]
+    pub fn with_saved(self, saved: bool) -> Self {
         Self { saved, ..self }
-    }
-}
-
-impl CheckpointsView {
-    /// Those that were listed.
-    pub fn new(state_dir: &Path, listed: &[Listed]) -> Self {
-        Self {
-            directory: checkpoint::directory(state_dir),
-            checkpoints: listed.iter().map(CheckpointView::of).collect(),
-        }
-    }
-}
-
-impl CheckpointView {
-    fn of(listed: &Listed) -> Self {
-        let Listed {
-            number,
-            path,
-            bytes,
-            aside,
-            content,
-        } = listed;
-        Self {
-            number: *number,
-            file: path.clone(),
-            bytes: *bytes,
-            set_aside: *aside,
-            error: content.as_ref().err().map(ToString::to_string),
-            content: content.as_ref().ok().map(ContentView::of),
-        }
-    }
-}
-
-impl ContentView {
-    /// The figures of a checkpoint.
-    pub fn of(Checkpoint { state, flows }: &Checkpoint) -> Self {
-        let written = state.written.duration_since(UNIX_EPOCH);
-        Self {
-            written: written.map_or(0.0, |since| since.as_secs_f64()),
-            lb_version: state.lb_version.clone(),
-            generation: state.generation,
-            services: state.services.len() as u64,
-            backends: state.services.iter().map(|s| s.backends.len() as u64).sum(),
-            flows: flows.as_ref().map(|flows| flows.entries.len() as u64),
-        }
     }
 }

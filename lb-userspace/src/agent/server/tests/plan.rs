@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::actor::Lab;
-use crate::api::{
+use lb_api::{
     client::ClientError,
     plan::{Fate, PlanView, ServiceChange, WriteRequest},
 };

@@ -178,7 +178,7 @@ impl fmt::Display for Step {
                     Mode::Auto => f.write_str(" --mode auto")?,
                 }
                 f.write_str(" --keep")?;
-                if pin_dir.as_os_str() != crate::decap::PIN_DIR {
+                if pin_dir.as_os_str() != crate::backend::decap::PIN_DIR {
                     write!(f, " --pin-dir {}", pin_dir.display())?;
                 }
                 Ok(())

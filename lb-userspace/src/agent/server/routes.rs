@@ -10,21 +10,21 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{
-    body::{Body, IfMatch, NoBody},
-    checkpoint::{CheckpointsView, RestoredView, SavedView},
-    error::ApiError,
-    packet::ExplainRequest,
-    plan::{PlanView, WriteRequest},
-    selection::SelectionRequest,
-    view::{
-        DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView, StopRequest, StopView,
-    },
+use lb_api::checkpoint::{CheckpointsView, RestoredView, SavedView};
+use lb_api::packet::ExplainRequest;
+use lb_api::plan::{PlanView, WriteRequest};
+use lb_api::view::{
+    DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView, StopRequest, StopView,
 };
-use crate::agent::{AgentHandle, Applied, Reloaded};
+use lb_api::{Applied, Reloaded, SelectionRequest};
+
 use lb_core::desired::{
     Backend, BackendId, BackendPatch, Change, Removal, Service, ServiceName, ServicePatch,
 };
+
+use super::body::{Body, IfMatch, NoBody};
+use super::error::ApiError;
+use crate::agent::handle::AgentHandle;
 
 type Written = Result<Json<Applied>, ApiError>;
 /// A read with the generation that it was made at, for a later `If-Match`.

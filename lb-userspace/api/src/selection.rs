@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::ApiError;
-use lb_core::desired::{Selection, ServiceName, Span, Whom, Zone};
+use lb_core::desired::{Invalid, Selection, ServiceName, Span, Whom, Zone};
 
 /// Which backends: all with an address, or all of a zone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,7 +23,8 @@ pub struct SelectionRequest {
 }
 
 impl SelectionRequest {
-    pub(super) fn new(selection: &Selection, deadline: Option<Span>) -> Self {
+    /// Selects those, and has their drains end at that deadline.
+    pub fn new(selection: &Selection, deadline: Option<Span>) -> Self {
         let (host, zone) = match &selection.whom {
             Whom::Host(host) => (Some(*host), None),
             Whom::Zone(zone) => (None, Some(zone.clone())),
@@ -38,15 +38,21 @@ impl SelectionRequest {
     }
 
     /// The selection, for what is no drain.
-    pub(super) fn read_without_deadline(self) -> Result<Selection, ApiError> {
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read_without_deadline(self) -> Result<Selection, Invalid> {
         match self.read()? {
             (selection, None) => Ok(selection),
-            (_, Some(_)) => Err(ApiError::invalid("`deadline` is that of a drain: leave it out")),
+            (_, Some(_)) => Err(Invalid::new("`deadline` is that of a drain: leave it out")),
         }
     }
 
     /// The selection, and the deadline of the drains.
-    pub(super) fn read(self) -> Result<(Selection, Option<Span>), ApiError> {
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(self) -> Result<(Selection, Option<Span>), Invalid> {
         let Self {
             host,
             zone,
@@ -56,7 +62,7 @@ impl SelectionRequest {
         let whom = match (host, zone) {
             (Some(host), None) => Whom::Host(host),
             (None, Some(zone)) => Whom::Zone(zone),
-            _ => return Err(ApiError::invalid("expected either `host` or `zone`")),
+            _ => return Err(Invalid::new("expected either `host` or `zone`")),
         };
         Ok((Selection { whom, service }, deadline))
     }

@@ -6,10 +6,11 @@ use std::{net::IpAddr, num::NonZeroU16};
 
 use serde::{Deserialize, Serialize};
 
-use super::{error::ApiError, selection::SelectionRequest};
-use crate::agent::Planned;
+use crate::selection::SelectionRequest;
+use crate::write::Planned;
 use lb_core::desired::{
-    Backend, BackendId, BackendPatch, Change, Removal, Selection, Service, ServiceName, ServicePatch, Span,
+    Backend, BackendId, BackendPatch, Change, Invalid, Removal, Selection, Service, ServiceName,
+    ServicePatch, Span,
 };
 
 /// A write.
@@ -79,7 +80,11 @@ impl WriteRequest {
         Self::Ready(SelectionRequest::new(selection, None))
     }
 
-    pub(super) fn read(self) -> Result<Planned, ApiError> {
+    /// What it comes to.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(self) -> Result<Planned, Invalid> {
         let change = match self {
             Self::AddService(service) => Change::AddService(service),
             Self::SetService { service, patch } => Change::SetService(service, patch),
@@ -144,6 +149,32 @@ pub struct ServicePlan {
     pub notes: Vec<String>,
     /// Its backends, those that come and go included.
     pub backends: Vec<BackendPlan>,
+}
+
+impl ServicePlan {
+    /// Works out the shares of 100 from the counts.
+    pub fn set_percent(&mut self) {
+        let percent = |slots: u32| 100.0 * f64::from(slots) / f64::from(self.slots.max(1));
+        (self.moved_percent, self.fewest_percent) = (percent(self.moved), percent(self.fewest));
+    }
+
+    /// Takes in the other family's part.
+    pub fn absorb(&mut self, part: Self) {
+        let add = |sum: &mut Option<u64>, more: Option<u64>| *sum = sum.zip(more).map(|(a, b)| a + b);
+        self.slots_before += part.slots_before;
+        self.slots += part.slots;
+        self.moved += part.moved;
+        self.fewest += part.fewest;
+        add(&mut self.flows, part.flows);
+        add(&mut self.flows_moved, part.flows_moved);
+        add(&mut self.flows_cut, part.flows_cut);
+        self.notes.extend(part.notes);
+        self.backends.extend(part.backends);
+        if self.change != part.change {
+            self.change = ServiceChange::Changed;
+        }
+        self.set_percent();
+    }
 }
 
 /// What happens to a service.

@@ -2,7 +2,6 @@
 
 pub(crate) mod actor;
 mod http;
-mod packet;
 mod plan;
 mod socket;
 mod writers;
