@@ -40,7 +40,7 @@ use lb_api::checkpoint::RestoredView;
 use lb_api::{Applied, Reloaded};
 use lb_core::desired::{Change, ChangeError, Losses, MacAddress, PortRange, Prefix, Removal, Services};
 use lb_core::observed::InterfaceMacs;
-use lb_core::plan::{self, Capacity, Layout, Plan, Situation, Whose};
+use lb_core::plan::{self, Capacity, Layout, Plan, Situation, BackendRef};
 
 /// Why a file is not obeyed that takes away so much.
 pub(super) fn drastic(path: &Path, losses: &Losses) -> String {
@@ -332,7 +332,7 @@ impl Actor {
         if let Err(error) = wanted.and_then(|()| self.parts.resolver.set_addresses(addresses)) {
             log::error!("{error}");
         }
-        let owners: HashSet<Whose> = self.parts.layout.owners().map(|(_, whose)| whose).collect();
+        let owners: HashSet<BackendRef> = self.parts.layout.owners().map(|(_, whose)| whose).collect();
         self.tally.keep(|whose| owners.contains(whose));
         Ok(Applied {
             generation: self.generation,
@@ -552,7 +552,7 @@ impl Actor {
                     None
                 }
             });
-        let readings: Vec<(u32, Whose, _)> = readings.collect();
+        let readings: Vec<(u32, BackendRef, _)> = readings.collect();
         self.tally.take(readings, now);
     }
 

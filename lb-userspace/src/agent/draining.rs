@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{actor::Actor, drains::Over};
 use lb_api::view::{DrainEnd, DrainsView};
 use lb_core::desired::{Backend, Change, Services};
-use lb_core::plan::{Availability, Facts, Whose};
+use lb_core::plan::{Availability, Facts, BackendRef};
 
 impl Actor {
     /// Takes in what has been counted, and ends the drains that are over, all in one change.
@@ -15,7 +15,7 @@ impl Actor {
         }
         let now = Instant::now();
         let tally = &self.tally;
-        let packets = |whose: &Whose| {
+        let packets = |whose: &BackendRef| {
             let total = tally.of(whose).total;
             total.packets + total.returned_packets
         };
@@ -37,7 +37,7 @@ impl Actor {
         }
     }
 
-    fn is_down(&self, whose: &Whose) -> bool {
+    fn is_down(&self, whose: &BackendRef) -> bool {
         let service = self.services.get(&whose.service);
         service.is_some_and(|service| {
             let backend = service.backend(whose.backend);
@@ -56,7 +56,7 @@ impl Actor {
 
 fn log_end(over: &Over, before: &Services) {
     let Over { whose, end, flows } = over;
-    let Whose { service, backend } = whose;
+    let BackendRef { service, backend } = whose;
     let declared = before.get(service).and_then(|service| service.backend(*backend));
     let now = if declared.is_some_and(Backend::leaves) {
         "has left"

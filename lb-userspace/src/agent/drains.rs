@@ -11,15 +11,15 @@ use std::{
 use lb_api::view::{DrainEnd, DrainView, DrainingView, DrainsView, EndedView};
 use lb_core::desired::{Backend, Service, Services, Span};
 use lb_core::observed::DrainState;
-use lb_core::plan::Whose;
+use lb_core::plan::BackendRef;
 
 /// Every drain, and how the last ones ended.
 #[derive(Debug, Default)]
 pub struct Drains {
-    under_way: HashMap<Whose, Drain>,
+    under_way: HashMap<BackendRef, Drain>,
     ended: VecDeque<EndedView>,
     /// From before this agent, until the wish has been seen.
-    restored: HashMap<Whose, Duration>,
+    restored: HashMap<BackendRef, Duration>,
 }
 
 /// One drain.
@@ -61,7 +61,7 @@ impl Terms {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Over {
     /// The backend.
-    pub whose: Whose,
+    pub whose: BackendRef,
     /// Why.
     pub end: DrainEnd,
     /// Its flows when they were counted last.
@@ -81,7 +81,7 @@ impl Drains {
                  service,
                  backend,
                  since,
-             }| (Whose { service, backend }, age(since)),
+             }| (BackendRef { service, backend }, age(since)),
         );
         Self {
             restored: restored.collect(),
@@ -91,7 +91,7 @@ impl Drains {
 
     /// The drains under way, for a later agent.
     pub(crate) fn states(&self, now: Instant, wall: SystemTime) -> Vec<DrainState> {
-        let state = |(whose, drain): (&Whose, &Drain)| DrainState {
+        let state = |(whose, drain): (&BackendRef, &Drain)| DrainState {
             service: whose.service.clone(),
             backend: whose.backend,
             since: wall.checked_sub(drain.age(now)).unwrap_or(UNIX_EPOCH),
@@ -127,7 +127,7 @@ impl Drains {
     }
 
     /// Takes in what each backend has been sent and has answered in all.
-    pub fn observe_packets(&mut self, packets: impl Fn(&Whose) -> u64, now: Instant) {
+    pub fn observe_packets(&mut self, packets: impl Fn(&BackendRef) -> u64, now: Instant) {
         for (whose, drain) in &mut self.under_way {
             let packets = packets(whose);
             if drain.packets.replace(packets).is_some_and(|seen| seen != packets) {
@@ -137,15 +137,15 @@ impl Drains {
     }
 
     /// Takes in how many entries of the flow table each backend has; those who are not named have none.
-    pub fn observe_flows(&mut self, flows: &HashMap<Whose, u64>, now: Instant) {
+    pub fn observe_flows(&mut self, flows: &HashMap<BackendRef, u64>, now: Instant) {
         for (whose, drain) in &mut self.under_way {
             drain.flows = Some((flows.get(whose).copied().unwrap_or(0), now));
         }
     }
 
     /// The drains that are over.
-    pub fn over(&self, is_down: impl Fn(&Whose) -> bool, now: Instant) -> Vec<Over> {
-        let over = |(whose, drain): (&Whose, &Drain)| {
+    pub fn over(&self, is_down: impl Fn(&BackendRef) -> bool, now: Instant) -> Vec<Over> {
+        let over = |(whose, drain): (&BackendRef, &Drain)| {
             Some(Over {
                 whose: whose.clone(),
                 end: if is_down(whose) {
@@ -181,7 +181,7 @@ impl Drains {
     }
 
     /// How the drain of that backend stands, if it drains.
-    pub(crate) fn view(&self, whose: &Whose, backend: &Backend, now: Instant) -> Option<DrainView> {
+    pub(crate) fn view(&self, whose: &BackendRef, backend: &Backend, now: Instant) -> Option<DrainView> {
         let drain = self.under_way.get(whose)?;
         Some(DrainView {
             leaving: backend.leaves(),
@@ -262,8 +262,8 @@ fn draining(services: &Services) -> impl Iterator<Item = (&Service, &Backend)> {
     })
 }
 
-fn whose(service: &Service, backend: &Backend) -> Whose {
-    Whose {
+fn whose(service: &Service, backend: &Backend) -> BackendRef {
+    BackendRef {
         service: service.name.clone(),
         backend: backend.id(),
     }

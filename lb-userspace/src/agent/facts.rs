@@ -9,7 +9,7 @@ use crate::health::{self, Belief, Beliefs};
 use crate::netlink::{Need, Resolution, Snapshot};
 use lb_check::ProbeTarget;
 use lb_core::desired::{AdminState, Backend, Forwarder, Service, Services};
-use lb_core::plan::{Availability, Facts, NextHop, TunnelSources, Whose};
+use lb_core::plan::{Availability, Facts, NextHop, TunnelSources, BackendRef};
 
 /// The heartbeat of a backend of a service; `None` when it has none. Equal ones are shared: a host that fails leaves
 /// all services that check it the same way at once.
@@ -64,7 +64,7 @@ pub(super) struct Knowledge {
     /// What is believed of each heartbeat; absent before its first verdict.
     pub(super) verdicts: HashMap<ProbeTarget, health::State>,
     /// Backends that the tables of an earlier agent give flows to. They are taken to be up when the services are known.
-    pub(super) serving: HashSet<Whose>,
+    pub(super) serving: HashSet<BackendRef>,
     /// The next hop of each backend address.
     pub(super) hops: Snapshot,
     /// Interfaces that the program cannot send out of, and why not.
@@ -135,7 +135,7 @@ impl Knowledge {
     pub(super) fn serves_by_the_tables(&self, service: &Service, backend: &Backend) -> bool {
         // Almost always empty: nobody is asked to make a name to look up.
         !self.serving.is_empty()
-            && self.serving.contains(&Whose {
+            && self.serving.contains(&BackendRef {
                 service: service.name.clone(),
                 backend: backend.id(),
             })

@@ -25,7 +25,7 @@ use lb_api::plan::{PlanView, ServicePlan};
 use lb_check::ProbeTarget;
 use lb_core::desired::{Backend, Service, ServiceName, Services};
 use lb_core::plan::{
-    Availability, CapacityError, Facts, Layout, NextHop, Pool, PoolKey, TunnelSources, Whose,
+    Availability, CapacityError, Facts, Layout, NextHop, Pool, PoolKey, TunnelSources, BackendRef,
 };
 
 impl Actor {
@@ -43,7 +43,7 @@ impl Actor {
         let next = self.services.after(change)?;
         self.check_sources(&next)?;
         self.sample();
-        let live = |whose: &Whose| live(&self.tally.of(whose).total);
+        let live = |whose: &BackendRef| live(&self.tally.of(whose).total);
         let knowledge = &self.parts.knowledge;
         let expected = Expected {
             knowledge,
@@ -73,7 +73,7 @@ pub(crate) fn preview(
     present: &Services,
     next: &Services,
     facts: &impl Facts,
-    live: impl Fn(&Whose) -> u64,
+    live: impl Fn(&BackendRef) -> u64,
 ) -> Result<Vec<ServicePlan>, CapacityError> {
     let before = layout.pools(present, facts);
     let after = layout.pools(next, &Hopeful::new(present, facts));

@@ -11,7 +11,7 @@ use std::{
 use lb_common::abi::Ends;
 
 use crate::dataplane::Origin;
-use lb_core::plan::{FlowTime, Layout, Memory, Sweep, Usage, Whose, apply};
+use lb_core::plan::{FlowTime, Layout, Memory, Sweep, Usage, BackendRef, apply};
 
 use super::actor::Actor;
 
@@ -28,7 +28,7 @@ pub(super) struct Sweeper {
     /// Entries in the flow table.
     pub(super) live: u64,
     /// Entries of each backend; absent means none.
-    pub(super) flows: HashMap<Whose, u64>,
+    pub(super) flows: HashMap<BackendRef, u64>,
     /// How much of each address is in use that `fullnat` backends see.
     pub(super) sources: BTreeMap<IpAddr, Usage>,
     /// Entries of `fullnat` flows whose opposite was not found.

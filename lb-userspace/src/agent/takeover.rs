@@ -17,7 +17,7 @@ use super::{persist::Found, tally::Tally};
 use crate::checkpoint::{Flows, State};
 use crate::dataplane::{Dataplane, MappedTables, Origin};
 use crate::netlink::{Resolution, ResolverHandle, Snapshot};
-use lb_core::plan::{self, Layout, Memory, Plan, ReadBack, Whose, apply};
+use lb_core::plan::{self, Layout, Memory, Plan, ReadBack, BackendRef, apply};
 
 /// How long to wait for ways that the kernel has lost meanwhile. Backends without one lose their slots after that, as
 /// they do at any time.
@@ -29,7 +29,7 @@ pub(super) struct Takeover {
     /// The generation that is in force.
     pub(super) generation: u64,
     /// Whom packets may be sent to.
-    pub(super) serving: HashSet<Whose>,
+    pub(super) serving: HashSet<BackendRef>,
     /// The counters, which go on.
     pub(super) tally: Tally,
 }

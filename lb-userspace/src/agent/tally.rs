@@ -9,7 +9,7 @@ use std::{
 
 use lb_common::abi::Count;
 
-use lb_core::plan::Whose;
+use lb_core::plan::BackendRef;
 
 /// Rates are smoothed over about this long.
 const SMOOTHING: Duration = Duration::from_secs(3);
@@ -45,7 +45,7 @@ impl Figures {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     seen: HashMap<u32, Count>,
-    figures: HashMap<Whose, Figures>,
+    figures: HashMap<BackendRef, Figures>,
     at: Option<Instant>,
 }
 
@@ -63,7 +63,7 @@ impl Tally {
     }
 
     /// A backend's figures.
-    pub(super) fn of(&self, whose: &Whose) -> Figures {
+    pub(super) fn of(&self, whose: &BackendRef) -> Figures {
         self.figures.get(whose).copied().unwrap_or_default()
     }
 
@@ -76,11 +76,11 @@ impl Tally {
     }
 
     /// Takes in new readings of the cells in use. Called at a steady pace, and before cells change hands.
-    pub(super) fn take(&mut self, readings: impl IntoIterator<Item = (u32, Whose, Count)>, now: Instant) {
+    pub(super) fn take(&mut self, readings: impl IntoIterator<Item = (u32, BackendRef, Count)>, now: Instant) {
         let elapsed = self
             .at
             .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        let mut gained: HashMap<Whose, Count> = HashMap::new();
+        let mut gained: HashMap<BackendRef, Count> = HashMap::new();
         for (cell, whose, count) in readings {
             let before = self.seen.insert(cell, count).unwrap_or_default();
             add(gained.entry(whose).or_default(), &minus(&count, &before));
@@ -101,7 +101,7 @@ impl Tally {
     }
 
     /// Forgets backends that are gone. Their cells' readings stay: the kernel's counters go on from there.
-    pub(super) fn keep(&mut self, alive: impl Fn(&Whose) -> bool) {
+    pub(super) fn keep(&mut self, alive: impl Fn(&BackendRef) -> bool) {
         self.figures.retain(|whose, _| alive(whose));
     }
 }
@@ -131,8 +131,8 @@ fn minus(now: &Count, before: &Count) -> Count {
 mod tests {
     use super::*;
 
-    fn whose(backend: &str) -> Whose {
-        Whose {
+    fn whose(backend: &str) -> BackendRef {
+        BackendRef {
             service: "web".parse().unwrap(),
             backend: backend.parse().unwrap(),
         }

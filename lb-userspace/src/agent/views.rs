@@ -19,7 +19,7 @@ use lb_api::{
     },
 };
 use lb_core::desired::{Backend, Forwarder, Service, Span};
-use lb_core::plan::{PoolKey, Situation, Whose};
+use lb_core::plan::{PoolKey, Situation, BackendRef};
 
 impl Actor {
     pub(super) fn services_view(&mut self) -> ServicesView {
@@ -88,7 +88,7 @@ impl Actor {
 
     fn backend_view(&self, service: &Service, backend: &Backend, share: f64) -> BackendView {
         let id = backend.id();
-        let whose = Whose {
+        let whose = BackendRef {
             service: service.name.clone(),
             backend: id,
         };

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use lb_common::abi::Tags;
 use lb_core::desired::{Backend, BackendId, Change, Service, ServiceName, Services};
 use lb_core::plan::{
-    self, Availability, Capacity, Facts, FlowTime, InMemory, Layout, NextHop, TunnelSources, Whose, Write,
+    self, Availability, Capacity, Facts, FlowTime, InMemory, Layout, NextHop, TunnelSources, BackendRef, Write,
 };
 
 use super::{hosts::Host, wheel::TICK_MILLIS};
@@ -82,7 +82,7 @@ pub(super) struct Balancer {
     pub(super) known: Known,
     pub(super) memory: InMemory,
     /// Entries of each backend, where a sweep has counted them since [`Balancer::take_flows`].
-    flows: Option<HashMap<Whose, u64>>,
+    flows: Option<HashMap<BackendRef, u64>>,
     /// When the last sweep was.
     swept: u64,
     /// The most entries that the flow table has held since [`Balancer::take_peak`].
@@ -242,7 +242,7 @@ impl Balancer {
     }
 
     /// Entries of each backend, if a sweep has counted them since the last call.
-    pub(super) fn take_flows(&mut self) -> Option<HashMap<Whose, u64>> {
+    pub(super) fn take_flows(&mut self) -> Option<HashMap<BackendRef, u64>> {
         self.flows.take()
     }
 

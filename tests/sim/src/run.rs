@@ -280,7 +280,7 @@ impl Run {
     fn end_drains(&mut self) {
         let now = self.balancer.now();
         let number = |name: &ServiceName| self.faces.iter().position(|face| face.name == *name);
-        let packets = |whose: &lb_core::plan::Whose| {
+        let packets = |whose: &lb_core::plan::BackendRef| {
             let host = Host::of_backend(whose.backend);
             number(&whose.service).map_or(0, |n| self.faces[n].packets[usize::from(host.0)])
         };

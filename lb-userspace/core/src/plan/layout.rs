@@ -18,7 +18,7 @@ use crate::desired::{BackendId, ServiceName, Services};
 
 /// Whom a target cell belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Whose {
+pub struct BackendRef {
     /// The service.
     pub service: ServiceName,
     /// Its backend.
@@ -131,10 +131,10 @@ impl Layout {
     }
 
     /// Whom every target cell in use belongs to.
-    pub fn owners(&self) -> impl Iterator<Item = (u32, Whose)> {
+    pub fn owners(&self) -> impl Iterator<Item = (u32, BackendRef)> {
         self.placed.values().flat_map(|placed| {
             placed.owned().map(|(local, id, _)| {
-                let whose = Whose {
+                let whose = BackendRef {
                     service: placed.pool.key.service.clone(),
                     backend: id,
                 };
@@ -144,7 +144,7 @@ impl Layout {
     }
 
     /// Whom the target cell of that index belongs to.
-    pub fn owner(&self, index: u32) -> Option<Whose> {
+    pub fn owner(&self, index: u32) -> Option<BackendRef> {
         self.owners()
             .find(|(cell, _)| *cell == index)
             .map(|(_, whose)| whose)

@@ -39,7 +39,7 @@ pub use adopt::{AdoptError, Damage, ReadBack};
 pub use capacity::{Capacity, CapacityError};
 pub use extents::Extents;
 pub use in_memory::InMemory;
-pub use layout::{Layout, Whose};
+pub use layout::{Layout, BackendRef};
 pub use macs::MacTable;
 pub use memory::{Memory, apply, insert_flow, take_lists};
 pub use placed::PoolView;

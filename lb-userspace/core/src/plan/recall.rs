@@ -14,7 +14,7 @@ use std::{
 use lb_common::abi::{ServiceFlags, Slot};
 
 use super::{
-    layout::{Layout, Whose},
+    layout::{Layout, BackendRef},
     memory::Memory,
     placed::{Cell, Placed},
     pool::{Origin, Pool, PoolKey, PoolMember},
@@ -234,7 +234,7 @@ impl Layout {
 
     /// Backends that packets may be sent to: they own a slot, or owned one before, or own a flow that is written down.
     /// (One that drains may have nothing but such flows.)
-    pub fn serving(&self, memory: &mut (impl Memory + ?Sized)) -> HashSet<Whose> {
+    pub fn serving(&self, memory: &mut (impl Memory + ?Sized)) -> HashSet<BackendRef> {
         let mut serving = HashSet::new();
         let mut by_number = HashMap::new();
         for placed in self.placed.values() {
@@ -260,7 +260,7 @@ impl Layout {
             let renamed = placed.renamed.iter().find(|(from, _)| *from == named);
             let owner = renamed.map_or(named, |(_, to)| *to);
             match placed.cells.get(owner as usize)? {
-                Cell::Owned(backend, _) => Some(Whose {
+                Cell::Owned(backend, _) => Some(BackendRef {
                     service: placed.pool.key.service.clone(),
                     backend: *backend,
                 }),

@@ -13,7 +13,7 @@ use std::{
 use lb_common::abi::{FlowKey, FlowState, FlowValue, ServiceFlags, Slot};
 
 use super::{
-    layout::{Layout, Whose},
+    layout::{Layout, BackendRef},
     memory::Memory,
     placed::{COOL_DOWN, Cell, Parked, Placed, Writes},
     record,
@@ -59,7 +59,7 @@ pub struct Sweep {
     /// Entries that were dropped.
     pub dropped: u64,
     /// Entries of each backend.
-    pub flows: HashMap<Whose, u64>,
+    pub flows: HashMap<BackendRef, u64>,
 }
 
 impl Layout {
@@ -271,9 +271,9 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn flows(&self) -> impl Iterator<Item = (Whose, u64)> {
+    fn flows(&self) -> impl Iterator<Item = (BackendRef, u64)> {
         self.placed.owned().map(|(local, id, _)| {
-            let whose = Whose {
+            let whose = BackendRef {
                 service: self.placed.pool.key.service.clone(),
                 backend: id,
             };

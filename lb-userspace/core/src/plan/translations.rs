@@ -15,7 +15,7 @@ use lb_common::{
 };
 
 use super::{
-    layout::{Layout, Whose},
+    layout::{Layout, BackendRef},
     placed::Placed,
     slots::Flows,
     sweep::FlowTime,
@@ -54,7 +54,7 @@ pub struct Translated {
     /// was read.
     pub lonely: HashSet<Ends>,
     /// Flows of each backend that are left.
-    pub flows: HashMap<Whose, u64>,
+    pub flows: HashMap<BackendRef, u64>,
     /// How much is in use of each address that backends see.
     pub used: BTreeMap<IpAddr, Usage>,
 }
@@ -310,13 +310,13 @@ impl<'a> Round<'a> {
     }
 
     /// How many flows each backend has.
-    fn flows(&self) -> impl Iterator<Item = (Whose, u64)> {
+    fn flows(&self) -> impl Iterator<Item = (BackendRef, u64)> {
         let owned = self.placed.owned();
         owned
             .filter(|(local, ..)| self.flows[*local as usize] > 0)
             .map(|(local, backend, _)| {
                 let service = self.placed.pool.key.service.clone();
-                (Whose { service, backend }, self.flows[local as usize])
+                (BackendRef { service, backend }, self.flows[local as usize])
             })
     }
 }

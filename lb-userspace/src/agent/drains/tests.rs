@@ -18,8 +18,8 @@ fn service() -> Service {
     .expect("a service")
 }
 
-fn whose(backend: &str) -> Whose {
-    Whose {
+fn whose(backend: &str) -> BackendRef {
+    BackendRef {
         service: "web".parse().expect("a name"),
         backend: backend.parse().expect("a backend"),
     }
@@ -60,7 +60,7 @@ impl World {
             deadline: deadline.map(|text| Some(text.parse().expect("a span"))),
             ..BackendPatch::default()
         };
-        let Whose { service, backend } = whose("10.0.0.5");
+        let BackendRef { service, backend } = whose("10.0.0.5");
         self.change(Change::SetBackend(service, backend, patch));
     }
 
@@ -158,7 +158,7 @@ fn a_drain_goes_on_when_its_backend_is_removed() {
     let mut world = World::new();
     world.set(AdminState::Drain, None);
     world.pass(IDLE - 1);
-    let Whose { service, backend } = whose("10.0.0.5");
+    let BackendRef { service, backend } = whose("10.0.0.5");
     world.change(Change::RemoveBackend(service, backend, Removal::Drain));
     world.pass(1);
     assert_eq!(world.ends(), [DrainEnd::Silent]);
@@ -172,7 +172,7 @@ fn the_wish_is_followed_to_the_end() {
         service: None,
     };
     world.change(Change::Drain(zone, None));
-    let Whose { service, backend } = whose("10.0.0.5");
+    let BackendRef { service, backend } = whose("10.0.0.5");
     world.change(Change::RemoveBackend(service, backend, Removal::Drain));
     world.pass(IDLE);
     let over = world.drains.over(|_| false, world.now());
@@ -224,7 +224,7 @@ fn drains_of_a_checkpoint_go_on_by_the_time_that_is_known() {
     ] {
         let mut world = World::new();
         world.set(AdminState::Drain, None);
-        let Whose { service, backend } = whose("10.0.0.5");
+        let BackendRef { service, backend } = whose("10.0.0.5");
         let state = DrainState {
             service,
             backend,

@@ -9,7 +9,7 @@ use lb_common::abi::ServiceFlags;
 
 use lb_api::plan::{BackendPlan, Fate, ServiceChange, ServicePlan};
 use lb_core::desired::{BackendId, Protocol, ServiceName, Tracking};
-use lb_core::plan::{Flows, Pool, PoolMember, Whose};
+use lb_core::plan::{Flows, Pool, PoolMember, BackendRef};
 use lb_core::schedule::{Last, Member, fewest_moves};
 
 /// A pool before and after.
@@ -44,7 +44,7 @@ impl<'a> Pair<'a> {
     }
 
     /// What happens to the service, as far as this pool goes.
-    pub(super) fn plan(&self, live: &impl Fn(&Whose) -> u64) -> ServicePlan {
+    pub(super) fn plan(&self, live: &impl Fn(&BackendRef) -> u64) -> ServicePlan {
         let slots = |pool: Option<&Pool>| pool.map_or(0, |pool| pool.slots);
         let shares = self.shares();
         let (change, moved, fewest, notes) = match self {
@@ -110,8 +110,8 @@ impl<'a> Pair<'a> {
         shares
     }
 
-    fn backend(&self, share: &Share, live: &impl Fn(&Whose) -> u64) -> BackendPlan {
-        let whose = Whose {
+    fn backend(&self, share: &Share, live: &impl Fn(&BackendRef) -> u64) -> BackendPlan {
+        let whose = BackendRef {
             service: self.name().clone(),
             backend: share.id,
         };

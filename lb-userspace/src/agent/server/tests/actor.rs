@@ -24,7 +24,7 @@ use lb_api::{
     },
 };
 use lb_core::desired::{AdminState, Backend, Change, Removal, Service, Services, Span};
-use lb_core::plan::{Availability, Capacity, Facts, Layout, NextHop, TunnelSources, Whose};
+use lb_core::plan::{Availability, Capacity, Facts, Layout, NextHop, TunnelSources, BackendRef};
 
 /// A served agent in a directory of its own; it ends when this is dropped.
 pub(crate) struct Lab {
@@ -251,7 +251,7 @@ impl Actor {
     }
 
     fn backend_view(&self, service: &Service, backend: &Backend) -> BackendView {
-        let whose = Whose {
+        let whose = BackendRef {
             service: service.name.clone(),
             backend: backend.id(),
         };
