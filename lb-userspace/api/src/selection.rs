@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use lb_core::desired::{Invalid, Selection, ServiceName, Span, Whom, Zone};
+use lb_core::desired::{Invalid, Selection, ServiceName, Span, SelectBy, Zone};
 
 /// Which backends: all with an address, or all of a zone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,8 +26,8 @@ impl SelectionRequest {
     /// Selects those, and has their drains end at that deadline.
     pub fn new(selection: &Selection, deadline: Option<Span>) -> Self {
         let (host, zone) = match &selection.whom {
-            Whom::Host(host) => (Some(*host), None),
-            Whom::Zone(zone) => (None, Some(zone.clone())),
+            SelectBy::Host(host) => (Some(*host), None),
+            SelectBy::Zone(zone) => (None, Some(zone.clone())),
         };
         Self {
             host,
@@ -60,8 +60,8 @@ impl SelectionRequest {
             deadline,
         } = self;
         let whom = match (host, zone) {
-            (Some(host), None) => Whom::Host(host),
-            (None, Some(zone)) => Whom::Zone(zone),
+            (Some(host), None) => SelectBy::Host(host),
+            (None, Some(zone)) => SelectBy::Zone(zone),
             _ => return Err(Invalid::new("expected either `host` or `zone`")),
         };
         Ok((Selection { whom, service }, deadline))

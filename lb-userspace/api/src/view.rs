@@ -12,7 +12,7 @@ use lb_core::desired::{
     Affinity, BackendId, Forwarder, Fragments, MssClamp, OnEmpty, Prefix, Protocol, Scheduler, ServerId,
     ServiceName, ServicePort, Source, Span, Tracking, TtlExpired, Unserved, Vlan, Zone,
 };
-pub use lb_core::plan::Situation as BackendState;
+pub use lb_core::plan::BackendState as BackendState;
 
 /// Something that is asked for and not done now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -21,11 +21,11 @@ use super::{
     draining,
     drains::Drains,
     egress::{Egress, Review},
-    facts::{self, Expected, Knowledge},
+    facts::{self, Expected, ObservedState},
     handle::{Command, RequestError},
     persist::Persist,
     ports::Ports,
-    situations::{Move, Situations},
+    situations::{Transition, Situations},
     stop::Ending,
     sweeper::Sweeper,
     tally::Tally,
@@ -40,7 +40,7 @@ use lb_api::checkpoint::RestoredView;
 use lb_api::{Applied, Reloaded};
 use lb_core::desired::{Change, ChangeError, Losses, MacAddress, PortRange, Prefix, Removal, Services};
 use lb_core::observed::InterfaceMacs;
-use lb_core::plan::{self, Capacity, Layout, Plan, Situation, BackendRef};
+use lb_core::plan::{self, Capacity, Layout, Plan, BackendState, BackendRef};
 
 /// Why a file is not obeyed that takes away so much.
 pub(super) fn drastic(path: &Path, losses: &Losses) -> String {
@@ -82,7 +82,7 @@ pub(super) struct Parts {
     pub(super) vip_routes: VipRoutes,
     /// How the tasks beside the actor fare.
     pub(super) vitals: Vitals,
-    pub(super) knowledge: Knowledge,
+    pub(super) knowledge: ObservedState,
     pub(super) engine: health::Engine,
     pub(super) resolver: ResolverHandle,
     pub(super) persist: Persist,
@@ -425,7 +425,7 @@ impl Actor {
         let moves = self
             .situations
             .observe(&self.services, &self.parts.knowledge, SystemTime::now());
-        for Move {
+        for Transition {
             service,
             backend,
             before,
@@ -437,7 +437,7 @@ impl Actor {
                 self.reason(service, backend, now)
             });
             match (now, before, why) {
-                (Situation::Down | Situation::Unresolved, Some(_), Some(why)) => {
+                (BackendState::Down | BackendState::Unresolved, Some(_), Some(why)) => {
                     log::warn!("{service}: {backend} is {now}: {why}");
                 }
                 (now, _, _) => log::info!("{service}: {backend} is {now}"),
@@ -559,7 +559,7 @@ impl Actor {
     /// How many backends there are, and how many of them take traffic.
     pub(super) fn backends(&self) -> (u64, u64) {
         facts::each(&self.services).fold((0, 0), |(all, up), (service, backend)| {
-            let takes = plan::situation(&self.parts.knowledge, service, backend) == Situation::Up;
+            let takes = plan::situation(&self.parts.knowledge, service, backend) == BackendState::Up;
             (all + 1, up + u64::from(takes))
         })
     }

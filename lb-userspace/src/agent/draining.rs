@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::{actor::Actor, drains::Over};
+use super::{actor::Actor, drains::DrainOutcome};
 use lb_api::view::{DrainEnd, DrainsView};
 use lb_core::desired::{Backend, Change, Services};
-use lb_core::plan::{Availability, Facts, BackendRef};
+use lb_core::plan::{Availability, Observed, BackendRef};
 
 impl Actor {
     /// Takes in what has been counted, and ends the drains that are over, all in one change.
@@ -54,8 +54,8 @@ impl Actor {
     }
 }
 
-fn log_end(over: &Over, before: &Services) {
-    let Over { whose, end, flows } = over;
+fn log_end(over: &DrainOutcome, before: &Services) {
+    let DrainOutcome { whose, end, flows } = over;
     let BackendRef { service, backend } = whose;
     let declared = before.get(service).and_then(|service| service.backend(*backend));
     let now = if declared.is_some_and(Backend::leaves) {

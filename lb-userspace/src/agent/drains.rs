@@ -59,7 +59,7 @@ impl Terms {
 
 /// A drain that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Over {
+pub struct DrainOutcome {
     /// The backend.
     pub whose: BackendRef,
     /// Why.
@@ -144,9 +144,9 @@ impl Drains {
     }
 
     /// The drains that are over.
-    pub fn over(&self, is_down: impl Fn(&BackendRef) -> bool, now: Instant) -> Vec<Over> {
+    pub fn over(&self, is_down: impl Fn(&BackendRef) -> bool, now: Instant) -> Vec<DrainOutcome> {
         let over = |(whose, drain): (&BackendRef, &Drain)| {
-            Some(Over {
+            Some(DrainOutcome {
                 whose: whose.clone(),
                 end: if is_down(whose) {
                     DrainEnd::Down
@@ -160,8 +160,8 @@ impl Drains {
     }
 
     /// Remembers how drains ended, for those who wait for them; `before` is the wish that they were part of.
-    pub(crate) fn remember(&mut self, over: Vec<Over>, before: &Services, generation: u64) {
-        for Over { whose, end, flows } in over {
+    pub(crate) fn remember(&mut self, over: Vec<DrainOutcome>, before: &Services, generation: u64) {
+        for DrainOutcome { whose, end, flows } in over {
             let service = before.get(&whose.service);
             let Some(backend) = service.and_then(|service| service.backend(whose.backend)) else {
                 continue;

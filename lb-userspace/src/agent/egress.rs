@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{actor::Actor, facts::Knowledge};
+use super::{actor::Actor, facts::ObservedState};
 use crate::dataplane::name_of;
 use crate::netlink::{self, Resolution};
 use lb_api::view::AttachMode;
@@ -100,7 +100,7 @@ impl Actor {
 }
 
 /// The interfaces that packets are redirected to.
-fn wanted(knowledge: &Knowledge) -> BTreeSet<u32> {
+fn wanted(knowledge: &ObservedState) -> BTreeSet<u32> {
     let hops = knowledge.hops.values().filter_map(Resolution::next_hop);
     hops.map(|hop| hop.interface_index)
         .filter(|interface| knowledge.only_interface != Some(*interface))

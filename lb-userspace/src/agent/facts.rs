@@ -9,7 +9,7 @@ use crate::health::{self, Belief, Beliefs};
 use crate::netlink::{Need, Resolution, Snapshot};
 use lb_check::ProbeTarget;
 use lb_core::desired::{AdminState, Backend, Forwarder, Service, Services};
-use lb_core::plan::{Availability, Facts, NextHop, TunnelSources, BackendRef};
+use lb_core::plan::{Availability, Observed, NextHop, TunnelSources, BackendRef};
 
 /// The heartbeat of a backend of a service; `None` when it has none. Equal ones are shared: a host that fails leaves
 /// all services that check it the same way at once.
@@ -60,7 +60,7 @@ pub(super) fn each(services: &Services) -> impl Iterator<Item = (&Service, &Back
 
 /// The present knowledge.
 #[derive(Debug)]
-pub(super) struct Knowledge {
+pub(super) struct ObservedState {
     /// What is believed of each heartbeat; absent before its first verdict.
     pub(super) verdicts: HashMap<ProbeTarget, health::State>,
     /// Backends that the tables of an earlier agent give flows to. They are taken to be up when the services are known.
@@ -73,7 +73,7 @@ pub(super) struct Knowledge {
     pub(super) only_interface: Option<u32>,
 }
 
-impl Knowledge {
+impl ObservedState {
     /// What `next` is to begin with where nothing is known of its heartbeats: what is known of the one before that asked
     /// the same, and that backends are up which are up by another check, or by the tables. So a change of a check, or
     /// a restart, is no reason to take a backend's flows away at the first failure. For almost all backends, at almost
@@ -154,7 +154,7 @@ impl Knowledge {
     }
 }
 
-impl Facts for Knowledge {
+impl Observed for ObservedState {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability {
         let Some(heartbeat) = heartbeat(service, backend) else {
             return Availability::Up;
@@ -200,11 +200,11 @@ fn availability(verdict: Option<&health::State>) -> Availability {
 
 /// What is known, and what is believed besides if a change is made. Nothing is known of what is believed.
 pub(super) struct Expected<'a> {
-    pub(super) knowledge: &'a Knowledge,
+    pub(super) knowledge: &'a ObservedState,
     pub(super) beliefs: &'a Beliefs,
 }
 
-impl Facts for Expected<'_> {
+impl Observed for Expected<'_> {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability {
         let belief = || self.beliefs.get(&heartbeat(service, backend)?);
         match self.knowledge.availability(service, backend) {

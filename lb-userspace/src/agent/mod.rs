@@ -37,7 +37,7 @@ use tokio::{
 
 use actor::{Actor, Inputs, Parts};
 use attachments::Attachments;
-use facts::Knowledge;
+use facts::ObservedState;
 use handle::AgentHandle;
 pub use options::{Options, STATE_DIR};
 use persist::Found;
@@ -108,7 +108,7 @@ pub async fn run(options: Options) -> Result<()> {
     let interfaces = interfaces(uppers.clone()).await;
     let vrf = vrf.and_then(|name| if_nametoindex(name.as_str()).ok());
     let vip_routes = VipRoutes::spawn(resolver.changes(), vrf);
-    let knowledge = Knowledge {
+    let knowledge = ObservedState {
         verdicts: HashMap::new(),
         serving: takeover.serving,
         hops: hops.borrow_and_update().clone(),

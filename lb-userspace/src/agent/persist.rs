@@ -18,7 +18,7 @@ use super::{
     handle::RequestError,
 };
 use crate::checkpoint::{
-    self, BootTime, Checkpoint, Condition, ConfigMark, Flows, Outcome, SetAside, Standing, State, Store,
+    self, BootTime, Checkpoint, Condition, ConfigMark, Flows, Outcome, SetAside, BackendBelief, State, Store,
     Unusable, Writer,
 };
 use crate::config::{self, ConfigFile, HashSeed};
@@ -298,7 +298,7 @@ impl Actor {
 
     /// What a start believes of heartbeats: what the checkpoint says. Tables that an earlier agent left in the kernel are
     /// newer, and a backend that they give no flows to may have failed since: of such a one nothing is believed.
-    fn beliefs_of(&self, services: &Services, health: Vec<Standing>) -> Beliefs {
+    fn beliefs_of(&self, services: &Services, health: Vec<BackendBelief>) -> Beliefs {
         let adopted = self.parts.dataplane.origin() == Origin::Adopted;
         let by_the_tables = self.parts.knowledge.beliefs(&Services::default(), services);
         let mut beliefs = if adopted {
@@ -306,7 +306,7 @@ impl Actor {
         } else {
             Beliefs::new()
         };
-        for Standing { service, backend, up } in health {
+        for BackendBelief { service, backend, up } in health {
             let heartbeat = services.get(&service).and_then(|service| {
                 let backend = service.backend(backend)?;
                 facts::heartbeat(service, backend)
@@ -338,7 +338,7 @@ impl Actor {
                     Some(health::State::Up) => true,
                     Some(health::State::Down) => false,
                 };
-                health.push(Standing {
+                health.push(BackendBelief {
                     service: service.name.clone(),
                     backend: backend.id(),
                     up,

@@ -25,7 +25,7 @@ use lb_api::plan::{PlanView, ServicePlan};
 use lb_check::ProbeTarget;
 use lb_core::desired::{Backend, Service, ServiceName, Services};
 use lb_core::plan::{
-    Availability, CapacityError, Facts, Layout, NextHop, Pool, PoolKey, TunnelSources, BackendRef,
+    Availability, CapacityError, Observed, Layout, NextHop, Pool, PoolKey, TunnelSources, BackendRef,
 };
 
 impl Actor {
@@ -72,7 +72,7 @@ pub(crate) fn preview(
     layout: &Layout,
     present: &Services,
     next: &Services,
-    facts: &impl Facts,
+    facts: &impl Observed,
     live: impl Fn(&BackendRef) -> u64,
 ) -> Result<Vec<ServicePlan>, CapacityError> {
     let before = layout.pools(present, facts);
@@ -119,7 +119,7 @@ struct Hopeful<'a, F> {
     looked_up: BTreeSet<IpAddr>,
 }
 
-impl<'a, F: Facts> Hopeful<'a, F> {
+impl<'a, F: Observed> Hopeful<'a, F> {
     fn new(present: &Services, facts: &'a F) -> Self {
         Self {
             facts,
@@ -129,7 +129,7 @@ impl<'a, F: Facts> Hopeful<'a, F> {
     }
 }
 
-impl<F: Facts> Facts for Hopeful<'_, F> {
+impl<F: Observed> Observed for Hopeful<'_, F> {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability {
         let known = heartbeat(service, backend).is_none_or(|heartbeat| self.asked.contains(&heartbeat));
         match self.facts.availability(service, backend) {

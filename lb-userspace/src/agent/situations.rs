@@ -2,25 +2,25 @@
 
 use std::{collections::HashMap, time::SystemTime};
 
-use super::facts::Knowledge;
+use super::facts::ObservedState;
 use lb_core::desired::{BackendId, ServiceName, Services};
-use lb_core::plan::{Situation, situation};
+use lb_core::plan::{BackendState, situation};
 
 /// A backend of a service.
 type Key = (ServiceName, BackendId);
 
 /// The present situation of every backend, and since when.
 #[derive(Debug, Default)]
-pub(super) struct Situations(HashMap<Key, (Situation, SystemTime)>);
+pub(super) struct Situations(HashMap<Key, (BackendState, SystemTime)>);
 
 /// A backend that stands elsewhere than before.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Move {
+pub(super) struct Transition {
     pub(super) service: ServiceName,
     pub(super) backend: BackendId,
     /// Absent for a new backend.
-    pub(super) before: Option<Situation>,
-    pub(super) now: Situation,
+    pub(super) before: Option<BackendState>,
+    pub(super) now: BackendState,
 }
 
 impl Situations {
@@ -28,9 +28,9 @@ impl Situations {
     pub(super) fn observe(
         &mut self,
         services: &Services,
-        knowledge: &Knowledge,
+        knowledge: &ObservedState,
         at: SystemTime,
-    ) -> Vec<Move> {
+    ) -> Vec<Transition> {
         let mut next = HashMap::with_capacity(self.0.len());
         let mut moves = Vec::new();
         for service in services.iter() {
@@ -40,7 +40,7 @@ impl Situations {
                 let before = self.0.get(&key).copied();
                 if before.is_none_or(|(before, _)| before != now) {
                     let (service, backend) = key.clone();
-                    moves.push(Move {
+                    moves.push(Transition {
                         service,
                         backend,
                         before: before.map(|(before, _)| before),
@@ -58,7 +58,7 @@ impl Situations {
     }
 
     /// Where a backend stands, and since when.
-    pub(super) fn of(&self, service: &ServiceName, backend: BackendId) -> Option<(Situation, SystemTime)> {
+    pub(super) fn of(&self, service: &ServiceName, backend: BackendId) -> Option<(BackendState, SystemTime)> {
         self.0.get(&(service.clone(), backend)).copied()
     }
 }

@@ -19,7 +19,7 @@ use lb_api::{
     },
 };
 use lb_core::desired::{Backend, Forwarder, Service, Span};
-use lb_core::plan::{PoolKey, Situation, BackendRef};
+use lb_core::plan::{PoolKey, BackendState, BackendRef};
 
 impl Actor {
     pub(super) fn services_view(&mut self) -> ServicesView {
@@ -103,7 +103,7 @@ impl Actor {
         let (situation, since) = self
             .situations
             .of(&service.name, id)
-            .unwrap_or((Situation::Checking, SystemTime::now()));
+            .unwrap_or((BackendState::Checking, SystemTime::now()));
         BackendView {
             address: backend.address,
             port: backend.port,
@@ -137,9 +137,9 @@ impl Actor {
         &self,
         service: &Service,
         backend: &Backend,
-        situation: Situation,
+        situation: BackendState,
     ) -> Option<String> {
-        if situation == Situation::Unresolved {
+        if situation == BackendState::Unresolved {
             return Some(self.unresolved(service, backend));
         }
         let status = self.parts.engine.status(&facts::heartbeat(service, backend)?)?;

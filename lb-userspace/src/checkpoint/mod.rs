@@ -18,7 +18,7 @@ mod writer;
 
 pub use clock::BootTime;
 pub use format::{Checkpoint, MAX_BYTES, Unusable, decode, encode, read};
-pub use state::{ConfigMark, Flows, Standing, State};
+pub use state::{ConfigMark, Flows, BackendBelief, State};
 pub use store::{Listed, SetAside, Store, WriteError, Written, directory, list, load};
 pub use view::{checkpoints_view, content_view};
 pub use writer::{Condition, Outcome, Writer};

@@ -41,7 +41,7 @@ pub struct State {
     pub services: Services,
     /// What was believed of backends with a heartbeat; those that nothing was known of are absent.
     #[serde(default)]
-    pub health: Vec<Standing>,
+    pub health: Vec<BackendBelief>,
     /// Since when backends drain.
     #[serde(default)]
     pub drains: Vec<DrainState>,
@@ -96,7 +96,7 @@ pub struct ConfigMark {
 
 /// What was believed of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct BackendBelief {
     /// The service.
     pub service: ServiceName,
     /// Its backend.

@@ -22,7 +22,7 @@ pub(super) enum BackendVerb {
   lb backend add app 10.0.0.7:8443 --weight 10 --zone rack-2")]
     Add {
         #[command(flatten)]
-        which: Which,
+        which: BackendArgs,
         /// Its part of the new flows against the weights of the others, 0 to 65535.
         #[arg(long, value_name = "N", default_value_t = 1)]
         weight: u16,
@@ -46,7 +46,7 @@ pub(super) enum BackendVerb {
   lb backend set web 10.0.0.7 --forwarder gue --vlan 200.100")]
     Set {
         #[command(flatten)]
-        which: Which,
+        which: BackendArgs,
         #[command(flatten)]
         parts: Parts,
     },
@@ -56,7 +56,7 @@ pub(super) enum BackendVerb {
   lb backend remove web 10.0.0.7 --now")]
     Remove {
         #[command(flatten)]
-        which: Which,
+        which: BackendArgs,
         /// Cut its flows, instead of draining it first.
         #[arg(long)]
         now: bool,
@@ -67,20 +67,20 @@ pub(super) enum BackendVerb {
   lb backend drain web 10.0.0.7 --deadline 10m --wait")]
     Drain {
         #[command(flatten)]
-        which: Which,
+        which: BackendArgs,
         #[command(flatten)]
         how: DrainOptions,
     },
     /// Let a backend take traffic again, as soon as its check is good.
     #[command(after_help = "Example:\n  lb backend ready web 10.0.0.7")]
-    Ready(Which),
+    Ready(BackendArgs),
     /// Take a backend out for maintenance at once: no traffic and no checks.
     #[command(after_help = "Example:\n  lb backend maint web 10.0.0.7")]
-    Maint(Which),
+    Maint(BackendArgs),
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Which {
+pub(super) struct BackendArgs {
     /// The service.
     service: ServiceName,
     /// The backend: its address, and its port where that is not the service's.
@@ -156,7 +156,7 @@ impl BackendVerb {
                 (WriteRequest::AddBackend { service, backend }, which.write)
             }
             Self::Remove { which, now } => {
-                let Which {
+                let BackendArgs {
                     service,
                     backend,
                     write,
@@ -181,7 +181,7 @@ impl BackendVerb {
     }
 }
 
-impl Which {
+impl BackendArgs {
     fn set(self, patch: BackendPatch) -> (WriteRequest, Write) {
         let Self {
             service,

@@ -10,7 +10,7 @@ use super::{
     wait::{Waited, wait},
 };
 use lb_api::{client::Client, plan::WriteRequest};
-use lb_core::desired::{Selection, ServiceName, Span, Whom, Zone};
+use lb_core::desired::{Selection, ServiceName, Span, SelectBy, Zone};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -114,8 +114,8 @@ impl Select {
     fn selection(self) -> Result<Selection, Failure> {
         let Self { host, zone, service } = self;
         let whom = match (host, zone) {
-            (Some(host), None) => Whom::Host(host),
-            (None, Some(zone)) => Whom::Zone(zone),
+            (Some(host), None) => SelectBy::Host(host),
+            (None, Some(zone)) => SelectBy::Zone(zone),
             _ => return Err(Failure::BadInput("name either a host or a --zone".into())),
         };
         Ok(Selection { whom, service })

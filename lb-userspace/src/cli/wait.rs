@@ -17,7 +17,7 @@ use lb_api::{
     client::{Client, ClientError},
     view::{DrainEnd, DrainView, DrainsView},
 };
-use lb_core::desired::{BackendId, Selection, ServiceName, Whom, Zone};
+use lb_core::desired::{BackendId, Selection, ServiceName, SelectBy, Zone};
 
 /// How often the agent is asked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -46,8 +46,8 @@ impl Waited {
             Self::Selection(selection) => {
                 selection.reaches(service)
                     && match &selection.whom {
-                        Whom::Host(address) => backend.address == *address,
-                        Whom::Zone(wanted) => zone == Some(wanted),
+                        SelectBy::Host(address) => backend.address == *address,
+                        SelectBy::Zone(wanted) => zone == Some(wanted),
                     }
             }
         }

@@ -36,10 +36,10 @@ impl Shared {
 
 /// How a heartbeat stands: it writes, snapshots read, and the heartbeat that takes its place begins with it.
 #[derive(Clone, Debug)]
-pub(super) struct StatusCell(Arc<Mutex<Standing>>);
+pub(super) struct StatusCell(Arc<Mutex<CheckState>>);
 
 #[derive(Clone, Debug)]
-struct Standing {
+struct CheckState {
     judge: Judge,
     last_failure: Option<FailureReport>,
     latency: Option<Duration>,
@@ -57,7 +57,7 @@ impl StatusCell {
     }
 
     fn of(judge: Judge) -> Self {
-        Self(Arc::new(Mutex::new(Standing {
+        Self(Arc::new(Mutex::new(CheckState {
             judge,
             last_failure: None,
             latency: None,
@@ -73,7 +73,7 @@ impl StatusCell {
         } else {
             Judge::believing(timing, state, now)
         };
-        Self(Arc::new(Mutex::new(Standing { judge, ..standing })))
+        Self(Arc::new(Mutex::new(CheckState { judge, ..standing })))
     }
 
     /// Has it believe `state`, unless it knows better.
@@ -85,7 +85,7 @@ impl StatusCell {
     }
 
     pub(super) fn read(&self) -> Status {
-        let Standing {
+        let CheckState {
             judge,
             last_failure,
             latency,
@@ -125,7 +125,7 @@ impl StatusCell {
         standing.judge.observe(reason.is_none(), at)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Standing> {
+    fn lock(&self) -> MutexGuard<'_, CheckState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -18,7 +18,7 @@ use lb_core::desired::{
 };
 use lb_core::observed::InterfaceMacs;
 use lb_core::plan::{
-    self, Availability, Capacity, Facts, Layout, MacTable, Memory as _, NextHop, Plan, ReadBack as _,
+    self, Availability, Capacity, Observed, Layout, MacTable, Memory as _, NextHop, Plan, ReadBack as _,
     TunnelSources,
 };
 use lb_userspace::config;
@@ -182,7 +182,7 @@ impl Neighbours {
     }
 }
 
-impl Facts for Neighbours {
+impl Observed for Neighbours {
     fn availability(&self, _: &Service, backend: &Backend) -> Availability {
         if self.down == Some(backend.address) {
             Availability::Down

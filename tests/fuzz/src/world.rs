@@ -11,7 +11,7 @@ use anyhow::Result;
 use lb_common::abi::Tags;
 use lb_core::desired::{AdminState, Backend, BackendId, Forwarder, Prefix, Service, Services, Vlan};
 use lb_core::plan::{
-    Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, Pool, TunnelSources, apply, pools,
+    Availability, Capacity, Observed, Layout, Memory, NextHop, Plan, Pool, TunnelSources, apply, pools,
 };
 use lb_packets::Mac;
 use lb_userspace::config::{Config, Dataplane};
@@ -259,7 +259,7 @@ impl Places {
     }
 }
 
-impl Facts for Places {
+impl Observed for Places {
     fn availability(&self, _: &Service, _: &Backend) -> Availability {
         Availability::Up
     }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use lb_common::abi::Tags;
 use lb_core::desired::{Backend, BackendId, Change, Service, ServiceName, Services};
 use lb_core::plan::{
-    self, Availability, Capacity, Facts, FlowTime, InMemory, Layout, NextHop, TunnelSources, BackendRef, Write,
+    self, Availability, Capacity, Observed, FlowTime, InMemory, Layout, NextHop, TunnelSources, BackendRef, Write,
 };
 
 use super::{hosts::Host, wheel::TICK_MILLIS};
@@ -46,7 +46,7 @@ impl Known {
     }
 }
 
-impl Facts for Known {
+impl Observed for Known {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability {
         let key = (service.name.clone(), backend.id());
         self.heartbeats.get(&key).cloned().unwrap_or(Availability::Up)

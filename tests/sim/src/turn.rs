@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 use anyhow::Result;
 use lb_core::desired::{
     AdminState, Backend, BackendPatch, Change, Forwarder, OnEmpty, Removal, Scheduler, Selection, Service,
-    ServiceName, ServicePatch, Services, Span, Tracking, Whom,
+    ServiceName, ServicePatch, Services, Span, Tracking, SelectBy,
 };
 use lb_core::plan::Availability;
 use rand::{Rng, seq::IndexedRandom};
@@ -166,7 +166,7 @@ impl Turn<'_> {
     fn drain_host(&mut self) -> bool {
         let Some(host) = self.taker() else { return false };
         let selection = Selection {
-            whom: Whom::Host(host.address()),
+            whom: SelectBy::Host(host.address()),
             service: None,
         };
         let deadline = self.deadline();

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Instant};
 use lb_common::abi::Tags;
 use lb_core::desired::{Affinity, Backend, Forwarder, OnEmpty, Service, Services};
 use lb_core::plan::{
-    Availability, Capacity, Facts, Layout, Memory, NextHop, Plan, TunnelSources, apply, pools,
+    Availability, Capacity, Observed, Layout, Memory, NextHop, Plan, TunnelSources, apply, pools,
 };
 use lb_packets::Mac;
 
@@ -247,7 +247,7 @@ struct Fixed {
     sources: TunnelSources,
 }
 
-impl Facts for Fixed {
+impl Observed for Fixed {
     fn availability(&self, _: &Service, backend: &Backend) -> Availability {
         match last_byte(backend.address) {
             DOWN => Availability::Down,

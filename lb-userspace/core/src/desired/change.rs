@@ -50,14 +50,14 @@ impl Removal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// What they share.
-    pub whom: Whom,
+    pub whom: SelectBy,
     /// Only those of this service.
     pub service: Option<ServiceName>,
 }
 
 /// What the backends of a [`Selection`] share.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whom {
+pub enum SelectBy {
     /// Their address: one host in all services.
     Host(IpAddr),
     /// Their zone.
@@ -73,8 +73,8 @@ impl Selection {
     /// Whether it has that backend of a service that it reaches.
     pub fn has(&self, backend: &Backend) -> bool {
         match &self.whom {
-            Whom::Host(address) => backend.address == *address,
-            Whom::Zone(zone) => backend.zone.as_ref() == Some(zone),
+            SelectBy::Host(address) => backend.address == *address,
+            SelectBy::Zone(zone) => backend.zone.as_ref() == Some(zone),
         }
     }
 }
@@ -82,8 +82,8 @@ impl Selection {
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.whom {
-            Whom::Host(address) => write!(f, "the address {address}")?,
-            Whom::Zone(zone) => write!(f, "the zone {zone}")?,
+            SelectBy::Host(address) => write!(f, "the address {address}")?,
+            SelectBy::Zone(zone) => write!(f, "the zone {zone}")?,
         }
         match &self.service {
             Some(service) => write!(f, " in service {service}"),

@@ -28,7 +28,7 @@ mod vlan;
 mod words;
 
 pub use backend::{Backend, BackendId, BackendPatch};
-pub use change::{Change, Removal, Selection, Whom};
+pub use change::{Change, Removal, Selection, SelectBy};
 pub use error::{Invalid, Key};
 pub use losses::Losses;
 pub use mac::MacAddress;

@@ -285,8 +285,8 @@ fn removal() -> impl Strategy<Value = Removal> {
 
 fn selection() -> impl Strategy<Value = Selection> {
     let whom = prop_oneof![
-        arbitrary::address(1).prop_map(Whom::Host),
-        arbitrary::zone().prop_map(Whom::Zone)
+        arbitrary::address(1).prop_map(SelectBy::Host),
+        arbitrary::zone().prop_map(SelectBy::Zone)
     ];
     (whom, option::of(arbitrary::name())).prop_map(|(whom, service)| Selection { whom, service })
 }

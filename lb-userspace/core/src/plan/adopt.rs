@@ -24,7 +24,7 @@ use super::{
     memory::Memory,
     options::Options,
     pool::{Pool, PoolKey},
-    recall::{self, Cells, Lies},
+    recall::{self, Cells, PoolLocation},
     record,
     sources::SourceEntry,
     target::TargetEntry,
@@ -235,7 +235,7 @@ impl Layout {
             .collect();
         let cells = Cells::new(&found, now);
         let slots = slots(memory, place, &cells, &key, now)?;
-        let lies = Lies {
+        let lies = PoolLocation {
             number,
             targets: targets(place),
             slot_lines: slot_lines(place),

@@ -10,7 +10,7 @@ use super::{
     keys::Entries,
     options::Options,
     placed::{Cell, Placed, PoolView},
-    pool::{Facts, Pool, PoolKey, pools_after},
+    pool::{Observed, Pool, PoolKey, pools_after},
     record::Records,
     routing::Routing,
 };
@@ -113,7 +113,7 @@ impl Layout {
     /// of the work.
     ///
     /// [`pools`]: super::pools
-    pub fn pools(&self, services: &Services, facts: &impl Facts) -> Vec<Pool> {
+    pub fn pools(&self, services: &Services, facts: &impl Observed) -> Vec<Pool> {
         pools_after(services, facts, |key| self.placed.get(key).map(Arc::as_ref))
     }
 

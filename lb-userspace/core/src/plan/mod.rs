@@ -43,7 +43,7 @@ pub use layout::{Layout, BackendRef};
 pub use macs::MacTable;
 pub use memory::{Memory, apply, insert_flow, take_lists};
 pub use placed::PoolView;
-pub use pool::{Availability, Facts, Origin, Pool, PoolKey, PoolMember, Situation, pools, serves, situation};
+pub use pool::{Availability, Observed, Origin, Pool, PoolKey, PoolMember, BackendState, pools, serves, situation};
 pub use service_table::{FamilyTable, TableError};
 pub use slots::Flows;
 pub use snapshot::{CellSnapshot, PoolSnapshot, RestoreError, Snapshot};

@@ -51,7 +51,7 @@ pub enum Availability {
 /// Where a backend stands, all things considered; what `lb list` shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Situation {
+pub enum BackendState {
     /// Takes traffic.
     Up,
     /// Heartbeat bad.
@@ -66,7 +66,7 @@ pub enum Situation {
     Maint,
 }
 
-impl fmt::Display for Situation {
+impl fmt::Display for BackendState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Up => "up",
@@ -80,7 +80,7 @@ impl fmt::Display for Situation {
 }
 
 /// What the agent knows about the world when it plans.
-pub trait Facts {
+pub trait Observed {
     /// What the heartbeat of that backend says.
     fn availability(&self, service: &Service, backend: &Backend) -> Availability;
     /// The way to that address, if it is known.
@@ -95,7 +95,7 @@ pub trait Facts {
 
 /// The way to a backend that its forwarder can use: a packet that keeps its destination address must not be handed to a
 /// gateway, and one that is left to this host must find the backend there.
-fn way(facts: &impl Facts, service: &Service, backend: &Backend) -> Option<Way> {
+fn way(facts: &impl Observed, service: &Service, backend: &Backend) -> Option<Way> {
     let hop = || facts.next_hop(backend.address);
     match backend.forwarder_in_use(service) {
         Forwarder::Local => facts.is_own(backend.address).then_some(Way::Here),
@@ -105,14 +105,14 @@ fn way(facts: &impl Facts, service: &Service, backend: &Backend) -> Option<Way> 
 }
 
 /// Where `backend` stands.
-pub fn situation(facts: &impl Facts, service: &Service, backend: &Backend) -> Situation {
+pub fn situation(facts: &impl Observed, service: &Service, backend: &Backend) -> BackendState {
     match (backend.state, facts.availability(service, backend)) {
-        (AdminState::Maint, _) => Situation::Maint,
-        (AdminState::Drain | AdminState::Leaving, _) => Situation::Drain,
-        (AdminState::Ready, _) if way(facts, service, backend).is_none() => Situation::Unresolved,
-        (AdminState::Ready, Availability::Checking) => Situation::Checking,
-        (AdminState::Ready, Availability::Down) => Situation::Down,
-        (AdminState::Ready, Availability::Up) => Situation::Up,
+        (AdminState::Maint, _) => BackendState::Maint,
+        (AdminState::Drain | AdminState::Leaving, _) => BackendState::Drain,
+        (AdminState::Ready, _) if way(facts, service, backend).is_none() => BackendState::Unresolved,
+        (AdminState::Ready, Availability::Checking) => BackendState::Checking,
+        (AdminState::Ready, Availability::Down) => BackendState::Down,
+        (AdminState::Ready, Availability::Up) => BackendState::Up,
     }
 }
 
@@ -211,14 +211,14 @@ impl Pool {
 /// less work.
 ///
 /// [`Layout::pools`]: super::Layout::pools
-pub fn pools(services: &Services, facts: &impl Facts) -> Vec<Pool> {
+pub fn pools(services: &Services, facts: &impl Observed) -> Vec<Pool> {
     pools_after(services, facts, |_| None)
 }
 
 /// The same, where `present` tells the pool that a name stands for now.
 pub(super) fn pools_after<'p>(
     services: &Services,
-    facts: &impl Facts,
+    facts: &impl Observed,
     present: impl Fn(&PoolKey) -> Option<&'p Placed>,
 ) -> Vec<Pool> {
     let mut tables = Tables::default();
@@ -319,7 +319,7 @@ fn parts(service: &Arc<Service>) -> Vec<Part<'_>> {
 
 impl Part<'_> {
     /// What it means; its slots have no owners yet.
-    fn pool(self, facts: &impl Facts) -> Pool {
+    fn pool(self, facts: &impl Observed) -> Pool {
         let Self {
             service,
             v6_part,
@@ -349,7 +349,7 @@ impl Part<'_> {
     }
 }
 
-fn member(facts: &impl Facts, service: &Service, vip: Option<IpAddr>, backend: &Backend) -> PoolMember {
+fn member(facts: &impl Observed, service: &Service, vip: Option<IpAddr>, backend: &Backend) -> PoolMember {
     let mut entry = TargetEntry::default();
     if let Some(way) = way(facts, service, backend) {
         entry = encode(service, vip, backend, &way, facts.tunnel_sources());
@@ -358,10 +358,10 @@ fn member(facts: &impl Facts, service: &Service, vip: Option<IpAddr>, backend: &
         }
     }
     let (weight, away, flows) = match situation(facts, service, backend) {
-        Situation::Up => (backend.weight, 0, Flows::Keep),
-        Situation::Drain if serves(facts, service, backend) => (0, 0, Flows::Drain),
-        Situation::Drain | Situation::Maint => (0, 0, Flows::Cut),
-        Situation::Down | Situation::Checking | Situation::Unresolved => (0, backend.weight, Flows::Cut),
+        BackendState::Up => (backend.weight, 0, Flows::Keep),
+        BackendState::Drain if serves(facts, service, backend) => (0, 0, Flows::Drain),
+        BackendState::Drain | BackendState::Maint => (0, 0, Flows::Cut),
+        BackendState::Down | BackendState::Checking | BackendState::Unresolved => (0, backend.weight, Flows::Cut),
     };
     PoolMember {
         id: backend.id(),
@@ -373,7 +373,7 @@ fn member(facts: &impl Facts, service: &Service, vip: Option<IpAddr>, backend: &
 }
 
 /// Whether flows that `backend` has are served by it.
-pub fn serves(facts: &impl Facts, service: &Service, backend: &Backend) -> bool {
+pub fn serves(facts: &impl Observed, service: &Service, backend: &Backend) -> bool {
     backend.state != AdminState::Maint
         && way(facts, service, backend).is_some()
         && facts.availability(service, backend) == Availability::Up

@@ -93,7 +93,7 @@ impl Cells {
 }
 
 /// Where a recalled pool lies.
-pub(super) struct Lies {
+pub(super) struct PoolLocation {
     pub(super) number: u32,
     pub(super) targets: Range<u32>,
     pub(super) slot_lines: Range<u32>,
@@ -139,7 +139,7 @@ pub(super) fn slot_table(
 }
 
 /// The pool as far as it can be told.
-pub(super) fn placed(key: PoolKey, front: Front, lies: Lies, cells: Cells, slots: SlotTable) -> Placed {
+pub(super) fn placed(key: PoolKey, front: Front, lies: PoolLocation, cells: Cells, slots: SlotTable) -> Placed {
     let mut members = Vec::new();
     let mut index = vec![u16::MAX; cells.cells.len()];
     for (local, cell) in cells.cells.iter().enumerate() {

@@ -27,12 +27,12 @@ pub(super) struct Routing {
     lines: Extents,
     /// By service number.
     present: BTreeMap<u32, Arc<Set>>,
-    retired: Vec<(Instant, Lies)>,
+    retired: Vec<(Instant, QuicSetLocation)>,
 }
 
 /// Where a set lies.
 #[derive(Clone, Debug, PartialEq)]
-struct Lies {
+struct QuicSetLocation {
     index: u32,
     lines: Range<u32>,
 }
@@ -40,7 +40,7 @@ struct Lies {
 /// A set that a service's options lead to.
 #[derive(Clone, Debug)]
 struct Set {
-    lies: Lies,
+    lies: QuicSetLocation,
     meaning: Meaning,
     /// What it was made of; unknown if it was read back.
     wanted: Option<Wanted>,
@@ -87,7 +87,7 @@ impl Routing {
             .into_iter()
             .partition::<Vec<_>, _>(|(at, _)| cold(*at));
         self.retired = keep;
-        for (_, Lies { index, lines }) in free {
+        for (_, QuicSetLocation { index, lines }) in free {
             self.sets.give(index..index + 1);
             self.lines.give(lines);
         }
@@ -159,7 +159,7 @@ impl Routing {
             .take(meaning.lines.len() as u32)
             .ok_or_else(|| CapacityError::Servers(wanted.servers.len(), name()))?;
         Ok(Set {
-            lies: Lies { index, lines },
+            lies: QuicSetLocation { index, lines },
             meaning,
             wanted: Some(wanted),
         })
@@ -197,7 +197,7 @@ impl Routing {
             lines: lines.clone().map(|line| memory.read_servers(line)).collect(),
         };
         let stays = meaning.targets().all(|target| targets.contains(&target));
-        let lies = Lies { index, lines };
+        let lies = QuicSetLocation { index, lines };
         self.present.insert(
             number,
             Arc::new(Set {

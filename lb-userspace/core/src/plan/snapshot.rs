@@ -18,7 +18,7 @@ use super::{
     layout::Layout,
     placed::{Cell, Placed, Writes},
     pool::{Origin, PoolKey},
-    recall::{self, Cells, Found, Front, Lies},
+    recall::{self, Cells, Found, Front, PoolLocation},
     slots::SlotTable,
     target::TargetEntry,
     transition::Plan,
@@ -149,7 +149,7 @@ impl Layout {
                 .ok_or_else(|| CapacityError::TargetRun(n, name()))?,
         };
         let n = slots.len() as u32;
-        let lies = Lies {
+        let lies = PoolLocation {
             targets,
             slot_lines: self
                 .slot_lines

@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use lb_core::desired::{AdminState, BackendPatch, Change, Removal, Selection, Whom};
+use lb_core::desired::{AdminState, BackendPatch, Change, Removal, Selection, SelectBy};
 
 const WINDOW: u64 = 10;
 const IDLE: u64 = 60;
@@ -168,7 +168,7 @@ fn a_drain_goes_on_when_its_backend_is_removed() {
 fn the_wish_is_followed_to_the_end() {
     let mut world = World::new();
     let zone = Selection {
-        whom: Whom::Zone("x".parse().expect("a zone")),
+        whom: SelectBy::Zone("x".parse().expect("a zone")),
         service: None,
     };
     world.change(Change::Drain(zone, None));
@@ -201,7 +201,7 @@ fn the_wish_is_followed_to_the_end() {
 fn what_is_remembered_is_bounded() {
     let mut world = World::new();
     for _ in 0..Drains::REMEMBERED + 5 {
-        let over = vec![Over {
+        let over = vec![DrainOutcome {
             whose: whose("10.0.0.5"),
             end: DrainEnd::Silent,
             flows: None,

@@ -20,7 +20,7 @@ fn services(backends: &[(u8, &str)]) -> Services {
 /// Backends 1 and 2 are up, 3 is down, 4 has not answered yet; the ways to all of them are known.
 struct Seen(TunnelSources);
 
-impl Facts for Seen {
+impl Observed for Seen {
     fn availability(&self, _: &Service, backend: &Backend) -> Availability {
         match backend.address.to_string().as_str() {
             "10.1.0.1" | "10.1.0.2" => Availability::Up,

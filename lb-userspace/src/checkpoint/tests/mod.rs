@@ -38,7 +38,7 @@ pub(super) fn state(services: Services) -> State {
             sha256: Digest::of(b"[[service]]"),
         }),
         health: backends
-            .map(|(service, backend)| Standing {
+            .map(|(service, backend)| BackendBelief {
                 service,
                 backend,
                 up: true,
@@ -178,7 +178,7 @@ fn flows_of_another_layout_are_left_out() {
 #[test]
 fn health_of_nobody_is_refused() {
     let lonely = State {
-        health: vec![Standing {
+        health: vec![BackendBelief {
             service: "web".parse().unwrap(),
             backend: "10.0.0.5".parse().unwrap(),
             up: true,

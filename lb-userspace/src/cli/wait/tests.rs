@@ -16,7 +16,7 @@ fn ended(backend: &str, end: &str, generation: u64) -> Value {
 
 /// What is known of the zone's drains after the agent has said all that, one thing after the other.
 fn seen(views: &[(Vec<Value>, Vec<Value>)]) -> BTreeMap<Name, State> {
-    let zone = Whom::Zone("x".parse().expect("a zone"));
+    let zone = SelectBy::Zone("x".parse().expect("a zone"));
     let waited = Waited::Selection(Selection {
         whom: zone,
         service: None,

@@ -12,7 +12,7 @@ use crate::desired::{
     AdminState, Affinity, Backend, BackendPatch, Change, Forwarder, Prefix, Removal, Service, ServiceName,
     ServicePatch, ServicePort, Services, Source, arbitrary,
 };
-use crate::plan::{Availability, Facts, NextHop, TunnelSources};
+use crate::plan::{Availability, Observed, NextHop, TunnelSources};
 
 /// One thing that happens.
 #[expect(clippy::large_enum_variant, reason = "a handful of them live at a time")]
@@ -176,7 +176,7 @@ impl World {
 /// The host part of the balancer's own addresses.
 const OWN: u8 = 5;
 
-impl Facts for World {
+impl Observed for World {
     fn availability(&self, _: &Service, backend: &Backend) -> Availability {
         if self.down.contains(&backend.address) {
             Availability::Down

@@ -24,7 +24,7 @@ use lb_api::{
     },
 };
 use lb_core::desired::{AdminState, Backend, Change, Removal, Service, Services, Span};
-use lb_core::plan::{Availability, Capacity, Facts, Layout, NextHop, TunnelSources, BackendRef};
+use lb_core::plan::{Availability, Capacity, Observed, Layout, NextHop, TunnelSources, BackendRef};
 
 /// A served agent in a directory of its own; it ends when this is dropped.
 pub(crate) struct Lab {
@@ -337,7 +337,7 @@ impl Actor {
 /// Every backend is up and next door.
 struct AllIsWell;
 
-impl Facts for AllIsWell {
+impl Observed for AllIsWell {
     fn availability(&self, _: &Service, _: &Backend) -> Availability {
         Availability::Up
     }
