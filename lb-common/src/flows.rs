@@ -11,7 +11,7 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 use crate::{
-    abi::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Placement, Slot, Tracking},
+    abi::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Placement, Slot, TrackingCounters},
     net::tcp,
 };
 
@@ -78,7 +78,7 @@ pub trait FlowTable {
     /// the BPF target, though the instruction exists.)
     fn exchange(&self, word: &Word, old: u64, new: u64) -> bool;
     /// [`known`], which the kernel build makes a function of its own.
-    fn known(&self, query: &Query, value: FlowValue, entry: u32) -> Placed;
+    fn known(&self, query: &Query, value: FlowValue, entry: u32) -> Selected;
     /// [`insert`], likewise.
     fn insert(&self, key: FlowKey, value: FlowValue, clock: u32) -> bool;
     /// [`better`], likewise.
@@ -91,7 +91,7 @@ pub trait FlowTable {
     fn spend(&self, service: u32, clock: u32) -> bool;
 }
 
-/// What is counted: see [`crate::abi::Tracking`].
+/// What is counted: see [`crate::abi::TrackingPolicy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The flow was in the table.
@@ -110,7 +110,7 @@ pub enum Event {
     Unroutable,
 }
 
-impl Tracking {
+impl TrackingCounters {
     /// Counts an event.
     #[inline(always)]
     pub fn note(&mut self, event: Event) {
@@ -131,7 +131,7 @@ impl Tracking {
 pub struct Query {
     /// The flow.
     pub key: FlowKey,
-    /// [`crate::abi::Service::id`].
+    /// [`crate::abi::ServiceEntry::id`].
     pub service: u32,
     /// The slot as it was read in the low half, TCP's flags above it, and the `IS_*` bits.
     pub packet: u32,
@@ -181,7 +181,7 @@ impl Query {
     /// slot is lent.
     fn before<T: FlowTable>(&self, table: &T) -> (u32, bool) {
         let current = self.current();
-        if !Slot(self.packet as u16).is_unsafe() {
+        if !Slot(self.packet as u16).is_migrating() {
             return (current, false);
         }
         // Whoever sees the flag sees the previous owner that was written before it: x86 loads in order, and on other
@@ -195,9 +195,9 @@ impl Query {
 
 /// Where a packet goes: the owner's index within its service's targets, and how it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placed(pub u32);
+pub struct Selected(pub u32);
 
-impl Placed {
+impl Selected {
     const fn new(owner: u32, placement: Placement) -> Self {
         Self(owner & 0x7fff | (placement as u32) << 16)
     }
@@ -223,7 +223,7 @@ pub const IDLE: u32 = 1200;
 
 /// Finds the packet's backend, and writes down what later packets will ask for.
 #[inline(always)]
-pub fn place<T: FlowTable>(table: &T, query: &Query) -> Placed {
+pub fn place<T: FlowTable>(table: &T, query: &Query) -> Selected {
     let Some((value, entry)) = find(table, query) else {
         return unknown(table, query);
     };
@@ -256,7 +256,7 @@ fn find<T: FlowTable>(table: &T, query: &Query) -> Option<(FlowValue, u32)> {
 
 /// A packet of a flow with an entry that says `value`, and something to change there.
 #[inline(always)]
-pub fn known<T: FlowTable>(table: &T, query: &Query, value: FlowValue, entry: u32) -> Placed {
+pub fn known<T: FlowTable>(table: &T, query: &Query, value: FlowValue, entry: u32) -> Selected {
     let clock = table.clock();
     let has_ended = matches!(value.state(), Some(FlowState::Closing | FlowState::Reset));
     if has_ended && query.opens() {
@@ -267,7 +267,7 @@ pub fn known<T: FlowTable>(table: &T, query: &Query, value: FlowValue, entry: u3
             replace(table, query, entry, value, next);
             table.count(query.service, Event::Inserted);
         }
-        return Placed::new(owner, Placement::Opened);
+        return Selected::new(owner, Placement::Opened);
     }
     let state = next_state(value.state(), query);
     let is_news = value.state() != Some(state) || value.age(clock) >= RENEW;
@@ -294,11 +294,11 @@ const fn next_state(state: Option<FlowState>, query: &Query) -> FlowState {
 }
 
 #[inline(always)]
-fn hit<T: FlowTable>(table: &T, query: &Query, value: FlowValue) -> Placed {
+fn hit<T: FlowTable>(table: &T, query: &Query, value: FlowValue) -> Selected {
     if !query.is(Query::IS_EXPLAINED) {
         table.count(query.service, Event::Hit);
     }
-    Placed::new(value.owner(), Placement::Known)
+    Selected::new(value.owner(), Placement::Known)
 }
 
 /// Only if nobody else has changed it: then theirs is as good.
@@ -315,7 +315,7 @@ fn replace<T: FlowTable>(table: &T, query: &Query, entry: u32, value: FlowValue,
 }
 
 #[inline(always)]
-fn unknown<T: FlowTable>(table: &T, query: &Query) -> Placed {
+fn unknown<T: FlowTable>(table: &T, query: &Query) -> Selected {
     // Without an owner before, nobody has flows here; without one now, new ones have nowhere to go.
     let current = query.current();
     let (before, is_lent) = query.before(table);
@@ -334,10 +334,10 @@ fn unknown<T: FlowTable>(table: &T, query: &Query) -> Placed {
         } else {
             unwritten
         };
-        return Placed::new(owner, placement);
+        return Selected::new(owner, placement);
     }
     if query.is(Query::IS_EXPLAINED) {
-        return Placed::new(owner, written);
+        return Selected::new(owner, written);
     }
     let clock = table.clock();
     let state = if query.has_fin() && !opens {
@@ -349,11 +349,11 @@ fn unknown<T: FlowTable>(table: &T, query: &Query) -> Placed {
     if (!opens || table.spend(query.service, clock)) && table.insert(query.key, value, clock) {
         let event = if opens { Event::Inserted } else { Event::Adopted };
         table.count(query.service, event);
-        return Placed::new(owner, written);
+        return Selected::new(owner, written);
     }
     table.count(query.service, Event::Refused);
     // Later packets will be unknown and go to the previous owner: this one has to go there, too.
-    Placed::new(before, unwritten)
+    Selected::new(before, unwritten)
 }
 
 /// Writes a flow down in one of its eight places: a free one, or else the one that is missed least. False if none

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 /// Map `COUNTS`, per CPU, indexed like `TARGETS`. User space sums the CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct Count {
+pub struct TargetCounters {
     /// Packets forwarded to the backend.
     pub packets: u64,
     /// Their bytes, from the IP header on, before any encapsulation.
@@ -20,4 +20,4 @@ pub struct Count {
     pub closed: u64,
 }
 
-const _: () = assert!(size_of::<Count>() == 48);
+const _: () = assert!(size_of::<TargetCounters>() == 48);

@@ -61,8 +61,8 @@ pub enum FlowState {
 /// |---|---|
 /// | 0–14 | owner: index within the service's targets |
 /// | 15–16 | the lowest two bits of [`FlowState`]; 0 means that the entry is free |
-/// | 17–32 | [`super::Service::number`] |
-/// | 33–40 | [`super::Service::vip`] |
+/// | 17–32 | [`super::ServiceEntry::number`] |
+/// | 33–40 | [`super::ServiceEntry::vip`] |
 /// | 41–62 | when it was last seen, in units of the flow clock |
 /// | 63 | the third bit of [`FlowState`]; of an entry that is not closing it says nothing |
 ///
@@ -81,7 +81,7 @@ impl FlowValue {
     /// The bits of [`FlowValue::identity`].
     pub const IDENTITY: u64 = ((1 << 24) - 1) << 17;
 
-    /// An entry seen at `clock`; `service` as in [`super::Service::id`].
+    /// An entry seen at `clock`; `service` as in [`super::ServiceEntry::id`].
     #[inline(always)]
     pub const fn new(owner: u32, state: FlowState, service: u32, clock: u32) -> Self {
         Self(
@@ -93,7 +93,7 @@ impl FlowValue {
         )
     }
 
-    /// The bits that say which service and VIP the entry belongs to; `service` as in [`super::Service::id`].
+    /// The bits that say which service and VIP the entry belongs to; `service` as in [`super::ServiceEntry::id`].
     #[inline(always)]
     pub const fn identity(service: u32) -> u64 {
         ((service & 0x00ff_ffff) as u64) << 17
@@ -136,19 +136,19 @@ impl FlowValue {
         }
     }
 
-    /// [`super::Service::number`] of its service.
+    /// [`super::ServiceEntry::number`] of its service.
     #[inline(always)]
     pub const fn service(self) -> u32 {
         (self.0 >> 17) as u32 & 0xffff
     }
 
-    /// [`super::Service::vip`] of the VIP that it came to.
+    /// [`super::ServiceEntry::vip`] of the VIP that it came to.
     #[inline(always)]
     pub const fn vip(self) -> u32 {
         (self.0 >> 33) as u32 & 0xff
     }
 
-    /// [`super::Service::id`] of its service and VIP.
+    /// [`super::ServiceEntry::id`] of its service and VIP.
     #[inline(always)]
     pub const fn service_id(self) -> u32 {
         (self.0 >> 17) as u32 & 0x00ff_ffff
@@ -181,10 +181,10 @@ pub struct FlowLine {
 
 const _: () = assert!(size_of::<FlowLine>() == 64);
 
-/// Map `TRACKING`, per CPU, indexed by [`super::Service::number`]: what became of packets that needed the flow table.
+/// Map `TRACKING`, per CPU, indexed by [`super::ServiceEntry::number`]: what became of packets that needed the flow table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct Tracking {
+pub struct TrackingCounters {
     /// Packets whose flow was in the table.
     pub hits: u64,
     /// New flows that were written down.
@@ -203,9 +203,9 @@ pub struct Tracking {
     pub budget: u64,
 }
 
-const _: () = assert!(size_of::<Tracking>() == 64);
+const _: () = assert!(size_of::<TrackingCounters>() == 64);
 
-impl Tracking {
+impl TrackingCounters {
     /// Adds what was counted elsewhere, on another CPU or for another pool; a budget is nobody else's.
     pub fn add(&mut self, other: &Self) {
         let Self {

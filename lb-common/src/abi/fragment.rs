@@ -4,7 +4,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Key of map `FRAGMENTS`: the packet that a fragment is of (RFC 791 §3.2, RFC 8200 §4.5). Addresses are wide (see
-/// [`super::Target::addresses`]).
+/// [`super::TargetEntry::addresses`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C)]
 pub struct FragmentKey {
@@ -21,9 +21,9 @@ pub struct FragmentKey {
 /// A run of bytes, in units of 8: the first in the low half, the one after the last in the high half; 0 for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
-struct Span(u32);
+struct ByteSpan(u32);
 
-impl Span {
+impl ByteSpan {
     #[inline(always)]
     const fn new(start: u32, end: u32) -> Self {
         Self(start & 0xffff | end << 16)
@@ -49,9 +49,9 @@ const SPANS: usize = 8;
 /// wants them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(8))]
-pub struct FragmentRecord {
+pub struct FragmentEntry {
     /// The run that began first and grows with what follows it, then the latest of those that did not.
-    spans: [Span; SPANS],
+    spans: [ByteSpan; SPANS],
     /// Bytes that have gone by.
     gone_by: u32,
     /// Bytes of the whole packet, once the last fragment came; 0 before.
@@ -66,7 +66,7 @@ pub struct FragmentRecord {
     pub protocol: u32,
 }
 
-impl FragmentRecord {
+impl FragmentEntry {
     /// Units of the flow clock (about a quarter of a second) after which the rest of a packet is not waited for any
     /// more: about the 30 seconds that Linux waits, within the 60 of RFC 8200 §4.5.
     pub const PATIENCE: u32 = 120;
@@ -81,7 +81,7 @@ impl FragmentRecord {
             gone_by: 0,
             total: 0,
             furthest: 0,
-            spans: [Span(0); SPANS],
+            spans: [ByteSpan(0); SPANS],
         }
     }
 
@@ -114,16 +114,16 @@ impl FragmentRecord {
         }
         let run = self.spans[0];
         if run.0 == 0 {
-            self.spans[0] = Span::new(first, after);
+            self.spans[0] = ByteSpan::new(first, after);
         } else if run.end() == first {
-            self.spans[0] = Span::new(run.start(), after);
+            self.spans[0] = ByteSpan::new(run.start(), after);
         } else {
             let mut i = SPANS - 1;
             while i > 1 {
                 self.spans[i] = self.spans[i - 1];
                 i -= 1;
             }
-            self.spans[1] = Span::new(first, after);
+            self.spans[1] = ByteSpan::new(first, after);
         }
         if end > self.furthest {
             self.furthest = end;
@@ -142,7 +142,7 @@ impl FragmentRecord {
     }
 }
 
-const _: () = assert!(size_of::<FragmentKey>() == 40 && size_of::<FragmentRecord>() == 56);
+const _: () = assert!(size_of::<FragmentKey>() == 40 && size_of::<FragmentEntry>() == 56);
 
 #[cfg(test)]
 mod tests {
@@ -153,8 +153,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn record() -> FragmentRecord {
-        FragmentRecord::new(0, 17, 0)
+    fn record() -> FragmentEntry {
+        FragmentEntry::new(0, 17, 0)
     }
 
     #[test]
@@ -202,9 +202,9 @@ mod tests {
 
     #[test]
     fn a_record_grows_old_also_when_the_clock_turns_over() {
-        let record = FragmentRecord::new(0, 17, u32::MAX - 1);
-        assert!(record.is_current(u32::MAX) && record.is_current(FragmentRecord::PATIENCE - 3));
-        assert!(!record.is_current(FragmentRecord::PATIENCE - 2));
+        let record = FragmentEntry::new(0, 17, u32::MAX - 1);
+        assert!(record.is_current(u32::MAX) && record.is_current(FragmentEntry::PATIENCE - 3));
+        assert!(!record.is_current(FragmentEntry::PATIENCE - 2));
     }
 
     proptest! {

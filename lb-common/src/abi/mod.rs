@@ -29,32 +29,33 @@ mod trace;
 mod upper;
 
 pub use control::{Control, Features, TableIndex};
-pub use count::Count;
-pub use flow::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, Tracking};
-pub use fragment::{FragmentKey, FragmentRecord};
+pub use count::TargetCounters;
+pub use flow::{FLOWS_PER_LINE, FlowKey, FlowLine, FlowState, FlowValue, TrackingCounters};
+pub use fragment::{FragmentEntry, FragmentKey};
 pub use macs::{MAX_MACS, Mac, MacKey, OwnMacs};
 pub use meta::Meta;
-pub use nat::{Ends, MAX_NAT_SOURCES, SourcePool, Translation};
+pub use nat::{FlowEnds, MAX_NAT_SOURCES, NatEntry, SnatPoolEntry};
 pub use next_hop::{MAX_NEXT_HOPS, NextHopKey};
-pub use options::{Fragments, ServiceOptions, TtlExpired};
+pub use options::{FragmentMode, OptionsEntry, TtlExpiredMode};
 pub use placement::Placement;
 pub use quic::{
-    QuicConfig, QuicKind, QuicSet, RoundKeys, SERVERS_PER_LINE, ServerId, ServerLine, ServerTable,
+    QuicConfigEntry, QuicKind, QuicSetEntry, RoundKeys, SERVERS_PER_LINE, ServerIdEntry, ServerLine,
+    ServerTable,
 };
 pub(crate) use reason::reasons;
 pub use reason::{Action, Reason};
-pub use record::{CellRecord, NAME_BYTES, PLACES, Place, PoolRecord};
+pub use record::{CellEntry, NAME_BYTES, PLACES, PoolEntry, PoolLocation};
 pub use selector::{Direction, Lengths, Meaning, PortBlock, Scope, Selector};
 pub use service::{
-    KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, MAX_CHAIN, Service, ServiceFlags, ServiceKey,
+    KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, MAX_CHAIN, ServiceEntry, ServiceFlags, ServiceKey,
     ServiceLine, ServiceLine4, ServiceLine6, follow_chain,
 };
 pub use slot::{SLOTS_PER_LINE, Slot, SlotLine};
-pub use source::{Access, MAX_SOURCES, SourceKey};
-pub use tags::Tags;
-pub use target::{Forward, Target};
+pub use source::{AclKey, AclVerdict, MAX_SOURCES};
+pub use tags::TagsEntry;
+pub use target::{Forward, TargetEntry};
 pub use trace::Trace;
-pub use upper::{MAX_UPPERS, Upper};
+pub use upper::{DeviceEntry, MAX_UPPERS};
 
 /// The version of everything in this module.
 pub const ABI_VERSION: u32 = 3;
@@ -73,29 +74,29 @@ pub mod map {
     pub const PREVIOUS: &str = "PREVIOUS";
     /// [`super::FlowLine`]s, indexed by [`super::FlowKey::line`].
     pub const FLOWS: &str = "FLOWS";
-    /// Per CPU one [`super::Tracking`] a [`super::Service::number`].
+    /// Per CPU one [`super::TrackingPolicy`] a [`super::ServiceEntry::number`].
     pub const TRACKING: &str = "TRACKING";
-    /// [`super::Target`]s, handed out to services in runs.
+    /// [`super::TargetEntry`]s, handed out to services in runs.
     pub const TARGETS: &str = "TARGETS";
-    /// One [`super::Tags`] a target.
+    /// One [`super::TagsEntry`] a target.
     pub const TAGS: &str = "TAGS";
-    /// [`super::PoolRecord`]s, indexed by [`super::Service::number`]. The program does not read them.
+    /// [`super::PoolEntry`]s, indexed by [`super::ServiceEntry::number`]. The program does not read them.
     pub const POOLS: &str = "POOLS";
-    /// [`super::CellRecord`]s, indexed like `TARGETS`. The program does not read them.
+    /// [`super::CellEntry`]s, indexed like `TARGETS`. The program does not read them.
     pub const CELLS: &str = "CELLS";
-    /// One [`super::ServiceOptions`] a [`super::Service::number`].
+    /// One [`super::OptionsEntry`] a [`super::ServiceEntry::number`].
     pub const OPTIONS: &str = "OPTIONS";
-    /// A trie of [`super::SourceKey`]s, and [`super::Access`] as a `u32` of each.
+    /// A trie of [`super::AclKey`]s, and [`super::AclVerdict`] as a `u32` of each.
     pub const SOURCES: &str = "SOURCES";
-    /// [`super::QuicSet`]s, handed out to services that route by connection IDs.
+    /// [`super::QuicSetEntry`]s, handed out to services that route by connection IDs.
     pub const QUIC: &str = "QUIC";
     /// [`super::ServerLine`]s, handed out to those in runs.
     pub const SERVERS: &str = "SERVERS";
-    /// Per CPU one [`super::Count`] a target.
+    /// Per CPU one [`super::TargetCounters`] a target.
     pub const COUNTS: &str = "COUNTS";
     /// Per CPU one `u64` a [`super::Reason`].
     pub const REASONS: &str = "REASONS";
-    /// Per [`super::FragmentKey`] one [`super::FragmentRecord`], the program's own.
+    /// Per [`super::FragmentKey`] one [`super::FragmentEntry`], the program's own.
     pub const FRAGMENTS: &str = "FRAGMENTS";
     /// Per CPU one `u64`, the program's own: the unit of the flow clock in which answers were made last (upper half),
     /// and how many.
@@ -104,21 +105,21 @@ pub mod map {
     pub const ROUTES: &str = "ROUTES";
     /// [`super::NextHopKey`] → 0: next hops of answers, until the agent has had the kernel make sure of them.
     pub const NEXT_HOPS: &str = "NEXT_HOPS";
-    /// [`super::Ends`] → [`super::Translation`]: flows through `fullnat`, two entries each.
+    /// [`super::FlowEnds`] → [`super::NatEntry`]: flows through `fullnat`, two entries each.
     pub const TRANSLATIONS: &str = "TRANSLATIONS";
-    /// Two [`super::SourcePool`]s: of IPv4 and of IPv6.
+    /// Two [`super::SnatPoolEntry`]s: of IPv4 and of IPv6.
     pub const SOURCE_POOLS: &str = "SOURCE_POOLS";
-    /// Addresses that `fullnat` flows show their backends, wide (see [`super::Target::addresses`]).
+    /// Addresses that `fullnat` flows show their backends, wide (see [`super::TargetEntry::addresses`]).
     pub const NAT_SOURCES: &str = "NAT_SOURCES";
     /// One [`super::OwnMacs`].
     pub const OWN_MACS: &str = ".data.macs";
     /// [`super::MacKey`]s: MACs that frames to this host bear. Their values say nothing.
     pub const MACS: &str = "MACS";
-    /// Interface index → [`super::Upper`]: how to send out of it.
+    /// Interface index → [`super::DeviceEntry`]: how to send out of it.
     pub const UPPERS: &str = "UPPERS";
     /// Interface index → interface index: where `XDP_REDIRECT` may send to.
     pub const EGRESS: &str = "EGRESS";
-    /// Per CPU one [`crate::pipeline::detour::Seen`], the program's own.
+    /// Per CPU one [`crate::pipeline::detour::Scratch`], the program's own.
     pub const SEEN: &str = "SEEN";
     /// The program for packets which take the detour, at index 0.
     pub const DETOURS: &str = "DETOURS";

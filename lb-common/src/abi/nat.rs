@@ -1,7 +1,7 @@
 //! Flows through `fullnat`: both directions of each are entries of one table, found by what a packet shows and telling
 //! what it is to show instead.
 //!
-//! Invariant: an entry's opposite is found by the key [`Ends::reversed`] of what the entry tells, and tells the reversed
+//! Invariant: an entry's opposite is found by the key [`FlowEnds::reversed`] of what the entry tells, and tells the reversed
 //! key of the entry. No two flows show a backend the same ends, since a key is inserted only where none is.
 
 use bytemuck::{Pod, Zeroable};
@@ -9,10 +9,10 @@ use bytemuck::{Pod, Zeroable};
 use crate::net::{TCP, tcp};
 
 /// Both ends of a flow, as packets of one direction show them. Addresses are wide (see
-/// [`super::Target::addresses`]). Key of map `TRANSLATIONS`.
+/// [`super::TargetEntry::addresses`]). Key of map `TRANSLATIONS`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C, align(8))]
-pub struct Ends {
+pub struct FlowEnds {
     /// Source address.
     pub source: [u64; 2],
     /// Destination address.
@@ -23,7 +23,7 @@ pub struct Ends {
     pub protocol: u32,
 }
 
-impl Ends {
+impl FlowEnds {
     /// As packets of the other direction show them.
     #[inline(always)]
     #[must_use]
@@ -46,10 +46,10 @@ impl Ends {
 /// Value of map `TRANSLATIONS`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(8))]
-pub struct Translation {
+pub struct NatEntry {
     /// What packets show once they are translated.
-    pub to: Ends,
-    /// The [`super::Service::number`] of its service.
+    pub to: FlowEnds,
+    /// The [`super::ServiceEntry::number`] of its service.
     pub service: u32,
     /// Which of the service's targets its backend is: an index within the service's run.
     pub owner: u32,
@@ -57,14 +57,14 @@ pub struct Translation {
     pub target: u32,
     /// The flow clock at the last packet of this direction.
     pub clock: u32,
-    /// How far packets of this direction have closed the flow: [`Translation::OPEN`] and so on.
+    /// How far packets of this direction have closed the flow: [`NatEntry::OPEN`] and so on.
     pub state: u32,
     /// 1 in the entry of the direction from the backend to the client, else 0.
     pub is_back: u32,
 }
 
-impl Translation {
-    /// [`Translation::state`]: the flow goes on.
+impl NatEntry {
+    /// [`NatEntry::state`]: the flow goes on.
     pub const OPEN: u32 = 0;
     /// This direction has ended (FIN).
     pub const HALF_CLOSED: u32 = 1;
@@ -137,25 +137,25 @@ const fn age(at: u32, clock: u32) -> u32 {
 /// Addresses and ports that `fullnat` flows show their backends, of one address family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct SourcePool {
+pub struct SnatPoolEntry {
     /// Index of its first address in map `NAT_SOURCES`.
     pub first: u32,
     /// Addresses.
     pub addresses: u32,
-    /// The first port, native order; above it [`SourcePool::EXHAUSTED`].
+    /// The first port, native order; above it [`SnatPoolEntry::EXHAUSTED`].
     pub first_port: u32,
     /// Ports.
     pub ports: u32,
 }
 
-impl SourcePool {
+impl SnatPoolEntry {
     /// Places that are tried for a new flow before it is refused: half of them here and there at its client's address,
     /// so that a nearly full one is searched evenly; the others side by side at all addresses, so that a small pool is
     /// searched whole.
     pub const TRIES: u32 = 32;
     /// Places that lie side by side among them.
     const SEARCHED: u32 = Self::TRIES / 2;
-    /// Flag of [`SourcePool::first_port`]: hardly a place is left, so that a flow that finds none is refused.
+    /// Flag of [`SnatPoolEntry::first_port`]: hardly a place is left, so that a flow that finds none is refused.
     pub const EXHAUSTED: u32 = 1 << 31;
 
     /// Whether a flow that finds no place is to be refused at once: another try, at other places, would hardly help.
@@ -180,7 +180,7 @@ impl SourcePool {
         if addresses == 0 || ports == 0 || places == 0 {
             return None;
         }
-        const SCATTERED: u32 = SourcePool::TRIES - SourcePool::SEARCHED;
+        const SCATTERED: u32 = SnatPoolEntry::TRIES - SnatPoolEntry::SEARCHED;
         let first = client as u32 % addresses;
         let (address, port) = if nth < SCATTERED {
             // An odd number from the hash's other half: from port to port without a pattern.
@@ -200,8 +200,8 @@ impl SourcePool {
 /// Most addresses of map `NAT_SOURCES`.
 pub const MAX_NAT_SOURCES: u32 = 256;
 
-const _: () = assert!(size_of::<Ends>() == 40 && size_of::<Translation>() == 64);
-const _: () = assert!(size_of::<SourcePool>() == 16);
+const _: () = assert!(size_of::<FlowEnds>() == 40 && size_of::<NatEntry>() == 64);
+const _: () = assert!(size_of::<SnatPoolEntry>() == 16);
 
 #[cfg(test)]
 mod tests {
@@ -215,12 +215,12 @@ mod tests {
 
     #[test]
     fn a_flow_is_over_when_both_ends_said_so_or_one_gave_up() {
-        let tcp = || Translation {
-            to: Ends {
+        let tcp = || NatEntry {
+            to: FlowEnds {
                 protocol: u32::from(TCP),
-                ..Ends::default()
+                ..FlowEnds::default()
             },
-            ..Translation::default()
+            ..NatEntry::default()
         };
         let (mut there, mut back) = (tcp(), tcp());
         there.touch(1, tcp::FIN);
@@ -243,38 +243,34 @@ mod tests {
     #[test]
     fn a_flow_opens_when_its_client_speaks_again() {
         let begun = |protocol: u8, flags| {
-            let mut entry = Translation::default();
+            let mut entry = NatEntry::default();
             entry.to.protocol = u32::from(protocol);
             entry.begin(flags);
             entry
         };
         let mut syn = begun(TCP, tcp::SYN);
         syn.touch(1, tcp::SYN);
-        assert_eq!(
-            syn.state,
-            Translation::OPENING,
-            "sent again, since nobody answered"
-        );
+        assert_eq!(syn.state, NatEntry::OPENING, "sent again, since nobody answered");
         assert!(!syn.is_followed_by(tcp::SYN));
         syn.touch(2, tcp::ACK);
-        assert_eq!(syn.state, Translation::OPEN);
+        assert_eq!(syn.state, NatEntry::OPEN);
         assert_eq!(
             begun(TCP, tcp::ACK).state,
-            Translation::OPENING,
+            NatEntry::OPENING,
             "of a connection that is not known"
         );
-        assert_eq!(begun(TCP, tcp::RST).state, Translation::RESET);
+        assert_eq!(begun(TCP, tcp::RST).state, NatEntry::RESET);
         let mut datagram = begun(UDP, tcp::RST);
-        assert_eq!(datagram.state, Translation::OPENING);
+        assert_eq!(datagram.state, NatEntry::OPENING);
         datagram.touch(1, tcp::SYN);
-        assert_eq!(datagram.state, Translation::OPEN);
+        assert_eq!(datagram.state, NatEntry::OPEN);
     }
 
     #[test]
     fn datagrams_close_nothing() {
-        let mut entry = Translation::default();
+        let mut entry = NatEntry::default();
         entry.touch(1, tcp::RST | tcp::FIN);
-        assert_eq!(entry.state, Translation::OPEN);
+        assert_eq!(entry.state, NatEntry::OPEN);
     }
 
     proptest! {
@@ -282,9 +278,9 @@ mod tests {
         fn turning_ends_round_twice_changes_nothing(
             source: [u64; 2], destination: [u64; 2], ports: u32, protocol: u32,
         ) {
-            let ends = Ends { source, destination, ports, protocol };
+            let ends = FlowEnds { source, destination, ports, protocol };
             prop_assert_eq!(ends.reversed().reversed(), ends);
-            prop_assert_eq!(Ends::ports(ports as u16, (ports >> 16) as u16), ports);
+            prop_assert_eq!(FlowEnds::ports(ports as u16, (ports >> 16) as u16), ports);
         }
 
         /// All places lie within the pool, a small pool is tried whole, and a client has its own address.
@@ -293,16 +289,16 @@ mod tests {
             first in 0_u32..9, addresses in 1_u32..9, first_port in 1_u32..60_000, ports in 1_u32..5_000,
             client: u64, flow: u64, other: u64,
         ) {
-            let pool = SourcePool { first, addresses, first_port, ports };
+            let pool = SnatPoolEntry { first, addresses, first_port, ports };
             let places: Vec<_> =
-                (0..SourcePool::TRIES).map(|nth| pool.place(client, flow, nth).unwrap()).collect();
+                (0..SnatPoolEntry::TRIES).map(|nth| pool.place(client, flow, nth).unwrap()).collect();
             prop_assert_eq!(pool.place(client, other, 0).unwrap().0, places[0].0);
             for (address, port) in &places {
                 let port = u32::from(u16::from_be(*port));
                 prop_assert!((first..first + addresses).contains(address));
                 prop_assert!((first_port..first_port + ports).contains(&port));
             }
-            if pool.places() <= SourcePool::TRIES / 2 {
+            if pool.places() <= SnatPoolEntry::TRIES / 2 {
                 let distinct: HashSet<_> = places.into_iter().collect();
                 prop_assert_eq!(distinct.len() as u32, pool.places());
             }
@@ -311,20 +307,20 @@ mod tests {
 
     #[test]
     fn a_pool_is_exhausted_where_it_was_searched_whole_or_is_said_to_be() {
-        let pool = |ports, flag| SourcePool {
+        let pool = |ports, flag| SnatPoolEntry {
             first: 0,
             addresses: 1,
             first_port: 1024 | flag,
             ports,
         };
         assert!(pool(16, 0).is_exhausted() && !pool(17, 0).is_exhausted());
-        let marked = pool(5000, SourcePool::EXHAUSTED);
+        let marked = pool(5000, SnatPoolEntry::EXHAUSTED);
         assert!(marked.is_exhausted());
         assert_eq!(marked.place(3, 9, 4), pool(5000, 0).place(3, 9, 4));
     }
 
     #[test]
     fn an_empty_pool_has_no_place() {
-        assert_eq!(SourcePool::default().place(1, 1, 0), None);
+        assert_eq!(SnatPoolEntry::default().place(1, 1, 0), None);
     }
 }

@@ -9,7 +9,7 @@ pub const MAX_NEXT_HOPS: u32 = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct NextHopKey {
-    /// Its address, wide (see [`super::Target::addresses`]).
+    /// Its address, wide (see [`super::TargetEntry::addresses`]).
     pub address: [u64; 2],
     /// The interface that it is on.
     pub interface: u32,

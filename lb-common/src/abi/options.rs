@@ -2,11 +2,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Map `OPTIONS`, mmap-able, indexed by [`super::Service::number`]. All zero are the defaults. Words change one by one
+/// Map `OPTIONS`, mmap-able, indexed by [`super::ServiceEntry::number`]. All zero are the defaults. Words change one by one
 /// while packets flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(64))]
-pub struct ServiceOptions {
+pub struct OptionsEntry {
     /// The list in map `SOURCES` that allows and denies clients; 0 for none.
     pub source_list: u32,
     /// Index of its configurations in map `QUIC`, and 1; 0 without any.
@@ -15,9 +15,9 @@ pub struct ServiceOptions {
     pub mss4: u16,
     /// The same over IPv6.
     pub mss6: u16,
-    /// A [`Fragments`].
+    /// A [`FragmentMode`].
     pub fragments: u8,
-    /// A [`TtlExpired`].
+    /// A [`TtlExpiredMode`].
     pub ttl_expired: u8,
     /// Zero.
     pub spare: [u8; 2],
@@ -25,10 +25,10 @@ pub struct ServiceOptions {
     pub reserved: [u32; 12],
 }
 
-/// What becomes of fragments; [`ServiceOptions::fragments`] as a number.
+/// What becomes of fragments; [`OptionsEntry::fragments`] as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Fragments {
+pub enum FragmentMode {
     /// Later ones follow the first.
     Follow = 0,
     /// All of them go by their addresses alone, whatever their order.
@@ -37,14 +37,14 @@ pub enum Fragments {
     Drop = 2,
 }
 
-/// What becomes of packets whose TTL or hop limit ends here; [`ServiceOptions::ttl_expired`] as a number.
+/// What becomes of packets whose TTL or hop limit ends here; [`OptionsEntry::ttl_expired`] as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum TtlExpired {
+pub enum TtlExpiredMode {
     /// The sender is told.
     Answer = 0,
     /// Dropped.
     Drop = 1,
 }
 
-const _: () = assert!(size_of::<ServiceOptions>() == 64);
+const _: () = assert!(size_of::<OptionsEntry>() == 64);

@@ -1,7 +1,7 @@
 //! How QUIC packets find their backend by connection ID: configurations, and whom server IDs name.
 //!
 //! Invariant: a set that packets can reach does not change, nor do the lines that it leads to. A change makes a new
-//! set, and [`super::ServiceOptions::quic`] leads to it in one store.
+//! set, and [`super::OptionsEntry::quic`] leads to it in one store.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -19,7 +19,7 @@ impl core::fmt::Debug for RoundKeys {
     }
 }
 
-/// How the server ID lies in connection IDs of one configuration; [`QuicConfig::kind`] as a number.
+/// How the server ID lies in connection IDs of one configuration; [`QuicConfigEntry::kind`] as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum QuicKind {
@@ -36,7 +36,7 @@ pub enum QuicKind {
 /// One configuration of draft-ietf-quic-load-balancers-21. All zero is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct QuicConfig {
+pub struct QuicConfigEntry {
     /// What it decrypts with.
     pub keys: RoundKeys,
     /// A [`QuicKind`].
@@ -49,21 +49,21 @@ pub struct QuicConfig {
     pub spare: [u8; 13],
 }
 
-const _: () = assert!(size_of::<QuicConfig>() == 192);
+const _: () = assert!(size_of::<QuicConfigEntry>() == 192);
 
 /// Map `QUIC`, mmap-able: all configurations of a service, and where its server IDs are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(64))]
-pub struct QuicSet {
+pub struct QuicSetEntry {
     /// By the first three bits of a connection ID; the eighth value says that it names no server.
-    pub configs: [QuicConfig; 7],
+    pub configs: [QuicConfigEntry; 7],
     /// Where its server IDs are.
     pub servers: ServerTable,
     /// Zero.
     pub spare: [u64; 6],
 }
 
-const _: () = assert!(size_of::<QuicSet>() == 1408);
+const _: () = assert!(size_of::<QuicSetEntry>() == 1408);
 
 /// Where the server IDs of a set are: a run of lines in map `SERVERS`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -83,14 +83,18 @@ impl ServerTable {
 
     /// The `probe`th line to look in for `id`.
     #[inline(always)]
-    pub const fn line(&self, id: &ServerId, probe: u32) -> u32 {
+    pub const fn line(&self, id: &ServerIdEntry, probe: u32) -> u32 {
         let hash = (mix_wide(id.0, 0, self.seed) >> 40) as u32;
         self.first.wrapping_add(hash.wrapping_add(probe) & self.mask)
     }
 
     /// The target that `id` names, where `line` shows the lines.
     #[inline(always)]
-    pub fn look_up<'t>(&self, id: &ServerId, line: impl Fn(u32) -> Option<&'t ServerLine>) -> Option<u32> {
+    pub fn look_up<'t>(
+        &self,
+        id: &ServerIdEntry,
+        line: impl Fn(u32) -> Option<&'t ServerLine>,
+    ) -> Option<u32> {
         for probe in 0..Self::PROBES {
             let line = line(self.line(id, probe))?;
             for (i, present) in line.ids.iter().enumerate() {
@@ -99,7 +103,7 @@ impl ServerTable {
                 }
             }
             // It would lie in the first place that was free.
-            if line.ids[SERVERS_PER_LINE - 1] == ServerId::NONE {
+            if line.ids[SERVERS_PER_LINE - 1] == ServerIdEntry::NONE {
                 return None;
             }
         }
@@ -114,8 +118,8 @@ pub const SERVERS_PER_LINE: usize = 3;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub struct ServerLine {
-    /// The IDs, those that are [`ServerId::NONE`] last.
-    pub ids: [ServerId; SERVERS_PER_LINE],
+    /// The IDs, those that are [`ServerIdEntry::NONE`] last.
+    pub ids: [ServerIdEntry; SERVERS_PER_LINE],
     /// Index in `TARGETS` of each.
     pub targets: [u32; SERVERS_PER_LINE],
     /// Zero.
@@ -128,16 +132,16 @@ const _: () = assert!(size_of::<ServerLine>() == 64);
 /// lowest byte of the second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 #[repr(transparent)]
-pub struct ServerId(pub [u64; 2]);
+pub struct ServerIdEntry(pub [u64; 2]);
 
-impl ServerId {
+impl ServerIdEntry {
     /// No server ID.
     pub const NONE: Self = Self([0; 2]);
 
     /// Most bytes of one.
     pub const MAX_BYTES: usize = 15;
 
-    /// The server ID of those bytes; `None` if they are none or more than [`ServerId::MAX_BYTES`].
+    /// The server ID of those bytes; `None` if they are none or more than [`ServerIdEntry::MAX_BYTES`].
     pub fn new(bytes: &[u8]) -> Option<Self> {
         if bytes.is_empty() || bytes.len() > Self::MAX_BYTES {
             return None;

@@ -8,21 +8,21 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Bytes of a service's name in a [`PoolRecord`].
+/// Bytes of a service's name in a [`PoolEntry`].
 pub const NAME_BYTES: usize = 64;
-/// Places that a [`PoolRecord`] holds.
+/// Places that a [`PoolEntry`] holds.
 pub const PLACES: usize = 3;
 
-/// Map `POOLS`, mmap-able, indexed by [`super::Service::number`]. All zero says that the number was never used.
+/// Map `POOLS`, mmap-able, indexed by [`super::ServiceEntry::number`]. All zero says that the number was never used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(8))]
-pub struct PoolRecord {
+pub struct PoolEntry {
     /// The service's name in ASCII, zeros behind it.
     pub name: [u8; NAME_BYTES],
     /// Where it lies, in no order: where the IPv4 table leads to, where the IPv6 table leads to, and where both will,
     /// which are one and the same but for the time of a change. A new place is written over one that no table leads
     /// to.
-    pub places: [Place; PLACES],
+    pub places: [PoolLocation; PLACES],
     /// 1 for the IPv6 part of a `nat` service, else 0.
     pub v6_part: u32,
     /// 1 if it was written.
@@ -32,7 +32,7 @@ pub struct PoolRecord {
 /// A pool's cells. All zero is no place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(8))]
-pub struct Place {
+pub struct PoolLocation {
     /// First cell in `TARGETS`.
     pub target: u32,
     /// Number of cells.
@@ -49,13 +49,13 @@ pub struct Place {
 /// the first word to be cleared and the last to be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(8))]
-pub struct CellRecord {
+pub struct CellEntry {
     /// The backend's address, wire order; IPv4 as `::ffff:a.b.c.d`. `::` says that the backend is gone, and that flows
     /// may still name the cell.
     pub address: [u8; 16],
     /// The backend's port (wire order), if that is not the service's, or 0.
     pub port: u16,
-    /// [`super::Service::number`] of its service.
+    /// [`super::ServiceEntry::number`] of its service.
     pub number: u16,
     /// Zero.
     pub spare: u32,
@@ -64,6 +64,6 @@ pub struct CellRecord {
     pub serial: u64,
 }
 
-const _: () = assert!(size_of::<Place>() == 24);
-const _: () = assert!(size_of::<PoolRecord>() == 144);
-const _: () = assert!(size_of::<CellRecord>() == 32 && core::mem::offset_of!(CellRecord, serial) == 24);
+const _: () = assert!(size_of::<PoolLocation>() == 24);
+const _: () = assert!(size_of::<PoolEntry>() == 144);
+const _: () = assert!(size_of::<CellEntry>() == 32 && core::mem::offset_of!(CellEntry, serial) == 24);

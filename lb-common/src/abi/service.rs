@@ -72,7 +72,7 @@ impl ServiceKey for Key6 {
     }
 }
 
-/// Bits of [`Service::flags`].
+/// Bits of [`ServiceEntry::flags`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
 pub struct ServiceFlags(pub u16);
@@ -129,8 +129,8 @@ impl ServiceFlags {
 /// What a key leads to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct Service {
-    /// First line of the slot table in `SLOTS`; of a VIP's entry, its [`Service::block_sizes`].
+pub struct ServiceEntry {
+    /// First line of the slot table in `SLOTS`; of a VIP's entry, its [`ServiceEntry::block_sizes`].
     pub slot_line: u32,
     /// Slots less one; a table has a power of two of them.
     pub slot_mask: u16,
@@ -142,8 +142,8 @@ pub struct Service {
     pub id: u32,
 }
 
-impl Service {
-    /// [`Service::id`] of the `vip`-th VIP of the service of that number.
+impl ServiceEntry {
+    /// [`ServiceEntry::id`] of the `vip`-th VIP of the service of that number.
     pub const fn id_of(number: u16, vip: u8) -> u32 {
         number as u32 | (vip as u32) << 16
     }
@@ -176,7 +176,7 @@ pub struct ServiceLine<K, const N: usize, const SPARE: usize> {
     /// The keys.
     pub keys: [K; N],
     /// `services[i]` belongs to `keys[i]`.
-    pub services: [Service; N],
+    pub services: [ServiceEntry; N],
     /// Index of the next line of the chain; 0 ends it (line 0 continues no chain).
     pub next: u32,
     /// Zero.
@@ -195,7 +195,7 @@ pub type ServiceLine6 = ServiceLine<Key6, KEYS_PER_LINE_V6, 5>;
 impl<K: ServiceKey, const N: usize, const SPARE: usize> ServiceLine<K, N, SPARE> {
     /// The service of `key`, if this line holds it.
     #[inline(always)]
-    pub fn find(&self, key: &K) -> Option<Service> {
+    pub fn find(&self, key: &K) -> Option<ServiceEntry> {
         let mut i = 0;
         while i < N {
             if self.keys[i].same(key) {
@@ -225,7 +225,7 @@ pub fn follow_chain<'t, K: ServiceKey + 't, const N: usize, const SPARE: usize>(
     0
 }
 
-const _: () = assert!(size_of::<Service>() == 16);
+const _: () = assert!(size_of::<ServiceEntry>() == 16);
 const _: () = assert!(size_of::<ServiceLine4>() == 64 && size_of::<ServiceLine6>() == 64);
 
 // SAFETY: zero is a valid value of every field, and so of the whole.

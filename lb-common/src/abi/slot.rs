@@ -24,14 +24,14 @@ impl Slot {
 
     /// Whether the owner changed of late.
     #[inline(always)]
-    pub const fn is_unsafe(self) -> bool {
+    pub const fn is_migrating(self) -> bool {
         self.0 & Self::UNSAFE != 0
     }
 
     /// Of an entry of `PREVIOUS`: whether its owner is the slot's home. It is out, and the current owner stands in for it.
     #[inline(always)]
     pub const fn is_lent(self) -> bool {
-        self.is_unsafe()
+        self.is_migrating()
     }
 
     /// The same owner, with or without the flag.

@@ -10,14 +10,14 @@ pub const MAX_SOURCES: u32 = 65_536;
 /// name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 #[repr(C)]
-pub struct SourceKey {
-    /// Twice the number of the list ([`super::ServiceOptions::source_list`]), and 1 of IPv6.
+pub struct AclKey {
+    /// Twice the number of the list ([`super::OptionsEntry::source_list`]), and 1 of IPv6.
     list_and_family: u32,
     /// The client's address, wire order; an IPv4 address is the first word.
     address: [u32; 4],
 }
 
-impl SourceKey {
+impl AclKey {
     /// Bits of list and family.
     pub const LIST_BITS: u32 = 32;
     /// Bits of a whole key.
@@ -25,7 +25,7 @@ impl SourceKey {
     /// Greatest number of a list.
     pub const LAST_LIST: u32 = u32::MAX >> 1;
 
-    /// `address` is wide (see [`super::Target::addresses`]).
+    /// `address` is wide (see [`super::TargetEntry::addresses`]).
     #[inline(always)]
     pub const fn new(list: u32, v6: bool, address: [u64; 2]) -> Self {
         let [high, low] = address;
@@ -69,11 +69,11 @@ impl SourceKey {
 /// What becomes of a client's packets; values of map `SOURCES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Access {
+pub enum AclVerdict {
     /// They go on.
     Allowed = 1,
     /// They are dropped.
     Denied = 2,
 }
 
-const _: () = assert!(size_of::<SourceKey>() == 20);
+const _: () = assert!(size_of::<AclKey>() == 20);

@@ -4,14 +4,14 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::net::{ETHERTYPE_VLAN, ETHERTYPE_VLAN_OUTER};
 
-/// Map `TAGS`, mmap-able, indexed like `TARGETS`; read of targets with [`super::Target::tags`] only. Each word is a tag
+/// Map `TAGS`, mmap-able, indexed like `TARGETS`; read of targets with [`super::TargetEntry::tags`] only. Each word is a tag
 /// as it stands in a frame (EtherType, then VLAN identifier). A single one is the second, so that whatever their number
 /// they end where the EtherType of the packet begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C, align(8))]
-pub struct Tags(pub [u32; 2]);
+pub struct TagsEntry(pub [u32; 2]);
 
-impl Tags {
+impl TagsEntry {
     /// An untagged frame.
     pub const NONE: Self = Self([0; 2]);
 
@@ -52,7 +52,7 @@ impl Tags {
     }
 }
 
-const _: () = assert!(size_of::<Tags>() == 8);
+const _: () = assert!(size_of::<TagsEntry>() == 8);
 
 #[cfg(test)]
 mod tests {
@@ -60,9 +60,15 @@ mod tests {
 
     #[test]
     fn tags_are_laid_out_as_on_the_wire() {
-        assert_eq!(bytemuck::bytes_of(&Tags::one(100)), [0, 0, 0, 0, 0x81, 0, 0, 100]);
-        let two = Tags::two(4094, 1);
+        assert_eq!(
+            bytemuck::bytes_of(&TagsEntry::one(100)),
+            [0, 0, 0, 0, 0x81, 0, 0, 100]
+        );
+        let two = TagsEntry::two(4094, 1);
         assert_eq!(bytemuck::bytes_of(&two), [0x88, 0xa8, 0x0f, 0xfe, 0x81, 0, 0, 1]);
-        assert_eq!([Tags::NONE, Tags::one(1), two].map(Tags::bytes), [0, 4, 8]);
+        assert_eq!(
+            [TagsEntry::NONE, TagsEntry::one(1), two].map(TagsEntry::bytes),
+            [0, 4, 8]
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// How a target's packets are rewritten; [`Target::forward`] as a number.
+/// How a target's packets are rewritten; [`TargetEntry::forward`] as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Forward {
@@ -37,7 +37,7 @@ pub enum Forward {
 /// Map `TARGETS`, mmap-able. All zero is an unresolved target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(64))]
-pub struct Target {
+pub struct TargetEntry {
     /// Destination MAC and the first two bytes of the source MAC, as on the wire.
     pub macs_head: u64,
     /// The rest of the source MAC.
@@ -66,14 +66,14 @@ pub struct Target {
     pub backend_port: u16,
 }
 
-impl Target {
+impl TargetEntry {
     /// Its forwarder as a number, in one word with what says that there are tags: with tags it is no forwarder's.
     #[inline(always)]
     pub const fn untagged_forward(&self) -> u16 {
         self.forward as u16 | (self.tags as u16) << 8
     }
 
-    /// Index into [`Target::addresses`]: outer source of a tunnel.
+    /// Index into [`TargetEntry::addresses`]: outer source of a tunnel.
     pub const OUTER_SOURCE: usize = 0;
     /// Outer destination of a tunnel.
     pub const OUTER_DESTINATION: usize = 1;
@@ -83,4 +83,4 @@ impl Target {
     pub const VIP: usize = 1;
 }
 
-const _: () = assert!(size_of::<Target>() == 64);
+const _: () = assert!(size_of::<TargetEntry>() == 64);

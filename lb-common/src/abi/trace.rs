@@ -14,7 +14,7 @@ pub struct Trace {
     pub magic: u32,
     /// The [`super::Reason`]'s number.
     pub reason: u32,
-    /// [`super::Service::id`] or [`Trace::NONE`].
+    /// [`super::ServiceEntry::id`] or [`Trace::NONE`].
     pub service: u32,
     /// Index in `TARGETS` or [`Trace::NONE`].
     pub target: u32,

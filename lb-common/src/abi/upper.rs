@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Tags;
+use super::TagsEntry;
 
 /// Most entries of map `UPPERS`.
 pub const MAX_UPPERS: u32 = 1024;
@@ -10,19 +10,19 @@ pub const MAX_UPPERS: u32 = 1024;
 /// Map `UPPERS`, by interface index. A VLAN device is the interface that it lies on, and tags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(8))]
-pub struct Upper {
+pub struct DeviceEntry {
     /// The interface that its frames leave through: itself, or what it lies on.
     pub interface: u32,
     /// An IPv4 address of its own, wire order; 0 if it has none.
     pub v4: u32,
     /// The tags that its frames carry.
-    pub tags: Tags,
+    pub tags: TagsEntry,
     /// An IPv6 address of its own, wire order; 0 if it has none.
     pub v6: [u64; 2],
 }
 
-impl Upper {
-    /// Its address of IPv6 or IPv4, wide (see [`super::Target::addresses`]); `None` if it has none.
+impl DeviceEntry {
+    /// Its address of IPv6 or IPv4, wide (see [`super::TargetEntry::addresses`]); `None` if it has none.
     #[inline(always)]
     pub const fn own_address(&self, v6: bool) -> Option<[u64; 2]> {
         let address = if v6 { self.v6 } else { [self.v4 as u64, 0] };
@@ -34,4 +34,4 @@ impl Upper {
     }
 }
 
-const _: () = assert!(size_of::<Upper>() == 32);
+const _: () = assert!(size_of::<DeviceEntry>() == 32);

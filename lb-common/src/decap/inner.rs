@@ -9,7 +9,7 @@ use crate::net::{
 use super::{
     Reason, ecn,
     outer::{IPV4, IPV6},
-    tunnel::Content,
+    tunnel::TunnelContent,
 };
 
 /// The packet inside.
@@ -23,8 +23,8 @@ impl Inner {
     /// # Errors
     /// When it contradicts itself or what carries it.
     #[inline(always)]
-    pub(super) fn read<B: Bytes>(frame: &B, content: &Content) -> Result<Self, Reason> {
-        let Content { at, end, v6 } = *content;
+    pub(super) fn read<B: Bytes>(frame: &B, content: &TunnelContent) -> Result<Self, Reason> {
+        let TunnelContent { at, end, v6 } = *content;
         // The smaller of both headers: what is said of lengths is in it.
         let header: &[u8; IPV4] = frame.view(at).ok_or(Reason::BadInner)?;
         let is_v6 = match header[0] >> 4 {

@@ -15,7 +15,7 @@ pub use reason::Reason;
 pub use rules::{Address, GRE_BIT, IPIP_BIT, Ports, Rules};
 
 use inner::Inner;
-use outer::{Link, Outer};
+use outer::{Link, OuterPacket};
 
 /// Names of the program's maps.
 pub mod map {
@@ -53,7 +53,7 @@ pub fn decap<B: Bytes, R: Rules>(frame: &mut B, rules: &R) -> Reason {
 #[inline(always)]
 fn try_decap<B: Bytes, R: Rules>(frame: &mut B, rules: &R) -> Result<Reason, Reason> {
     let link = Link::read(frame).ok_or(Reason::NotTunnel)?;
-    let outer = Outer::read(frame, &link).ok_or(Reason::NotTunnel)?;
+    let outer = OuterPacket::read(frame, &link).ok_or(Reason::NotTunnel)?;
     let tunnel = tunnel::recognise(frame, rules, &outer).ok_or(Reason::NotTunnel)?;
     if !rules.is_ours(&outer.destination) {
         return Err(Reason::NotOurs);

@@ -59,7 +59,7 @@ impl Link {
 }
 
 /// The outer IP header.
-pub(super) struct Outer {
+pub(super) struct OuterPacket {
     pub(super) source: Address,
     pub(super) destination: Address,
     /// What follows the header and its options.
@@ -86,7 +86,7 @@ pub(super) enum Fragment {
     Later,
 }
 
-impl Outer {
+impl OuterPacket {
     /// `None` if it is none that anybody could read.
     #[inline(always)]
     pub(super) fn read<B: Bytes>(frame: &B, link: &Link) -> Option<Self> {

@@ -4,7 +4,7 @@ use crate::net::{Bytes, ETHERTYPE_IPV4, ETHERTYPE_IPV6, GRE, IPV4_IN_IP, IPV6_IN
 
 use super::{
     GRE_BIT, IPIP_BIT, Reason, Rules,
-    outer::{Fragment, Outer},
+    outer::{Fragment, OuterPacket},
 };
 
 const UDP_HEADER: usize = 8;
@@ -25,7 +25,7 @@ pub(super) enum Tunnel {
 }
 
 /// What a tunnel carries.
-pub(super) struct Content {
+pub(super) struct TunnelContent {
     /// Where it begins in the frame.
     pub(super) at: usize,
     /// Where what carries it ends.
@@ -37,7 +37,7 @@ pub(super) struct Content {
 /// Which kind of tunnel the packet belongs to, if any that the operator asked for. The later fragments of UDP do not
 /// tell.
 #[inline(always)]
-pub(super) fn recognise<B: Bytes, R: Rules>(frame: &B, rules: &R, outer: &Outer) -> Option<Tunnel> {
+pub(super) fn recognise<B: Bytes, R: Rules>(frame: &B, rules: &R, outer: &OuterPacket) -> Option<Tunnel> {
     let asked = |bit: u32, tunnel: Tunnel| (rules.protocols() & bit != 0).then_some(tunnel);
     match outer.protocol {
         IPV4_IN_IP | IPV6_IN_IP => asked(IPIP_BIT, Tunnel::Ipip),
@@ -74,16 +74,21 @@ impl Tunnel {
     /// # Errors
     /// When its headers contradict themselves, or it carries something else than IP.
     #[inline(always)]
-    pub(super) fn content<B: Bytes>(self, frame: &B, outer: &Outer, end: usize) -> Result<Content, Reason> {
+    pub(super) fn content<B: Bytes>(
+        self,
+        frame: &B,
+        outer: &OuterPacket,
+        end: usize,
+    ) -> Result<TunnelContent, Reason> {
         let at = outer.payload;
         match self {
-            Self::Ipip => Ok(Content {
+            Self::Ipip => Ok(TunnelContent {
                 at,
                 end,
                 v6: Some(outer.protocol == IPV6_IN_IP),
             }),
             Self::Gre => gre(frame, at, end),
-            Self::Fou => Ok(Content {
+            Self::Fou => Ok(TunnelContent {
                 at: at + UDP_HEADER,
                 end: end_of_datagram(frame, at, end)?,
                 v6: None,
@@ -108,10 +113,10 @@ fn end_of_datagram<B: Bytes>(frame: &B, at: usize, end: usize) -> Result<usize, 
 /// Generic UDP Encapsulation (draft-ietf-intarea-gue §3, §4): version 0 has a header, version 1 is bare IP, whose
 /// version's first bits are these. Flags announce options that may change what is inside; none are known here.
 #[inline(always)]
-fn gue<B: Bytes>(frame: &B, at: usize, end: usize) -> Result<Content, Reason> {
+fn gue<B: Bytes>(frame: &B, at: usize, end: usize) -> Result<TunnelContent, Reason> {
     let header: &[u8; GUE_HEADER] = frame.view(at).ok_or(Reason::Truncated)?;
     let v6 = match (header[0] >> 6, header[1]) {
-        (1, _) => return Ok(Content { at, end, v6: None }),
+        (1, _) => return Ok(TunnelContent { at, end, v6: None }),
         (0, IPV4_IN_IP) => false,
         (0, IPV6_IN_IP) => true,
         _ => return Err(Reason::Unsupported),
@@ -121,7 +126,7 @@ fn gue<B: Bytes>(frame: &B, at: usize, end: usize) -> Result<Content, Reason> {
         return Err(Reason::Unsupported);
     }
     let at = at + GUE_HEADER + usize::from(header[0] & 0x1f) * 4;
-    Ok(Content {
+    Ok(TunnelContent {
         at,
         end,
         v6: Some(v6),
@@ -130,7 +135,7 @@ fn gue<B: Bytes>(frame: &B, at: usize, end: usize) -> Result<Content, Reason> {
 
 /// GRE (RFC 2784, RFC 2890). Checksum, key and sequence number are skipped.
 #[inline(always)]
-fn gre<B: Bytes>(frame: &B, at: usize, end: usize) -> Result<Content, Reason> {
+fn gre<B: Bytes>(frame: &B, at: usize, end: usize) -> Result<TunnelContent, Reason> {
     let header: &[u8; GRE_HEADER] = frame.view(at).ok_or(Reason::Truncated)?;
     let optional = header[0] & (GRE_CHECKSUM | GRE_KEY | GRE_SEQUENCE);
     let v6 = match load16(header, 2) {
@@ -144,7 +149,7 @@ fn gre<B: Bytes>(frame: &B, at: usize, end: usize) -> Result<Content, Reason> {
     }
     let field = |flag: u8| if header[0] & flag != 0 { 4 } else { 0 };
     let at = at + GRE_HEADER + field(GRE_CHECKSUM) + field(GRE_KEY) + field(GRE_SEQUENCE);
-    Ok(Content {
+    Ok(TunnelContent {
         at,
         end,
         v6: Some(v6),

@@ -1,9 +1,9 @@
 //! From a `nat` backend to its client.
 
-use crate::abi::{Direction, Ends, Features, Reason, ServiceFlags, Tags, Target};
+use crate::abi::{Direction, Features, FlowEnds, Reason, ServiceFlags, TagsEntry, TargetEntry};
 
 use super::{
-    Outcome, Packet, Route, RouteQuery, Tables,
+    Packet, PacketOutcome, Route, RouteQuery, Tables,
     family::Family,
     parse::{Ip, Transport},
     rewrite,
@@ -11,49 +11,49 @@ use super::{
 };
 
 /// Where a backend's answer goes, and as what.
-pub(super) struct Answer<'t> {
+pub(super) struct ReversedPacket<'t> {
     /// The backend.
-    pub(super) target: &'t Target,
-    /// MACs of the way to the client, laid out as in [`Target`].
+    pub(super) target: &'t TargetEntry,
+    /// MACs of the way to the client, laid out as in [`TargetEntry`].
     pub(super) macs: (u64, u32),
     /// The VLAN tags that frames carry there.
-    pub(super) tags: Tags,
-    /// [`Way::is_known`]
+    pub(super) tags: TagsEntry,
+    /// [`ClientRoute::is_known`]
     pub(super) is_known: bool,
     /// Whether the service bounds the MSS of SYNs, which the detour does.
     pub(super) clamps: bool,
 }
 
 /// The way to a client.
-pub(super) struct Way {
-    /// MACs, laid out as in [`Target`].
+pub(super) struct ClientRoute {
+    /// MACs, laid out as in [`TargetEntry`].
     pub(super) macs: (u64, u32),
     /// The interface to send out of.
     pub(super) egress: u32,
     /// The VLAN tags that frames carry there.
-    pub(super) tags: Tags,
+    pub(super) tags: TagsEntry,
     /// Whether the next hop's MAC address is known. Otherwise the host's stack sends the packet, and all of this is zero.
     pub(super) is_known: bool,
 }
 
-impl Way {
+impl ClientRoute {
     const BY_HOST: Self = Self {
         macs: (0, 0),
         egress: 0,
-        tags: Tags::NONE,
+        tags: TagsEntry::NONE,
         is_known: false,
     };
 }
 
 /// Why an answer goes no further.
-pub(super) enum NoWay {
+pub(super) enum NoClientRoute {
     /// For that reason.
     Because(Reason),
     /// No packet longer than this does.
     TooBig(u16),
 }
 
-impl From<Reason> for NoWay {
+impl From<Reason> for NoClientRoute {
     #[inline(always)]
     fn from(reason: Reason) -> Self {
         Self::Because(reason)
@@ -65,7 +65,7 @@ impl From<Reason> for NoWay {
 /// # Errors
 /// Why there is none.
 #[inline(always)]
-pub(super) fn way_back<T: Tables>(tables: &T, query: &RouteQuery) -> Result<Way, NoWay> {
+pub(super) fn way_back<T: Tables>(tables: &T, query: &RouteQuery) -> Result<ClientRoute, NoClientRoute> {
     match tables.route(query) {
         // The backend talks to this host itself, as it does when it answers a heartbeat.
         Route::Local => Err(Reason::NoService.into()),
@@ -74,14 +74,14 @@ pub(super) fn way_back<T: Tables>(tables: &T, query: &RouteQuery) -> Result<Way,
             macs_tail,
             egress,
             tags,
-        } => Ok(Way {
+        } => Ok(ClientRoute {
             macs: (macs_head, macs_tail),
             egress,
             tags,
             is_known: true,
         }),
-        Route::NoNeighbour => Ok(Way::BY_HOST),
-        Route::TooBig(mtu) => Err(NoWay::TooBig(mtu)),
+        Route::NoNeighbour => Ok(ClientRoute::BY_HOST),
+        Route::TooBig(mtu) => Err(NoClientRoute::TooBig(mtu)),
         Route::None => Err(Reason::NoWayBack.into()),
     }
 }
@@ -95,8 +95,8 @@ pub(super) fn answer_of<'t, F: Family, T: Tables>(
     tables: &'t T,
     ip: &Ip<F::Address>,
     transport: &Transport,
-    outcome: &mut Outcome,
-) -> Result<Answer<'t>, NoWay> {
+    outcome: &mut PacketOutcome,
+) -> Result<ReversedPacket<'t>, NoClientRoute> {
     if !tables.features().has(Features::RETURNS) {
         return Err(Reason::NoService.into());
     }
@@ -111,13 +111,13 @@ pub(super) fn answer_of<'t, F: Family, T: Tables>(
     let target = tables.target(service.target_base).ok_or(Reason::NoService)?;
     let query = RouteQuery {
         v6: F::V6,
-        source: target.addresses[Target::VIP],
+        source: target.addresses[TargetEntry::VIP],
         destination: F::wide(ip.destination),
         protocol: ip.protocol,
         tos: ip.tos,
         len: ip.len,
     };
-    let Way {
+    let ClientRoute {
         macs,
         egress,
         tags,
@@ -129,7 +129,7 @@ pub(super) fn answer_of<'t, F: Family, T: Tables>(
         return Err(Reason::TtlExpired.into());
     }
     outcome.leave_by(egress, tables.ingress());
-    Ok(Answer {
+    Ok(ReversedPacket {
         target,
         macs,
         tags,
@@ -138,18 +138,18 @@ pub(super) fn answer_of<'t, F: Family, T: Tables>(
     })
 }
 
-impl Answer<'_> {
+impl ReversedPacket<'_> {
     /// The ends of a flow from the backend as its client sees them.
     #[inline(always)]
-    pub(super) fn to_client(&self, from: Ends) -> Ends {
+    pub(super) fn to_client(&self, from: FlowEnds) -> FlowEnds {
         let (source, destination) = (from.ports as u16, (from.ports >> 16) as u16);
         let source = match self.target.vip_port {
             0 => source,
             port => port,
         };
-        Ends {
-            source: self.target.addresses[Target::VIP],
-            ports: Ends::ports(source, destination),
+        FlowEnds {
+            source: self.target.addresses[TargetEntry::VIP],
+            ports: FlowEnds::ports(source, destination),
             ..from
         }
     }
@@ -162,7 +162,12 @@ impl Answer<'_> {
         ip: &Ip<F::Address>,
         transport: &Transport,
     ) -> Result<Reason, Reason> {
-        rewrite::nat::<F, P>(packet, ip, transport, &rewrite::Nat::to_client::<F>(self.target))?;
+        rewrite::nat::<F, P>(
+            packet,
+            ip,
+            transport,
+            &rewrite::NewEnd::to_client::<F>(self.target),
+        )?;
         Ok(Reason::Returned)
     }
 }

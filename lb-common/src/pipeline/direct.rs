@@ -4,13 +4,13 @@
 //! Invariant: a packet that is sent on the detour is as it came.
 
 use crate::{
-    abi::{Direction, Features, Reason, Selector, Service, ServiceFlags},
+    abi::{Direction, Features, Reason, Selector, ServiceEntry, ServiceFlags},
     net::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, ETHERTYPE_VLAN_OUTER, load16},
 };
 
 use super::{
-    Outcome, Packet, Tables,
-    back::{NoWay, answer_of},
+    Packet, PacketOutcome, Tables,
+    back::{NoClientRoute, answer_of},
     echo,
     family::{Family, V4, V6},
     link,
@@ -21,17 +21,21 @@ use super::{
 };
 
 /// Left early: for that reason, or, without one, to take the detour.
-pub(super) type Early = Option<Reason>;
+pub(super) type LeaveEarly = Option<Reason>;
 
 /// Take the detour.
-pub(super) const DETOUR: Early = None;
+pub(super) const DETOUR: LeaveEarly = None;
 
 /// Takes a packet all the way and says why it left as it did, `outcome` saying more; `None` if it has to take the
 /// detour.
 ///
 /// The outcome is the caller's memory on purpose: returned by value, its fields would be set anew on every way out.
 #[inline(always)]
-pub fn direct<P: Packet, T: Tables>(packet: &mut P, tables: &T, outcome: &mut Outcome) -> Option<Reason> {
+pub fn direct<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    outcome: &mut PacketOutcome,
+) -> Option<Reason> {
     match by_family(packet, tables, outcome) {
         Ok(reason) => Some(reason),
         Err(early) => early,
@@ -42,8 +46,8 @@ pub fn direct<P: Packet, T: Tables>(packet: &mut P, tables: &T, outcome: &mut Ou
 fn by_family<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    outcome: &mut Outcome,
-) -> Result<Reason, Early> {
+    outcome: &mut PacketOutcome,
+) -> Result<Reason, LeaveEarly> {
     let ethernet: &[u8; ETHERNET] = packet.view(0).ok_or(Reason::NotIp)?;
     match load16(ethernet, 12) {
         ETHERTYPE_IPV4 => balance::<V4, P, T>(packet, tables, outcome),
@@ -57,8 +61,8 @@ fn by_family<P: Packet, T: Tables>(
 fn balance<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    outcome: &mut Outcome,
-) -> Result<Reason, Early> {
+    outcome: &mut PacketOutcome,
+) -> Result<Reason, LeaveEarly> {
     // A frame too short to name a destination is for no service.
     let ip = F::parse(packet, ETHERNET).ok_or(Reason::NoService)?;
     link::check::<F, P, T>(packet, tables, ip.destination)?;
@@ -102,7 +106,7 @@ fn balance<F: Family, P: Packet, T: Tables>(
 
 /// Whether it is one of the packets that a service sends on the detour which does so with some.
 #[inline(always)]
-fn detours(service: &Service, transport: &Transport) -> bool {
+fn detours(service: &ServiceEntry, transport: &Transport) -> bool {
     transport.is_syn() || service.flags.has(ServiceFlags::DETOUR)
 }
 
@@ -112,7 +116,7 @@ fn without_ports<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     ip: &Ip<F::Address>,
-) -> Result<Reason, Early> {
+) -> Result<Reason, LeaveEarly> {
     if Lookup::<F, T>::new(tables)
         .find(ip.destination, Selector::VIP)
         .is_none()
@@ -139,17 +143,17 @@ fn answer<F: Family, P: Packet, T: Tables>(
     tables: &T,
     ip: &Ip<F::Address>,
     transport: &Transport,
-    outcome: &mut Outcome,
-) -> Result<Reason, Early> {
+    outcome: &mut PacketOutcome,
+) -> Result<Reason, LeaveEarly> {
     let answer = answer_of::<F, T>(tables, ip, transport, outcome).map_err(|no_way| match no_way {
-        NoWay::TooBig(_) | NoWay::Because(Reason::TtlExpired) => DETOUR,
+        NoClientRoute::TooBig(_) | NoClientRoute::Because(Reason::TtlExpired) => DETOUR,
         // Answers to the source pool of `fullnat` are not known by their source, nor is what a VIP refuses.
-        NoWay::Because(Reason::NoService)
+        NoClientRoute::Because(Reason::NoService)
             if tables.features().has(Features::FULLNAT | Features::UNSERVED) =>
         {
             DETOUR
         }
-        NoWay::Because(reason) => Some(reason),
+        NoClientRoute::Because(reason) => Some(reason),
     })?;
     if !answer.is_known || !answer.tags.is_empty() || answer.clamps && transport.is_syn() {
         return Err(DETOUR);

@@ -7,7 +7,7 @@ use crate::{
 
 use super::{
     Packet,
-    direct::{DETOUR, Early},
+    direct::{DETOUR, LeaveEarly},
     family::Family,
     parse::Ip,
     rewrite,
@@ -15,7 +15,10 @@ use super::{
 
 /// Answers an echo request to a VIP. All else of ICMP takes the detour.
 #[inline(always)]
-pub(super) fn answer<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F::Address>) -> Result<Reason, Early> {
+pub(super) fn answer<F: Family, P: Packet>(
+    packet: &mut P,
+    ip: &Ip<F::Address>,
+) -> Result<Reason, LeaveEarly> {
     // Options would have to be turned around too (RFC 1122 §3.2.2.6).
     let is_plain = ip.transport == ip.network + F::HEADER;
     if usize::from(ip.len) < F::HEADER + 8 || !is_plain {

@@ -2,16 +2,16 @@
 
 use crate::{
     abi::{
-        Ends, Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, Mac, MacKey, QuicSet, Reason,
-        ServerId, ServerTable, Service, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey,
-        SourcePool, TableIndex, Tags, Target, Translation, Upper,
+        AclKey, DeviceEntry, Features, FlowEnds, FragmentEntry, FragmentKey, Key4, Key6, Lengths, Mac,
+        MacKey, NatEntry, OptionsEntry, QuicSetEntry, Reason, ServerIdEntry, ServerTable, ServiceEntry,
+        ServiceLine4, ServiceLine6, SlotLine, SnatPoolEntry, TableIndex, TagsEntry, TargetEntry,
     },
-    flows::{Event, Placed, Query},
+    flows::{Event, Query, Selected},
     net::Bytes,
     quic::aes::Cipher,
 };
 
-use super::{detour::Claim, wrap::Wrap};
+use super::{detour::InsertOutcome, wrap::Wrap};
 
 /// A frame that the balancer forwards.
 pub trait Packet: Bytes {
@@ -43,28 +43,28 @@ pub trait Tables: Cipher {
     /// The same for `SERVICES6`.
     fn follow6(&self, first: u32, key: &Key6) -> u32;
     /// The service of that key: [`super::look_up4`], which the kernel build makes a function of its own.
-    fn look_up4(&self, key: &Key4) -> Option<Service>;
+    fn look_up4(&self, key: &Key4) -> Option<ServiceEntry>;
     /// The same of IPv6.
-    fn look_up6(&self, key: &Key6) -> Option<Service>;
+    fn look_up6(&self, key: &Key6) -> Option<ServiceEntry>;
     /// Lengths of the prefixes of IPv4 or IPv6 that services have as VIPs.
     fn lengths(&self, v6: bool) -> Lengths;
     /// A line of map `SLOTS`.
     fn slots(&self, line: u32) -> Option<&SlotLine>;
     /// What is known of the packet that a fragment is of, from map `FRAGMENTS` into `record`; false if nothing is.
-    fn fragments(&self, key: &FragmentKey, record: &mut FragmentRecord) -> bool;
+    fn fragments(&self, key: &FragmentKey, record: &mut FragmentEntry) -> bool;
     /// Notes what is known of it.
-    fn note_fragments(&self, key: &FragmentKey, record: &FragmentRecord);
+    fn note_fragments(&self, key: &FragmentKey, record: &FragmentEntry);
     /// All of its fragments were seen.
     fn forget_fragments(&self, key: &FragmentKey);
     /// What `visit` makes of the entry of map `TRANSLATIONS` by that key, if there is one. It may write words of it: other CPUs may
     /// do so at the same time.
-    fn translation<R>(&self, key: &Ends, visit: impl FnOnce(&mut Translation) -> R) -> Option<R>;
+    fn translation<R>(&self, key: &FlowEnds, visit: impl FnOnce(&mut NatEntry) -> R) -> Option<R>;
     /// Inserts an entry where none is by that key.
-    fn claim(&self, key: &Ends, entry: &Translation) -> Claim;
+    fn claim(&self, key: &FlowEnds, entry: &NatEntry) -> InsertOutcome;
     /// Removes an entry.
-    fn forget_translation(&self, key: &Ends);
+    fn forget_translation(&self, key: &FlowEnds);
     /// What `fullnat` flows of IPv4 or IPv6 are given places of.
-    fn source_pool(&self, v6: bool) -> SourcePool;
+    fn source_pool(&self, v6: bool) -> SnatPoolEntry;
     /// An entry of map `NAT_SOURCES`.
     fn nat_source(&self, index: u32) -> Option<[u64; 2]>;
     /// Whether one more answer for that reason may be made now: so many a second, so that nobody can use the balancer to
@@ -73,22 +73,22 @@ pub trait Tables: Cipher {
     /// The flow clock.
     fn now(&self) -> u32;
     /// Asks the flow table: [`crate::flows::place`], which the kernel build makes a function of its own.
-    fn place(&self, query: &Query) -> Placed;
+    fn place(&self, query: &Query) -> Selected;
     /// Whether the packet is only explained: it must leave no trace in the tables.
     fn explains(&self) -> bool;
     /// An entry of map `TARGETS`.
-    fn target(&self, index: u32) -> Option<&Target>;
+    fn target(&self, index: u32) -> Option<&TargetEntry>;
     /// An entry of map `TAGS`, by a target's index.
-    fn tags(&self, index: u32) -> Option<&Tags>;
+    fn tags(&self, index: u32) -> Option<&TagsEntry>;
     /// A line of map `OPTIONS`, by a service's number.
-    fn options(&self, number: u32) -> Option<&ServiceOptions>;
-    /// What the longest entry of map `SOURCES` that agrees with `client` says: an [`crate::abi::Access`] as a number, or
+    fn options(&self, number: u32) -> Option<&OptionsEntry>;
+    /// What the longest entry of map `SOURCES` that agrees with `client` says: an [`crate::abi::AclVerdict`] as a number, or
     /// 0 if there is none.
-    fn access(&self, client: &SourceKey) -> u32;
+    fn access(&self, client: &AclKey) -> u32;
     /// An entry of map `QUIC`.
-    fn quic(&self, index: u32) -> Option<&QuicSet>;
+    fn quic(&self, index: u32) -> Option<&QuicSetEntry>;
     /// The target that a server ID names by map `SERVERS`: [`ServerTable::look_up`], which the kernel build makes a function of its own.
-    fn server(&self, table: &ServerTable, id: &ServerId) -> Option<u32>;
+    fn server(&self, table: &ServerTable, id: &ServerIdEntry) -> Option<u32>;
     /// Notes what became of a packet of the service of that number.
     fn count(&self, number: u32, event: Event);
     /// One of [`crate::abi::OwnMacs::common`].
@@ -100,14 +100,14 @@ pub trait Tables: Cipher {
     /// Whether a frame to that MAC is for this host: [`super::accepts`], which the kernel build makes a function of its own.
     fn accepts(&self, mac: Mac, is_for_group: bool) -> bool;
     /// What is known of the interface of that index: map `UPPERS`.
-    fn upper(&self, interface: u32) -> Option<Upper>;
+    fn upper(&self, interface: u32) -> Option<DeviceEntry>;
     /// The interface that the packet came in by.
     fn ingress(&self) -> u32;
     /// The host's route for a packet that it would forward.
     fn route(&self, query: &RouteQuery) -> Route;
 }
 
-/// A packet for which the host's route is asked. Addresses are wide (see [`Target::addresses`]).
+/// A packet for which the host's route is asked. Addresses are wide (see [`TargetEntry::addresses`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteQuery {
     /// IPv6 rather than IPv4.
@@ -127,7 +127,7 @@ pub struct RouteQuery {
 /// The host's answer to a [`RouteQuery`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// Out of `egress` with these MACs (laid out as in [`Target`]).
+    /// Out of `egress` with these MACs (laid out as in [`TargetEntry`]).
     Hop {
         /// Destination MAC and the first two bytes of the source MAC.
         macs_head: u64,
@@ -136,7 +136,7 @@ pub enum Route {
         /// Interface index.
         egress: u32,
         /// The VLAN tags that frames carry there.
-        tags: Tags,
+        tags: TagsEntry,
     },
     /// The destination is this host.
     Local,

@@ -1,7 +1,7 @@
 //! What differs between IPv4 and IPv6. Everything else in the pipeline is written once, over this trait.
 
 use crate::{
-    abi::{Key4, Key6, Reason, Selector, Service, ServiceKey, Target},
+    abi::{Key4, Key6, Reason, Selector, ServiceEntry, ServiceKey, TargetEntry},
     hash,
     net::{
         ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMP, ICMPV6, IPV4_IN_IP, IPV6_IN_IP, checksum, load16, load32,
@@ -76,17 +76,18 @@ pub(super) trait Family {
     fn parse<P: Packet>(packet: &P, at: usize) -> Option<Ip<Self::Address>>;
     fn key(address: Self::Address, selector: Selector) -> Self::Key;
     /// What a line says about a key, and the line after it.
-    fn find_in_line<T: Tables>(tables: &T, line: u32, key: &Self::Key) -> Option<(Option<Service>, u32)>;
+    fn find_in_line<T: Tables>(tables: &T, line: u32, key: &Self::Key)
+    -> Option<(Option<ServiceEntry>, u32)>;
     /// Follows a chain: see [`Tables::follow4`].
     fn follow<T: Tables>(tables: &T, first: u32, key: &Self::Key) -> u32;
     /// The service of that key: see [`Tables::look_up4`].
-    fn look_up<T: Tables>(tables: &T, key: &Self::Key) -> Option<Service>;
+    fn look_up<T: Tables>(tables: &T, key: &Self::Key) -> Option<ServiceEntry>;
     /// The first address of the prefix of that length (1 to 127) that holds `address`.
     fn masked(address: Self::Address, length: u8) -> Self::Address;
     fn hash(source: Self::Address, ports: u32, seed: u64) -> u64;
-    /// To the form of [`Target::addresses`].
+    /// To the form of [`TargetEntry::addresses`].
     fn wide(address: Self::Address) -> [u64; 2];
-    /// From the form of [`Target::addresses`].
+    /// From the form of [`TargetEntry::addresses`].
     fn narrow(address: [u64; 2]) -> Self::Address;
     /// One hop further: TTL less by one, and perhaps a new address. `at` is where the IP header stands in the frame.
     fn forwarded<P: Packet>(
@@ -111,7 +112,7 @@ pub(super) trait Family {
     /// Turns a packet to this host into one from it: addresses swapped, a fresh TTL.
     fn turn_around<P: Packet>(packet: &mut P, ip: &Ip<Self::Address>) -> Option<()>;
     /// Writes an EtherType at `at` of the frame, and the outer IP header behind it.
-    fn write_outer<P: Packet>(packet: &mut P, at: usize, target: &Target, outer: &Outer) -> Option<()>;
+    fn write_outer<P: Packet>(packet: &mut P, at: usize, target: &TargetEntry, outer: &Outer) -> Option<()>;
 }
 
 /// IPv4.
@@ -162,7 +163,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn find_in_line<T: Tables>(tables: &T, line: u32, key: &Key4) -> Option<(Option<Service>, u32)> {
+    fn find_in_line<T: Tables>(tables: &T, line: u32, key: &Key4) -> Option<(Option<ServiceEntry>, u32)> {
         tables.service_line4(line).map(|line| (line.find(key), line.next))
     }
 
@@ -172,7 +173,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn look_up<T: Tables>(tables: &T, key: &Key4) -> Option<Service> {
+    fn look_up<T: Tables>(tables: &T, key: &Key4) -> Option<ServiceEntry> {
         tables.look_up4(key)
     }
 
@@ -259,7 +260,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn write_outer<P: Packet>(packet: &mut P, at: usize, target: &Target, outer: &Outer) -> Option<()> {
+    fn write_outer<P: Packet>(packet: &mut P, at: usize, target: &TargetEntry, outer: &Outer) -> Option<()> {
         let Outer {
             protocol,
             tos,
@@ -268,8 +269,8 @@ impl Family for V4 {
         } = *outer;
         let total = len.wrapping_add(Self::HEADER as u16).to_be();
         let varied = (hash >> 8) as u32 & target.variation;
-        let source = target.addresses[Target::OUTER_SOURCE][0] as u32 | varied;
-        let destination = target.addresses[Target::OUTER_DESTINATION][0] as u32;
+        let source = target.addresses[TargetEntry::OUTER_SOURCE][0] as u32 | varied;
+        let destination = target.addresses[TargetEntry::OUTER_DESTINATION][0] as u32;
         let version_tos = 0x45 | u16::from(tos) << 8;
         let ttl_protocol = u16::from(OWN_TTL) | u16::from(protocol) << 8;
         // RFC 6864: a packet that may not be fragmented needs no identification.
@@ -339,7 +340,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn find_in_line<T: Tables>(tables: &T, line: u32, key: &Key6) -> Option<(Option<Service>, u32)> {
+    fn find_in_line<T: Tables>(tables: &T, line: u32, key: &Key6) -> Option<(Option<ServiceEntry>, u32)> {
         tables.service_line6(line).map(|line| (line.find(key), line.next))
     }
 
@@ -349,7 +350,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn look_up<T: Tables>(tables: &T, key: &Key6) -> Option<Service> {
+    fn look_up<T: Tables>(tables: &T, key: &Key6) -> Option<ServiceEntry> {
         tables.look_up6(key)
     }
 
@@ -424,7 +425,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn write_outer<P: Packet>(packet: &mut P, at: usize, target: &Target, outer: &Outer) -> Option<()> {
+    fn write_outer<P: Packet>(packet: &mut P, at: usize, target: &TargetEntry, outer: &Outer) -> Option<()> {
         let Outer {
             protocol,
             tos,
@@ -433,9 +434,9 @@ impl Family for V6 {
         } = *outer;
         let flow_label = (hash >> 8) as u32 & 0xf_ffff;
         let first = (0x6000_0000 | u32::from(tos) << 20 | flow_label).to_be();
-        let [source_high, source_low] = target.addresses[Target::OUTER_SOURCE];
+        let [source_high, source_low] = target.addresses[TargetEntry::OUTER_SOURCE];
         let varied = u64::from((hash >> 8) as u32 & target.variation) << 32;
-        let destination = target.addresses[Target::OUTER_DESTINATION];
+        let destination = target.addresses[TargetEntry::OUTER_DESTINATION];
 
         let header: &mut [u8; ETHER_TYPE + 40] = packet.view_mut(at)?;
         store16(header, 0, ETHERTYPE_IPV6);

@@ -25,18 +25,18 @@ use crate::abi::Reason;
 pub use direct::direct;
 pub use environment::{Packet, Route, RouteQuery, Tables};
 pub use link::accepts;
-pub use outcome::Outcome;
+pub use outcome::PacketOutcome;
 pub use services::{look_up4, look_up6};
 
-use detour::{Seen, StepByStep, detour};
+use detour::{Scratch, StepByStep, detour};
 
 /// Takes a packet all the way, by the detour if it must, and says why it left as it did; `outcome` says more. For hosts:
 /// in the kernel the detour is a program of its own.
-pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T, outcome: &mut Outcome) -> Reason {
+pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T, outcome: &mut PacketOutcome) -> Reason {
     if let Some(reason) = direct(packet, tables, outcome) {
         return reason;
     }
-    let mut seen = Seen::NOTHING;
+    let mut seen = Scratch::NOTHING;
     let reason = detour(&mut StepByStep { packet, tables }, &mut seen);
     *outcome = seen.outcome;
     reason

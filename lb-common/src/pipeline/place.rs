@@ -1,15 +1,15 @@
 //! Which backend a flow belongs to.
 
 use crate::{
-    abi::{FlowKey, Reason, SLOTS_PER_LINE, Service, ServiceFlags, Slot, Target},
+    abi::{FlowKey, Reason, SLOTS_PER_LINE, ServiceEntry, ServiceFlags, Slot, TargetEntry},
     flows::Query,
 };
 
-use super::{Outcome, Tables, family::Family};
+use super::{PacketOutcome, Tables, family::Family};
 
 /// What decides the slot: the flow, or with affinity its client alone.
 #[inline(always)]
-pub(super) fn flow_hash<F: Family>(service: &Service, source: F::Address, ports: u32, seed: u64) -> u64 {
+pub(super) fn flow_hash<F: Family>(service: &ServiceEntry, source: F::Address, ports: u32, seed: u64) -> u64 {
     let ports = if service.flags.has(ServiceFlags::CLIENT_IP) {
         0
     } else {
@@ -23,19 +23,19 @@ pub(super) fn flow_hash<F: Family>(service: &Service, source: F::Address, ports:
 #[inline(always)]
 pub(super) fn pick<'t, T: Tables>(
     tables: &'t T,
-    service: &Service,
+    service: &ServiceEntry,
     hash: u64,
     flow: impl Fn() -> u64,
     leaves_traces: bool,
-    outcome: &mut Outcome,
-) -> Result<&'t Target, Reason> {
+    outcome: &mut PacketOutcome,
+) -> Result<&'t TargetEntry, Reason> {
     let slot = (hash >> 48) as u32 & u32::from(service.slot_mask);
     outcome.slot = slot;
     let place = service.slot_line * SLOTS_PER_LINE + slot;
     let line = tables.slots(place / SLOTS_PER_LINE).ok_or(Reason::NoBackend)?;
     let slot = line.0[(place % SLOTS_PER_LINE) as usize];
     // The flag of a slot and the flag of a service that tracks all flows are the same bit.
-    let owner = if Slot(slot.0 | service.flags.0).is_unsafe() {
+    let owner = if Slot(slot.0 | service.flags.0).is_migrating() {
         let flow = if service.flags.has(ServiceFlags::CLIENT_IP) {
             flow()
         } else {
@@ -66,11 +66,11 @@ pub(super) fn pick<'t, T: Tables>(
 #[inline(always)]
 fn look_up<T: Tables>(
     tables: &T,
-    service: &Service,
+    service: &ServiceEntry,
     key: FlowKey,
     mut packet: u32,
     place: u32,
-    outcome: &mut Outcome,
+    outcome: &mut PacketOutcome,
 ) -> Option<u32> {
     if service.flags.has(ServiceFlags::TRACK_ALWAYS) {
         packet |= Query::IS_ALWAYS;

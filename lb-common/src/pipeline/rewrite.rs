@@ -1,13 +1,13 @@
 //! Rewriting a packet toward its backend, or back toward its client.
 
 use crate::{
-    abi::{Forward, Reason, Target},
+    abi::{Forward, Reason, TargetEntry},
     net::{ETHERNET, TCP, UDP, checksum, load16, load64, store16, store32, store64},
 };
 
 use super::{
     Packet, Tables,
-    direct::{DETOUR, Early},
+    direct::{DETOUR, LeaveEarly},
     family::{End, Family, Readdress},
     parse::{Ip, Transport},
     wrap::{Wrap, wrap_plain, wraps},
@@ -23,11 +23,11 @@ const SEEN_BEFORE: Reason = Reason::Truncated;
 pub(super) fn toward_backend<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    (index, target): (u32, &Target),
+    (index, target): (u32, &TargetEntry),
     ip: &Ip<F::Address>,
     transport: &Transport,
     hash: u64,
-) -> Result<(), Early> {
+) -> Result<(), LeaveEarly> {
     const L2DSR: u16 = Forward::L2dsr as u16;
     const IPIP4: u16 = Forward::Ipip4 as u16;
     const IPIP6: u16 = Forward::Ipip6 as u16;
@@ -53,7 +53,7 @@ pub(super) fn toward_backend<F: Family, P: Packet, T: Tables>(
         L2DSR => wrap_plain(packet, target, Forward::L2dsr, wrap)?,
         NAT => {
             set_macs(packet, target.macs_head, target.macs_tail)?;
-            nat::<F, P>(packet, ip, transport, &Nat::to_backend::<F>(target))?;
+            nat::<F, P>(packet, ip, transport, &NewEnd::to_backend::<F>(target))?;
         }
         GUE4 => wrap_plain(packet, target, Forward::Gue4, wrap)?,
         GUE6 => wrap_plain(packet, target, Forward::Gue6, wrap)?,
@@ -68,7 +68,7 @@ pub(super) fn toward_backend<F: Family, P: Packet, T: Tables>(
     Ok(())
 }
 
-/// Both MACs, laid out as in [`Target`].
+/// Both MACs, laid out as in [`TargetEntry`].
 #[inline(always)]
 pub(super) fn set_macs<P: Packet>(packet: &mut P, head: u64, tail: u32) -> Result<(), Reason> {
     let ethernet: &mut [u8; ETHERNET] = packet.view_mut(0).ok_or(SEEN_BEFORE)?;
@@ -89,21 +89,21 @@ pub(super) fn swap_macs<P: Packet>(packet: &mut P) -> Result<(), Reason> {
 }
 
 /// A new address and port for one end of a packet.
-pub(super) struct Nat<A> {
+pub(super) struct NewEnd<A> {
     readdress: Readdress<A>,
     /// Wire order; 0 leaves the port as it is.
     port: u16,
     transport_sum: u32,
 }
 
-impl<A> Nat<A> {
+impl<A> NewEnd<A> {
     /// VIP → backend.
     #[inline(always)]
-    pub(super) fn to_backend<F: Family<Address = A>>(target: &Target) -> Self {
+    pub(super) fn to_backend<F: Family<Address = A>>(target: &TargetEntry) -> Self {
         Self {
             readdress: Readdress {
                 end: End::Destination,
-                address: F::narrow(target.addresses[Target::BACKEND]),
+                address: F::narrow(target.addresses[TargetEntry::BACKEND]),
                 header_sum: target.header_sum,
             },
             port: target.backend_port,
@@ -113,11 +113,11 @@ impl<A> Nat<A> {
 
     /// Backend → VIP: the same change, undone at the other end.
     #[inline(always)]
-    pub(super) fn to_client<F: Family<Address = A>>(target: &Target) -> Self {
+    pub(super) fn to_client<F: Family<Address = A>>(target: &TargetEntry) -> Self {
         Self {
             readdress: Readdress {
                 end: End::Source,
-                address: F::narrow(target.addresses[Target::VIP]),
+                address: F::narrow(target.addresses[TargetEntry::VIP]),
                 header_sum: checksum::reversed(target.header_sum),
             },
             port: target.vip_port,
@@ -133,9 +133,9 @@ pub(super) fn nat<F: Family, P: Packet>(
     packet: &mut P,
     ip: &Ip<F::Address>,
     transport: &Transport,
-    change: &Nat<F::Address>,
+    change: &NewEnd<F::Address>,
 ) -> Result<(), Reason> {
-    let Nat {
+    let NewEnd {
         readdress,
         port,
         transport_sum,

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use crate::abi::{Direction, Features, Key4, Key6, Selector, Service};
+use crate::abi::{Direction, Features, Key4, Key6, Selector, ServiceEntry};
 
 use super::{
     Tables,
@@ -11,18 +11,18 @@ use super::{
 
 /// The service of that key in the table of IPv4.
 #[inline(always)]
-pub fn look_up4<T: Tables>(tables: &T, key: &Key4) -> Option<Service> {
+pub fn look_up4<T: Tables>(tables: &T, key: &Key4) -> Option<ServiceEntry> {
     by_key::<V4, T>(tables, key)
 }
 
 /// The service of that key in the table of IPv6.
 #[inline(always)]
-pub fn look_up6<T: Tables>(tables: &T, key: &Key6) -> Option<Service> {
+pub fn look_up6<T: Tables>(tables: &T, key: &Key6) -> Option<ServiceEntry> {
     by_key::<V6, T>(tables, key)
 }
 
 #[inline(always)]
-fn by_key<F: Family, T: Tables>(tables: &T, key: &F::Key) -> Option<Service> {
+fn by_key<F: Family, T: Tables>(tables: &T, key: &F::Key) -> Option<ServiceEntry> {
     let line = tables.service_index(F::V6).line(key);
     let (found, next) = F::find_in_line(tables, line, key)?;
     if found.is_some() || next == 0 {
@@ -49,13 +49,13 @@ impl<'t, F: Family, T: Tables> Lookup<'t, F, T> {
 
     /// The service of exactly that selector.
     #[inline(always)]
-    pub(super) fn find(&self, address: F::Address, selector: Selector) -> Option<Service> {
+    pub(super) fn find(&self, address: F::Address, selector: Selector) -> Option<ServiceEntry> {
         by_key::<F, T>(self.tables, &F::key(address, selector))
     }
 
     /// The same as a call of a function: for those who ask often.
     #[inline(always)]
-    pub(super) fn ask(&self, address: F::Address, selector: Selector) -> Option<Service> {
+    pub(super) fn ask(&self, address: F::Address, selector: Selector) -> Option<ServiceEntry> {
         F::look_up(self.tables, &F::key(address, selector))
     }
 
@@ -67,13 +67,18 @@ impl<'t, F: Family, T: Tables> Lookup<'t, F, T> {
         port: u16,
         protocol: u8,
         direction: Direction,
-    ) -> Option<Service> {
+    ) -> Option<ServiceEntry> {
         self.find(address, Selector::new(port, protocol, direction))
     }
 
     /// The service that takes any port.
     #[inline(always)]
-    pub(super) fn any(&self, address: F::Address, protocol: u8, direction: Direction) -> Option<Service> {
+    pub(super) fn any(
+        &self,
+        address: F::Address,
+        protocol: u8,
+        direction: Direction,
+    ) -> Option<ServiceEntry> {
         if !self.tables.features().has(Features::ANY_PORT) {
             return None;
         }
@@ -88,7 +93,7 @@ impl<'t, F: Family, T: Tables> Lookup<'t, F, T> {
         port: u16,
         protocol: u8,
         direction: Direction,
-    ) -> Option<Service> {
+    ) -> Option<ServiceEntry> {
         self.exact(address, port, protocol, direction)
             .or_else(|| self.any(address, protocol, direction))
     }

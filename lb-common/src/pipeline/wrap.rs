@@ -3,7 +3,7 @@
 //! Invariant: the packet inside stays as it is but for the hop that it takes (RFC 2003 §3.1).
 
 use crate::{
-    abi::{Forward, Reason, Tags, Target},
+    abi::{Forward, Reason, TagsEntry, TargetEntry},
     net::{ETHERNET, UDP, store16, store32, store64},
 };
 
@@ -44,7 +44,7 @@ pub struct Wrap {
 
 /// The outer IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shell {
+enum OuterHeader {
     None,
     V4,
     V6,
@@ -52,7 +52,7 @@ enum Shell {
 
 /// What stands between the outer IP header and the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Between {
+enum TunnelHeader {
     Nothing,
     /// UDP, and behind it the header of GUE or nothing.
     Udp {
@@ -63,11 +63,11 @@ enum Between {
 
 /// What a packet gets in front of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Front {
+struct Encapsulation {
     /// Bytes of VLAN tags.
     tags: usize,
-    shell: Shell,
-    between: Between,
+    shell: OuterHeader,
+    between: TunnelHeader,
 }
 
 /// Whether a forwarder, by its number, does no more than give the packet a new front.
@@ -87,7 +87,7 @@ pub(super) const fn wraps(forward: u8) -> bool {
 pub fn wrap<P: Packet, T: Tables>(packet: &mut P, tables: &T, wrap: Wrap) -> Result<(), Reason> {
     let target = tables.target(wrap.target).ok_or(Reason::Unresolved)?;
     let tags = tables.tags(wrap.target).ok_or(Reason::Unresolved)?;
-    let front = Front::of(target.forward, tags_len(target)).ok_or(Reason::Unresolved)?;
+    let front = Encapsulation::of(target.forward, tags_len(target)).ok_or(Reason::Unresolved)?;
     move_start(packet, wrap.network as usize, front.len())?;
     write_tags(packet, front.tags, *tags).ok_or(SEEN_BEFORE)?;
     front.write(packet, target, wrap).ok_or(SEEN_BEFORE)
@@ -97,18 +97,18 @@ pub fn wrap<P: Packet, T: Tables>(packet: &mut P, tables: &T, wrap: Wrap) -> Res
 #[inline(always)]
 pub(super) fn wrap_plain<P: Packet>(
     packet: &mut P,
-    target: &Target,
+    target: &TargetEntry,
     forward: Forward,
     wrap: Wrap,
 ) -> Result<(), Reason> {
-    let front = Front::of(forward as u8, 0).ok_or(Reason::Unresolved)?;
+    let front = Encapsulation::of(forward as u8, 0).ok_or(Reason::Unresolved)?;
     move_start(packet, wrap.network as usize, front.len())?;
     front.write(packet, target, wrap).ok_or(SEEN_BEFORE)
 }
 
 /// Bytes of VLAN tags of frames to a target.
 #[inline(always)]
-pub(super) const fn tags_len(target: &Target) -> usize {
+pub(super) const fn tags_len(target: &TargetEntry) -> usize {
     // All that the field says, and what the verifier needs to know of it.
     (target.tags & 0xc) as usize
 }
@@ -123,7 +123,7 @@ pub(super) fn move_start<P: Packet>(packet: &mut P, from: usize, to: usize) -> R
     }
 }
 
-impl Front {
+impl Encapsulation {
     #[inline(always)]
     const fn of(forward: u8, tags: usize) -> Option<Self> {
         const L2DSR: u8 = Forward::L2dsr as u8;
@@ -136,15 +136,15 @@ impl Front {
         const GRE4: u8 = Forward::Gre4 as u8;
         const GRE6: u8 = Forward::Gre6 as u8;
         let (shell, between) = match forward {
-            L2DSR => (Shell::None, Between::Nothing),
-            IPIP4 => (Shell::V4, Between::Nothing),
-            IPIP6 => (Shell::V6, Between::Nothing),
-            GUE4 => (Shell::V4, Between::Udp { gue: true }),
-            GUE6 => (Shell::V6, Between::Udp { gue: true }),
-            FOU4 => (Shell::V4, Between::Udp { gue: false }),
-            FOU6 => (Shell::V6, Between::Udp { gue: false }),
-            GRE4 => (Shell::V4, Between::Gre),
-            GRE6 => (Shell::V6, Between::Gre),
+            L2DSR => (OuterHeader::None, TunnelHeader::Nothing),
+            IPIP4 => (OuterHeader::V4, TunnelHeader::Nothing),
+            IPIP6 => (OuterHeader::V6, TunnelHeader::Nothing),
+            GUE4 => (OuterHeader::V4, TunnelHeader::Udp { gue: true }),
+            GUE6 => (OuterHeader::V6, TunnelHeader::Udp { gue: true }),
+            FOU4 => (OuterHeader::V4, TunnelHeader::Udp { gue: false }),
+            FOU6 => (OuterHeader::V6, TunnelHeader::Udp { gue: false }),
+            GRE4 => (OuterHeader::V4, TunnelHeader::Gre),
+            GRE6 => (OuterHeader::V6, TunnelHeader::Gre),
             _ => return None,
         };
         Some(Self { tags, shell, between })
@@ -156,19 +156,19 @@ impl Front {
         ETHERNET
             + self.tags
             + match self.shell {
-                Shell::None => 0,
-                Shell::V4 => V4::HEADER,
-                Shell::V6 => V6::HEADER,
+                OuterHeader::None => 0,
+                OuterHeader::V4 => V4::HEADER,
+                OuterHeader::V6 => V6::HEADER,
             }
     }
 
     #[inline(always)]
     const fn between_len(self) -> usize {
         match self.between {
-            Between::Nothing => 0,
-            Between::Udp { gue: true } => UDP_HEADER + GUE_HEADER,
-            Between::Udp { gue: false } => UDP_HEADER,
-            Between::Gre => GRE_HEADER,
+            TunnelHeader::Nothing => 0,
+            TunnelHeader::Udp { gue: true } => UDP_HEADER + GUE_HEADER,
+            TunnelHeader::Udp { gue: false } => UDP_HEADER,
+            TunnelHeader::Gre => GRE_HEADER,
         }
     }
 
@@ -180,7 +180,7 @@ impl Front {
 
     /// Writes all but the tags, and takes a hop off the packet behind.
     #[inline(always)]
-    fn write<P: Packet>(self, packet: &mut P, target: &Target, wrap: Wrap) -> Option<()> {
+    fn write<P: Packet>(self, packet: &mut P, target: &TargetEntry, wrap: Wrap) -> Option<()> {
         let at = self.len() & MAX_FRONT;
         let (inner, ether_type) = match wrap.v6 {
             0 => {
@@ -194,22 +194,22 @@ impl Front {
         };
         let outer = Outer {
             protocol: match self.between {
-                Between::Nothing => inner,
-                Between::Udp { .. } => UDP,
-                Between::Gre => GRE,
+                TunnelHeader::Nothing => inner,
+                TunnelHeader::Udp { .. } => UDP,
+                TunnelHeader::Gre => GRE,
             },
             tos: wrap.tos as u8,
             len: (wrap.len as u16).wrapping_add(self.between_len() as u16),
             hash: wrap.hash,
         };
         match self.shell {
-            Shell::None => write_ether_type(packet, self.tags, ether_type)?,
-            Shell::V4 => V4::write_outer(packet, MACS + self.tags, target, &outer)?,
-            Shell::V6 => V6::write_outer(packet, MACS + self.tags, target, &outer)?,
+            OuterHeader::None => write_ether_type(packet, self.tags, ether_type)?,
+            OuterHeader::V4 => V4::write_outer(packet, MACS + self.tags, target, &outer)?,
+            OuterHeader::V6 => V6::write_outer(packet, MACS + self.tags, target, &outer)?,
         }
         match self.between {
-            Between::Nothing => {}
-            Between::Udp { gue } => {
+            TunnelHeader::Nothing => {}
+            TunnelHeader::Udp { gue } => {
                 let udp: &mut [u8; UDP_HEADER] = packet.view_mut(self.behind_shell())?;
                 store64(udp, 0, udp_header(target.backend_port, outer.len, wrap.hash));
                 if gue {
@@ -219,7 +219,7 @@ impl Front {
                     store32(header, 0, u32::from(inner) << 8);
                 }
             }
-            Between::Gre => {
+            TunnelHeader::Gre => {
                 // RFC 2784 §2.1: no checksum, version 0, and the EtherType of what is inside.
                 let gre: &mut [u8; GRE_HEADER] = packet.view_mut(self.behind_shell())?;
                 store32(gre, 0, u32::from(ether_type) << 16);
@@ -248,8 +248,8 @@ fn write_ether_type<P: Packet>(packet: &mut P, tags: usize, value: u16) -> Optio
 /// Writes tags of that many bytes, and what a longer run of tags would take in front of them: the MACs have to be
 /// written after them.
 #[inline(always)]
-fn write_tags<P: Packet>(packet: &mut P, len: usize, Tags([first, last]): Tags) -> Option<()> {
-    const MOST: usize = size_of::<Tags>();
+fn write_tags<P: Packet>(packet: &mut P, len: usize, TagsEntry([first, last]): TagsEntry) -> Option<()> {
+    const MOST: usize = size_of::<TagsEntry>();
     // LLVM leaves out checks that a stricter one implies, and the verifier does not see that this one does: it comes
     // before.
     let _: &[u8; MACS] = packet.view(0)?;
@@ -267,12 +267,12 @@ fn write_macs<P: Packet>(packet: &mut P, (head, tail): (u64, u32)) -> Option<()>
     Some(())
 }
 
-/// Writes MACs (laid out as in [`Target`]), tags of `len` bytes and the EtherType of the IP header behind them.
+/// Writes MACs (laid out as in [`TargetEntry`]), tags of `len` bytes and the EtherType of the IP header behind them.
 #[inline(always)]
 pub(super) fn write_link<F: Family, P: Packet>(
     packet: &mut P,
     macs: (u64, u32),
-    tags: Tags,
+    tags: TagsEntry,
     len: usize,
 ) -> Option<()> {
     write_tags(packet, len, tags)?;

@@ -1,14 +1,14 @@
 //! Connection IDs: the first byte, which says by which configuration they were made, and the server ID behind it.
 
 use crate::{
-    abi::{QuicConfig, QuicKind, QuicSet, ServerId},
+    abi::{QuicConfigEntry, QuicKind, QuicSetEntry, ServerIdEntry},
     net::load64,
     verifier::element,
 };
 
 use super::{
     aes::{self, Cipher},
-    four_pass::{self, Text, and, first},
+    four_pass::{self, CidText, and, first},
 };
 
 /// The first 20 bytes of a connection ID, or what lies there in the packet: short headers do not say how long one is.
@@ -18,7 +18,7 @@ pub struct ConnectionId {
     first: u8,
     /// How long it is, where that is known; otherwise [`ConnectionId::MAX_BYTES`].
     len: u8,
-    text: Text,
+    text: CidText,
 }
 
 impl ConnectionId {
@@ -59,7 +59,11 @@ pub enum Unroutable {
 /// # Errors
 /// When it names none.
 #[inline(always)]
-pub fn decode<C: Cipher>(cipher: &C, set: &QuicSet, cid: &ConnectionId) -> Result<ServerId, Unroutable> {
+pub fn decode<C: Cipher>(
+    cipher: &C,
+    set: &QuicSetEntry,
+    cid: &ConnectionId,
+) -> Result<ServerIdEntry, Unroutable> {
     let config = element(&set.configs, usize::from(cid.rotation())).ok_or(Unroutable::NoConfig)?;
     let (server, nonce) = (u32::from(config.server_id_length), u32::from(config.nonce_length));
     if u32::from(cid.len) < 1 + server + nonce {
@@ -75,7 +79,7 @@ pub fn decode<C: Cipher>(cipher: &C, set: &QuicSet, cid: &ConnectionId) -> Resul
         _ => return Err(Unroutable::NoConfig),
     };
     let [a, b] = and([a, b], first(server * 8));
-    Ok(ServerId([a, b | u64::from(config.server_id_length)]))
+    Ok(ServerIdEntry([a, b | u64::from(config.server_id_length)]))
 }
 
 const PLAINTEXT: u8 = QuicKind::Plaintext as u8;
@@ -86,7 +90,7 @@ const FOUR_PASS: u8 = QuicKind::FourPass as u8;
 const ONE_BLOCK: u8 = 16;
 
 /// A configuration for decoding: lengths within the draft's limits, and the key if there is one.
-pub fn config(server_id_length: u8, nonce_length: u8, key: Option<&[u8; 16]>) -> QuicConfig {
+pub fn config(server_id_length: u8, nonce_length: u8, key: Option<&[u8; 16]>) -> QuicConfigEntry {
     let (kind, keys) = match key {
         None => (QuicKind::Plaintext, Default::default()),
         Some(key) if server_id_length + nonce_length == ONE_BLOCK => {
@@ -94,7 +98,7 @@ pub fn config(server_id_length: u8, nonce_length: u8, key: Option<&[u8; 16]>) ->
         }
         Some(key) => (QuicKind::FourPass, aes::encryption_keys(key)),
     };
-    QuicConfig {
+    QuicConfigEntry {
         keys,
         kind: kind as u8,
         server_id_length,
@@ -116,7 +120,7 @@ pub fn encode(
     let mut text = [0; 24];
     text[..server_id.len()].copy_from_slice(server_id);
     text[server_id.len()..len].copy_from_slice(nonce);
-    let plain: Text = bytemuck::cast::<_, Text>(text).map(u64::from_be);
+    let plain: CidText = bytemuck::cast::<_, CidText>(text).map(u64::from_be);
     let cipher = match key {
         None => plain,
         Some(key) if len == usize::from(ONE_BLOCK) => {
@@ -152,8 +156,8 @@ mod tests {
         bytes.iter().map(|byte| std::format!("{byte:02x}")).collect()
     }
 
-    fn set_of(rotation: u8, config: QuicConfig) -> QuicSet {
-        let mut set = QuicSet::default();
+    fn set_of(rotation: u8, config: QuicConfigEntry) -> QuicSetEntry {
+        let mut set = QuicSetEntry::default();
         set.configs[usize::from(rotation)] = config;
         set
     }
@@ -171,7 +175,7 @@ mod tests {
             &set_of(cid[0] >> 5, config),
             &ConnectionId::new(&made, len),
         );
-        assert_eq!(decoded.ok(), ServerId::new(&server_id));
+        assert_eq!(decoded.ok(), ServerIdEntry::new(&server_id));
     }
 
     const KEY: Option<&str> = Some("8f95f09245765f80256934e50c66207f");
@@ -222,7 +226,7 @@ mod tests {
             bytes[0] = first;
             decode(&Direct, &set, &ConnectionId::new(&bytes, len))
         };
-        assert_eq!(cid(0x5f, 8), Ok(ServerId::new(&[0x11; 3]).expect("3 bytes")));
+        assert_eq!(cid(0x5f, 8), Ok(ServerIdEntry::new(&[0x11; 3]).expect("3 bytes")));
         assert_eq!(cid(0x5f, 20), cid(0x40, 8));
         assert_eq!(cid(0x5f, 7), Err(Unroutable::TooShort));
         for other in [0x00, 0x3f, 0x60, 0xdf, 0xe0, 0xff] {
@@ -249,7 +253,7 @@ mod tests {
             let config = config(server_id.len() as u8, nonce.len() as u8, key.as_ref());
             let set = set_of(rotation, config);
             for known in [len, ConnectionId::MAX_BYTES] {
-                prop_assert_eq!(decode(&Direct, &set, &ConnectionId::new(&cid, known)).ok(), ServerId::new(&server_id));
+                prop_assert_eq!(decode(&Direct, &set, &ConnectionId::new(&cid, known)).ok(), ServerIdEntry::new(&server_id));
             }
             prop_assert!(decode(&Direct, &set, &ConnectionId::new(&cid, len - 1)).is_err());
         }

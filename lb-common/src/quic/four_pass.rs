@@ -9,7 +9,7 @@ use crate::abi::RoundKeys;
 use super::aes::{Block, Cipher, Direct};
 
 /// Server ID and nonce as three words, the first byte in the highest bits, zeros behind.
-pub(super) type Text = [u64; 3];
+pub(super) type CidText = [u64; 3];
 
 /// The bits above the lowest `64 - bits` of a word; `bits` is 0 to 64.
 #[inline(always)]
@@ -42,7 +42,7 @@ const fn xor(a: Block, b: Block) -> Block {
 
 /// The text from its byte `n` on, as far as a block goes; `n` is 0 to 15.
 #[inline(always)]
-const fn from(text: Text, n: u32) -> Block {
+const fn from(text: CidText, n: u32) -> Block {
     let [a, b, c] = text;
     let [a, b, c] = if n < 8 { [a, b, c] } else { [b, c, 0] };
     let bits = n % 8 * 8;
@@ -55,7 +55,7 @@ const fn from(text: Text, n: u32) -> Block {
 
 /// A block moved `n` bytes back, among zeros, as a text; `n` is 0 to 15.
 #[inline(always)]
-const fn back(block: Block, n: u32) -> Text {
+const fn back(block: Block, n: u32) -> CidText {
     let [a, b] = block;
     let bits = n % 8 * 8;
     let [a, b, c] = if bits == 0 {
@@ -94,13 +94,13 @@ impl<'k, C: Cipher> Halves<'k, C> {
     }
 
     #[inline(always)]
-    fn cut(&self, text: Text) -> (Block, Block) {
+    fn cut(&self, text: CidText) -> (Block, Block) {
         let left = and([text[0], text[1]], self.left);
         (left, and(from(text, self.len / 2), self.right))
     }
 
     #[inline(always)]
-    fn join(&self, left: Block, right: Block) -> Text {
+    fn join(&self, left: Block, right: Block) -> CidText {
         let [a, b, c] = back(right, self.len / 2);
         [left[0] | a, left[1] | b, c]
     }
@@ -114,7 +114,7 @@ impl<'k, C: Cipher> Halves<'k, C> {
 }
 
 /// Encrypts the first `len` bytes of `text`, and leaves the others out.
-pub(super) fn encrypt(keys: &RoundKeys, text: Text, len: u32) -> Text {
+pub(super) fn encrypt(keys: &RoundKeys, text: CidText, len: u32) -> CidText {
     let halves = Halves::new(&Direct, keys, len);
     let (mut left, mut right) = halves.cut(text);
     for pass in [1, 3] {
@@ -127,7 +127,13 @@ pub(super) fn encrypt(keys: &RoundKeys, text: Text, len: u32) -> Text {
 /// Decrypts the first `len` bytes of `text`, and leaves the others out. Only the first `wanted` of them are asked for:
 /// if they are in the left half, the last pass is spared.
 #[inline(always)]
-pub(super) fn decrypt<C: Cipher>(cipher: &C, keys: &RoundKeys, text: Text, len: u32, wanted: u32) -> Text {
+pub(super) fn decrypt<C: Cipher>(
+    cipher: &C,
+    keys: &RoundKeys,
+    text: CidText,
+    len: u32,
+    wanted: u32,
+) -> CidText {
     let halves = Halves::new(cipher, keys, len);
     let (mut left, mut right) = halves.cut(text);
     left = halves.pass(4, left, right, halves.left);

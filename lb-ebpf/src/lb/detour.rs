@@ -4,7 +4,7 @@
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use lb_common::{
     abi::Reason,
-    pipeline::detour::{Seen, Step, StepByStep, Steps},
+    pipeline::detour::{Scratch, StepByStep, StepResult, Steps},
     verifier::hidden,
 };
 
@@ -28,7 +28,7 @@ macro_rules! steps {
         $(
             #[unsafe(no_mangle)]
             #[inline(never)]
-            extern "C" fn $function(context: *mut xdp_md, seen: *mut Seen) -> u32 {
+            extern "C" fn $function(context: *mut xdp_md, seen: *mut Scratch) -> u32 {
                 // SAFETY: the caller's memory of that type, or null; the verifier holds every caller to it.
                 let Some(seen) = (unsafe { seen.as_mut() }) else {
                     return number(Err(Reason::NoService));
@@ -46,7 +46,7 @@ macro_rules! steps {
         impl Steps for Calls {
             $(
                 #[inline(always)]
-                fn $step(&mut self, seen: &mut Seen) -> Step {
+                fn $step(&mut self, seen: &mut Scratch) -> StepResult {
                     step($function(self.context, seen))
                 }
             )+
@@ -74,7 +74,7 @@ steps! {
 
 /// A step's result as a number: 0 to go on, else the reason's and 1.
 #[inline(always)]
-pub(super) fn number(step: Step) -> u32 {
+pub(super) fn number(step: StepResult) -> u32 {
     match step {
         Ok(()) => 0,
         Err(reason) => reason as u32 + 1,
@@ -83,7 +83,7 @@ pub(super) fn number(step: Step) -> u32 {
 
 /// The result that the number stands for.
 #[inline(always)]
-pub(super) fn step(number: u32) -> Step {
+pub(super) fn step(number: u32) -> StepResult {
     // LLVM knows what the functions return and would leave the bounds check out; the verifier takes it for any number.
     match hidden(number).checked_sub(1) {
         None => Ok(()),

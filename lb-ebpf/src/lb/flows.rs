@@ -8,8 +8,8 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
 };
 use lb_common::{
-    abi::{FlowKey, FlowLine, FlowValue, SLOTS_PER_LINE, Slot, SlotLine, Tracking},
-    flows::{Event, FlowTable, Placed, Query, SharedLine, Word, better, insert, known, place},
+    abi::{FlowKey, FlowLine, FlowValue, SLOTS_PER_LINE, Slot, SlotLine, TrackingCounters},
+    flows::{Event, FlowTable, Query, Selected, SharedLine, Word, better, insert, known, place},
 };
 
 use super::globals;
@@ -19,18 +19,18 @@ static PREVIOUS: Array<SlotLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static FLOWS: Array<FlowLine> = Array::with_max_entries(2, BPF_F_MMAPABLE);
 #[map]
-static TRACKING: PerCpuArray<Tracking> = PerCpuArray::with_max_entries(1, 0);
+static TRACKING: PerCpuArray<TrackingCounters> = PerCpuArray::with_max_entries(1, 0);
 
 /// Asks the flow table.
 #[inline(always)]
-pub(super) fn ask(query: &Query) -> Placed {
+pub(super) fn ask(query: &Query) -> Selected {
     let Query {
         key,
         service,
         packet,
         place,
     } = *query;
-    Placed(lb_place(key.0, service, packet, place))
+    Selected(lb_place(key.0, service, packet, place))
 }
 
 #[unsafe(no_mangle)]
@@ -113,11 +113,11 @@ impl FlowTable for Kernel {
     }
 
     #[inline(always)]
-    fn known(&self, query: &Query, value: FlowValue, entry: u32) -> Placed {
+    fn known(&self, query: &Query, value: FlowValue, entry: u32) -> Selected {
         let Query {
             key, service, packet, ..
         } = *query;
-        Placed(lb_known(key.0, service, packet, value.0, entry))
+        Selected(lb_known(key.0, service, packet, value.0, entry))
     }
 
     #[inline(always)]
@@ -168,7 +168,7 @@ pub(super) fn count(service: u32, event: Event) {
 
 /// What this CPU has counted for a service.
 #[inline(always)]
-fn tracking<'a>(service: u32) -> Option<&'a mut Tracking> {
+fn tracking<'a>(service: u32) -> Option<&'a mut TrackingCounters> {
     // SAFETY: a per-CPU entry, and XDP programs are not preempted by one another on a CPU.
     TRACKING
         .get_ptr_mut(service & 0xffff)

@@ -27,8 +27,8 @@ use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use lb_common::{
     abi::{Action, Reason},
     pipeline::{
-        Outcome,
-        detour::{Seen, detour},
+        PacketOutcome,
+        detour::{Scratch, detour},
         direct,
     },
 };
@@ -42,7 +42,7 @@ use maps::Maps;
 #[xdp]
 #[inline(always)]
 fn lb(context: XdpContext) -> u32 {
-    let mut outcome = Outcome::UNDECIDED;
+    let mut outcome = PacketOutcome::UNDECIDED;
     // Kept in memory: as registers, every way out would set all of its fields anew.
     let outcome = black_box(&mut outcome);
     let reason = match direct(&mut Frame::<false>::new(&context), &Maps::new(&context), outcome) {
@@ -58,16 +58,16 @@ fn lb(context: XdpContext) -> u32 {
 #[inline(always)]
 fn lb_detour(context: XdpContext) -> u32 {
     let Some(seen) = maps::seen() else {
-        return leave(&context, Reason::NoDetour, &Outcome::UNDECIDED);
+        return leave(&context, Reason::NoDetour, &PacketOutcome::UNDECIDED);
     };
-    *seen = Seen::NOTHING;
+    *seen = Scratch::NOTHING;
     let reason = detour(&mut Calls::new(&context), seen);
     leave(&context, reason, &seen.outcome)
 }
 
 /// Counts a packet, or fills in its trace, and lets it go.
 #[inline(always)]
-fn leave(context: &XdpContext, reason: Reason, outcome: &Outcome) -> u32 {
+fn leave(context: &XdpContext, reason: Reason, outcome: &PacketOutcome) -> u32 {
     let (reason, action) = match reason.action() {
         Action::Pass | Action::Hand => (reason, xdp_action::XDP_PASS),
         Action::Drop => (reason, xdp_action::XDP_DROP),

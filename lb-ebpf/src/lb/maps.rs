@@ -11,13 +11,13 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{
-        CellRecord, Count, Ends, Features, FragmentKey, FragmentRecord, Key4, Key6, Lengths, MAX_MACS,
-        MAX_SOURCES, MAX_UPPERS, Mac, MacKey, Meta, PoolRecord, QuicSet, Reason, RoundKeys, ServerId,
-        ServerLine, ServerTable, Service, ServiceLine4, ServiceLine6, ServiceOptions, SlotLine, SourceKey,
-        SourcePool, TableIndex, Tags, Target, Trace, Translation, Upper,
+        AclKey, CellEntry, DeviceEntry, Features, FlowEnds, FragmentEntry, FragmentKey, Key4, Key6, Lengths,
+        MAX_MACS, MAX_SOURCES, MAX_UPPERS, Mac, MacKey, Meta, NatEntry, OptionsEntry, PoolEntry,
+        QuicSetEntry, Reason, RoundKeys, ServerIdEntry, ServerLine, ServerTable, ServiceEntry, ServiceLine4,
+        ServiceLine6, SlotLine, SnatPoolEntry, TableIndex, TagsEntry, TargetCounters, TargetEntry, Trace,
     },
-    flows::{Event, Placed, Query},
-    pipeline::{self, Outcome, Route, RouteQuery, Tables, detour::Claim, detour::Seen},
+    flows::{Event, Query, Selected},
+    pipeline::{self, PacketOutcome, Route, RouteQuery, Tables, detour::InsertOutcome, detour::Scratch},
     quic::aes::{Block, Cipher},
     verifier::hidden,
 };
@@ -31,27 +31,27 @@ static SERVICES6: Array<ServiceLine6> = Array::with_max_entries(4, BPF_F_MMAPABL
 #[map]
 static SLOTS: Array<SlotLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static TARGETS: Array<Target> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static TARGETS: Array<TargetEntry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static TAGS: Array<Tags> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static TAGS: Array<TagsEntry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static POOLS: Array<PoolRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static POOLS: Array<PoolEntry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static CELLS: Array<CellRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static CELLS: Array<CellEntry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static OPTIONS: Array<ServiceOptions> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static OPTIONS: Array<OptionsEntry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static SOURCES: LpmTrie<SourceKey, u32> = LpmTrie::with_max_entries(2 * MAX_SOURCES, 0);
+static SOURCES: LpmTrie<AclKey, u32> = LpmTrie::with_max_entries(2 * MAX_SOURCES, 0);
 #[map]
-static QUIC: Array<QuicSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static QUIC: Array<QuicSetEntry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static SERVERS: Array<ServerLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
+static COUNTS: PerCpuArray<TargetCounters> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
 #[map]
-static UPPERS: HashMap<u32, Upper> = HashMap::with_max_entries(MAX_UPPERS, 0);
+static UPPERS: HashMap<u32, DeviceEntry> = HashMap::with_max_entries(MAX_UPPERS, 0);
 #[map]
 static MACS: HashMap<MacKey, u32> = HashMap::with_max_entries(MAX_MACS, BPF_F_NO_PREALLOC);
 #[map]
@@ -59,7 +59,7 @@ static EGRESS: DevMapHash = DevMapHash::with_max_entries(64, 0);
 #[map]
 static DETOURS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
-static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
+static SEEN: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static META: Array<Meta> = Array::with_max_entries(1, 0);
 
@@ -125,13 +125,13 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn look_up4(&self, key: &Key4) -> Option<Service> {
+    fn look_up4(&self, key: &Key4) -> Option<ServiceEntry> {
         let mut service = chain::nothing_found();
         (chain::lb_look_up4(self.context.ctx, key.0, &mut service) != 0).then_some(service)
     }
 
     #[inline(always)]
-    fn look_up6(&self, key: &Key6) -> Option<Service> {
+    fn look_up6(&self, key: &Key6) -> Option<ServiceEntry> {
         let mut service = chain::nothing_found();
         let [a, b, c] = key.0;
         (chain::lb_look_up6(self.context.ctx, a, b, c, &mut service) != 0).then_some(service)
@@ -148,12 +148,12 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn fragments(&self, key: &FragmentKey, record: &mut FragmentRecord) -> bool {
+    fn fragments(&self, key: &FragmentKey, record: &mut FragmentEntry) -> bool {
         fragments::get(key, record)
     }
 
     #[inline(always)]
-    fn note_fragments(&self, key: &FragmentKey, record: &FragmentRecord) {
+    fn note_fragments(&self, key: &FragmentKey, record: &FragmentEntry) {
         fragments::note(key, record);
     }
 
@@ -163,22 +163,22 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn translation<R>(&self, key: &Ends, visit: impl FnOnce(&mut Translation) -> R) -> Option<R> {
+    fn translation<R>(&self, key: &FlowEnds, visit: impl FnOnce(&mut NatEntry) -> R) -> Option<R> {
         translations::get(key).map(visit)
     }
 
     #[inline(always)]
-    fn claim(&self, key: &Ends, entry: &Translation) -> Claim {
+    fn claim(&self, key: &FlowEnds, entry: &NatEntry) -> InsertOutcome {
         translations::claim(key, entry)
     }
 
     #[inline(always)]
-    fn forget_translation(&self, key: &Ends) {
+    fn forget_translation(&self, key: &FlowEnds) {
         translations::forget(key);
     }
 
     #[inline(always)]
-    fn source_pool(&self, v6: bool) -> SourcePool {
+    fn source_pool(&self, v6: bool) -> SnatPoolEntry {
         translations::pool(v6)
     }
 
@@ -198,7 +198,7 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn place(&self, query: &Query) -> Placed {
+    fn place(&self, query: &Query) -> Selected {
         flows::ask(query)
     }
 
@@ -208,33 +208,33 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn target(&self, index: u32) -> Option<&Target> {
+    fn target(&self, index: u32) -> Option<&TargetEntry> {
         TARGETS.get(index)
     }
 
     #[inline(always)]
-    fn tags(&self, index: u32) -> Option<&Tags> {
+    fn tags(&self, index: u32) -> Option<&TagsEntry> {
         TAGS.get(index)
     }
 
     #[inline(always)]
-    fn options(&self, number: u32) -> Option<&ServiceOptions> {
+    fn options(&self, number: u32) -> Option<&OptionsEntry> {
         OPTIONS.get(number)
     }
 
     #[inline(always)]
-    fn access(&self, client: &SourceKey) -> u32 {
-        let entry = SOURCES.get(Key::new(SourceKey::BITS, *client));
+    fn access(&self, client: &AclKey) -> u32 {
+        let entry = SOURCES.get(Key::new(AclKey::BITS, *client));
         entry.copied().unwrap_or(0)
     }
 
     #[inline(always)]
-    fn quic(&self, index: u32) -> Option<&QuicSet> {
+    fn quic(&self, index: u32) -> Option<&QuicSetEntry> {
         QUIC.get(index)
     }
 
     #[inline(always)]
-    fn server(&self, table: &ServerTable, id: &ServerId) -> Option<u32> {
+    fn server(&self, table: &ServerTable, id: &ServerIdEntry) -> Option<u32> {
         let ServerTable { first, mask, seed } = *table;
         let [high, low] = id.0;
         let target = lb_server(first, mask, seed, high, low);
@@ -268,7 +268,7 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn upper(&self, interface: u32) -> Option<Upper> {
+    fn upper(&self, interface: u32) -> Option<DeviceEntry> {
         upper(interface)
     }
 
@@ -297,7 +297,7 @@ extern "C" fn lb_accepts(context: *mut xdp_md, mac: u64, is_for_group: u32) -> u
 extern "C" fn lb_server(first: u32, mask: u32, seed: u64, high: u64, low: u64) -> u32 {
     let table = ServerTable { first, mask, seed };
     table
-        .look_up(&ServerId([high, low]), |line| SERVERS.get(line))
+        .look_up(&ServerIdEntry([high, low]), |line| SERVERS.get(line))
         .unwrap_or(Trace::NONE)
 }
 
@@ -306,7 +306,7 @@ extern "C" fn lb_server(first: u32, mask: u32, seed: u64, high: u64, low: u64) -
 mod chain {
     use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
     use lb_common::{
-        abi::{Key4, Key6, Service, ServiceFlags, follow_chain},
+        abi::{Key4, Key6, ServiceEntry, ServiceFlags, follow_chain},
         pipeline,
         verifier::hidden,
     };
@@ -328,7 +328,7 @@ mod chain {
     /// 1 if there is a service of that key, which `found` tells then.
     #[unsafe(no_mangle)]
     #[inline(never)]
-    pub(super) extern "C" fn lb_look_up4(context: *mut xdp_md, key: u64, found: *mut Service) -> u32 {
+    pub(super) extern "C" fn lb_look_up4(context: *mut xdp_md, key: u64, found: *mut ServiceEntry) -> u32 {
         // Nobody looks at it, and LLVM leaves undefined what nobody looks at; the verifier does look.
         let context = XdpContext::new(hidden(context));
         tell(pipeline::look_up4(&Maps::new(&context), &Key4(key)), found)
@@ -342,7 +342,7 @@ mod chain {
         a: u64,
         b: u64,
         c: u64,
-        found: *mut Service,
+        found: *mut ServiceEntry,
     ) -> u32 {
         let context = XdpContext::new(hidden(context));
         tell(pipeline::look_up6(&Maps::new(&context), &Key6([a, b, c])), found)
@@ -350,9 +350,9 @@ mod chain {
 
     /// A service to be filled in. LLVM must not see that it is all zero: it would call a function that goes byte by byte.
     #[inline(always)]
-    pub(super) fn nothing_found() -> Service {
+    pub(super) fn nothing_found() -> ServiceEntry {
         let zero = hidden(0_u32);
-        Service {
+        ServiceEntry {
             slot_line: zero,
             slot_mask: zero as u16,
             flags: ServiceFlags(zero as u16),
@@ -362,7 +362,7 @@ mod chain {
     }
 
     #[inline(always)]
-    fn tell(service: Option<Service>, found: *mut Service) -> u32 {
+    fn tell(service: Option<ServiceEntry>, found: *mut ServiceEntry) -> u32 {
         // SAFETY: the caller's memory of that type, or null; the verifier holds every caller to it.
         match (service, unsafe { found.as_mut() }) {
             (Some(service), Some(found)) => {
@@ -381,7 +381,7 @@ mod chain {
 
 /// One counter write: a packet of a target counts there, any other under its reason.
 #[inline(always)]
-pub(super) fn count(reason: Reason, outcome: &Outcome) {
+pub(super) fn count(reason: Reason, outcome: &PacketOutcome) {
     match reason {
         Reason::Forwarded | Reason::Local => {
             if let Some(count) = COUNTS.get_ptr_mut(outcome.target) {
@@ -414,14 +414,14 @@ pub(super) fn count(reason: Reason, outcome: &Outcome) {
 
 /// What is known of the interface of that index.
 #[inline(always)]
-pub(super) fn upper(interface: u32) -> Option<Upper> {
+pub(super) fn upper(interface: u32) -> Option<DeviceEntry> {
     // SAFETY: entries are replaced whole, and what is read here outlives the program's run (RCU).
     unsafe { UPPERS.get(interface) }.copied()
 }
 
 /// Where the detour notes what it sees of this CPU's packet: on the stack there would be too little left for the steps.
 #[inline(always)]
-pub(super) fn seen<'s>() -> Option<&'s mut Seen> {
+pub(super) fn seen<'s>() -> Option<&'s mut Scratch> {
     // SAFETY: a per-CPU entry, and XDP programs are not preempted by one another on a CPU.
     SEEN.get_ptr_mut(0).map(|seen| unsafe { &mut *seen })
 }

@@ -15,7 +15,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    abi::{MAX_NEXT_HOPS, NextHopKey, Tags},
+    abi::{MAX_NEXT_HOPS, NextHopKey, TagsEntry},
     hash,
     pipeline::{Route, RouteQuery},
 };
@@ -87,7 +87,7 @@ pub(super) fn look_up(context: &XdpContext, query: &RouteQuery) -> Route {
             over,
             ..
         } = *remembered;
-        let tags = if over == 0 { Tags::NONE } else { below(over).1 };
+        let tags = if over == 0 { TagsEntry::NONE } else { below(over).1 };
         return Route::Hop {
             macs_head,
             macs_tail,
@@ -123,8 +123,10 @@ pub(super) fn look_up(context: &XdpContext, query: &RouteQuery) -> Route {
 
 /// The interface that carries the frames of the one of that index, and the tags that they carry there.
 #[inline(always)]
-fn below(interface: u32) -> (u32, Tags) {
-    maps::upper(interface).map_or((interface, Tags::NONE), |upper| (upper.interface, upper.tags))
+fn below(interface: u32) -> (u32, TagsEntry) {
+    maps::upper(interface).map_or((interface, TagsEntry::NONE), |upper| {
+        (upper.interface, upper.tags)
+    })
 }
 
 /// Asks the kernel's FIB and neighbour tables. The second value is the route's MTU, if there is a route.
@@ -175,7 +177,7 @@ fn ask(context: &XdpContext, query: &RouteQuery, ingress: u32) -> (Route, u32) {
             macs_head: fib[7] >> 16 | (fib[6] >> 32) << 48,
             macs_tail: (fib[6] >> 48) as u32 | (fib[7] as u32) << 16,
             egress: fib[1] as u32,
-            tags: Tags::NONE,
+            tags: TagsEntry::NONE,
         },
         BPF_FIB_LKUP_RET_NOT_FWDED => Route::Local,
         BPF_FIB_LKUP_RET_NO_NEIGH => Route::NoNeighbour,

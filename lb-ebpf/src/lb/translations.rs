@@ -6,15 +6,15 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 use lb_common::{
-    abi::{Ends, MAX_NAT_SOURCES, SourcePool, Translation},
-    pipeline::detour::Claim,
+    abi::{FlowEnds, MAX_NAT_SOURCES, NatEntry, SnatPoolEntry},
+    pipeline::detour::InsertOutcome,
 };
 
 /// Takes memory for the entries that it has, and for the heads of the lists that the kernel keeps them in.
 #[map]
-static TRANSLATIONS: HashMap<Ends, Translation> = HashMap::with_max_entries(2, BPF_F_NO_PREALLOC);
+static TRANSLATIONS: HashMap<FlowEnds, NatEntry> = HashMap::with_max_entries(2, BPF_F_NO_PREALLOC);
 #[map]
-static SOURCE_POOLS: Array<SourcePool> = Array::with_max_entries(2, 0);
+static SOURCE_POOLS: Array<SnatPoolEntry> = Array::with_max_entries(2, 0);
 #[map]
 static NAT_SOURCES: Array<[u64; 2]> = Array::with_max_entries(MAX_NAT_SOURCES, 0);
 
@@ -23,7 +23,7 @@ const EXISTS: i32 = -17;
 
 /// The entry by that key.
 #[inline(always)]
-pub(super) fn get<'a>(key: &Ends) -> Option<&'a mut Translation> {
+pub(super) fn get<'a>(key: &FlowEnds) -> Option<&'a mut NatEntry> {
     let entry = TRANSLATIONS.get_ptr_mut(key)?;
     // SAFETY: entries are plain words, and their memory outlives the program's run (RCU). Another CPU may write the same
     // words at the same time: whichever is later is as good. An entry that is removed meanwhile may become another flow's,
@@ -33,31 +33,31 @@ pub(super) fn get<'a>(key: &Ends) -> Option<&'a mut Translation> {
 
 /// Inserts an entry where none is.
 #[inline(always)]
-pub(super) fn claim(key: &Ends, entry: &Translation) -> Claim {
+pub(super) fn claim(key: &FlowEnds, entry: &NatEntry) -> InsertOutcome {
     match TRANSLATIONS.insert(key, entry, u64::from(BPF_NOEXIST)) {
-        Ok(()) => Claim::Made,
-        Err(error) if error == EXISTS => Claim::Taken,
-        Err(_) => Claim::Full,
+        Ok(()) => InsertOutcome::Made,
+        Err(error) if error == EXISTS => InsertOutcome::Taken,
+        Err(_) => InsertOutcome::Full,
     }
 }
 
 /// Removes an entry.
 #[inline(always)]
-pub(super) fn forget(key: &Ends) {
+pub(super) fn forget(key: &FlowEnds) {
     let _ = TRANSLATIONS.remove(key);
 }
 
 /// What flows of IPv4 or IPv6 are given places of. The agent changes it under way: which addresses is one word, and
 /// which ports another.
 #[inline(always)]
-pub(super) fn pool(v6: bool) -> SourcePool {
+pub(super) fn pool(v6: bool) -> SnatPoolEntry {
     let Some(pool) = SOURCE_POOLS.get_ptr(u32::from(v6)) else {
-        return SourcePool::default();
+        return SnatPoolEntry::default();
     };
     let words = pool.cast::<u64>();
     // SAFETY: the value is two words long, and values of arrays begin at whole words.
     let [rows, ports] = unsafe { [words.read_volatile(), words.add(1).read_volatile()] };
-    SourcePool {
+    SnatPoolEntry {
         first: rows as u32,
         addresses: (rows >> 32) as u32,
         first_port: ports as u32,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use lb_core::desired::{Invalid, Selection, ServiceName, Span, SelectBy, Zone};
+use lb_core::desired::{Invalid, SelectBy, Selection, ServiceName, Span, Zone};
 
 /// Which backends: all with an address, or all of a zone.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -10,9 +10,9 @@ use super::{checkpoint::SavingView, quic::QuicView};
 use lb_check::Check;
 use lb_core::desired::{
     Affinity, BackendId, Forwarder, Fragments, MssClamp, OnEmpty, Prefix, Protocol, Scheduler, ServerId,
-    ServiceName, ServicePort, Source, Span, Tracking, TtlExpired, Unserved, Vlan, Zone,
+    ServiceName, ServicePort, Source, Span, TrackingPolicy, TtlExpired, Unserved, Vlan, Zone,
 };
-pub use lb_core::plan::BackendState as BackendState;
+pub use lb_core::plan::BackendState;
 
 /// Something that is asked for and not done now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,7 +78,7 @@ pub struct ServiceView {
     #[serde(default)]
     pub quic: Option<QuicView>,
     /// Which flows are written down, so that they keep their backend.
-    pub tracking: Tracking,
+    pub tracking: TrackingPolicy,
     /// How long after a slot's last change its silent flows still belong to the previous owner.
     pub window: Span,
     /// How long a flow may be silent before it is forgotten.

@@ -25,7 +25,7 @@ use super::{
     handle::{Command, RequestError},
     persist::Persist,
     ports::Ports,
-    situations::{Transition, Situations},
+    situations::{Situations, Transition},
     stop::Ending,
     sweeper::Sweeper,
     tally::Tally,
@@ -34,13 +34,13 @@ use super::{
 use crate::config::{Config, ConfigFile};
 use crate::dataplane::{Attached, Dataplane, MappedTables, Translations};
 use crate::health::{self, Beliefs};
-use crate::netlink::{Devices, Macs, ResolverHandle, Snapshot, Uppers};
+use crate::netlink::{Devices, Macs, NextHops, ResolverHandle, Uppers};
 use crate::supervise::Vitals;
 use lb_api::checkpoint::RestoredView;
 use lb_api::{Applied, Reloaded};
 use lb_core::desired::{Change, ChangeError, Losses, MacAddress, PortRange, Prefix, Removal, Services};
 use lb_core::observed::InterfaceMacs;
-use lb_core::plan::{self, Capacity, Layout, Plan, BackendState, BackendRef};
+use lb_core::plan::{self, BackendRef, BackendState, Capacity, Layout, Plan};
 
 /// Why a file is not obeyed that takes away so much.
 pub(super) fn drastic(path: &Path, losses: &Losses) -> String {
@@ -106,7 +106,7 @@ impl Parts {
 pub(super) struct Inputs {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) verdicts: mpsc::Receiver<health::Verdict>,
-    pub(super) hops: watch::Receiver<Snapshot>,
+    pub(super) hops: watch::Receiver<NextHops>,
     /// Any change of the host's routes and neighbours.
     pub(super) route_changes: watch::Receiver<u64>,
     pub(super) uppers: watch::Receiver<Uppers>,

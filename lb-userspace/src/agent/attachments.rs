@@ -19,14 +19,14 @@ use lb_api::view::OutageView;
 #[derive(Debug)]
 pub(super) struct Attachments {
     mode: Mode,
-    places: Vec<Place>,
+    places: Vec<Attachment>,
     /// Whether something of an earlier agent was left on other interfaces, which may be the missing ones by other names.
     others_left: bool,
 }
 
 /// One of them.
 #[derive(Debug)]
-struct Place {
+struct Attachment {
     /// As the operator wrote it.
     name: String,
     /// The interface when it was there last.
@@ -37,7 +37,7 @@ struct Place {
     missing: Option<(SystemTime, String)>,
 }
 
-impl Place {
+impl Attachment {
     fn miss(&mut self, why: String) {
         if self.missing.as_ref().is_none_or(|(_, before)| *before != why) {
             log::warn!("nothing is balanced that comes by {}: {why}", self.name);
@@ -88,7 +88,7 @@ impl Attachments {
     pub(super) fn find(options: &Options, devices: &Devices) -> Result<Self> {
         let mut places = Vec::new();
         for name in &options.interfaces {
-            let mut place = Place {
+            let mut place = Attachment {
                 name: name.clone(),
                 named: None,
                 carrier: None,
@@ -134,7 +134,7 @@ impl Attachments {
     /// The interface that all packets come by, if there is only one.
     pub(super) fn only_interface(&self) -> Option<u32> {
         // Generic mode may run on a VLAN device, which is not what its packets leave by.
-        let below = |place: &Place| {
+        let below = |place: &Attachment| {
             let carrier = place.carrier.as_ref()?;
             (self.mode == Mode::Native || carrier.vlan.is_none()).then_some(carrier.interface.index)
         };
@@ -148,7 +148,7 @@ impl Attachments {
 
     /// What is named and not served.
     pub(super) fn outages(&self) -> Vec<OutageView> {
-        let outage = |place: &Place| {
+        let outage = |place: &Attachment| {
             let (since, why) = place.missing.as_ref()?;
             Some(OutageView {
                 what: format!("interface {}", place.name),

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{actor::Actor, drains::DrainOutcome};
 use lb_api::view::{DrainEnd, DrainsView};
 use lb_core::desired::{Backend, Change, Services};
-use lb_core::plan::{Availability, Observed, BackendRef};
+use lb_core::plan::{Availability, BackendRef, Observed};
 
 impl Actor {
     /// Takes in what has been counted, and ends the drains that are over, all in one change.

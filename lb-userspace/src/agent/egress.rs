@@ -1,6 +1,6 @@
 //! Which interfaces the program may send out of. The kernel drops what it is told to send elsewhere, and tells nobody.
 //!
-//! Invariant: a backend behind an interface that is known to be closed to XDP has no way: see [`Knowledge::closed`].
+//! Invariant: a backend behind an interface that is known to be closed to XDP has no way: see [`ObservedState::closed`].
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

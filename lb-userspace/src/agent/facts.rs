@@ -6,10 +6,10 @@ use std::{
 };
 
 use crate::health::{self, Belief, Beliefs};
-use crate::netlink::{Need, Resolution, Snapshot};
+use crate::netlink::{Need, NextHops, Resolution};
 use lb_check::ProbeTarget;
 use lb_core::desired::{AdminState, Backend, Forwarder, Service, Services};
-use lb_core::plan::{Availability, Observed, NextHop, TunnelSources, BackendRef};
+use lb_core::plan::{Availability, BackendRef, NextHop, Observed, TunnelSources};
 
 /// The heartbeat of a backend of a service; `None` when it has none. Equal ones are shared: a host that fails leaves
 /// all services that check it the same way at once.
@@ -66,7 +66,7 @@ pub(super) struct ObservedState {
     /// Backends that the tables of an earlier agent give flows to. They are taken to be up when the services are known.
     pub(super) serving: HashSet<BackendRef>,
     /// The next hop of each backend address.
-    pub(super) hops: Snapshot,
+    pub(super) hops: NextHops,
     /// Interfaces that the program cannot send out of, and why not.
     pub(super) closed: HashMap<u32, String>,
     pub(super) sources: TunnelSources,

@@ -18,8 +18,8 @@ use super::{
     handle::RequestError,
 };
 use crate::checkpoint::{
-    self, BootTime, Checkpoint, Condition, ConfigMark, Flows, Outcome, SetAside, BackendBelief, State, Store,
-    Unusable, Writer,
+    self, BackendBelief, BootTime, Checkpoint, Condition, ConfigMark, Outcome, SavedFlows, SetAside, State,
+    Store, Unusable, Writer,
 };
 use crate::config::{self, ConfigFile, HashSeed};
 use crate::dataplane::Origin;
@@ -27,7 +27,7 @@ use crate::health::{self, Belief, Beliefs};
 use lb_api::Applied;
 use lb_api::checkpoint::{CheckpointsView, RestoredView, SavedView, SavingView, SetAsideView};
 use lb_core::desired::{Change, Losses, Removal, Service, Services};
-use lb_core::plan::{Memory, Snapshot};
+use lb_core::plan::{LayoutSnapshot, Memory};
 
 /// How long an answer waits for the disk. What was asked for is done before, and stays done.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -83,7 +83,7 @@ impl Found {
     }
 
     /// The newest flows on disk, and the tables that they belonged to: flows are written less often than states.
-    pub(super) fn take_flows(&mut self) -> Option<(Flows, Snapshot)> {
+    pub(super) fn take_flows(&mut self) -> Option<(SavedFlows, LayoutSnapshot)> {
         if let Some((_, Checkpoint { state, flows })) = &mut self.newest
             && let Some(flows) = flows.take()
         {
@@ -207,7 +207,7 @@ impl Persist {
         warnings
     }
 
-    fn hand_over(&mut self, state: State, flows: Option<Flows>) -> oneshot::Receiver<Outcome> {
+    fn hand_over(&mut self, state: State, flows: Option<SavedFlows>) -> oneshot::Receiver<Outcome> {
         self.last.0 = Instant::now();
         self.unsaved = false;
         self.writer.save(state, flows)
@@ -375,7 +375,7 @@ impl Actor {
         self.parts.persist.hand_over(state, flows)
     }
 
-    fn flows(&mut self) -> Option<Flows> {
+    fn flows(&mut self) -> Option<SavedFlows> {
         let clock = match self.parts.dataplane.flow_time() {
             Ok(time) => time.now,
             Err(error) => {
@@ -388,7 +388,7 @@ impl Actor {
             entries.push((key, value));
             None
         });
-        Some(Flows { clock, entries })
+        Some(SavedFlows { clock, entries })
     }
 
     /// Has a checkpoint written if it is time to.

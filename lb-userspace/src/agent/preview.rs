@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use lb_common::abi::{Count, Tags};
+use lb_common::abi::{TagsEntry, TargetCounters};
 use pair::Pair;
 
 use super::{
@@ -25,7 +25,7 @@ use lb_api::plan::{PlanView, ServicePlan};
 use lb_check::ProbeTarget;
 use lb_core::desired::{Backend, Service, ServiceName, Services};
 use lb_core::plan::{
-    Availability, CapacityError, Observed, Layout, NextHop, Pool, PoolKey, TunnelSources, BackendRef,
+    Availability, BackendRef, CapacityError, Layout, NextHop, Observed, Pool, PoolKey, TunnelSources,
 };
 
 impl Actor {
@@ -59,7 +59,7 @@ impl Actor {
 }
 
 /// About how many flows a backend has, by its counters: SYNs and FINs may be sent again, and a flow may end without any.
-fn live(total: &Count) -> u64 {
+fn live(total: &TargetCounters) -> u64 {
     total.flows.saturating_sub(total.closed)
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn preview(
     live: impl Fn(&BackendRef) -> u64,
 ) -> Result<Vec<ServicePlan>, CapacityError> {
     let before = layout.pools(present, facts);
-    let after = layout.pools(next, &Hopeful::new(present, facts));
+    let after = layout.pools(next, &Assumed::new(present, facts));
     check_room(layout, &after)?;
     let mut before: BTreeMap<&PoolKey, &Pool> = before.iter().map(|pool| (&pool.key, pool)).collect();
     let mut pairs: Vec<Pair<'_>> = Vec::new();
@@ -113,13 +113,13 @@ fn check_room(layout: &Layout, pools: &[Pool]) -> Result<(), CapacityError> {
 }
 
 /// Facts as they will be if all is well with what nobody has asked about yet.
-struct Hopeful<'a, F> {
+struct Assumed<'a, F> {
     facts: &'a F,
     asked: HashSet<ProbeTarget>,
     looked_up: BTreeSet<IpAddr>,
 }
 
-impl<'a, F: Observed> Hopeful<'a, F> {
+impl<'a, F: Observed> Assumed<'a, F> {
     fn new(present: &Services, facts: &'a F) -> Self {
         Self {
             facts,
@@ -129,7 +129,7 @@ impl<'a, F: Observed> Hopeful<'a, F> {
     }
 }
 
-impl<F: Observed> Observed for Hopeful<'_, F> {
+impl<F: Observed> Observed for Assumed<'_, F> {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability {
         let known = heartbeat(service, backend).is_none_or(|heartbeat| self.asked.contains(&heartbeat));
         match self.facts.availability(service, backend) {
@@ -163,7 +163,7 @@ const SOME_WAY: NextHop = NextHop {
     source_mac: [0; 6],
     mtu: 1500,
     on_link: true,
-    tags: Tags::NONE,
+    tags: TagsEntry::NONE,
 };
 
 #[cfg(test)]

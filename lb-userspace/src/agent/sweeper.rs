@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_common::abi::Ends;
+use lb_common::abi::FlowEnds;
 
 use crate::dataplane::Origin;
-use lb_core::plan::{FlowTime, Layout, Memory, Sweep, Usage, BackendRef, apply};
+use lb_core::plan::{BackendRef, FlowTime, Layout, Memory, Sweep, Usage, apply};
 
 use super::actor::Actor;
 
@@ -32,7 +32,7 @@ pub(super) struct Sweeper {
     /// How much of each address is in use that `fullnat` backends see.
     pub(super) sources: BTreeMap<IpAddr, Usage>,
     /// Entries of `fullnat` flows whose opposite was not found.
-    lonely: HashSet<Ends>,
+    lonely: HashSet<FlowEnds>,
     /// Entries in the table of `fullnat` flows before the sweep; absent if nobody has looked, since an earlier agent may
     /// have left some.
     translations: Option<usize>,

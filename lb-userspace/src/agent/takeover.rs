@@ -14,10 +14,10 @@ use anyhow::Result;
 use tokio::{sync::watch, time::timeout};
 
 use super::{persist::Found, tally::Tally};
-use crate::checkpoint::{Flows, State};
+use crate::checkpoint::{SavedFlows, State};
 use crate::dataplane::{Dataplane, MappedTables, Origin};
-use crate::netlink::{Resolution, ResolverHandle, Snapshot};
-use lb_core::plan::{self, Layout, Memory, Plan, ReadBack, BackendRef, apply};
+use crate::netlink::{NextHops, Resolution, ResolverHandle};
+use lb_core::plan::{self, BackendRef, Layout, Memory, Plan, ReadBack, apply};
 
 /// How long to wait for ways that the kernel has lost meanwhile. Backends without one lose their slots after that, as
 /// they do at any time.
@@ -69,14 +69,14 @@ impl Takeover {
     pub(super) async fn find_ways(
         &self,
         resolver: &ResolverHandle,
-        hops: &mut watch::Receiver<Snapshot>,
+        hops: &mut watch::Receiver<NextHops>,
     ) -> Result<()> {
         let addresses: BTreeSet<IpAddr> = self.serving.iter().map(|whose| whose.backend.address).collect();
         if addresses.is_empty() {
             return Ok(());
         }
         resolver.set_addresses(addresses.clone())?;
-        let known = |hops: &Snapshot| {
+        let known = |hops: &NextHops| {
             let way = |address| hops.get(address).is_some_and(Resolution::is_way);
             addresses.iter().all(way)
         };
@@ -126,8 +126,8 @@ fn restore_flows(
     dataplane: &Dataplane,
     tables: &mut MappedTables,
     layout: &Layout,
-    flows: &Flows,
-    remembered: &plan::Snapshot,
+    flows: &SavedFlows,
+    remembered: &plan::LayoutSnapshot,
 ) {
     let now = match dataplane.flow_time() {
         Ok(time) => time.now,

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_common::abi::Count;
+use lb_common::abi::TargetCounters;
 
 use lb_core::plan::BackendRef;
 
@@ -18,18 +18,18 @@ const SMOOTHING: Duration = Duration::from_secs(3);
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Figures {
     /// Since the agent started.
-    pub(super) total: Count,
+    pub(super) total: TargetCounters,
     /// Packets, bytes and new flows a second.
     pub(super) rates: [f64; 3],
     /// Since the rates were measured last.
-    window: Count,
+    window: TargetCounters,
 }
 
 impl Figures {
     /// Moves the rates toward what the window says.
     fn measure(&mut self, elapsed: Duration) {
         let weight = 1.0 - (-elapsed.as_secs_f64() / SMOOTHING.as_secs_f64()).exp();
-        let Count {
+        let TargetCounters {
             packets,
             bytes,
             flows,
@@ -44,7 +44,7 @@ impl Figures {
 /// What the cells have counted, by whom they belong to.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    seen: HashMap<u32, Count>,
+    seen: HashMap<u32, TargetCounters>,
     figures: HashMap<BackendRef, Figures>,
     at: Option<Instant>,
 }
@@ -52,11 +52,11 @@ pub(super) struct Tally {
 impl Tally {
     /// Goes on from counters that counted for an earlier agent: what they say now is nobody's. All cells have to be
     /// among them, as free ones are given away later.
-    pub(super) fn after(readings: impl IntoIterator<Item = (u32, Count)>) -> Self {
+    pub(super) fn after(readings: impl IntoIterator<Item = (u32, TargetCounters)>) -> Self {
         Self {
             seen: readings
                 .into_iter()
-                .filter(|(_, count)| *count != Count::default())
+                .filter(|(_, count)| *count != TargetCounters::default())
                 .collect(),
             ..Self::default()
         }
@@ -76,11 +76,15 @@ impl Tally {
     }
 
     /// Takes in new readings of the cells in use. Called at a steady pace, and before cells change hands.
-    pub(super) fn take(&mut self, readings: impl IntoIterator<Item = (u32, BackendRef, Count)>, now: Instant) {
+    pub(super) fn take(
+        &mut self,
+        readings: impl IntoIterator<Item = (u32, BackendRef, TargetCounters)>,
+        now: Instant,
+    ) {
         let elapsed = self
             .at
             .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        let mut gained: HashMap<BackendRef, Count> = HashMap::new();
+        let mut gained: HashMap<BackendRef, TargetCounters> = HashMap::new();
         for (cell, whose, count) in readings {
             let before = self.seen.insert(cell, count).unwrap_or_default();
             add(gained.entry(whose).or_default(), &minus(&count, &before));
@@ -106,7 +110,7 @@ impl Tally {
     }
 }
 
-fn add(sum: &mut Count, more: &Count) {
+fn add(sum: &mut TargetCounters, more: &TargetCounters) {
     sum.packets += more.packets;
     sum.bytes += more.bytes;
     sum.flows += more.flows;
@@ -116,8 +120,8 @@ fn add(sum: &mut Count, more: &Count) {
 }
 
 /// Counters only grow; a smaller reading would mean a new map, which starts from zero.
-fn minus(now: &Count, before: &Count) -> Count {
-    Count {
+fn minus(now: &TargetCounters, before: &TargetCounters) -> TargetCounters {
+    TargetCounters {
         packets: now.packets.saturating_sub(before.packets),
         bytes: now.bytes.saturating_sub(before.bytes),
         flows: now.flows.saturating_sub(before.flows),
@@ -141,9 +145,9 @@ mod tests {
     #[test]
     fn what_was_counted_for_an_earlier_agent_is_nobodys() {
         let a = whose("10.0.0.1");
-        let packets = |packets| Count {
+        let packets = |packets| TargetCounters {
             packets,
-            ..Count::default()
+            ..TargetCounters::default()
         };
         let mut tally = Tally::after([(0, packets(1000)), (1, packets(5)), (2, packets(0))]);
         let start = Instant::now();
@@ -160,9 +164,9 @@ mod tests {
     #[test]
     fn totals_follow_a_backend_from_cell_to_cell() {
         let (a, b) = (whose("10.0.0.1"), whose("10.0.0.2"));
-        let packets = |packets| Count {
+        let packets = |packets| TargetCounters {
             packets,
-            ..Count::default()
+            ..TargetCounters::default()
         };
         let mut tally = Tally::default();
         let start = Instant::now();

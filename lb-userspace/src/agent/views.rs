@@ -6,7 +6,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use lb_common::abi::{ABI_VERSION, Action, Count, Reason, Tracking};
+use lb_common::abi::{ABI_VERSION, Action, Reason, TargetCounters, TrackingCounters};
 
 use super::{actor::Actor, facts, handle::RequestError};
 use crate::dataplane::{Attached, Explained, Origin};
@@ -19,7 +19,7 @@ use lb_api::{
     },
 };
 use lb_core::desired::{Backend, Forwarder, Service, Span};
-use lb_core::plan::{PoolKey, BackendState, BackendRef};
+use lb_core::plan::{BackendRef, BackendState, PoolKey};
 
 impl Actor {
     pub(super) fn services_view(&mut self) -> ServicesView {
@@ -93,7 +93,7 @@ impl Actor {
             backend: id,
         };
         let figures = self.tally.of(&whose);
-        let Count {
+        let TargetCounters {
             packets,
             bytes,
             flows,
@@ -386,14 +386,14 @@ impl Actor {
 }
 
 /// The sum over a service's pools.
-fn sum(pools: impl Iterator<Item = Tracking>) -> Tracking {
-    let mut sum = Tracking::default();
+fn sum(pools: impl Iterator<Item = TrackingCounters>) -> TrackingCounters {
+    let mut sum = TrackingCounters::default();
     pools.for_each(|pool| sum.add(&pool));
     sum
 }
 
-fn tracking_view(tracked: &Tracking) -> TrackingView {
-    let Tracking {
+fn tracking_view(tracked: &TrackingCounters) -> TrackingView {
+    let TrackingCounters {
         hits,
         inserted,
         adopted,

@@ -27,7 +27,7 @@ use lb_common::abi::{ABI_VERSION, FlowKey, FlowValue};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::state::{Flows, State};
+use super::state::{SavedFlows, State};
 
 /// The first byte is no text, the last ones show what a transfer as text would have done.
 const MAGIC: [u8; 8] = *b"\x89lbckp\r\n";
@@ -45,7 +45,7 @@ pub struct Checkpoint {
     /// All but the flows.
     pub state: State,
     /// The flows, where they are there and mean anything to this version's tables.
-    pub flows: Option<Flows>,
+    pub flows: Option<SavedFlows>,
 }
 
 /// Why a file is no checkpoint that this version can use.
@@ -182,7 +182,7 @@ impl Header {
 ///
 /// # Errors
 /// [`Unusable::TooLarge`]; [`Unusable::Content`] when a value has no form in a file, which none is known to be.
-pub fn encode(state: &State, flows: Option<&Flows>) -> Result<Vec<u8>, Unusable> {
+pub fn encode(state: &State, flows: Option<&SavedFlows>) -> Result<Vec<u8>, Unusable> {
     let mut bytes = vec![0; HEADER];
     let mut serializer = rmp_serde::Serializer::new(&mut bytes)
         .with_struct_map()
@@ -195,7 +195,7 @@ pub fn encode(state: &State, flows: Option<&Flows>) -> Result<Vec<u8>, Unusable>
         generation: state.generation,
         state: bytes.len() - HEADER,
     };
-    if let Some(Flows { clock, entries }) = flows {
+    if let Some(SavedFlows { clock, entries }) = flows {
         bytes.reserve_exact(CLOCK + size_of::<Flow>() * entries.len());
         bytes.extend(u64::from(*clock).to_le_bytes());
         for (key, value) in entries {
@@ -259,7 +259,7 @@ pub fn decode(bytes: &[u8]) -> Result<Checkpoint, Unusable> {
     })
 }
 
-fn decode_flows(bytes: &[u8]) -> Result<Flows, Unusable> {
+fn decode_flows(bytes: &[u8]) -> Result<SavedFlows, Unusable> {
     let broken = || Unusable::Content("its flows are cut off".to_owned());
     let (clock, flows) = bytes.split_first_chunk::<CLOCK>().ok_or_else(broken)?;
     let clock = u32::try_from(u64::from_le_bytes(*clock)).map_err(|_| broken())?;
@@ -270,7 +270,7 @@ fn decode_flows(bytes: &[u8]) -> Result<Flows, Unusable> {
             FlowValue(u64::from_le_bytes(flow.value)),
         )
     };
-    Ok(Flows {
+    Ok(SavedFlows {
         clock,
         entries: flows.iter().map(entry).collect(),
     })

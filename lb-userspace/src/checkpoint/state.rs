@@ -15,7 +15,7 @@ use super::clock::BootTime;
 use crate::config::{Digest, HashSeed};
 use lb_core::desired::{BackendId, Service, ServiceName, Services};
 use lb_core::observed::DrainState;
-use lb_core::plan::{Capacity, Layout, RestoreError, Snapshot};
+use lb_core::plan::{Capacity, Layout, LayoutSnapshot, RestoreError};
 
 /// All but the flow table: small, and written with every change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub struct State {
     pub drains: Vec<DrainState>,
     /// The tables by name: which backend owned which slots.
     #[serde(default)]
-    pub tables: Snapshot,
+    pub tables: LayoutSnapshot,
 }
 
 impl State {
@@ -108,7 +108,7 @@ pub struct BackendBelief {
 /// The entries of the flow table that are in use. Their service numbers and owners mean what they meant to the state in
 /// the same file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Flows {
+pub struct SavedFlows {
     /// The flow clock when they were read; their ages are counted from it.
     pub clock: u32,
     /// Keys and values.

@@ -15,7 +15,7 @@ use std::{
 use super::{
     format::{self, Checkpoint, Unusable},
     room::is_full,
-    state::{Flows, State},
+    state::{SavedFlows, State},
 };
 
 /// Below the state directory.
@@ -190,7 +190,7 @@ impl Store {
     ///
     /// # Errors
     /// Why it could not; nothing has changed then.
-    pub fn write(&mut self, state: &State, flows: Option<&Flows>) -> Result<Written, WriteError> {
+    pub fn write(&mut self, state: &State, flows: Option<&SavedFlows>) -> Result<Written, WriteError> {
         let bytes = format::encode(state, flows)?;
         let number = self.next_number().map_err(|error| WriteError::Io {
             path: self.directory.clone(),

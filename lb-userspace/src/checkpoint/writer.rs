@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    state::{Flows, State},
+    state::{SavedFlows, State},
     store::{Store, Written},
 };
 use crate::supervise::words;
@@ -51,7 +51,7 @@ struct Queue {
 #[derive(Debug)]
 struct Job {
     state: State,
-    flows: Option<Flows>,
+    flows: Option<SavedFlows>,
     waiting: Vec<oneshot::Sender<Outcome>>,
 }
 
@@ -65,7 +65,7 @@ impl Writer {
     }
 
     pub(super) fn spawn_with(
-        write: impl FnMut(&State, Option<&Flows>) -> Outcome + Send + 'static,
+        write: impl FnMut(&State, Option<&SavedFlows>) -> Outcome + Send + 'static,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
@@ -76,7 +76,7 @@ impl Writer {
     }
 
     /// Has a checkpoint written; the receiver is told when it is on disk, and may be dropped.
-    pub fn save(&self, state: State, flows: Option<Flows>) -> oneshot::Receiver<Outcome> {
+    pub fn save(&self, state: State, flows: Option<SavedFlows>) -> oneshot::Receiver<Outcome> {
         let (tell, told) = oneshot::channel();
         let mut queue = lock(&self.0.queue);
         // What waits is older than `state`. A state alone does not stand for one with flows.
@@ -114,7 +114,7 @@ impl Drop for Writer {
 }
 
 impl Shared {
-    fn run(&self, mut write: impl FnMut(&State, Option<&Flows>) -> Outcome) {
+    fn run(&self, mut write: impl FnMut(&State, Option<&SavedFlows>) -> Outcome) {
         while let Some(Job {
             state,
             flows,

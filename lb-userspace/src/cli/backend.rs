@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    Write, applied,
+    WriteOptions, applied,
     drain::DrainOptions,
     output::{Failure, Output},
     wait::{self, Waited},
@@ -87,7 +87,7 @@ pub(super) struct BackendArgs {
     #[arg(value_name = "ADDR[:PORT]")]
     backend: BackendId,
     #[command(flatten)]
-    write: Write,
+    write: WriteOptions,
 }
 
 #[derive(Args, Debug)]
@@ -134,7 +134,7 @@ impl BackendVerb {
     }
 
     /// What is to be written.
-    pub(super) fn request(self) -> (WriteRequest, Write) {
+    pub(super) fn request(self) -> (WriteRequest, WriteOptions) {
         match self {
             Self::Add {
                 which,
@@ -182,7 +182,7 @@ impl BackendVerb {
 }
 
 impl BackendArgs {
-    fn set(self, patch: BackendPatch) -> (WriteRequest, Write) {
+    fn set(self, patch: BackendPatch) -> (WriteRequest, WriteOptions) {
         let Self {
             service,
             backend,

@@ -10,7 +10,9 @@ use super::{
     words,
 };
 use crate::backend::decap;
-use crate::backend::setup::{self, Change, Families, Need, Options, Plan, STATE_DIR, ThisKernel, plan};
+use crate::backend::setup::{
+    self, Change, Families, Need, STATE_DIR, SetupOptions, SetupPlan, ThisKernel, plan,
+};
 use crate::config::Config;
 use crate::dataplane::Mode;
 use crate::netlink;
@@ -96,7 +98,7 @@ struct View<'a> {
     commands: Vec<String>,
     /// The same as data.
     #[serde(flatten)]
-    plan: &'a Plan,
+    plan: &'a SetupPlan,
     /// What --apply has changed; absent without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed: Option<&'a [Change]>,
@@ -163,11 +165,11 @@ impl BackendSetupArgs {
         need.map_err(Failure::Refused)
     }
 
-    async fn options(&self) -> Options {
+    async fn options(&self) -> SetupOptions {
         let interface = self.interface.clone().unwrap_or_default();
         // What is only printed may be for another host, which has the interface.
         let vrf = netlink::vrf_of(&interface).await.ok().flatten();
-        Options {
+        SetupOptions {
             interface,
             vrf,
             via: self.via.clone(),
@@ -185,7 +187,7 @@ fn refused(error: anyhow::Error) -> Failure {
 }
 
 /// A script; what was done is marked when something was.
-fn text(plan: &Plan, changed: Option<&[Change]>) -> String {
+fn text(plan: &SetupPlan, changed: Option<&[Change]>) -> String {
     let mut text = String::new();
     for step in &plan.steps {
         let done = |change: &&Change| change.step == *step || change.step.is_same_decap(step);

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{
-    Write,
+    WriteOptions,
     output::{Failure, Output},
     unless_saved,
 };
@@ -38,7 +38,7 @@ pub(super) enum CheckpointVerb {
         #[arg(value_name = "N")]
         number: u64,
         #[command(flatten)]
-        write: Write,
+        write: WriteOptions,
     },
     /// Check checkpoints: whole, undamaged, and their services good; needs no agent and changes nothing.
     #[command(

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use clap::Args;
 
 use super::{
-    Write, applied,
+    WriteOptions, applied,
     output::{Failure, Output},
     wait::{Waited, wait},
 };
 use lb_api::{client::Client, plan::WriteRequest};
-use lb_core::desired::{Selection, ServiceName, Span, SelectBy, Zone};
+use lb_core::desired::{SelectBy, Selection, ServiceName, Span, Zone};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -26,7 +26,7 @@ pub(super) struct DrainArgs {
     #[command(flatten)]
     how: DrainOptions,
     #[command(flatten)]
-    write: Write,
+    write: WriteOptions,
 }
 
 #[derive(Args, Debug)]
@@ -40,7 +40,7 @@ pub(super) struct ReadyArgs {
     #[command(flatten)]
     select: Select,
     #[command(flatten)]
-    write: Write,
+    write: WriteOptions,
 }
 
 #[derive(Args, Debug)]
@@ -86,7 +86,7 @@ impl DrainArgs {
     }
 
     /// What is to be written.
-    pub(super) fn request(self) -> Result<(WriteRequest, Write), Failure> {
+    pub(super) fn request(self) -> Result<(WriteRequest, WriteOptions), Failure> {
         let selection = self.select.selection()?;
         Ok((WriteRequest::drain(&selection, self.how.deadline), self.write))
     }
@@ -99,7 +99,7 @@ impl DrainArgs {
 
 impl ReadyArgs {
     /// What is to be written.
-    pub(super) fn request(self) -> Result<(WriteRequest, Write), Failure> {
+    pub(super) fn request(self) -> Result<(WriteRequest, WriteOptions), Failure> {
         let selection = self.select.selection()?;
         Ok((WriteRequest::ready(&selection), self.write))
     }

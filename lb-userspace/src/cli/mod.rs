@@ -127,7 +127,7 @@ struct ReloadArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    write: Write,
+    write: WriteOptions,
 }
 
 impl ReloadArgs {
@@ -153,7 +153,7 @@ impl ReloadArgs {
 
 /// What every verb that changes something takes.
 #[derive(clap::Args, Clone, Copy, Debug)]
-pub(crate) struct Write {
+pub(crate) struct WriteOptions {
     /// Refuse (exit code 4) unless this is the generation in force; `lb list` and every change show it.
     #[arg(long, value_name = "N")]
     if_generation: Option<u64>,

@@ -5,7 +5,7 @@
 use clap::Subcommand;
 
 use super::{
-    ReloadArgs, Write,
+    ReloadArgs, WriteOptions,
     backend::BackendVerb,
     drain::{DrainArgs, ReadyArgs},
     output::{Failure, Output},
@@ -72,7 +72,7 @@ impl PlanVerb {
 pub(super) async fn execute(
     client: &Client,
     request: &WriteRequest,
-    write: Write,
+    write: WriteOptions,
     json: bool,
 ) -> Result<Output, Failure> {
     let view = client.plan(request, write.if_generation).await?;

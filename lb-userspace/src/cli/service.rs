@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    Write, applied,
+    WriteOptions, applied,
     check::CheckArgs,
     output::{Failure, Output},
     traffic::{Traffic, Unset},
@@ -12,7 +12,7 @@ use super::{
 use lb_api::{client::Client, plan::WriteRequest};
 use lb_core::desired::{
     Affinity, Forwarder, OnEmpty, Prefix, Protocol, Scheduler, Service, ServiceName, ServicePatch,
-    ServicePort, Services, Tracking,
+    ServicePort, Services, TrackingPolicy,
 };
 
 #[derive(Subcommand, Debug)]
@@ -43,7 +43,7 @@ pub(super) enum ServiceVerb {
         /// The service.
         name: ServiceName,
         #[command(flatten)]
-        write: Write,
+        write: WriteOptions,
     },
 }
 
@@ -76,8 +76,8 @@ pub(super) struct AddArgs {
     #[arg(long, default_value = "auto", value_name = "N")]
     slots: Slots,
     /// Which flows are written down, so that they keep their backend: those whose slot changed of late, all, or none.
-    #[arg(long, default_value_t, value_parser = one_of::<Tracking>(Tracking::WORDS))]
-    tracking: Tracking,
+    #[arg(long, default_value_t, value_parser = one_of::<TrackingPolicy>(TrackingPolicy::WORDS))]
+    tracking: TrackingPolicy,
     #[command(flatten)]
     times: Times,
     #[command(flatten)]
@@ -86,7 +86,7 @@ pub(super) struct AddArgs {
     #[arg(long = "backend", num_args = 1.., value_delimiter = ',', value_name = "ADDR[:PORT][@WEIGHT]")]
     backends: Vec<WeightedBackend>,
     #[command(flatten)]
-    write: Write,
+    write: WriteOptions,
     #[command(flatten)]
     check: CheckArgs,
 }
@@ -120,8 +120,8 @@ pub(super) struct SetArgs {
     #[arg(long, value_name = "N")]
     slots: Option<Slots>,
     /// Which flows are written down, so that they keep their backend: those whose slot changed of late, all, or none.
-    #[arg(long, value_parser = one_of::<Tracking>(Tracking::WORDS))]
-    tracking: Option<Tracking>,
+    #[arg(long, value_parser = one_of::<TrackingPolicy>(TrackingPolicy::WORDS))]
+    tracking: Option<TrackingPolicy>,
     #[command(flatten)]
     times: Times,
     #[command(flatten)]
@@ -129,7 +129,7 @@ pub(super) struct SetArgs {
     #[command(flatten)]
     unset: Unset,
     #[command(flatten)]
-    write: Write,
+    write: WriteOptions,
     #[command(flatten)]
     check: CheckArgs,
 }
@@ -165,7 +165,7 @@ impl ServiceVerb {
     }
 
     /// What is to be written.
-    pub(super) fn request(self) -> Result<(WriteRequest, Write), Failure> {
+    pub(super) fn request(self) -> Result<(WriteRequest, WriteOptions), Failure> {
         Ok(match self {
             Self::Add(args) => {
                 let write = args.write;

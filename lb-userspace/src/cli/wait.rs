@@ -17,7 +17,7 @@ use lb_api::{
     client::{Client, ClientError},
     view::{DrainEnd, DrainView, DrainsView},
 };
-use lb_core::desired::{BackendId, Selection, ServiceName, SelectBy, Zone};
+use lb_core::desired::{BackendId, SelectBy, Selection, ServiceName, Zone};
 
 /// How often the agent is asked.
 const EVERY: Duration = Duration::from_secs(1);

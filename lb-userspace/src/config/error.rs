@@ -17,14 +17,14 @@ pub struct ConfigError {
     /// The file.
     pub file: PathBuf,
     /// Where in it; absent when it could not be read at all.
-    pub place: Option<Box<Place>>,
+    pub place: Option<Box<TextPosition>>,
     /// What is wrong, and what was expected.
     pub message: String,
 }
 
 /// A place in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct TextPosition {
     /// From 1.
     pub line: usize,
     /// In characters, from 1.
@@ -58,7 +58,7 @@ impl ConfigError {
             }
             None => narrowed(document, span, &message),
         };
-        let place = Place::new(document.text, span, key);
+        let place = TextPosition::new(document.text, span, key);
         Self {
             file: path.to_owned(),
             place: Some(Box::new(place)),
@@ -67,7 +67,7 @@ impl ConfigError {
     }
 
     pub(super) fn from_rule(path: &Path, document: &Document<'_>, invalid: &Invalid) -> Self {
-        let place = Place::new(document.text, document.span_of(&invalid.path), invalid.key());
+        let place = TextPosition::new(document.text, document.span_of(&invalid.path), invalid.key());
         Self {
             file: path.to_owned(),
             place: Some(Box::new(place)),
@@ -126,7 +126,7 @@ fn narrowed(document: &Document<'_>, span: Range<usize>, message: &str) -> (Stri
     (key, span, message.to_owned())
 }
 
-impl Place {
+impl TextPosition {
     /// Most characters of a line that are shown.
     const WIDTH: usize = 100;
 
@@ -168,7 +168,7 @@ impl fmt::Display for ConfigError {
         let Some(place) = place else {
             return write!(f, "{file}: {message}");
         };
-        let Place {
+        let TextPosition {
             line,
             column,
             key,

@@ -2,22 +2,22 @@
 
 use anyhow::{Result, anyhow};
 use aya::maps::{Map, MapData, PerCpuArray};
-use lb_common::abi::{Count, Reason, Tracking, map};
+use lb_common::abi::{Reason, TargetCounters, TrackingCounters, map};
 
 use super::Dataplane;
 
-/// A [`Count`] that aya can read.
+/// A [`TargetCounters`] that aya can read.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct PodCount(Count);
+struct PodCount(TargetCounters);
 
 // SAFETY: `Count` is bytemuck::Pod: plain integers without padding.
 unsafe impl aya::Pod for PodCount {}
 
-/// A [`Tracking`] that aya can read.
+/// A [`TrackingPolicy`] that aya can read.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct PodTracking(Tracking);
+struct PodTracking(TrackingCounters);
 
 // SAFETY: `Tracking` is bytemuck::Pod: plain integers without padding.
 unsafe impl aya::Pod for PodTracking {}
@@ -61,10 +61,10 @@ impl<'a> Counters<'a> {
     ///
     /// # Errors
     /// When the kernel does not answer.
-    pub fn target(&self, index: u32) -> Result<Count> {
-        let mut sum = Count::default();
+    pub fn target(&self, index: u32) -> Result<TargetCounters> {
+        let mut sum = TargetCounters::default();
         for PodCount(count) in self.counts.get(&index, 0)?.iter() {
-            let Count {
+            let TargetCounters {
                 packets,
                 bytes,
                 flows,
@@ -86,8 +86,8 @@ impl<'a> Counters<'a> {
     ///
     /// # Errors
     /// When the kernel does not answer.
-    pub fn tracking(&self, number: u32) -> Result<Tracking> {
-        let mut sum = Tracking::default();
+    pub fn tracking(&self, number: u32) -> Result<TrackingCounters> {
+        let mut sum = TrackingCounters::default();
         for PodTracking(cpu) in self.tracking.get(&number, 0)?.iter() {
             sum.add(cpu);
         }

@@ -7,12 +7,12 @@ use aya::maps::{
     Map, MapData,
     lpm_trie::{Key, LpmTrie},
 };
-use lb_common::abi::{SourceKey, map};
+use lb_common::abi::{AclKey, map};
 
 use super::Dataplane;
 use lb_core::plan::SourceEntry;
 
-/// The map. The words of its keys are a [`SourceKey`]'s.
+/// The map. The words of its keys are a [`AclKey`]'s.
 pub(super) struct Sources(LpmTrie<MapData, [u32; 5], u32>);
 
 impl Sources {
@@ -65,5 +65,5 @@ impl Sources {
 }
 
 fn key(entry: &SourceEntry) -> Key<[u32; 5]> {
-    Key::new(entry.bits, bytemuck::cast::<SourceKey, [u32; 5]>(entry.key))
+    Key::new(entry.bits, bytemuck::cast::<AclKey, [u32; 5]>(entry.key))
 }

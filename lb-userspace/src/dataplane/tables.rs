@@ -6,8 +6,8 @@ use anyhow::Result;
 use aya::maps::{Array, MapData};
 use lb_common::{
     abi::{
-        CellRecord, Control, FlowKey, FlowLine, FlowValue, Meta, PoolRecord, QuicSet, SLOTS_PER_LINE,
-        ServerLine, ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine, Tags, Target, map,
+        CellEntry, Control, FlowKey, FlowLine, FlowValue, Meta, OptionsEntry, PoolEntry, QuicSetEntry,
+        SLOTS_PER_LINE, ServerLine, ServiceLine4, ServiceLine6, Slot, SlotLine, TagsEntry, TargetEntry, map,
     },
     flows::SharedLine,
 };
@@ -24,12 +24,12 @@ pub struct MappedTables {
     slots: Mapped<SlotLine>,
     previous: Mapped<SlotLine>,
     flows: Mapped<FlowLine>,
-    targets: Mapped<Target>,
-    tags: Mapped<Tags>,
-    pools: Mapped<PoolRecord>,
-    cells: Mapped<CellRecord>,
-    options: Mapped<ServiceOptions>,
-    quic: Mapped<QuicSet>,
+    targets: Mapped<TargetEntry>,
+    tags: Mapped<TagsEntry>,
+    pools: Mapped<PoolEntry>,
+    cells: Mapped<CellEntry>,
+    options: Mapped<OptionsEntry>,
+    quic: Mapped<QuicSetEntry>,
     servers: Mapped<ServerLine>,
     sources: Sources,
 }
@@ -66,11 +66,11 @@ impl Memory for MappedTables {
         wait_for_readers();
     }
 
-    fn write_pool(&mut self, number: u16, record: &PoolRecord) {
+    fn write_pool(&mut self, number: u16, record: &PoolEntry) {
         self.pools.store(usize::from(number), record);
     }
 
-    fn write_cell(&mut self, index: u32, record: &CellRecord) {
+    fn write_cell(&mut self, index: u32, record: &CellEntry) {
         // The serial is the last word: who finds it not 0 finds the rest complete.
         if let Some(serial) = self.cells.words(index as usize).last() {
             serial.store(0, Ordering::Release);
@@ -78,11 +78,11 @@ impl Memory for MappedTables {
         self.cells.store(index as usize, record);
     }
 
-    fn write_target(&mut self, index: u32, target: &Target) {
+    fn write_target(&mut self, index: u32, target: &TargetEntry) {
         self.targets.store(index as usize, target);
     }
 
-    fn write_tags(&mut self, index: u32, tags: Tags) {
+    fn write_tags(&mut self, index: u32, tags: TagsEntry) {
         self.tags.store(index as usize, &tags);
     }
 
@@ -92,11 +92,11 @@ impl Memory for MappedTables {
         }
     }
 
-    fn write_quic(&mut self, index: u32, set: &QuicSet) {
+    fn write_quic(&mut self, index: u32, set: &QuicSetEntry) {
         self.quic.store(index as usize, set);
     }
 
-    fn write_options(&mut self, number: u16, options: &ServiceOptions) {
+    fn write_options(&mut self, number: u16, options: &OptionsEntry) {
         self.options.store(usize::from(number), options);
     }
 
@@ -110,7 +110,7 @@ impl Memory for MappedTables {
         self.sources.remove(entries);
     }
 
-    fn write_macs(&mut self, index: u32, target: &Target) {
+    fn write_macs(&mut self, index: u32, target: &TargetEntry) {
         // Word 0 is the next hop's MAC and two bytes of ours, word 1 the rest of ours beside fields that stay.
         let words: &[u64] = bytemuck::cast_slice(std::slice::from_ref(target));
         for (word, cell) in words.iter().zip(self.targets.words(index as usize)).take(2) {
@@ -190,23 +190,23 @@ impl ReadBack for MappedTables {
         self.previous.load(line as usize)
     }
 
-    fn read_target(&self, index: u32) -> Target {
+    fn read_target(&self, index: u32) -> TargetEntry {
         self.targets.load(index as usize)
     }
 
-    fn read_tags(&self, index: u32) -> Tags {
+    fn read_tags(&self, index: u32) -> TagsEntry {
         self.tags.load(index as usize)
     }
 
-    fn read_pool(&self, number: u32) -> PoolRecord {
+    fn read_pool(&self, number: u32) -> PoolEntry {
         self.pools.load(number as usize)
     }
 
-    fn read_cell(&self, index: u32) -> CellRecord {
+    fn read_cell(&self, index: u32) -> CellEntry {
         self.cells.load(index as usize)
     }
 
-    fn read_quic(&self, index: u32) -> QuicSet {
+    fn read_quic(&self, index: u32) -> QuicSetEntry {
         self.quic.load(index as usize)
     }
 
@@ -214,7 +214,7 @@ impl ReadBack for MappedTables {
         self.servers.load(line as usize)
     }
 
-    fn read_options(&self, number: u32) -> ServiceOptions {
+    fn read_options(&self, number: u32) -> OptionsEntry {
         self.options.load(number as usize)
     }
 

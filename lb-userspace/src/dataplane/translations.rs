@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr, ops::RangeInclusive, os::fd::AsFd};
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
 use bytemuck::Zeroable;
-use lb_common::abi::{Ends, MAX_NAT_SOURCES, SourcePool, Translation, map};
+use lb_common::abi::{FlowEnds, MAX_NAT_SOURCES, NatEntry, SnatPoolEntry, map};
 
 use super::{Dataplane, bpf, tables};
 use lb_core::plan::{SourceTables, SourceWrite, TranslationTable};
@@ -25,9 +25,9 @@ macro_rules! pod {
     };
 }
 
-pod!(PodEnds Ends);
-pod!(PodTranslation Translation);
-pod!(PodPool SourcePool);
+pod!(PodEnds FlowEnds);
+pod!(PodTranslation NatEntry);
+pod!(PodPool SnatPoolEntry);
 
 /// Flows through `fullnat`.
 pub struct Translations(BpfHashMap<MapData, PodEnds, PodTranslation>);
@@ -41,7 +41,7 @@ impl Translations {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn entries(&self) -> Result<HashMap<Ends, Translation>> {
+    pub fn entries(&self) -> Result<HashMap<FlowEnds, NatEntry>> {
         let mut keys = vec![PodEnds::zeroed(); BATCH];
         let mut values = vec![PodTranslation::zeroed(); BATCH];
         let mut entries = HashMap::new();
@@ -60,19 +60,19 @@ impl Translations {
 }
 
 impl TranslationTable for Translations {
-    fn get(&self, key: &Ends) -> Option<Translation> {
+    fn get(&self, key: &FlowEnds) -> Option<NatEntry> {
         self.0
             .get(&PodEnds(*key), 0)
             .ok()
             .map(|PodTranslation(entry)| entry)
     }
 
-    fn replace(&mut self, key: &Ends, entry: &Translation) {
+    fn replace(&mut self, key: &FlowEnds, entry: &NatEntry) {
         // The program may have removed it before.
         let _ = self.0.insert(PodEnds(*key), PodTranslation(*entry), EXISTING);
     }
 
-    fn remove(&mut self, key: &Ends) {
+    fn remove(&mut self, key: &FlowEnds) {
         // The same.
         let _ = self.0.remove(&PodEnds(*key));
     }
@@ -115,9 +115,9 @@ impl Dataplane {
     pub fn set_exhausted(&mut self, v6: bool, is: bool) -> Result<()> {
         let mut map = self.pools_map()?;
         let PodPool(mut pool) = map.get(&u32::from(v6), 0)?;
-        pool.first_port &= !SourcePool::EXHAUSTED;
+        pool.first_port &= !SnatPoolEntry::EXHAUSTED;
         if is {
-            pool.first_port |= SourcePool::EXHAUSTED;
+            pool.first_port |= SnatPoolEntry::EXHAUSTED;
         }
         map.set(u32::from(v6), PodPool(pool), 0)?;
         Ok(())

@@ -4,16 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
 use aya::maps::{HashMap, MapData};
-use lb_common::abi::{MAX_UPPERS, Upper, map};
+use lb_common::abi::{DeviceEntry, MAX_UPPERS, map};
 
 use super::Dataplane;
 use crate::netlink;
 use lb_core::desired::Prefix;
 
-/// An [`Upper`] that aya can write.
+/// An [`DeviceEntry`] that aya can write.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
-struct PodUpper(Upper);
+struct PodUpper(DeviceEntry);
 
 // SAFETY: `Upper` is bytemuck::Pod: plain integers without padding.
 unsafe impl aya::Pod for PodUpper {}
@@ -43,7 +43,7 @@ impl Dataplane {
     }
 }
 
-fn entry(upper: &netlink::Upper, vips: &[Prefix]) -> Upper {
+fn entry(upper: &netlink::Upper, vips: &[Prefix]) -> DeviceEntry {
     let is_vip = |address: IpAddr| vips.iter().any(|vip| vip.contains(address));
     let mut own = upper.addresses.iter().filter(|address| !is_vip(**address));
     let v4 = own.clone().find_map(|address| match address {
@@ -54,7 +54,7 @@ fn entry(upper: &netlink::Upper, vips: &[Prefix]) -> Upper {
         IpAddr::V6(v6) => Some(*v6),
         IpAddr::V4(_) => None,
     });
-    Upper {
+    DeviceEntry {
         interface: upper.interface,
         v4: u32::from_ne_bytes(v4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets()),
         tags: upper.tags,
@@ -64,7 +64,7 @@ fn entry(upper: &netlink::Upper, vips: &[Prefix]) -> Upper {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::abi::Tags;
+    use lb_common::abi::TagsEntry;
 
     use super::*;
 
@@ -72,7 +72,7 @@ mod tests {
     fn an_interface_speaks_by_its_first_address_that_is_no_vip() {
         let upper = netlink::Upper {
             interface: 2,
-            tags: Tags::NONE,
+            tags: TagsEntry::NONE,
             addresses: ["2001:db8::80", "10.0.0.80", "2001:db8::1", "10.0.0.1"]
                 .map(|address| address.parse().expect("an address"))
                 .to_vec(),
@@ -81,7 +81,7 @@ mod tests {
             texts.iter().map(|vip| vip.parse().expect("a prefix")).collect()
         };
         let speaks = |texts: &[&str]| {
-            let Upper { v4, v6, .. } = entry(&upper, &vips(texts));
+            let DeviceEntry { v4, v6, .. } = entry(&upper, &vips(texts));
             let v6: [u8; 16] = bytemuck::cast(v6);
             let addresses = [IpAddr::from(v4.to_ne_bytes()), IpAddr::from(v6)];
             addresses.map(|address| address.to_string())

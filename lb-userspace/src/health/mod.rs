@@ -3,7 +3,7 @@
 //! Invariant: a backend is only ever called down for what *it* did. Waiting for our own turn, running out of our own
 //! file descriptors or being stopped ourselves repeats the check instead of failing it.
 //!
-//! [`Check`] is what the operator writes, [`ProbeTarget`] one heartbeat (services that agree on address and check share
+//! [`Check`](lb_check::Check) is what the operator writes, [`ProbeTarget`](lb_check::ProbeTarget) one heartbeat (services that agree on address and check share
 //! it), [`Judge`] the arithmetic of rise and fall, [`Engine`] what runs thousands of them.
 
 mod asker;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use lb_common::abi::Tags;
+use lb_common::abi::TagsEntry;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
@@ -286,9 +286,9 @@ impl VlanTag {
         })
     }
 
-    /// As a word of [`Tags`].
+    /// As a word of [`TagsEntry`].
     pub(super) const fn as_tag(self) -> u32 {
-        Tags::tag(self.protocol.to_be(), self.id)
+        TagsEntry::tag(self.protocol.to_be(), self.id)
     }
 }
 

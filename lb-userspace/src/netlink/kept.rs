@@ -138,7 +138,7 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::abi::Tags;
+    use lb_common::abi::TagsEntry;
 
     use super::{super::next_hop::NextHop, *};
 
@@ -147,7 +147,7 @@ mod tests {
     fn hop(last: u8, gateway: Option<&str>) -> Resolution {
         Resolution::Resolved(NextHop {
             interface_index: 2,
-            tags: Tags::NONE,
+            tags: TagsEntry::NONE,
             destination_mac: [2, 0, 0, 0, 0, last],
             source_mac: [2, 0, 0, 0, 0, 1],
             mtu: 1500,

@@ -41,7 +41,7 @@ pub(crate) use macs::macs_at;
 pub use neighbour_limit::most_neighbours;
 pub use next_hop::{NextHop, Resolution};
 pub(crate) use queues::Queues;
-pub use resolver::{ResolverHandle, ResolverStopped, Snapshot, spawn_resolver};
+pub use resolver::{NextHops, ResolverHandle, ResolverStopped, spawn_resolver};
 pub use socket::Error;
 pub use sysctl::{Family, forwarding_enabled};
 pub use upper::{Upper, Uppers};

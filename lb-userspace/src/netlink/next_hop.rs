@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use lb_common::abi::Tags;
+use lb_common::abi::TagsEntry;
 
 use super::interface::Link;
 use super::kept::Found;
@@ -18,7 +18,7 @@ pub struct NextHop {
     /// The interface that frames leave through; not a VLAN device, but what that lies on.
     pub interface_index: u32,
     /// The tags that frames carry there.
-    pub tags: Tags,
+    pub tags: TagsEntry,
     /// The MAC address of the gateway or of the host itself.
     pub destination_mac: [u8; 6],
     /// The MAC address of the interface.

@@ -52,7 +52,7 @@ const GROUPS: [MulticastGroup; 9] = [
 
 /// For each address that is asked for, whether and where packets can be sent. An address that was added a moment ago
 /// may still be missing.
-pub type Snapshot = Arc<HashMap<IpAddr, Resolution>>;
+pub type NextHops = Arc<HashMap<IpAddr, Resolution>>;
 
 /// The resolver has ended, because its sockets failed; the log says why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +75,7 @@ pub struct ResolverHandle {
     changes: watch::Receiver<u64>,
     uppers: watch::Receiver<Uppers>,
     macs: watch::Receiver<Macs>,
-    snapshots: watch::Receiver<Snapshot>,
+    snapshots: watch::Receiver<NextHops>,
 }
 
 impl ResolverHandle {
@@ -168,7 +168,7 @@ impl ResolverHandle {
 pub fn spawn_resolver(
     grace: Duration,
     vitals: &Vitals,
-) -> Result<(ResolverHandle, watch::Receiver<Snapshot>), Error> {
+) -> Result<(ResolverHandle, watch::Receiver<NextHops>), Error> {
     spawn_with(Monitor::open(&GROUPS)?, grace, vitals)
 }
 
@@ -177,10 +177,10 @@ pub(super) fn spawn_with(
     monitor: Monitor,
     grace: Duration,
     vitals: &Vitals,
-) -> Result<(ResolverHandle, watch::Receiver<Snapshot>), Error> {
+) -> Result<(ResolverHandle, watch::Receiver<NextHops>), Error> {
     let (handle, wanted) = watch::channel(Wanted::default());
     let (used, in_use) = mpsc::channel(1);
-    let (snapshots, receiver) = watch::channel(Snapshot::default());
+    let (snapshots, receiver) = watch::channel(NextHops::default());
     let (changes, changed) = watch::channel(0);
     let (uppers, interfaces) = watch::channel(Uppers::default());
     let (macs, known_macs) = watch::channel(Macs::default());
@@ -257,7 +257,7 @@ struct Resolver {
     monitor: Monitor,
     wanted: watch::Receiver<Wanted>,
     used: mpsc::Receiver<Vec<(u32, IpAddr)>>,
-    snapshots: watch::Sender<Snapshot>,
+    snapshots: watch::Sender<NextHops>,
     changes: watch::Sender<u64>,
     uppers: watch::Sender<Uppers>,
     macs: watch::Sender<Macs>,

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use lb_common::abi::Tags;
+use lb_common::abi::TagsEntry;
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
@@ -24,7 +24,7 @@ pub struct Upper {
     /// The interface that carries its frames: itself, or what a VLAN device lies on.
     pub interface: u32,
     /// The tags that its frames carry there.
-    pub tags: Tags,
+    pub tags: TagsEntry,
     /// Its own addresses, those first that last: not temporary, not deprecated, the first of their network.
     pub addresses: Vec<IpAddr>,
 }
@@ -45,7 +45,7 @@ pub type Uppers = Arc<BTreeMap<u32, Upper>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Egress {
     pub(super) interface: u32,
-    pub(super) tags: Tags,
+    pub(super) tags: TagsEntry,
 }
 
 /// Goes down from a VLAN device to the interface that it lies on.
@@ -73,9 +73,9 @@ pub(super) fn egress(link: &Link, links: &HashMap<u32, Link>) -> Result<Egress, 
         }
     }
     let tags = match tags[..] {
-        [] => Tags::NONE,
-        [one] => Tags([0, one.as_tag()]),
-        [inner, outer, ..] => Tags([outer.as_tag(), inner.as_tag()]),
+        [] => TagsEntry::NONE,
+        [one] => TagsEntry([0, one.as_tag()]),
+        [inner, outer, ..] => TagsEntry([outer.as_tag(), inner.as_tag()]),
     };
     Ok(Egress {
         interface: at.index,

@@ -12,13 +12,13 @@ use std::{
 
 use anyhow::Result;
 use lb_check::{Check, Kind};
-use lb_common::abi::{FlowValue, Reason, Slot, SlotLine, Tags, Tracking};
+use lb_common::abi::{FlowValue, Reason, Slot, SlotLine, TagsEntry, TrackingCounters};
 use lb_core::desired::{
     Backend, BackendId, Forwarder, Protocol, Quic, QuicConfig, Service, ServicePort, Services, Source, Vlan,
 };
 use lb_core::observed::InterfaceMacs;
 use lb_core::plan::{
-    self, Availability, Capacity, Observed, Layout, MacTable, Memory as _, NextHop, Plan, ReadBack as _,
+    self, Availability, Capacity, Layout, MacTable, Memory as _, NextHop, Observed, Plan, ReadBack as _,
     TunnelSources,
 };
 use lb_userspace::config;
@@ -198,7 +198,7 @@ impl Observed for Neighbours {
             source_mac: OWN_MAC,
             mtu: MTU,
             on_link: true,
-            tags: Tags::NONE,
+            tags: TagsEntry::NONE,
         })
     }
 
@@ -300,7 +300,7 @@ impl Balancer {
 
     /// Packets whose flow was found in the flow table, or written down there.
     fn tracked(&self) -> Result<u64> {
-        let Tracking {
+        let TrackingCounters {
             hits,
             inserted,
             adopted,
@@ -329,7 +329,7 @@ impl Balancer {
     /// How many frames left for that reason, by the balancer's own counters.
     pub(super) fn counted(&self, reason: Reason) -> Result<u64> {
         let counters = self.dataplane.counters()?;
-        let per_target = |packets: fn(lb_common::abi::Count) -> u64| {
+        let per_target = |packets: fn(lb_common::abi::TargetCounters) -> u64| {
             (0..self.capacity.target_cells())
                 .map(|cell| counters.target(cell).map(packets))
                 .sum()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lb_common::abi::{Forward, Fragments, Tags, TtlExpired};
+use lb_common::abi::{Forward, FragmentMode, TagsEntry, TtlExpiredMode};
 use lb_core::plan::Write;
 
 use super::model::Mistake;
@@ -82,8 +82,8 @@ impl Flaw {
                 }
                 (Self::NextHop, Write::Target { entry, .. }) => entry.target.macs_head ^= 1,
                 (Self::Tags, Write::Target { entry, .. }) => {
-                    let Tags([outer, inner]) = entry.tags;
-                    entry.tags = Tags([inner, outer]);
+                    let TagsEntry([outer, inner]) = entry.tags;
+                    entry.tags = TagsEntry([inner, outer]);
                 }
                 (Self::Sums, Write::Target { entry, .. }) if entry.target.forward == Forward::Nat as u8 => {
                     entry.target.variation += 1;
@@ -100,14 +100,14 @@ impl Flaw {
                     options.mss6 += 1;
                 }
                 (Self::LastHop, Write::Options { options, .. }) => {
-                    options.ttl_expired = if options.ttl_expired == TtlExpired::Drop as u8 {
-                        TtlExpired::Answer as u8
+                    options.ttl_expired = if options.ttl_expired == TtlExpiredMode::Drop as u8 {
+                        TtlExpiredMode::Answer as u8
                     } else {
-                        TtlExpired::Drop as u8
+                        TtlExpiredMode::Drop as u8
                     };
                 }
                 (Self::Fragments, Write::Options { options, .. }) => {
-                    options.fragments = Fragments::Follow as u8;
+                    options.fragments = FragmentMode::Follow as u8;
                 }
                 (Self::Clients, Write::Sources(entries)) => entries.clear(),
                 (Self::Servers, Write::Servers { lines, .. }) => {

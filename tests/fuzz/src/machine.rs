@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
 use lb_common::{
-    abi::{self, Action, Reason, Tags, Trace},
-    pipeline::{Outcome, Route, RouteQuery, process},
+    abi::{self, Action, Reason, TagsEntry, Trace},
+    pipeline::{PacketOutcome, Route, RouteQuery, process},
 };
 use lb_core::desired::BackendId;
 use lb_core::observed::InterfaceMacs;
@@ -74,7 +74,7 @@ impl Host {
     /// What becomes of a frame.
     pub(super) fn run(&mut self, frame: &[u8]) -> Did {
         let mut buffer = Buffer::new(frame);
-        let mut outcome = Outcome::UNDECIDED;
+        let mut outcome = PacketOutcome::UNDECIDED;
         let reason = process(&mut buffer, &self.memory, &mut outcome);
         let target = (outcome.target != Trace::NONE).then_some(outcome.target);
         Did {
@@ -105,7 +105,7 @@ fn route(memory: &InMemory, query: &RouteQuery) -> Route {
     let (mtu, tags) = if is_tagged(destination) {
         (TAGGED_MTU, tags())
     } else {
-        (MTU, Tags::NONE)
+        (MTU, TagsEntry::NONE)
     };
     if u32::from(query.len) > mtu {
         return Route::TooBig(mtu as u16);
@@ -121,18 +121,18 @@ fn route(memory: &InMemory, query: &RouteQuery) -> Route {
 }
 
 /// The interface that packets come in by, in the program's words.
-fn front(interface: u32) -> abi::Upper {
-    abi::Upper {
+fn front(interface: u32) -> abi::DeviceEntry {
+    abi::DeviceEntry {
         interface,
         v4: u32::from_ne_bytes(OWN4.octets()),
         v6: bytemuck::cast(OWN6.octets()),
-        tags: Tags::NONE,
+        tags: TagsEntry::NONE,
     }
 }
 
-const fn tags() -> Tags {
+const fn tags() -> TagsEntry {
     let [outer, inner] = TAGGED_VLANS;
-    Tags::two(outer, inner)
+    TagsEntry::two(outer, inner)
 }
 
 /// What is known of the interfaces: the last one's frames leave through the first one, behind tags.
@@ -143,7 +143,7 @@ fn uppers(interfaces: Interfaces) -> Uppers {
         addresses,
     };
     Arc::new(BTreeMap::from([
-        (interfaces.front, upper(Tags::NONE, OWN.to_vec())),
+        (interfaces.front, upper(TagsEntry::NONE, OWN.to_vec())),
         (interfaces.tagged, upper(tags(), Vec::new())),
     ]))
 }

@@ -8,10 +8,10 @@ use std::{
 };
 
 use anyhow::Result;
-use lb_common::abi::Tags;
+use lb_common::abi::TagsEntry;
 use lb_core::desired::{AdminState, Backend, BackendId, Forwarder, Prefix, Service, Services, Vlan};
 use lb_core::plan::{
-    Availability, Capacity, Observed, Layout, Memory, NextHop, Plan, Pool, TunnelSources, apply, pools,
+    Availability, Capacity, Layout, Memory, NextHop, Observed, Plan, Pool, TunnelSources, apply, pools,
 };
 use lb_packets::Mac;
 use lb_userspace::config::{Config, Dataplane};
@@ -273,7 +273,7 @@ impl Observed for Places {
             source_mac: OWN_MAC,
             mtu: if SMALL.contains(&last) { SMALL_MTU } else { MTU },
             on_link: true,
-            tags: Tags::NONE,
+            tags: TagsEntry::NONE,
         })
     }
 

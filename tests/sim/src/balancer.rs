@@ -10,10 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use lb_common::abi::Tags;
+use lb_common::abi::TagsEntry;
 use lb_core::desired::{Backend, BackendId, Change, Service, ServiceName, Services};
 use lb_core::plan::{
-    self, Availability, Capacity, Observed, FlowTime, InMemory, Layout, NextHop, TunnelSources, BackendRef, Write,
+    self, Availability, BackendRef, Capacity, FlowTime, InMemory, Layout, NextHop, Observed, TunnelSources,
+    Write,
 };
 
 use super::{hosts::Host, wheel::TICK_MILLIS};
@@ -59,7 +60,7 @@ impl Observed for Known {
             source_mac: [2, 0, 0, 0, 0, 1],
             mtu: 1500,
             on_link: true,
-            tags: Tags::NONE,
+            tags: TagsEntry::NONE,
         })
     }
 

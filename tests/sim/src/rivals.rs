@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use lb_common::{
-    abi::{Direction, Key4, Key6, SLOTS_PER_LINE, Selector, Service, Slot, SlotLine},
+    abi::{Direction, Key4, Key6, SLOTS_PER_LINE, Selector, ServiceEntry, Slot, SlotLine},
     pipeline::Tables,
 };
 use lb_core::plan::InMemory;
@@ -14,7 +14,7 @@ use super::hosts::Host;
 
 /// Where one VIP's slots and targets lie.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Front(Service);
+pub(super) struct Front(ServiceEntry);
 
 /// Whom the rivals send a packet to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Front {
         let Self(service) = self;
         let current = slot_of(memory.slots(service.slot_line + slot / SLOTS_PER_LINE), slot);
         let stateless = self.host(memory, current);
-        let syn_rule = if current.is_unsafe() && !opens {
+        let syn_rule = if current.is_migrating() && !opens {
             let previous = memory.previous(service.slot_line + slot / SLOTS_PER_LINE);
             self.host(memory, slot_of(previous, slot))
         } else {

@@ -9,7 +9,7 @@ use lb_api::view::DrainEnd;
 use lb_common::{
     abi::Reason,
     net::{SCTP, TCP, UDP},
-    pipeline::{Outcome, process},
+    pipeline::{PacketOutcome, process},
 };
 use lb_core::desired::{AdminState, Backend, BackendId, Change, Protocol, Service, ServiceName};
 use lb_userspace::agent::drains::Drains;
@@ -389,7 +389,7 @@ impl Run {
         let face = &mut self.faces[usize::from(flow.service)];
         let family = usize::from(flow.v6);
         self.frame.load(&face.templates[family], flow.socket, tcp_flags);
-        let mut outcome = Outcome::UNDECIDED;
+        let mut outcome = PacketOutcome::UNDECIDED;
         let reason = process(&mut self.frame, &self.balancer.memory, &mut outcome);
         self.tally.packets += 1;
         let host = if reason == Reason::Forwarded {

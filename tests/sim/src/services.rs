@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use lb_check::{Check, Kind};
 use lb_core::desired::{
-    Affinity, Backend, Forwarder, Prefix, Protocol, Scheduler, Service, ServicePort, Span, Tracking,
+    Affinity, Backend, Forwarder, Prefix, Protocol, Scheduler, Service, ServicePort, Span, TrackingPolicy,
 };
 
 use super::hosts::Host;
@@ -21,7 +21,7 @@ pub(super) struct Plot {
     forwarder: Forwarder,
     scheduler: Scheduler,
     affinity: Affinity,
-    tracking: Tracking,
+    tracking: TrackingPolicy,
     /// Its hosts are those from the first number on.
     hosts: std::ops::Range<u16>,
     weight: u16,
@@ -35,7 +35,7 @@ const PLAIN: Plot = Plot {
     forwarder: Forwarder::L2dsr,
     scheduler: Scheduler::Consistent,
     affinity: Affinity::Flow,
-    tracking: Tracking::Changes,
+    tracking: TrackingPolicy::Changes,
     hosts: 1..41,
     weight: 1,
     part: 30,
@@ -70,7 +70,7 @@ pub(super) const MANY: &[Plot] = &[
     },
     Plot {
         name: "chat",
-        tracking: Tracking::Always,
+        tracking: TrackingPolicy::Always,
         hosts: 51..61,
         part: 10,
         ..PLAIN

@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
 use lb_core::desired::{
-    AdminState, Backend, BackendPatch, Change, Forwarder, OnEmpty, Removal, Scheduler, Selection, Service,
-    ServiceName, ServicePatch, Services, Span, Tracking, SelectBy,
+    AdminState, Backend, BackendPatch, Change, Forwarder, OnEmpty, Removal, Scheduler, SelectBy, Selection,
+    Service, ServiceName, ServicePatch, Services, Span, TrackingPolicy,
 };
 use lb_core::plan::Availability;
 use rand::{Rng, seq::IndexedRandom};
@@ -310,8 +310,8 @@ impl Turn<'_> {
             }
             Kind::Tracking => {
                 patch.tracking = Some(match service.tracking {
-                    Tracking::Always => Tracking::Changes,
-                    _ => Tracking::Always,
+                    TrackingPolicy::Always => TrackingPolicy::Changes,
+                    _ => TrackingPolicy::Always,
                 });
             }
             Kind::OnEmpty => {

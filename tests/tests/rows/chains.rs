@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use anyhow::Result;
 use bytemuck::Zeroable;
 use lb_common::abi::{
-    Control, Direction, Key4, Key6, MAX_CHAIN, Reason, Selector, Service as Entry, ServiceKey, ServiceLine,
-    ServiceLine4, ServiceLine6, Slot, TableIndex,
+    Control, Direction, Key4, Key6, MAX_CHAIN, Reason, Selector, ServiceEntry as Entry, ServiceKey,
+    ServiceLine, ServiceLine4, ServiceLine6, Slot, TableIndex,
 };
 use lb_core::desired::{Forwarder, Service};
 use lb_core::plan::{Capacity, Layout, Memory};

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
-use lb_common::abi::{Action, Count, Reason, Tracking};
+use lb_common::abi::{Action, Reason, TargetCounters, TrackingCounters};
 use lb_core::plan::{Capacity, Layout, MacTable, Memory};
 use lb_lab::Namespace;
 use lb_userspace::dataplane::{Dataplane, Explained, MappedTables, Settings};
@@ -195,7 +195,7 @@ impl Machine for Tracked<'_> {
         Ok(moved.map(|cell| cell as u32))
     }
 
-    fn tracking(&self, number: u32) -> Result<Tracking> {
+    fn tracking(&self, number: u32) -> Result<TrackingCounters> {
         self.loaded.dataplane.counters()?.tracking(number)
     }
 }
@@ -213,7 +213,7 @@ pub(crate) fn expected_action(reason: Reason, redirected: bool) -> u32 {
 /// Every counter that the program has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Counters {
-    targets: Vec<Count>,
+    targets: Vec<TargetCounters>,
     reasons: Vec<u64>,
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, process::Command, sync::Arc};
 
 use anyhow::{Result, ensure};
-use lb_common::{abi::Tags, pipeline::Route};
+use lb_common::{abi::TagsEntry, pipeline::Route};
 use lb_lab::Namespace;
 use lb_userspace::netlink::{Upper, Uppers};
 
@@ -57,9 +57,9 @@ pub(crate) fn route(destination: IpAddr, len: usize, interfaces: Interfaces) -> 
             interfaces.front
         },
         tags: if is(BEHIND_VLAN) {
-            Tags::one(VLAN)
+            TagsEntry::one(VLAN)
         } else {
-            Tags::NONE
+            TagsEntry::NONE
         },
     }
 }
@@ -68,7 +68,7 @@ pub(crate) fn route(destination: IpAddr, len: usize, interfaces: Interfaces) -> 
 pub(crate) fn uppers(interfaces: Interfaces) -> Uppers {
     let vlan = Upper {
         interface: interfaces.front,
-        tags: Tags::one(VLAN),
+        tags: TagsEntry::one(VLAN),
         addresses: Vec::new(),
     };
     Arc::new(BTreeMap::from([(interfaces.vlan, vlan)]))

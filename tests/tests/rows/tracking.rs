@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
-use lb_common::abi::{FlowKey, FlowState, FlowValue, Placement, SLOTS_PER_LINE, Slot, Tracking};
-use lb_core::desired::{Affinity, Forwarder, Service, Tracking as Which};
+use lb_common::abi::{FlowKey, FlowState, FlowValue, Placement, SLOTS_PER_LINE, Slot, TrackingCounters};
+use lb_core::desired::{Affinity, Forwarder, Service, TrackingPolicy as Which};
 use lb_core::plan::{Capacity, Layout, Memory};
 use lb_packets::{Frame, flow_hash};
 
@@ -40,7 +40,7 @@ pub(crate) trait Machine {
     fn explain(&mut self, frame: &[u8]) -> Result<Verdict>;
     /// Sends a frame through, and says to which target.
     fn send(&mut self, frame: &[u8]) -> Result<Option<u32>>;
-    fn tracking(&self, number: u32) -> Result<Tracking>;
+    fn tracking(&self, number: u32) -> Result<TrackingCounters>;
 }
 
 /// An entry: owner, state, and units of the flow clock since it was seen.
@@ -67,10 +67,10 @@ struct Case {
     placement: Placement,
     /// Its entry afterwards; its age is 0 if it is given as less than one second.
     after: Option<Entry>,
-    counted: Tracking,
+    counted: TrackingCounters,
 }
 
-const NOTHING: Tracking = Tracking {
+const NOTHING: TrackingCounters = TrackingCounters {
     hits: 0,
     inserted: 0,
     adopted: 0,
@@ -80,16 +80,16 @@ const NOTHING: Tracking = Tracking {
     unroutable: 0,
     budget: 0,
 };
-const HIT: Tracking = Tracking { hits: 1, ..NOTHING };
-const INSERTED: Tracking = Tracking {
+const HIT: TrackingCounters = TrackingCounters { hits: 1, ..NOTHING };
+const INSERTED: TrackingCounters = TrackingCounters {
     inserted: 1,
     ..NOTHING
 };
-const ADOPTED: Tracking = Tracking {
+const ADOPTED: TrackingCounters = TrackingCounters {
     adopted: 1,
     ..NOTHING
 };
-const REFUSED: Tracking = Tracking {
+const REFUSED: TrackingCounters = TrackingCounters {
     refused: 1,
     ..NOTHING
 };
@@ -140,7 +140,7 @@ impl Case {
         }
     }
 
-    fn leaves(self, after: Entry, counted: Tracking) -> Self {
+    fn leaves(self, after: Entry, counted: TrackingCounters) -> Self {
         Self {
             after: Some(after),
             counted,
@@ -148,7 +148,7 @@ impl Case {
         }
     }
 
-    fn counts(self, counted: Tracking) -> Self {
+    fn counts(self, counted: TrackingCounters) -> Self {
         Self { counted, ..self }
     }
 
@@ -171,7 +171,7 @@ fn cases() -> Vec<Case> {
     const ALWAYS: &str = "192.0.2.10:80";
     let new = |name| case(name, SYN, 1, Opened).leaves((1, Embryonic, 0), INSERTED);
     let adopted = |name| case(name, ACK, 2, Adopted).leaves((2, Embryonic, 0), ADOPTED);
-    let evicted = Tracking {
+    let evicted = TrackingCounters {
         evicted: 1,
         ..INSERTED
     };
@@ -476,8 +476,8 @@ fn check_verdict(case: &Case, base: u32, verdict: &Verdict) -> Result<()> {
     Ok(())
 }
 
-fn since(now: Tracking, before: Tracking) -> Tracking {
-    Tracking {
+fn since(now: TrackingCounters, before: TrackingCounters) -> TrackingCounters {
+    TrackingCounters {
         hits: now.hits - before.hits,
         inserted: now.inserted - before.inserted,
         adopted: now.adopted - before.adopted,

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use lb_common::abi::{Reason, Tags, Upper};
+use lb_common::abi::{DeviceEntry, Reason, TagsEntry};
 use lb_packets::Frame;
 use lb_userspace::netlink;
 
@@ -78,7 +78,7 @@ fn with_tags(frame: &[u8], vlans: &[u16]) -> Vec<u8> {
 fn with_addresses(interfaces: Interfaces) -> netlink::Uppers {
     let upper = netlink::Upper {
         interface: interfaces.front,
-        tags: Tags::NONE,
+        tags: TagsEntry::NONE,
         addresses: vec![OWN4.into(), OWN6.parse().unwrap()],
     };
     Arc::new(BTreeMap::from([(interfaces.front, upper)]))
@@ -120,10 +120,10 @@ fn told() -> Vec<(Vec<u8>, Reason, usize, Vec<u8>)> {
 fn clients_hear_of_their_last_hop_and_backends_of_all_from_the_interface_itself() {
     let mut host = Host::with(&World::CAPACITY, INTERFACES, |memory| {
         let own6: std::net::Ipv6Addr = OWN6.parse().unwrap();
-        let upper = Upper {
+        let upper = DeviceEntry {
             interface: INTERFACES.front,
             v4: u32::from_ne_bytes(OWN4),
-            tags: Tags::NONE,
+            tags: TagsEntry::NONE,
             v6: bytemuck::cast(own6.octets()),
         };
         memory.uppers.insert(INTERFACES.front, upper);

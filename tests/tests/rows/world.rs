@@ -2,10 +2,10 @@
 
 use std::{net::IpAddr, time::Instant};
 
-use lb_common::abi::Tags;
+use lb_common::abi::TagsEntry;
 use lb_core::desired::{Affinity, Backend, Forwarder, OnEmpty, Service, Services};
 use lb_core::plan::{
-    Availability, Capacity, Observed, Layout, Memory, NextHop, Plan, TunnelSources, apply, pools,
+    Availability, Capacity, Layout, Memory, NextHop, Observed, Plan, TunnelSources, apply, pools,
 };
 use lb_packets::Mac;
 
@@ -268,7 +268,7 @@ impl Observed for Fixed {
                 1500
             },
             on_link: true,
-            tags: Tags::NONE,
+            tags: TagsEntry::NONE,
         })
     }
 

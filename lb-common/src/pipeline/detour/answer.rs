@@ -14,15 +14,15 @@ use super::{
         echo::is_to_one_host,
         family::{Family, V4, V6},
     },
-    Kind, Seen, Step,
-    error::{Error, send_error},
-    own::Speaks,
+    PacketKind, Scratch, StepResult,
+    error::{IcmpError, send_error},
+    own::ReplyFamily,
     reset::reset,
 };
 
-/// Answers the packet as [`Seen::answer`] says, or drops it.
+/// Answers the packet as [`Scratch::answer`] says, or drops it.
 #[inline(always)]
-pub(super) fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
+pub(super) fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Scratch) -> StepResult {
     let Some(reason) = Reason::from_number(seen.answer as u16) else {
         return Err(Reason::NoBackend);
     };
@@ -67,7 +67,7 @@ const fn silent(reason: Reason) -> Reason {
 /// RFC 1122 §3.2.2, RFC 4443 §2.4 (e): not an ICMP error, not a later fragment, and not what came from or to more than
 /// one host. RFC 9293 §3.10.7.1: no TCP reset is answered by another.
 #[inline(always)]
-fn is_answerable<P: Packet>(packet: &P, seen: &Seen) -> bool {
+fn is_answerable<P: Packet>(packet: &P, seen: &Scratch) -> bool {
     let is_to_one = is_to_one_host(packet);
     let is_from_one = if seen.v6 == 0 {
         V4::is_one_host(V4::narrow(seen.source))
@@ -82,27 +82,27 @@ fn is_answerable<P: Packet>(packet: &P, seen: &Seen) -> bool {
     .iter()
     .any(|refusal| seen.answer == *refusal as u32);
     let is_rejected_tcp = is_refused && seen.protocol == u32::from(TCP);
-    let is_whole = seen.is(Kind::Whole);
+    let is_whole = seen.is(PacketKind::Whole);
     let is_kind = if is_rejected_tcp {
         is_whole && !tcp::resets(seen.outcome.tcp_flags as u8)
     } else {
-        is_whole || seen.is(Kind::FirstFragment)
+        is_whole || seen.is(PacketKind::FirstFragment)
     };
     is_to_one && is_from_one && is_kind
 }
 
 #[inline(always)]
-fn within<F: Speaks, P: Packet, T: Tables>(
+fn within<F: ReplyFamily, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    seen: &Seen,
+    seen: &Scratch,
     reason: Reason,
 ) -> Result<(), Reason> {
     let error = match reason {
-        Reason::TooBigAnswered => Error::too_big::<F>(seen.max_len as u16),
-        Reason::TtlAnswered => Error::no_hop_left::<F>(),
+        Reason::TooBigAnswered => IcmpError::too_big::<F>(seen.max_len as u16),
+        Reason::TtlAnswered => IcmpError::no_hop_left::<F>(),
         _ if seen.protocol == u32::from(TCP) => return reset::<F, P>(packet, seen),
-        _ => Error::nobody_there::<F>(),
+        _ => IcmpError::nobody_there::<F>(),
     };
     send_error::<F, P>(
         packet,
@@ -118,7 +118,7 @@ fn within<F: Speaks, P: Packet, T: Tables>(
 /// says no such thing. Otherwise as the VIP: networks on the way to a client may drop what comes from private addresses
 /// (RFC 2827), and an answer about the path's MTU must not get lost.
 #[inline(always)]
-fn speaker<F: Speaks, T: Tables>(tables: &T, seen: &Seen, reason: Reason) -> [u64; 2] {
+fn speaker<F: ReplyFamily, T: Tables>(tables: &T, seen: &Scratch, reason: Reason) -> [u64; 2] {
     let own = if reason == Reason::TtlAnswered || seen.is_back != 0 {
         let upper = tables.upper(tables.ingress());
         upper.and_then(|upper| upper.own_address(F::V6))

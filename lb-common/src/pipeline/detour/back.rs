@@ -1,25 +1,25 @@
 //! Back to the client.
 
 use crate::{
-    abi::{Reason, Tags, Target, Trace, TtlExpired},
+    abi::{Reason, TagsEntry, TargetEntry, Trace, TtlExpiredMode},
     net::ETHERNET,
 };
 
 use super::{
     super::{
         Packet, RouteQuery, Tables,
-        back::{NoWay, Way, answer_of, way_back},
+        back::{ClientRoute, NoClientRoute, answer_of, way_back},
         family::{Family, V4, V6},
         wrap::{move_start, write_link},
     },
-    Kind, Seen, Step, fragments, fullnat,
+    PacketKind, Scratch, StepResult, fragments, fullnat,
     translate::translate,
 };
 
 /// Takes the answer of a backend to its client. Where the next hop is not known by its MAC address, the host's stack has to
 /// take it there, which finds out (RFC 1122 §2.3.2.2).
 #[inline(always)]
-pub(super) fn give_back<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
+pub(super) fn give_back<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Scratch) -> StepResult {
     let no_way = if seen.v6 == 0 {
         within::<V4, P, T>(packet, tables, seen)
     } else {
@@ -29,33 +29,33 @@ pub(super) fn give_back<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: 
         Ok(returned) => return Err(returned),
         Err(no_way) => no_way,
     };
-    if let NoWay::Because(Reason::NoService) = no_way {
+    if let NoClientRoute::Because(Reason::NoService) = no_way {
         return Err(seen.for_no_service());
     }
     seen.is_back = 1;
     Err(match no_way {
-        NoWay::TooBig(max_len) => {
+        NoClientRoute::TooBig(max_len) => {
             seen.max_len = u32::from(max_len);
             Reason::TooBigAnswered
         }
-        NoWay::Because(Reason::TtlExpired) if is_told(tables, seen) => Reason::TtlAnswered,
-        NoWay::Because(reason) => reason,
+        NoClientRoute::Because(Reason::TtlExpired) if is_told(tables, seen) => Reason::TtlAnswered,
+        NoClientRoute::Because(reason) => reason,
     })
 }
 
 /// Whether its service has senders told of their last hop.
 #[inline(always)]
-fn is_told<T: Tables>(tables: &T, seen: &Seen) -> bool {
+fn is_told<T: Tables>(tables: &T, seen: &Scratch) -> bool {
     let options = tables.options(seen.outcome.service_number());
-    options.is_some_and(|options| options.ttl_expired == TtlExpired::Answer as u8)
+    options.is_some_and(|options| options.ttl_expired == TtlExpiredMode::Answer as u8)
 }
 
 #[inline(always)]
 fn within<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    seen: &mut Seen,
-) -> Result<Reason, NoWay> {
+    seen: &mut Scratch,
+) -> Result<Reason, NoClientRoute> {
     if seen.oddity != 0 || !seen.shows_ports() {
         return Err(Reason::NoService.into());
     }
@@ -68,7 +68,7 @@ fn within<F: Family, P: Packet, T: Tables>(
         (answer.macs, answer.tags, answer.is_known)
     };
     // One to a VIP, where nothing else asks for its port, has been noted already.
-    if seen.is(Kind::FirstFragment) && seen.is_for_vip == 0 {
+    if seen.is(PacketKind::FirstFragment) && seen.is_for_vip == 0 {
         fragments::follow(tables, seen)?;
         if let Some(oddity) = seen.oddity() {
             return Err(oddity.into());
@@ -91,9 +91,9 @@ fn within<F: Family, P: Packet, T: Tables>(
 #[inline(always)]
 fn translated<F: Family, T: Tables>(
     tables: &T,
-    seen: &mut Seen,
+    seen: &mut Scratch,
     (service, target): (u32, u32),
-) -> Result<((u64, u32), Tags, bool), NoWay> {
+) -> Result<((u64, u32), TagsEntry, bool), NoClientRoute> {
     let query = RouteQuery {
         v6: F::V6,
         source: seen.to.source,
@@ -102,7 +102,7 @@ fn translated<F: Family, T: Tables>(
         tos: seen.tos as u8,
         len: seen.len as u16,
     };
-    let Way {
+    let ClientRoute {
         macs,
         egress,
         tags,
@@ -112,7 +112,7 @@ fn translated<F: Family, T: Tables>(
     // Its service's targets may lie elsewhere since the client's last packet: then it counts as nobody's.
     let is_there = tables
         .target(target)
-        .is_some_and(|there| there.addresses[Target::BACKEND] == seen.source);
+        .is_some_and(|there| there.addresses[TargetEntry::BACKEND] == seen.source);
     seen.outcome.target = if is_there { target } else { Trace::NONE };
     if seen.ttl <= 1 {
         return Err(Reason::TtlExpired.into());

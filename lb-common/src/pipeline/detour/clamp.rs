@@ -7,7 +7,7 @@ use crate::{
 
 use super::{
     super::{Packet, Tables},
-    Kind, Seen, Step,
+    PacketKind, Scratch, StepResult,
     seen::{offset, within_headers},
 };
 
@@ -24,8 +24,8 @@ const MSS_LEN: u8 = 4;
 
 /// Makes the MSS of a SYN no larger than the service says. It never makes one larger, and adds none.
 #[inline(always)]
-pub(super) fn clamp<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
-    if !seen.is(Kind::Whole) {
+pub(super) fn clamp<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Scratch) -> StepResult {
+    if !seen.is(PacketKind::Whole) {
         return Ok(());
     }
     let limit = tables

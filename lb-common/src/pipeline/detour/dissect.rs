@@ -15,8 +15,8 @@ use super::{
         link,
         parse::{self, Ip, Transport},
     },
-    Kind, Seen, Step,
-    extensions::{Content, content},
+    PacketKind, Scratch, StepResult,
+    extensions::{Payload, content},
     seen::{offset, within_headers},
 };
 
@@ -27,7 +27,7 @@ const MAX_PACKET: usize = 65_535;
 
 /// Reads the headers.
 #[inline(always)]
-pub(super) fn dissect<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Seen) -> Step {
+pub(super) fn dissect<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Scratch) -> StepResult {
     match behind_tags(packet, seen).ok_or(Reason::NotIp)? {
         ETHERTYPE_IPV4 => network::<V4, P, T>(packet, tables, seen),
         ETHERTYPE_IPV6 => network::<V6, P, T>(packet, tables, seen),
@@ -37,7 +37,7 @@ pub(super) fn dissect<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut S
 
 /// Looks behind the VLAN tags; the EtherType that stands there.
 #[inline(always)]
-fn behind_tags<P: Packet>(packet: &P, seen: &mut Seen) -> Option<u16> {
+fn behind_tags<P: Packet>(packet: &P, seen: &mut Scratch) -> Option<u16> {
     let ethernet: &[u8; ETHERNET] = packet.view(0)?;
     let mut ether_type = load16(ethernet, 12);
     let mut at = ETHERNET;
@@ -54,7 +54,7 @@ fn behind_tags<P: Packet>(packet: &P, seen: &mut Seen) -> Option<u16> {
 }
 
 #[inline(always)]
-fn network<F: Family, P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Seen) -> Step {
+fn network<F: Family, P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Scratch) -> StepResult {
     let ip = F::parse(packet, offset(seen.network)).ok_or(Reason::NoService)?;
     link::check::<F, P, T>(packet, tables, ip.destination)?;
     seen.v6 = u32::from(F::V6);
@@ -69,7 +69,7 @@ fn network<F: Family, P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut S
     match transport::<F, P>(packet, ip, seen) {
         Ok(kind) => seen.kind = kind as u32,
         Err(oddity) => {
-            seen.kind = Kind::NoPorts as u32;
+            seen.kind = PacketKind::NoPorts as u32;
             seen.set_oddity(oddity);
         }
     }
@@ -80,8 +80,8 @@ fn network<F: Family, P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut S
 fn transport<F: Family, P: Packet>(
     packet: &P,
     mut ip: Ip<F::Address>,
-    seen: &mut Seen,
-) -> Result<Kind, Reason> {
+    seen: &mut Scratch,
+) -> Result<PacketKind, Reason> {
     if let Some(oddity) = ip.oddity.take()
         && oddity != Reason::Fragment
     {
@@ -110,7 +110,7 @@ fn transport<F: Family, P: Packet>(
 
 /// Notes the ports of a whole packet.
 #[inline(always)]
-fn ports<P: Packet, A>(packet: &P, ip: &Ip<A>, seen: &mut Seen) -> Result<Kind, Reason> {
+fn ports<P: Packet, A>(packet: &P, ip: &Ip<A>, seen: &mut Scratch) -> Result<PacketKind, Reason> {
     let transport = if ip.protocol == SCTP {
         sctp_ports(packet, ip)?
     } else {
@@ -118,7 +118,7 @@ fn ports<P: Packet, A>(packet: &P, ip: &Ip<A>, seen: &mut Seen) -> Result<Kind, 
     };
     seen.ports = transport.ports;
     seen.outcome.tcp_flags = u16::from(transport.flags);
-    Ok(Kind::Whole)
+    Ok(PacketKind::Whole)
 }
 
 /// SCTP's ports, and what its first chunk says about the association as TCP's flags would say it.
@@ -141,19 +141,19 @@ fn sctp_ports<P: Packet, A>(packet: &P, ip: &Ip<A>) -> Result<Transport, Reason>
 
 /// An echo request, an error, or nothing that concerns the balancer.
 #[inline(always)]
-fn icmp<F: Family, P: Packet>(packet: &P, ip: &Ip<F::Address>, end: usize) -> Result<Kind, Reason> {
+fn icmp<F: Family, P: Packet>(packet: &P, ip: &Ip<F::Address>, end: usize) -> Result<PacketKind, Reason> {
     if end.saturating_sub(ip.transport) < 8 {
         return Err(Reason::Truncated);
     }
     let header: &[u8; 8] = packet.view(ip.transport).ok_or(Reason::Truncated)?;
     let (request, _) = F::ECHO;
     if header[0] < 32 && F::ICMP_ERRORS >> header[0] & 1 != 0 {
-        return Ok(Kind::IcmpError);
+        return Ok(PacketKind::IcmpError);
     }
     // Options and extension headers would have to be turned around too (RFC 1122 §3.2.2.6).
     let is_plain = ip.transport == ip.network + F::HEADER;
     if header[0] == request && header[1] == 0 && is_plain {
-        return Ok(Kind::Echo);
+        return Ok(PacketKind::Echo);
     }
     Err(Reason::NoService)
 }
@@ -163,10 +163,10 @@ fn icmp<F: Family, P: Packet>(packet: &P, ip: &Ip<F::Address>, end: usize) -> Re
 fn fragment<F: Family, P: Packet>(
     packet: &P,
     ip: &Ip<F::Address>,
-    content: &Content,
+    content: &Payload,
     end: usize,
-    seen: &mut Seen,
-) -> Result<Kind, Reason> {
+    seen: &mut Scratch,
+) -> Result<PacketKind, Reason> {
     seen.fragment = content.fragment;
     seen.fragment_id = content.fragment_id;
     let start = seen.fragment_start();
@@ -181,18 +181,18 @@ fn fragment<F: Family, P: Packet>(
     let has_ports = matches!(ip.protocol, TCP | UDP | SCTP);
     if start != 0 && (has_ports || F::V6) {
         // Over IPv6 its protocol may be that of an extension header which only the first one holds (RFC 8200 §4.5).
-        return Ok(Kind::LaterFragment);
+        return Ok(PacketKind::LaterFragment);
     }
     if !has_ports {
         return Err(Reason::Fragment);
     }
     first(packet, ip, end, seen)?;
-    Ok(Kind::FirstFragment)
+    Ok(PacketKind::FirstFragment)
 }
 
 /// The ports of a first fragment, which has to hold the whole transport header (RFC 1858 §4, RFC 7112 §5).
 #[inline(always)]
-fn first<P: Packet, A>(packet: &P, ip: &Ip<A>, end: usize, seen: &mut Seen) -> Result<(), Reason> {
+fn first<P: Packet, A>(packet: &P, ip: &Ip<A>, end: usize, seen: &mut Scratch) -> Result<(), Reason> {
     const SHORTEST: usize = 8;
     let transport = if ip.protocol == UDP {
         // Its length is that of the whole datagram.

@@ -8,12 +8,12 @@ use super::{
         family::{Family, V4, V6},
         parse::Ip,
     },
-    Seen, Step,
+    Scratch, StepResult,
 };
 
 /// Answers the echo request.
 #[inline(always)]
-pub(super) fn echo<P: Packet>(packet: &mut P, seen: &mut Seen) -> Step {
+pub(super) fn echo<P: Packet>(packet: &mut P, seen: &mut Scratch) -> StepResult {
     if seen.v6 == 0 {
         within::<V4, P>(packet, seen)
     } else {
@@ -22,7 +22,7 @@ pub(super) fn echo<P: Packet>(packet: &mut P, seen: &mut Seen) -> Step {
 }
 
 #[inline(always)]
-fn within<F: Family, P: Packet>(packet: &mut P, seen: &Seen) -> Step {
+fn within<F: Family, P: Packet>(packet: &mut P, seen: &Scratch) -> StepResult {
     let ip = seen.ip::<F>();
     let icmp: &[u8; 8] = packet.view(ip.transport).ok_or(Reason::Truncated)?;
     let sum = match echo::reply_sum::<F>(icmp) {

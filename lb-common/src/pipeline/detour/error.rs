@@ -7,8 +7,8 @@ use crate::{
 
 use super::{
     super::Packet,
-    Seen, Step,
-    own::{Own, Speaks},
+    Scratch, StepResult,
+    own::{OwnHeader, ReplyFamily},
     seen::offset,
 };
 
@@ -25,18 +25,18 @@ const SEEN_BEFORE: Reason = Reason::Truncated;
 
 /// An ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Error {
+pub(super) struct IcmpError {
     kind: u8,
     code: u8,
     /// What follows the checksum.
     word: u32,
 }
 
-impl Error {
+impl IcmpError {
     /// No packet longer than `max_len` goes further: fragmentation needed (RFC 1191 §4), packet too big (RFC 4443
     /// §3.2). Also where IPv4 would allow fragments: nothing here makes any.
     #[inline(always)]
-    pub(super) const fn too_big<F: Speaks>(max_len: u16) -> Self {
+    pub(super) const fn too_big<F: ReplyFamily>(max_len: u16) -> Self {
         let (kind, code) = if F::V6 { (2, 0) } else { (3, 4) };
         let word = max_len as u32;
         Self { kind, code, word }
@@ -44,7 +44,7 @@ impl Error {
 
     /// Time exceeded in transit.
     #[inline(always)]
-    pub(super) const fn no_hop_left<F: Speaks>() -> Self {
+    pub(super) const fn no_hop_left<F: ReplyFamily>() -> Self {
         let kind = if F::V6 { 3 } else { 11 };
         let (code, word) = (0, 0);
         Self { kind, code, word }
@@ -52,7 +52,7 @@ impl Error {
 
     /// Port unreachable.
     #[inline(always)]
-    pub(super) const fn nobody_there<F: Speaks>() -> Self {
+    pub(super) const fn nobody_there<F: ReplyFamily>() -> Self {
         let (kind, code) = if F::V6 { (1, 4) } else { (3, 3) };
         Self { kind, code, word: 0 }
     }
@@ -63,12 +63,12 @@ impl Error {
 /// # Errors
 /// Why it cannot be done; the packet is as it came then.
 #[inline(always)]
-pub(super) fn send_error<F: Speaks, P: Packet>(
+pub(super) fn send_error<F: ReplyFamily, P: Packet>(
     packet: &mut P,
-    seen: &Seen,
+    seen: &Scratch,
     source: F::Address,
-    error: &Error,
-) -> Step {
+    error: &IcmpError,
+) -> StepResult {
     let max_answer = if F::V6 { MAX_ANSWER6 } else { MAX_ANSWER4 };
     let headers = F::HEADER + ICMP_HEADER;
     let quoted = (seen.len as usize).min(max_answer - headers);
@@ -81,7 +81,7 @@ pub(super) fn send_error<F: Speaks, P: Packet>(
         return Err(Reason::NoHeadroom);
     }
     turn_link_around(packet, headers, seen.tags).ok_or(SEEN_BEFORE)?;
-    let own = Own {
+    let own = OwnHeader {
         source,
         destination: F::narrow(seen.source),
         protocol: F::ICMP,
@@ -123,11 +123,11 @@ fn bring<const N: usize, P: Packet>(packet: &mut P, from: usize, at: usize) -> O
 }
 
 #[inline(always)]
-fn write_icmp<F: Speaks, P: Packet>(
+fn write_icmp<F: ReplyFamily, P: Packet>(
     packet: &mut P,
     at: usize,
-    own: &Own<F::Address>,
-    error: &Error,
+    own: &OwnHeader<F::Address>,
+    error: &IcmpError,
 ) -> Option<()> {
     let icmp: &mut [u8; ICMP_HEADER] = packet.view_mut(at)?;
     store32(

@@ -7,7 +7,7 @@ use crate::{
 
 use super::{
     super::{Packet, family::Family, parse::Ip},
-    Seen,
+    Scratch,
     seen::within_headers,
 };
 
@@ -21,23 +21,23 @@ const MORE: u16 = 0x2000;
 
 /// What follows an IP header and its extension headers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Content {
+pub(super) struct Payload {
     /// Its protocol.
     pub(super) protocol: u8,
     /// Where it begins in the frame.
     pub(super) at: usize,
-    /// See [`Seen::fragment`].
+    /// See [`Scratch::fragment`].
     pub(super) fragment: u32,
-    /// See [`Seen::fragment_id`].
+    /// See [`Scratch::fragment_id`].
     pub(super) fragment_id: u32,
     /// Where that of a packet begins which its fragments share out.
     pub(super) shared_out: usize,
 }
 
-impl Content {
+impl Payload {
     #[inline(always)]
     fn set_fragment(&mut self, offset: u16, has_more: bool) {
-        self.fragment = u32::from(offset) | if has_more { Seen::MORE_FRAGMENTS } else { 0 };
+        self.fragment = u32::from(offset) | if has_more { Scratch::MORE_FRAGMENTS } else { 0 };
     }
 }
 
@@ -50,8 +50,8 @@ pub(super) fn content<F: Family, P: Packet>(
     packet: &P,
     ip: &Ip<F::Address>,
     end: usize,
-) -> Result<Content, Reason> {
-    let mut content = Content {
+) -> Result<Payload, Reason> {
+    let mut content = Payload {
         protocol: ip.protocol,
         at: ip.transport,
         fragment: 0,
@@ -74,11 +74,11 @@ pub(super) fn content<F: Family, P: Packet>(
 
 /// Walks over extension headers (RFC 8200 §4, RFC 4302).
 #[inline(always)]
-fn walk<P: Packet>(packet: &P, content: &mut Content, end: usize) -> Result<(), Reason> {
+fn walk<P: Packet>(packet: &P, content: &mut Payload, end: usize) -> Result<(), Reason> {
     let start = content.at;
     let mut is_fragment = false;
     for _ in 0..=MAX_HEADERS {
-        let is_later = content.fragment & !Seen::MORE_FRAGMENTS != 0;
+        let is_later = content.fragment & !Scratch::MORE_FRAGMENTS != 0;
         if is_later || !is_extension_header(content.protocol) {
             return Ok(());
         }

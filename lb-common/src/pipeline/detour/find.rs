@@ -5,7 +5,7 @@
 //! of ports in the tables, which do not overlap: the planner saw to that.)
 
 use crate::{
-    abi::{Features, PortBlock, Reason, Scope, Selector, Service, ServiceFlags},
+    abi::{Features, PortBlock, Reason, Scope, Selector, ServiceEntry, ServiceFlags},
     net::is_extension_header,
 };
 
@@ -15,13 +15,13 @@ use super::{
         family::{Family, V4, V6},
         services::Lookup,
     },
-    Kind, Seen, Step,
+    PacketKind, Scratch, StepResult,
 };
 
-/// Looks for the service in [`Seen::scope`], and says where to look next. What shows no ports is for a VIP, or ends
+/// Looks for the service in [`Scratch::scope`], and says where to look next. What shows no ports is for a VIP, or ends
 /// here.
 #[inline(always)]
-pub(super) fn find<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
+pub(super) fn find<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
     let found = if seen.v6 == 0 {
         within::<V4, T>(tables, seen)
     } else {
@@ -34,8 +34,8 @@ pub(super) fn find<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
 }
 
 #[inline(always)]
-fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
-    let place = Place::<F, T>::of(tables, seen);
+fn within<F: Family, T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
+    let place = Candidate::<F, T>::of(tables, seen);
     let vip = place.vip();
     if let Some(vip) = &vip
         && seen.vip_flags == 0
@@ -46,13 +46,13 @@ fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
         && concerns::<F>(&vip, seen)
     {
         seen.is_for_vip = 1;
-        let is_portless = seen.is(Kind::Echo) || seen.is(Kind::NoPorts);
+        let is_portless = seen.is(PacketKind::Echo) || seen.is(PacketKind::NoPorts);
         if is_portless {
-            seen.scope = Seen::NOWHERE;
+            seen.scope = Scratch::NOWHERE;
             return seen.oddity().map_or(Ok(()), Err);
         }
         if let Some(service) = place.service(&vip, seen) {
-            seen.scope = Seen::NOWHERE;
+            seen.scope = Scratch::NOWHERE;
             seen.service = service;
             seen.outcome.service = service.id;
             return seen.oddity().map_or(Ok(()), Err);
@@ -67,7 +67,7 @@ fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
             Ok(())
         }
         None => {
-            seen.scope = Seen::NOWHERE;
+            seen.scope = Scratch::NOWHERE;
             if seen.shows_ports() {
                 Ok(())
             } else {
@@ -79,7 +79,7 @@ fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
 
 /// Whether a VIP has to do with such a packet at all.
 #[inline(always)]
-fn concerns<F: Family>(vip: &Service, seen: &Seen) -> bool {
+fn concerns<F: Family>(vip: &ServiceEntry, seen: &Scratch) -> bool {
     let protocol = seen.protocol as u8;
     // What hides behind an extension header may well be for a service of this VIP.
     let hides = F::V6 && !seen.shows_ports() && is_extension_header(protocol);
@@ -87,16 +87,16 @@ fn concerns<F: Family>(vip: &Service, seen: &Seen) -> bool {
 }
 
 /// One of the places where the service of a packet can be: its destination, or a prefix that holds that.
-struct Place<'t, F: Family, T> {
+struct Candidate<'t, F: Family, T> {
     tables: &'t T,
     lookup: Lookup<'t, F, T>,
     address: F::Address,
     scope: Scope,
 }
 
-impl<'t, F: Family, T: Tables> Place<'t, F, T> {
+impl<'t, F: Family, T: Tables> Candidate<'t, F, T> {
     #[inline(always)]
-    fn of(tables: &'t T, seen: &Seen) -> Self {
+    fn of(tables: &'t T, seen: &Scratch) -> Self {
         let scope = Scope::from_number(seen.scope);
         let address = F::narrow(seen.destination);
         Self {
@@ -112,13 +112,13 @@ impl<'t, F: Family, T: Tables> Place<'t, F, T> {
 
     /// Its VIP, if it is one.
     #[inline(always)]
-    fn vip(&self) -> Option<Service> {
+    fn vip(&self) -> Option<ServiceEntry> {
         self.ask(Selector::vip(self.scope))
     }
 
     /// The service of the packet's port.
     #[inline(always)]
-    fn service(&self, vip: &Service, seen: &Seen) -> Option<Service> {
+    fn service(&self, vip: &ServiceEntry, seen: &Scratch) -> Option<ServiceEntry> {
         let protocol = seen.protocol as u8;
         if !seen.shows_ports() {
             return self.ask(Selector::portless(self.scope, protocol));
@@ -131,7 +131,7 @@ impl<'t, F: Family, T: Tables> Place<'t, F, T> {
 
     /// The service of a range that holds `port` (host order).
     #[inline(always)]
-    fn ranged(&self, vip: &Service, port: u16, protocol: u8) -> Option<Service> {
+    fn ranged(&self, vip: &ServiceEntry, port: u16, protocol: u8) -> Option<ServiceEntry> {
         for bits in 1..=PortBlock::MAX_BITS {
             if vip.block_sizes() >> bits & 1 == 0 {
                 continue;
@@ -146,7 +146,7 @@ impl<'t, F: Family, T: Tables> Place<'t, F, T> {
     }
 
     #[inline(always)]
-    fn any(&self, protocol: u8) -> Option<Service> {
+    fn any(&self, protocol: u8) -> Option<ServiceEntry> {
         if !self.tables.features().has(Features::ANY_PORT) {
             return None;
         }
@@ -154,7 +154,7 @@ impl<'t, F: Family, T: Tables> Place<'t, F, T> {
     }
 
     #[inline(always)]
-    fn ask(&self, selector: Selector) -> Option<Service> {
+    fn ask(&self, selector: Selector) -> Option<ServiceEntry> {
         self.lookup.ask(self.address, selector)
     }
 }

@@ -4,11 +4,11 @@
 //! comes first wins.
 
 use crate::{
-    abi::{FragmentKey, FragmentRecord, Placement, Reason},
+    abi::{FragmentEntry, FragmentKey, Placement, Reason},
     net::TCP,
 };
 
-use super::{super::Tables, Kind, Seen, Step};
+use super::{super::Tables, PacketKind, Scratch, StepResult};
 
 /// A header that no later fragment of TCP may begin within: the second 8 bytes hold the flags (RFC 1858 §4.2).
 const TCP_FLAGS: u32 = 8;
@@ -18,8 +18,8 @@ const TCP_FLAGS: u32 = 8;
 /// A later one asks before it is known whom it is for; a first one when it has turned out to be for a VIP or from a
 /// backend, so that nobody else's fragments fill the table.
 #[inline(always)]
-pub(super) fn follow<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
-    let is_later = seen.is(Kind::LaterFragment);
+pub(super) fn follow<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
+    let is_later = seen.is(PacketKind::LaterFragment);
     let key = FragmentKey {
         source: seen.source,
         destination: seen.destination,
@@ -27,13 +27,13 @@ pub(super) fn follow<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
         protocol: if seen.v6 == 0 { seen.protocol } else { 0 },
     };
     let clock = tables.now();
-    let mut record = FragmentRecord::new(seen.ports, seen.protocol, clock);
+    let mut record = FragmentEntry::new(seen.ports, seen.protocol, clock);
     let is_known = tables.fragments(&key, &mut record) && record.is_current(clock);
     if !is_known {
-        record = FragmentRecord::new(seen.ports, seen.protocol, clock);
+        record = FragmentEntry::new(seen.ports, seen.protocol, clock);
     }
     if is_later && record.protocol == u32::from(TCP) && seen.fragment_start() <= TCP_FLAGS {
-        seen.kind = Kind::NoPorts as u32;
+        seen.kind = PacketKind::NoPorts as u32;
         seen.set_oddity(Reason::BadFragment);
         return Ok(());
     }

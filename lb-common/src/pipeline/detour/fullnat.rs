@@ -5,20 +5,20 @@
 //! none is; whoever inserts it has the place, on whatever CPU.
 
 use crate::{
-    abi::{Ends, Features, Forward, Placement, Reason, SourcePool, Target, Trace, Translation},
+    abi::{Features, FlowEnds, Forward, NatEntry, Placement, Reason, SnatPoolEntry, TargetEntry, Trace},
     hash,
     net::load64,
 };
 
 use super::{
     super::{Packet, Tables},
-    Kind, Seen, Step,
+    PacketKind, Scratch, StepResult,
     seen::offset,
 };
 
 /// What became of an entry to be inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum InsertOutcome {
     /// It is there.
     Made,
     /// Another is there by that key.
@@ -27,9 +27,9 @@ pub enum Claim {
     Full,
 }
 
-/// Has a packet of a known flow go where its flow goes, as what: [`Seen::to`].
+/// Has a packet of a known flow go where its flow goes, as what: [`Scratch::to`].
 #[inline(always)]
-pub(super) fn recall<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
+pub(super) fn recall<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
     if !tables.features().has(Features::FULLNAT) {
         return Ok(());
     }
@@ -76,16 +76,16 @@ pub(super) fn recall<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
 
 /// Whether the target is the backend that packets with those ends go to.
 #[inline(always)]
-fn is_to(target: &Target, to: &Ends) -> bool {
+fn is_to(target: &TargetEntry, to: &FlowEnds) -> bool {
     let port = (to.ports >> 16) as u16;
     target.forward == Forward::FullNat as u8
-        && target.addresses[Target::BACKEND] == to.destination
+        && target.addresses[TargetEntry::BACKEND] == to.destination
         && (target.backend_port == 0 || target.backend_port == port)
 }
 
 /// Whether the packet's flow is a new one, and its backend reached by `fullnat`.
 #[inline(always)]
-fn needs_place<T: Tables>(tables: &T, seen: &Seen) -> Result<Option<u16>, Reason> {
+fn needs_place<T: Tables>(tables: &T, seen: &Scratch) -> Result<Option<u16>, Reason> {
     let target = tables.target(seen.outcome.target).ok_or(Reason::Unresolved)?;
     let is_known = seen.outcome.placement == Placement::Translated as u16;
     if target.forward != Forward::FullNat as u8 || is_known {
@@ -97,40 +97,40 @@ fn needs_place<T: Tables>(tables: &T, seen: &Seen) -> Result<Option<u16>, Reason
     }))
 }
 
-/// Gives a new flow an address and port of its own, if its backend is reached so: [`Seen::to`].
+/// Gives a new flow an address and port of its own, if its backend is reached so: [`Scratch::to`].
 ///
 /// A first packet that is sent again tries other places: its IP header differs in the identification, or the flow label.
 #[inline(always)]
-pub(super) fn assign<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Seen) -> Step {
+pub(super) fn assign<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Scratch) -> StepResult {
     let Some(port) = needs_place(tables, seen)? else {
         return Ok(());
     };
-    if seen.is(Kind::IcmpError) {
+    if seen.is(PacketKind::IcmpError) {
         // About no flow of ours.
         return Err(seen.for_no_service());
     }
     let target = tables.target(seen.outcome.target).ok_or(Reason::Unresolved)?;
-    seen.to.destination = target.addresses[Target::BACKEND];
+    seen.to.destination = target.addresses[TargetEntry::BACKEND];
     seen.to.protocol = seen.protocol;
     let pool = tables.source_pool(seen.v6 != 0);
     let seed = tables.seed();
     let client = hash::mix_wide(seen.source, 0, seed);
     let header: &[u8; 8] = packet.view(offset(seen.network)).ok_or(Reason::Truncated)?;
     let flow = hash::mix(hash::mix_wide(seen.source, seen.ports, seed), load64(header, 0));
-    let back = Translation {
+    let back = NatEntry {
         is_back: 1,
         ..entry(tables, seen, seen.ends().reversed())
     };
-    for nth in 0..SourcePool::TRIES {
+    for nth in 0..SnatPoolEntry::TRIES {
         let Some((address, source_port)) = pool.place(client, flow, nth) else {
             break;
         };
         seen.to.source = tables.nat_source(address).ok_or(Reason::NoSourcePort)?;
-        seen.to.ports = Ends::ports(source_port, port);
+        seen.to.ports = FlowEnds::ports(source_port, port);
         match claim(tables, &seen.to.reversed(), &back) {
-            Claim::Made => return Ok(()),
-            Claim::Taken => {}
-            Claim::Full => return Err(Reason::NoSourcePortAnswered),
+            InsertOutcome::Made => return Ok(()),
+            InsertOutcome::Taken => {}
+            InsertOutcome::Full => return Err(Reason::NoSourcePortAnswered),
         }
     }
     Err(if pool.is_exhausted() {
@@ -142,27 +142,27 @@ pub(super) fn assign<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Se
 
 /// Inserts an entry, or tells what would become of it.
 #[inline(always)]
-fn claim<T: Tables>(tables: &T, key: &Ends, entry: &Translation) -> Claim {
+fn claim<T: Tables>(tables: &T, key: &FlowEnds, entry: &NatEntry) -> InsertOutcome {
     if !tables.explains() {
         return tables.claim(key, entry);
     }
     // A place of the same client's flow that has ended would have been given up.
     match tables.translation(key, |known| known.to == entry.to) {
-        Some(false) => Claim::Taken,
-        Some(true) | None => Claim::Made,
+        Some(false) => InsertOutcome::Taken,
+        Some(true) | None => InsertOutcome::Made,
     }
 }
 
 /// Makes the place that [`assign`] found the flow's, unless another packet of the flow has just found another one.
 #[inline(always)]
-pub(super) fn settle<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
+pub(super) fn settle<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
     if needs_place(tables, seen)?.is_none() || tables.explains() {
         return Ok(());
     }
     let key = seen.ends();
     let mut there = entry(tables, seen, seen.to);
     there.begin(seen.outcome.tcp_flags as u8);
-    if tables.claim(&key, &there) == Claim::Made {
+    if tables.claim(&key, &there) == InsertOutcome::Made {
         return Ok(());
     }
     tables.forget_translation(&seen.to.reversed());
@@ -179,22 +179,22 @@ pub(super) fn settle<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
 
 /// A new entry of the packet's flow, which tells `to`.
 #[inline(always)]
-fn entry<T: Tables>(tables: &T, seen: &Seen, to: Ends) -> Translation {
-    Translation {
+fn entry<T: Tables>(tables: &T, seen: &Scratch, to: FlowEnds) -> NatEntry {
+    NatEntry {
         to,
         service: seen.service.number(),
         owner: seen.outcome.target.wrapping_sub(seen.service.target_base),
         target: seen.outcome.target,
         clock: tables.now(),
-        state: Translation::OPEN,
+        state: NatEntry::OPEN,
         is_back: 0,
     }
 }
 
-/// Whether the packet is an answer to an address of the pool: then [`Seen::to`] is as its client is to see it, and the
+/// Whether the packet is an answer to an address of the pool: then [`Scratch::to`] is as its client is to see it, and the
 /// number of its service and the index of its target are returned.
 #[inline(always)]
-pub(super) fn answered<T: Tables>(tables: &T, seen: &mut Seen) -> Option<(u32, u32)> {
+pub(super) fn answered<T: Tables>(tables: &T, seen: &mut Scratch) -> Option<(u32, u32)> {
     if !tables.features().has(Features::FULLNAT) {
         return None;
     }

@@ -9,21 +9,21 @@ use crate::{
 
 use super::{
     super::{Packet, Tables},
-    Kind, Seen, Step,
+    PacketKind, Scratch, StepResult,
     seen::offset,
 };
 
 const UDP_HEADER: usize = 8;
 
-/// Finds the backend that the connection ID names, if the service is routed so: [`crate::pipeline::Outcome::target`].
+/// Finds the backend that the connection ID names, if the service is routed so: [`crate::pipeline::PacketOutcome::target`].
 /// Otherwise the packet is placed as any other.
 #[inline(always)]
-pub(super) fn identify<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Seen) -> Step {
+pub(super) fn identify<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Scratch) -> StepResult {
     let number = seen.service.number();
     // QUIC is never sent in fragments (RFC 9000 §14), and what an error quotes has the client's connection ID.
     let Some(set) = tables.options(number).and_then(|options| {
         let index = options.quic.checked_sub(1)?;
-        tables.quic(index).filter(|_| seen.is(Kind::Whole))
+        tables.quic(index).filter(|_| seen.is(PacketKind::Whole))
     }) else {
         return Ok(());
     };
@@ -52,7 +52,7 @@ pub(super) fn identify<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut 
 
 /// The packet's kind of header, and its destination connection ID.
 #[inline(always)]
-fn header<P: Packet>(packet: &P, seen: &Seen) -> Option<(Header, ConnectionId)> {
+fn header<P: Packet>(packet: &P, seen: &Scratch) -> Option<(Header, ConnectionId)> {
     const LONG: usize = Header::Long.connection_id();
     const SHORT: usize = Header::Short.connection_id();
     let udp = offset(seen.transport);

@@ -4,7 +4,7 @@
 //! what the host is to send in the balancer's stead goes to it translated.
 //!
 //! In the kernel every step is a function of its own, which the verifier walks through once, whoever calls it. That
-//! is why a step takes one record, [`Seen`], and why nothing else passes from step to step.
+//! is why a step takes one record, [`Scratch`], and why nothing else passes from step to step.
 
 mod answer;
 mod back;
@@ -32,49 +32,49 @@ use super::{Packet, Tables};
 
 use answer::is_answer;
 
-pub use fullnat::Claim;
-pub use seen::{Kind, Seen};
+pub use fullnat::InsertOutcome;
+pub use seen::{PacketKind, Scratch};
 
 /// What a step leaves behind: `Err` says that the packet's way ends here, and why.
-pub type Step = Result<(), Reason>;
+pub type StepResult = Result<(), Reason>;
 
 /// The steps of the detour.
 pub trait Steps {
     /// Reads the headers.
-    fn dissect(&mut self, seen: &mut Seen) -> Step;
+    fn dissect(&mut self, seen: &mut Scratch) -> StepResult;
     /// Takes the flow that an ICMP error is about from the packet that it quotes.
-    fn quote(&mut self, seen: &mut Seen) -> Step;
+    fn quote(&mut self, seen: &mut Scratch) -> StepResult;
     /// Has a later fragment follow the first, and notes what later ones need to know of a first one.
-    fn follow(&mut self, seen: &mut Seen) -> Step;
-    /// Looks in one place for the service that it is for; to be called for as long as [`Seen::is_looked_for`].
-    fn find(&mut self, seen: &mut Seen) -> Step;
+    fn follow(&mut self, seen: &mut Scratch) -> StepResult;
+    /// Looks in one place for the service that it is for; to be called for as long as [`Scratch::is_looked_for`].
+    fn find(&mut self, seen: &mut Scratch) -> StepResult;
     /// Takes it back to its client, if it is a backend's answer.
-    fn give_back(&mut self, seen: &mut Seen) -> Step;
+    fn give_back(&mut self, seen: &mut Scratch) -> StepResult;
     /// Lets its client use the service, or not.
-    fn permit(&mut self, seen: &mut Seen) -> Step;
+    fn permit(&mut self, seen: &mut Scratch) -> StepResult;
     /// Finds the backend that its connection ID names, for services that are routed so.
-    fn identify(&mut self, seen: &mut Seen) -> Step;
+    fn identify(&mut self, seen: &mut Scratch) -> StepResult;
     /// Finds the backend that its flow has already, if that is reached by `fullnat`.
-    fn recall(&mut self, seen: &mut Seen) -> Step;
+    fn recall(&mut self, seen: &mut Scratch) -> StepResult;
     /// Picks its backend, if it has none yet.
-    fn place(&mut self, seen: &mut Seen) -> Step;
+    fn place(&mut self, seen: &mut Scratch) -> StepResult;
     /// Gives its flow an address and port, if its backend is reached by `fullnat`.
-    fn assign(&mut self, seen: &mut Seen) -> Step;
+    fn assign(&mut self, seen: &mut Scratch) -> StepResult;
     /// Makes that its flow's.
-    fn settle(&mut self, seen: &mut Seen) -> Step;
+    fn settle(&mut self, seen: &mut Scratch) -> StepResult;
     /// Makes the MSS that a SYN tells small enough.
-    fn clamp(&mut self, seen: &mut Seen) -> Step;
+    fn clamp(&mut self, seen: &mut Scratch) -> StepResult;
     /// Rewrites it toward its backend.
-    fn send(&mut self, seen: &mut Seen) -> Step;
+    fn send(&mut self, seen: &mut Scratch) -> StepResult;
     /// Answers an echo request.
-    fn echo(&mut self, seen: &mut Seen) -> Step;
-    /// Tells its sender that it goes no further: [`Seen::answer`].
-    fn answer(&mut self, seen: &mut Seen) -> Step;
+    fn echo(&mut self, seen: &mut Scratch) -> StepResult;
+    /// Tells its sender that it goes no further: [`Scratch::answer`].
+    fn answer(&mut self, seen: &mut Scratch) -> StepResult;
 }
 
-/// Takes a packet all the way and says why it left as it did; [`Seen::outcome`] says more.
+/// Takes a packet all the way and says why it left as it did; [`Scratch::outcome`] says more.
 #[inline(always)]
-pub fn detour<S: Steps>(steps: &mut S, seen: &mut Seen) -> Reason {
+pub fn detour<S: Steps>(steps: &mut S, seen: &mut Scratch) -> Reason {
     match step_by_step(steps, seen) {
         Ok(()) => Reason::Forwarded,
         Err(reason) => reason,
@@ -82,11 +82,11 @@ pub fn detour<S: Steps>(steps: &mut S, seen: &mut Seen) -> Reason {
 }
 
 #[inline(always)]
-fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
+fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Scratch) -> StepResult {
     steps.dissect(seen)?;
-    if seen.is(Kind::IcmpError) {
+    if seen.is(PacketKind::IcmpError) {
         steps.quote(seen)?;
-    } else if seen.is(Kind::LaterFragment) {
+    } else if seen.is(PacketKind::LaterFragment) {
         steps.follow(seen)?;
     }
     // Twice as many lengths of prefixes for as long as one set of services takes the place of another.
@@ -96,10 +96,10 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
         }
         steps.find(seen)?;
     }
-    if seen.is(Kind::Echo) {
+    if seen.is(PacketKind::Echo) {
         return steps.echo(seen);
     }
-    if seen.is(Kind::FirstFragment) && seen.is_for_vip != 0 {
+    if seen.is(PacketKind::FirstFragment) && seen.is_for_vip != 0 {
         steps.follow(seen)?;
     }
     if seen.is_for_no_service() {
@@ -137,7 +137,7 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Seen) -> Step {
 
 /// What a step has left behind, or, if the sender is to be told of it, what becomes of the answer.
 #[inline(always)]
-fn or_answer<S: Steps>(steps: &mut S, seen: &mut Seen, step: Step) -> Step {
+fn or_answer<S: Steps>(steps: &mut S, seen: &mut Scratch, step: StepResult) -> StepResult {
     match step {
         Err(reason) if is_answer(reason) => {
             seen.answer = reason as u32;
@@ -157,77 +157,77 @@ pub struct StepByStep<'a, P, T> {
 
 impl<P: Packet, T: Tables> Steps for StepByStep<'_, P, T> {
     #[inline(always)]
-    fn dissect(&mut self, seen: &mut Seen) -> Step {
+    fn dissect(&mut self, seen: &mut Scratch) -> StepResult {
         dissect::dissect(self.packet, self.tables, seen)
     }
 
     #[inline(always)]
-    fn quote(&mut self, seen: &mut Seen) -> Step {
+    fn quote(&mut self, seen: &mut Scratch) -> StepResult {
         quote::quote(self.packet, seen)
     }
 
     #[inline(always)]
-    fn follow(&mut self, seen: &mut Seen) -> Step {
+    fn follow(&mut self, seen: &mut Scratch) -> StepResult {
         fragments::follow(self.tables, seen)
     }
 
     #[inline(always)]
-    fn find(&mut self, seen: &mut Seen) -> Step {
+    fn find(&mut self, seen: &mut Scratch) -> StepResult {
         find::find(self.tables, seen)
     }
 
     #[inline(always)]
-    fn give_back(&mut self, seen: &mut Seen) -> Step {
+    fn give_back(&mut self, seen: &mut Scratch) -> StepResult {
         back::give_back(self.packet, self.tables, seen)
     }
 
     #[inline(always)]
-    fn permit(&mut self, seen: &mut Seen) -> Step {
+    fn permit(&mut self, seen: &mut Scratch) -> StepResult {
         permit::permit(self.tables, seen)
     }
 
     #[inline(always)]
-    fn identify(&mut self, seen: &mut Seen) -> Step {
+    fn identify(&mut self, seen: &mut Scratch) -> StepResult {
         identify::identify(self.packet, self.tables, seen)
     }
 
     #[inline(always)]
-    fn recall(&mut self, seen: &mut Seen) -> Step {
+    fn recall(&mut self, seen: &mut Scratch) -> StepResult {
         fullnat::recall(self.tables, seen)
     }
 
     #[inline(always)]
-    fn assign(&mut self, seen: &mut Seen) -> Step {
+    fn assign(&mut self, seen: &mut Scratch) -> StepResult {
         fullnat::assign(self.packet, self.tables, seen)
     }
 
     #[inline(always)]
-    fn settle(&mut self, seen: &mut Seen) -> Step {
+    fn settle(&mut self, seen: &mut Scratch) -> StepResult {
         fullnat::settle(self.tables, seen)
     }
 
     #[inline(always)]
-    fn place(&mut self, seen: &mut Seen) -> Step {
+    fn place(&mut self, seen: &mut Scratch) -> StepResult {
         place::place(self.tables, seen)
     }
 
     #[inline(always)]
-    fn send(&mut self, seen: &mut Seen) -> Step {
+    fn send(&mut self, seen: &mut Scratch) -> StepResult {
         send::send(self.packet, self.tables, seen)
     }
 
     #[inline(always)]
-    fn clamp(&mut self, seen: &mut Seen) -> Step {
+    fn clamp(&mut self, seen: &mut Scratch) -> StepResult {
         clamp::clamp(self.packet, self.tables, seen)
     }
 
     #[inline(always)]
-    fn echo(&mut self, seen: &mut Seen) -> Step {
+    fn echo(&mut self, seen: &mut Scratch) -> StepResult {
         echo::echo(self.packet, seen)
     }
 
     #[inline(always)]
-    fn answer(&mut self, seen: &mut Seen) -> Step {
+    fn answer(&mut self, seen: &mut Scratch) -> StepResult {
         answer::answer(self.packet, self.tables, seen)
     }
 }

@@ -14,7 +14,7 @@ const TOS: u8 = 0xc0;
 
 /// What an IP header of the balancer's own says.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Own<A> {
+pub(super) struct OwnHeader<A> {
     pub(super) source: A,
     pub(super) destination: A,
     pub(super) protocol: u8,
@@ -23,16 +23,16 @@ pub(super) struct Own<A> {
 }
 
 /// An address family in which the balancer speaks for itself.
-pub(super) trait Speaks: Family {
+pub(super) trait ReplyFamily: Family {
     /// Writes an IP header without options at `at`.
-    fn write_own<P: Packet>(packet: &mut P, at: usize, own: &Own<Self::Address>) -> Option<()>;
+    fn write_own<P: Packet>(packet: &mut P, at: usize, own: &OwnHeader<Self::Address>) -> Option<()>;
     /// The sum of the pseudo header (RFC 9293 §3.1, RFC 8200 §8.1).
-    fn pseudo_sum(own: &Own<Self::Address>) -> u64;
+    fn pseudo_sum(own: &OwnHeader<Self::Address>) -> u64;
 }
 
-impl Speaks for V4 {
+impl ReplyFamily for V4 {
     #[inline(always)]
-    fn write_own<P: Packet>(packet: &mut P, at: usize, own: &Own<u32>) -> Option<()> {
+    fn write_own<P: Packet>(packet: &mut P, at: usize, own: &OwnHeader<u32>) -> Option<()> {
         const DONT_FRAGMENT: u64 = 0x4000_u16.to_be() as u64;
         let total = own.len.wrapping_add(Self::HEADER as u16).to_be();
         let version_tos = 0x45 | u16::from(TOS) << 8;
@@ -57,15 +57,15 @@ impl Speaks for V4 {
     }
 
     #[inline(always)]
-    fn pseudo_sum(own: &Own<u32>) -> u64 {
+    fn pseudo_sum(own: &OwnHeader<u32>) -> u64 {
         let protocol = u16::from(own.protocol).to_be();
         u64::from(own.source) + u64::from(own.destination) + u64::from(protocol) + u64::from(own.len.to_be())
     }
 }
 
-impl Speaks for V6 {
+impl ReplyFamily for V6 {
     #[inline(always)]
-    fn write_own<P: Packet>(packet: &mut P, at: usize, own: &Own<[u64; 2]>) -> Option<()> {
+    fn write_own<P: Packet>(packet: &mut P, at: usize, own: &OwnHeader<[u64; 2]>) -> Option<()> {
         let first = (0x6000_0000 | u32::from(TOS) << 20).to_be();
         let header: &mut [u8; 40] = packet.view_mut(at)?;
         store64(
@@ -84,7 +84,7 @@ impl Speaks for V6 {
     }
 
     #[inline(always)]
-    fn pseudo_sum(own: &Own<[u64; 2]>) -> u64 {
+    fn pseudo_sum(own: &OwnHeader<[u64; 2]>) -> u64 {
         let ([a, b], [c, d]) = (own.source, own.destination);
         let words = [a, b, c, d].map(|word| (word & 0xffff_ffff) + (word >> 32));
         let protocol = u16::from(own.protocol).to_be();

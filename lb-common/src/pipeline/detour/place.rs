@@ -1,6 +1,6 @@
 //! Which backend a packet goes to.
 
-use crate::abi::{Forward, Fragments, Reason, ServiceFlags, TtlExpired};
+use crate::abi::{Forward, FragmentMode, Reason, ServiceFlags, TtlExpiredMode};
 
 use super::{
     super::{
@@ -8,12 +8,12 @@ use super::{
         family::{Family, V4, V6},
         place::{flow_hash, pick},
     },
-    Kind, Seen, Step,
+    PacketKind, Scratch, StepResult,
 };
 
-/// Picks the backend, unless it is known already: [`crate::pipeline::Outcome::target`].
+/// Picks the backend, unless it is known already: [`crate::pipeline::PacketOutcome::target`].
 #[inline(always)]
-pub(super) fn place<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
+pub(super) fn place<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
     if seen.v6 == 0 {
         within::<V4, T>(tables, seen)
     } else {
@@ -22,20 +22,20 @@ pub(super) fn place<T: Tables>(tables: &T, seen: &mut Seen) -> Step {
 }
 
 #[inline(always)]
-fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
+fn within<F: Family, T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
     let options = tables.options(seen.service.number()).copied().unwrap_or_default();
     let is_fragment = seen.fragment != 0;
-    if is_fragment && options.fragments == Fragments::Drop as u8 {
+    if is_fragment && options.fragments == FragmentMode::Drop as u8 {
         return Err(Reason::Fragment);
     }
-    let goes_by_ports = !(is_fragment && options.fragments == Fragments::Hash3 as u8);
+    let goes_by_ports = !(is_fragment && options.fragments == FragmentMode::Hash3 as u8);
     let (source, seed) = (F::narrow(seen.source), tables.seed());
     let ports = if goes_by_ports { seen.ports } else { 0 };
     seen.hash = flow_hash::<F>(&seen.service, source, ports, seed);
     let flow = || F::hash(source, ports, seed);
     // Errors about a flow do not make it one, and neither does what gets no further.
     let expires = seen.ttl <= 1;
-    let leaves_traces = !seen.is(Kind::IcmpError) && !expires;
+    let leaves_traces = !seen.is(PacketKind::IcmpError) && !expires;
     let (service, hash) = (seen.service, seen.hash);
     let picked = if seen.is_placed() {
         tables.target(seen.outcome.target).ok_or(Reason::Unresolved)
@@ -48,7 +48,7 @@ fn within<F: Family, T: Tables>(tables: &T, seen: &mut Seen) -> Step {
         Err(reason) => matches!(reason, Reason::EmptyPassed),
     };
     if expires && !stays {
-        return Err(if options.ttl_expired == TtlExpired::Answer as u8 {
+        return Err(if options.ttl_expired == TtlExpiredMode::Answer as u8 {
             Reason::TtlAnswered
         } else {
             Reason::TtlExpired

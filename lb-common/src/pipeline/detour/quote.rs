@@ -10,7 +10,7 @@ use super::{
         Packet,
         family::{Family, V4, V6},
     },
-    Kind, Seen, Step,
+    PacketKind, Scratch, StepResult,
     extensions::content,
     seen::{offset, within_headers},
 };
@@ -22,21 +22,21 @@ const QUOTED: usize = 8;
 
 /// Takes the flow from the quoted packet, turned round: who sent it is the VIP, who would have got it is the client.
 #[inline(always)]
-pub(super) fn quote<P: Packet>(packet: &P, seen: &mut Seen) -> Step {
+pub(super) fn quote<P: Packet>(packet: &P, seen: &mut Scratch) -> StepResult {
     let quoted = if seen.v6 == 0 {
         within::<V4, P>(packet, seen)
     } else {
         within::<V6, P>(packet, seen)
     };
     if let Err(oddity) = quoted {
-        seen.kind = Kind::NoPorts as u32;
+        seen.kind = PacketKind::NoPorts as u32;
         seen.set_oddity(oddity);
     }
     Ok(())
 }
 
 #[inline(always)]
-fn within<F: Family, P: Packet>(packet: &P, seen: &mut Seen) -> Result<(), Reason> {
+fn within<F: Family, P: Packet>(packet: &P, seen: &mut Scratch) -> Result<(), Reason> {
     let end = offset(seen.network) + seen.len as usize;
     let at = offset(seen.transport + ICMP_HEADER);
     if end.saturating_sub(at) < F::HEADER {
@@ -53,7 +53,7 @@ fn within<F: Family, P: Packet>(packet: &P, seen: &mut Seen) -> Result<(), Reaso
         return Err(Reason::NoService);
     }
     let content = content::<F, P>(packet, &ip, end)?;
-    let is_later = content.fragment & !Seen::MORE_FRAGMENTS != 0;
+    let is_later = content.fragment & !Scratch::MORE_FRAGMENTS != 0;
     if is_later || !matches!(content.protocol, TCP | UDP | SCTP) {
         return Err(Reason::NoService);
     }

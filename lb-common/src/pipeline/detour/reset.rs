@@ -7,8 +7,8 @@ use crate::{
 
 use super::{
     super::{Packet, rewrite::swap_macs},
-    Seen, Step,
-    own::{Own, Speaks},
+    Scratch, StepResult,
+    own::{OwnHeader, ReplyFamily},
     seen::offset,
 };
 
@@ -60,7 +60,7 @@ impl Segment {
 /// # Errors
 /// Why it cannot be done; the packet is as it came then.
 #[inline(always)]
-pub(super) fn reset<F: Speaks, P: Packet>(packet: &mut P, seen: &Seen) -> Step {
+pub(super) fn reset<F: ReplyFamily, P: Packet>(packet: &mut P, seen: &Scratch) -> StepResult {
     let (network, transport) = (offset(seen.network), offset(seen.transport));
     let header: &[u8; HEADER] = packet.view(transport).ok_or(SEEN_BEFORE)?;
     let before_data = (transport + usize::from(header[12] >> 4) * 4 - network) as u32;
@@ -73,7 +73,7 @@ pub(super) fn reset<F: Speaks, P: Packet>(packet: &mut P, seen: &Seen) -> Step {
     if !packet.trim(network + F::HEADER + HEADER) {
         return Err(Reason::NoHeadroom);
     }
-    let own = Own {
+    let own = OwnHeader {
         source: F::narrow(seen.destination),
         destination: F::narrow(seen.source),
         protocol: TCP,
@@ -85,10 +85,10 @@ pub(super) fn reset<F: Speaks, P: Packet>(packet: &mut P, seen: &Seen) -> Step {
 }
 
 #[inline(always)]
-fn write_tcp<F: Speaks, P: Packet>(
+fn write_tcp<F: ReplyFamily, P: Packet>(
     packet: &mut P,
     at: usize,
-    own: &Own<F::Address>,
+    own: &OwnHeader<F::Address>,
     ports: u32,
     reset: Reset,
 ) -> Option<()> {

@@ -1,24 +1,24 @@
 //! What the steps of the detour tell one another.
 
 use crate::{
-    abi::{Ends, Reason, Service, ServiceFlags, Trace},
+    abi::{FlowEnds, Reason, ServiceEntry, ServiceFlags, Trace},
     net::{ICMPV6, TCP, tcp},
     verifier::masked,
 };
 
 use super::super::{
-    Outcome,
+    PacketOutcome,
     family::Family,
     parse::{Ip, Transport},
 };
 
-/// What sort of packet it is; [`Seen::kind`] as a number.
+/// What sort of packet it is; [`Scratch::kind`] as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Kind {
+pub enum PacketKind {
     /// A whole packet that shows its ports.
     Whole = 0,
-    /// Of a protocol without ports, or its headers are broken: see [`Seen::oddity`].
+    /// Of a protocol without ports, or its headers are broken: see [`Scratch::oddity`].
     NoPorts = 1,
     /// An ICMP echo request.
     Echo = 2,
@@ -34,8 +34,8 @@ pub enum Kind {
 /// kernel build gets it as memory of this size with anything in it, and so masks what it uses as an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(8))]
-pub struct Seen {
-    /// Source of the flow, wide (see [`crate::abi::Target::addresses`]): its client.
+pub struct Scratch {
+    /// Source of the flow, wide (see [`crate::abi::TargetEntry::addresses`]): its client.
     pub source: [u64; 2],
     /// Destination of the flow: its VIP.
     pub destination: [u64; 2],
@@ -55,7 +55,7 @@ pub struct Seen {
     pub tos: u32,
     /// TTL or hop limit.
     pub ttl: u32,
-    /// A [`Kind`].
+    /// A [`PacketKind`].
     pub kind: u32,
     /// Why the headers behind the IP header cannot be relied on: a [`Reason`]'s number and 1, or 0.
     pub oddity: u32,
@@ -67,7 +67,7 @@ pub struct Seen {
     pub fragment: u32,
     /// A fragment's identification, as on the wire.
     pub fragment_id: u32,
-    /// Where its service is looked for next: the [`crate::abi::Scope`] of its destination, or [`Seen::NOWHERE`].
+    /// Where its service is looked for next: the [`crate::abi::Scope`] of its destination, or [`Scratch::NOWHERE`].
     pub scope: u32,
     /// Where a fragment's bytes end within the packet that it is of.
     pub fragment_end: u32,
@@ -86,14 +86,14 @@ pub struct Seen {
     /// The flow's hash: which slot it falls into.
     pub hash: u64,
     /// The flow's ends as its backend is to see them, where it is translated.
-    pub to: Ends,
+    pub to: FlowEnds,
     /// The service.
-    pub service: Service,
+    pub service: ServiceEntry,
     /// What is told of it in the end.
-    pub outcome: Outcome,
+    pub outcome: PacketOutcome,
 }
 
-impl Seen {
+impl Scratch {
     /// Before anything is known.
     pub const NOTHING: Self = Self {
         source: [0; 2],
@@ -106,7 +106,7 @@ impl Seen {
         protocol: 0,
         tos: 0,
         ttl: 0,
-        kind: Kind::Whole as u32,
+        kind: PacketKind::Whole as u32,
         oddity: 0,
         tags: 0,
         quote: 0,
@@ -121,20 +121,20 @@ impl Seen {
         is_for_vip: 0,
         vip_flags: 0,
         hash: 0,
-        to: Ends {
+        to: FlowEnds {
             source: [0; 2],
             destination: [0; 2],
             ports: 0,
             protocol: 0,
         },
-        service: Service {
+        service: ServiceEntry {
             slot_line: 0,
             slot_mask: 0,
             flags: ServiceFlags(0),
             target_base: 0,
             id: 0,
         },
-        outcome: Outcome::UNDECIDED,
+        outcome: PacketOutcome::UNDECIDED,
     };
 
     /// All places where a service could be have been looked through.
@@ -142,7 +142,7 @@ impl Seen {
 
     /// Whether it is of that kind.
     #[inline(always)]
-    pub const fn is(&self, kind: Kind) -> bool {
+    pub const fn is(&self, kind: PacketKind) -> bool {
         self.kind == kind as u32
     }
 
@@ -195,13 +195,15 @@ impl Seen {
 
     /// No header that is looked at begins further on: a mask, for the verifier.
     pub(super) const MAX_OFFSET: usize = 0x3ff;
-    /// In [`Seen::fragment`]: more fragments follow.
+    /// In [`Scratch::fragment`]: more fragments follow.
     pub const MORE_FRAGMENTS: u32 = 1 << 31;
 
     /// Whether its flow is known by ports.
     #[inline(always)]
     pub const fn shows_ports(&self) -> bool {
-        !(self.is(Kind::NoPorts) || self.is(Kind::Echo) || self.is(Kind::LaterFragment) && self.ports == 0)
+        !(self.is(PacketKind::NoPorts)
+            || self.is(PacketKind::Echo)
+            || self.is(PacketKind::LaterFragment) && self.ports == 0)
     }
 
     /// Whether it is a TCP segment with SYN, which tells how large segments may be.
@@ -253,7 +255,7 @@ impl Seen {
     /// Whether the tables may remember it: neither what is only explained nor an error about a flow is of the flow.
     #[inline(always)]
     pub(super) const fn leaves_traces(&self, is_explained: bool) -> bool {
-        !is_explained && !self.is(Kind::IcmpError)
+        !is_explained && !self.is(PacketKind::IcmpError)
     }
 
     /// The IP header begins at `at` of the frame now, and all behind it has moved with it.
@@ -268,8 +270,8 @@ impl Seen {
 
     /// The flow's ends.
     #[inline(always)]
-    pub(super) const fn ends(&self) -> Ends {
-        Ends {
+    pub(super) const fn ends(&self) -> FlowEnds {
+        FlowEnds {
             source: self.source,
             destination: self.destination,
             ports: self.ports,
@@ -296,7 +298,7 @@ pub(super) fn offset(at: u32) -> usize {
 /// An offset that was worked out from a packet, as one that the verifier believes.
 #[inline(always)]
 pub(super) fn within_headers(at: usize) -> usize {
-    masked::<{ Seen::MAX_OFFSET }>(at)
+    masked::<{ Scratch::MAX_OFFSET }>(at)
 }
 
-const _: () = assert!(size_of::<Seen>() == 208);
+const _: () = assert!(size_of::<Scratch>() == 208);

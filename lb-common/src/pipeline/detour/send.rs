@@ -1,7 +1,7 @@
 //! Out to the backend.
 
 use crate::{
-    abi::{Ends, Forward, Reason, Target},
+    abi::{FlowEnds, Forward, Reason, TargetEntry},
     net::ETHERNET,
 };
 
@@ -11,13 +11,13 @@ use super::{
         family::{Family, V4, V6},
         wrap::{Wrap, move_start, tags_len, write_link},
     },
-    Seen, Step,
+    Scratch, StepResult,
     translate::translate,
 };
 
 /// Rewrites the packet toward its backend.
 #[inline(always)]
-pub(super) fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Seen) -> Step {
+pub(super) fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Scratch) -> StepResult {
     const NAT: u8 = Forward::Nat as u8;
     const FULLNAT: u8 = Forward::FullNat as u8;
     const LOCAL: u8 = Forward::Local as u8;
@@ -56,9 +56,9 @@ pub(super) fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut 
 fn nat<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    seen: &mut Seen,
-    target: &Target,
-) -> Step {
+    seen: &mut Scratch,
+    target: &TargetEntry,
+) -> StepResult {
     let tags = tables.tags(seen.outcome.target).ok_or(Reason::Unresolved)?;
     let (len, macs) = (tags_len(target), (target.macs_head, target.macs_tail));
     let at = ETHERNET + len;
@@ -70,14 +70,14 @@ fn nat<F: Family, P: Packet, T: Tables>(
 
 /// The flow's ends as its backend sees them.
 #[inline(always)]
-fn to_backend(seen: &Seen, target: &Target) -> Ends {
+fn to_backend(seen: &Scratch, target: &TargetEntry) -> FlowEnds {
     let port = match target.backend_port {
         0 => seen.destination_port(),
         port => port,
     };
-    Ends {
-        destination: target.addresses[Target::BACKEND],
-        ports: Ends::ports(seen.source_port(), port),
+    FlowEnds {
+        destination: target.addresses[TargetEntry::BACKEND],
+        ports: FlowEnds::ports(seen.source_port(), port),
         ..seen.ends()
     }
 }

@@ -5,13 +5,13 @@
 //! changed (RFC 1624), none is made anew.
 
 use crate::{
-    abi::Ends,
+    abi::FlowEnds,
     net::{SCTP, TCP, checksum, load16, store16, store32},
 };
 
 use super::{
     super::{Packet, family::Family},
-    Kind, Seen,
+    PacketKind, Scratch,
     seen::offset,
 };
 
@@ -22,8 +22,8 @@ const TCP_CHECKSUM: usize = 16;
 #[inline(always)]
 pub(super) fn translate<F: Family, P: Packet>(
     packet: &mut P,
-    seen: &Seen,
-    to: &Ends,
+    seen: &Scratch,
+    to: &FlowEnds,
     is_hop: bool,
 ) -> Option<()> {
     let from = seen.ends();
@@ -31,11 +31,11 @@ pub(super) fn translate<F: Family, P: Packet>(
     if is_hop {
         F::forwarded(packet, at, None)?;
     }
-    if seen.is(Kind::IcmpError) {
+    if seen.is(PacketKind::IcmpError) {
         return error::<F, P>(packet, seen, &from, to);
     }
     let change = readdress::<F, P>(packet, at, &from, to)?;
-    if seen.is(Kind::LaterFragment) {
+    if seen.is(PacketKind::LaterFragment) {
         return Some(());
     }
     let change = checksum::fold(change.addresses + checksum::delta(sum(from.ports), sum(to.ports)));
@@ -53,7 +53,7 @@ pub(super) fn translate<F: Family, P: Packet>(
 
 /// An ICMP error goes the way of its flow, and quotes a packet that came the other way.
 #[inline(always)]
-fn error<F: Family, P: Packet>(packet: &mut P, seen: &Seen, from: &Ends, to: &Ends) -> Option<()> {
+fn error<F: Family, P: Packet>(packet: &mut P, seen: &Scratch, from: &FlowEnds, to: &FlowEnds) -> Option<()> {
     let end = offset(seen.network) + seen.len as usize;
     let (back, back_to) = (from.reversed(), to.reversed());
     let quoted = readdress::<F, P>(packet, offset(seen.quote), &back, &back_to)?;
@@ -70,11 +70,11 @@ fn error<F: Family, P: Packet>(packet: &mut P, seen: &Seen, from: &Ends, to: &En
     // Any router may have sent it. If the flow's source is hidden from the recipient, so is the router.
     let network = offset(seen.network);
     let sender = F::parse(packet, network)?.source;
-    let outer = Ends {
+    let outer = FlowEnds {
         source: F::wide(sender),
         ..*from
     };
-    let outer_to = Ends {
+    let outer_to = FlowEnds {
         source: if from.source == to.source {
             outer.source
         } else {
@@ -101,7 +101,12 @@ struct Readdressed {
 
 /// Writes both addresses of the IP header at `at`.
 #[inline(always)]
-fn readdress<F: Family, P: Packet>(packet: &mut P, at: usize, from: &Ends, to: &Ends) -> Option<Readdressed> {
+fn readdress<F: Family, P: Packet>(
+    packet: &mut P,
+    at: usize,
+    from: &FlowEnds,
+    to: &FlowEnds,
+) -> Option<Readdressed> {
     let addresses = checksum::delta(
         wide_sum(from.source) + wide_sum(from.destination),
         wide_sum(to.source) + wide_sum(to.destination),

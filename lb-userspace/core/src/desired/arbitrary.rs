@@ -34,7 +34,11 @@ pub fn service() -> impl Strategy<Value = Service> {
         select(&[Scheduler::Consistent, Scheduler::Maglev, Scheduler::Rendezvous]),
     );
     let times = (
-        select(&[Tracking::Changes, Tracking::Always, Tracking::Never]),
+        select(&[
+            TrackingPolicy::Changes,
+            TrackingPolicy::Always,
+            TrackingPolicy::Never,
+        ]),
         span(),
         span(),
         span(),

@@ -14,9 +14,9 @@ use super::{
 };
 
 /// What clients send to: addresses that begin alike, by one protocol.
-type Front = (Prefix, Protocol);
+type ClaimedKey = (Prefix, Protocol);
 
-/// The services of one [`Front`], by what each of them holds of it.
+/// The services of one [`Encapsulation`], by what each of them holds of it.
 #[derive(Default)]
 struct Ports<'a> {
     /// By one port, or any (none): each belongs to one service.
@@ -30,7 +30,7 @@ struct Ports<'a> {
 /// What the services hold; a second holder of the same is refused.
 #[derive(Default)]
 pub(super) struct Claims<'a> {
-    fronts: HashMap<Front, Ports<'a>>,
+    fronts: HashMap<ClaimedKey, Ports<'a>>,
     /// By backend host and protocol, then by the port that the answers come from (none: any port).
     answers: HashMap<(IpAddr, Protocol), BTreeMap<Option<NonZeroU16>, Answer<'a>>>,
 }

@@ -28,7 +28,7 @@ mod vlan;
 mod words;
 
 pub use backend::{Backend, BackendId, BackendPatch};
-pub use change::{Change, Removal, Selection, SelectBy};
+pub use change::{Change, Removal, SelectBy, Selection};
 pub use error::{Invalid, Key};
 pub use losses::Losses;
 pub use mac::MacAddress;
@@ -45,7 +45,8 @@ pub use source::Source;
 pub use span::Span;
 pub use vlan::{Vlan, VlanId};
 pub use words::{
-    AdminState, Affinity, Forwarder, Fragments, OnEmpty, Protocol, Scheduler, Tracking, TtlExpired, Unserved,
+    AdminState, Affinity, Forwarder, Fragments, OnEmpty, Protocol, Scheduler, TrackingPolicy, TtlExpired,
+    Unserved,
 };
 
 /// Most services one agent accepts, whatever the dataplane was sized for.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
     Affinity, Forwarder, Fragments, MssClamp, OnEmpty, Prefix, Quic, Scheduler, Service, Source, Span,
-    Tracking, TtlExpired, Unserved,
+    TrackingPolicy, TtlExpired, Unserved,
 };
 use lb_check::Check;
 
@@ -112,7 +112,7 @@ pub struct ServicePatch {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "or_default"
     )]
-    pub tracking: Option<Tracking>,
+    pub tracking: Option<TrackingPolicy>,
     /// New window; `Some(None)`: the one that fits the protocol.
     #[serde(
         default,

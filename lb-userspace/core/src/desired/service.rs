@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Affinity, Backend, BackendId, Forwarder, Fragments, Invalid, Key, MssClamp, OnEmpty, Prefix, Protocol,
-    Quic, Scheduler, ServiceName, ServicePort, Source, Span, Tracking, TtlExpired, Unserved,
+    Quic, Scheduler, ServiceName, ServicePort, Source, Span, TrackingPolicy, TtlExpired, Unserved,
 };
 use lb_check::{Check, Kind};
 
@@ -60,7 +60,7 @@ pub struct Service {
     pub slots: Option<u32>,
     /// Which flows are written down, so that they keep their backend.
     #[serde(default)]
-    pub tracking: Tracking,
+    pub tracking: TrackingPolicy,
     /// How long after a slot's last change flows that are silent still belong to its previous owner; absent:
     /// [`Service::window_in_use`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,7 +111,7 @@ impl Service {
             source: None,
             quic: None,
             slots: None,
-            tracking: Tracking::default(),
+            tracking: TrackingPolicy::default(),
             window: None,
             idle: None,
             drain_deadline: None,

@@ -76,7 +76,7 @@ pub enum Scheduler {
 /// Which flows are written down in the flow table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Tracking {
+pub enum TrackingPolicy {
     /// Those whose slot has changed its owner of late.
     #[default]
     Changes,
@@ -195,7 +195,7 @@ words! {
         Local => "local"
     }
     Scheduler { Consistent => "consistent", Maglev => "maglev", Rendezvous => "rendezvous" }
-    Tracking { Changes => "changes", Always => "always", Never => "never" }
+    TrackingPolicy { Changes => "changes", Always => "always", Never => "never" }
     Affinity { Flow => "flow", ClientIp => "client-ip" }
     OnEmpty { Drop => "drop", Pass => "pass", Reject => "reject" }
     Unserved { Pass => "pass", Drop => "drop", Reject => "reject" }

@@ -11,23 +11,23 @@ use std::{
 };
 
 use lb_common::abi::{
-    CellRecord, Control, MAX_CHAIN, Meaning, Place, PoolRecord, QuicSet, SLOTS_PER_LINE, ServerLine,
-    ServiceFlags, ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine,
-    TableIndex, Tags, Target,
+    CellEntry, Control, MAX_CHAIN, Meaning, OptionsEntry, PoolEntry, PoolLocation, QuicSetEntry,
+    SLOTS_PER_LINE, ServerLine, ServiceFlags, ServiceKey, ServiceLine, ServiceLine4, ServiceLine6, Slot,
+    SlotLine, TableIndex, TagsEntry, TargetEntry,
 };
 
 use super::{
     capacity::Capacity,
     keys::Entries,
     layout::{Layout, Retired, RetiredNumber},
-    leads::{Lead, front, places, slot_lines, targets},
+    leads::{KeyEntry, front, places, slot_lines, targets},
     memory::Memory,
     options::Options,
     pool::{Pool, PoolKey},
-    recall::{self, Cells, PoolLocation},
+    recall::{self, Cells, RecoveredLocation},
     record,
     sources::SourceEntry,
-    target::TargetEntry,
+    target::TargetCell,
 };
 use crate::desired::ServiceName;
 
@@ -44,17 +44,17 @@ pub trait ReadBack: Memory {
     /// A line of previous owners.
     fn read_previous(&self, line: u32) -> SlotLine;
     /// A target.
-    fn read_target(&self, index: u32) -> Target;
+    fn read_target(&self, index: u32) -> TargetEntry;
     /// The tags of a target.
-    fn read_tags(&self, index: u32) -> Tags;
+    fn read_tags(&self, index: u32) -> TagsEntry;
     /// What a number stands for.
-    fn read_pool(&self, number: u32) -> PoolRecord;
+    fn read_pool(&self, number: u32) -> PoolEntry;
     /// Whose a target is.
-    fn read_cell(&self, index: u32) -> CellRecord;
+    fn read_cell(&self, index: u32) -> CellEntry;
     /// The options of a service.
-    fn read_options(&self, number: u32) -> ServiceOptions;
+    fn read_options(&self, number: u32) -> OptionsEntry;
     /// A set of QUIC configurations.
-    fn read_quic(&self, index: u32) -> QuicSet;
+    fn read_quic(&self, index: u32) -> QuicSetEntry;
     /// A line of server IDs.
     fn read_servers(&self, line: u32) -> ServerLine;
     /// All entries of all lists of clients.
@@ -148,7 +148,7 @@ impl Layout {
             {
                 layout
                     .astray
-                    .push((placed.number, ServiceOptions { quic: 0, ..options }));
+                    .push((placed.number, OptionsEntry { quic: 0, ..options }));
             }
         }
         let used: Vec<u32> = layout.records.pools.keys().copied().collect();
@@ -179,13 +179,13 @@ impl Layout {
     }
 
     /// The keys that lead to each pool.
-    fn leads(&self) -> Result<BTreeMap<u32, Vec<Lead>>, Damage> {
-        let mut leads: BTreeMap<u32, Vec<Lead>> = BTreeMap::new();
+    fn leads(&self) -> Result<BTreeMap<u32, Vec<KeyEntry>>, Damage> {
+        let mut leads: BTreeMap<u32, Vec<KeyEntry>> = BTreeMap::new();
         for lead in self
             .keys4
             .iter()
-            .map(Lead::of4)
-            .chain(self.keys6.iter().map(Lead::of6))
+            .map(KeyEntry::of4)
+            .chain(self.keys6.iter().map(KeyEntry::of6))
         {
             let meaning = lead.selector.meaning();
             if matches!(meaning, Some(Meaning::Vip { .. })) {
@@ -206,7 +206,7 @@ impl Layout {
         &mut self,
         memory: &impl ReadBack,
         number: u32,
-        leads: &[Lead],
+        leads: &[KeyEntry],
         now: Instant,
     ) -> Result<(), Damage> {
         let record = self.records.pools.get(&number).ok_or(Damage::Nameless(number))?;
@@ -231,11 +231,11 @@ impl Layout {
             });
         }
         let found: Vec<_> = targets(place)
-            .map(|index| record::read(&memory.read_cell(index), number, TargetEntry::read(memory, index)))
+            .map(|index| record::read(&memory.read_cell(index), number, TargetCell::read(memory, index)))
             .collect();
         let cells = Cells::new(&found, now);
         let slots = slots(memory, place, &cells, &key, now)?;
-        let lies = PoolLocation {
+        let lies = RecoveredLocation {
             number,
             targets: targets(place),
             slot_lines: slot_lines(place),
@@ -248,7 +248,7 @@ impl Layout {
     }
 
     /// Takes the cells of a place; `None` if they are not there to be taken.
-    fn reserve(&mut self, place: &Place) -> Option<()> {
+    fn reserve(&mut self, place: &PoolLocation) -> Option<()> {
         let possible = place.slots.is_power_of_two()
             && (SLOTS_PER_LINE..=crate::desired::Service::MAX_SLOTS).contains(&place.slots)
             && place.targets <= u32::from(Slot::NONE.0)
@@ -313,7 +313,7 @@ where
 /// The slots at a place, each of which leads to somebody of `cells`.
 fn slots(
     memory: &impl ReadBack,
-    place: &Place,
+    place: &PoolLocation,
     cells: &Cells,
     key: &PoolKey,
     now: Instant,
@@ -326,7 +326,7 @@ fn slots(
         .collect();
     for (i, (slot, before)) in current.iter().zip(&previous).enumerate() {
         // A home that is gone is no damage: nobody waits for it.
-        let asked = slot.is_unsafe() && !before.is_lent();
+        let asked = slot.is_migrating() && !before.is_lent();
         let before = if asked { before.owner() } else { None };
         for owner in [slot.owner(), before].into_iter().flatten() {
             if cells.owner(owner).is_none() {

@@ -7,14 +7,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     layout::Layout,
-    placed::Placed,
-    snapshot::{RestoreError, Snapshot},
+    placed::PlacedPool,
+    snapshot::{LayoutSnapshot, RestoreError},
 };
 use crate::desired::{BackendId, Scheduler};
 use crate::schedule::{History, Member};
 
 /// The history of the slots of `now`, which take the place of those that are `present`.
-pub(super) fn after(present: Option<&Placed>, now: &Placed, generation: u64) -> Option<Arc<History>> {
+pub(super) fn after(present: Option<&PlacedPool>, now: &PlacedPool, generation: u64) -> Option<Arc<History>> {
     let pool = &now.pool;
     if pool.service.scheduler != Scheduler::Consistent {
         return None;
@@ -55,7 +55,7 @@ fn replayed(history: &History) -> Vec<Option<BackendId>> {
 impl Layout {
     /// Takes the histories of those pools from `snapshot` whose slots have been the same since; to be called before
     /// the first plan after [`Layout::adopt`].
-    pub fn recall_histories(&mut self, snapshot: &Snapshot) {
+    pub fn recall_histories(&mut self, snapshot: &LayoutSnapshot) {
         let pools: HashMap<_, _> = snapshot.pools.iter().map(|pool| (pool.key(), pool)).collect();
         for (key, placed) in &mut self.placed {
             let Some(pool) = pools.get(key).filter(|pool| pool.history.is_some()) else {
@@ -68,7 +68,7 @@ impl Layout {
     }
 }
 
-impl Placed {
+impl PlacedPool {
     /// Who owns each slot.
     pub(super) fn slot_owners(&self) -> Vec<Option<BackendId>> {
         let members = &self.pool.members;
@@ -82,7 +82,7 @@ impl Placed {
     }
 }
 
-impl Snapshot {
+impl LayoutSnapshot {
     /// Checks that every history leads to the slots beside it. It takes up to 25 ms for each.
     ///
     /// # Errors

@@ -9,9 +9,9 @@ use std::{
 
 use lb_common::{
     abi::{
-        CellRecord, Control, Ends, FlowKey, FlowLine, FlowValue, FragmentKey, FragmentRecord, PoolRecord,
-        QuicSet, SLOTS_PER_LINE, ServerLine, ServiceLine4, ServiceLine6, ServiceOptions, Slot, SlotLine,
-        SourcePool, Tags, Target, Tracking, Translation, Upper,
+        CellEntry, Control, DeviceEntry, FlowEnds, FlowKey, FlowLine, FlowValue, FragmentEntry, FragmentKey,
+        NatEntry, OptionsEntry, PoolEntry, QuicSetEntry, SLOTS_PER_LINE, ServerLine, ServiceLine4,
+        ServiceLine6, Slot, SlotLine, SnatPoolEntry, TagsEntry, TargetEntry, TrackingCounters,
     },
     flows::SharedLine,
     pipeline::{Route, RouteQuery},
@@ -36,22 +36,22 @@ pub struct InMemory {
     slots: Vec<SlotLine>,
     pub(super) previous: Vec<SlotLine>,
     flows: Vec<SharedLine>,
-    tracking: Vec<Cell<Tracking>>,
+    tracking: Vec<Cell<TrackingCounters>>,
     flow_budget: u32,
-    targets: Vec<Target>,
-    tags: Vec<Tags>,
-    options: Vec<ServiceOptions>,
+    targets: Vec<TargetEntry>,
+    tags: Vec<TagsEntry>,
+    options: Vec<OptionsEntry>,
     sources: BTreeSet<SourceEntry>,
-    quic: Vec<QuicSet>,
+    quic: Vec<QuicSetEntry>,
     servers: Vec<ServerLine>,
-    pools: Vec<PoolRecord>,
-    cells: Vec<CellRecord>,
-    fragments: RefCell<HashMap<FragmentKey, FragmentRecord>>,
+    pools: Vec<PoolEntry>,
+    cells: Vec<CellEntry>,
+    fragments: RefCell<HashMap<FragmentKey, FragmentEntry>>,
     /// Flows through `fullnat`.
-    pub translations: RefCell<HashMap<Ends, Translation>>,
+    pub translations: RefCell<HashMap<FlowEnds, NatEntry>>,
     translations_limit: usize,
     /// What `fullnat` flows are given places of: IPv4, IPv6.
-    pub source_pools: [SourcePool; 2],
+    pub source_pools: [SnatPoolEntry; 2],
     /// Addresses of these pools.
     pub nat_sources: Vec<[u64; 2]>,
     /// Answers that may still be made.
@@ -59,7 +59,7 @@ pub struct InMemory {
     /// MACs that frames to this host bear.
     pub macs: MacTable,
     /// What is known of interfaces, by index.
-    pub uppers: BTreeMap<u32, Upper>,
+    pub uppers: BTreeMap<u32, DeviceEntry>,
     /// What the host's routing says to everything, unless [`InMemory::routing`] does.
     pub route: Route,
     /// What it says to each question.
@@ -87,18 +87,18 @@ impl InMemory {
             flows: vec![SharedLine::default(); capacity.flow_lines() as usize],
             tracking: vec![Cell::default(); capacity.numbers() as usize],
             flow_budget: capacity.flow_budget(),
-            targets: vec![Target::default(); capacity.target_cells() as usize],
-            tags: vec![Tags::NONE; capacity.target_cells() as usize],
-            options: vec![ServiceOptions::default(); capacity.numbers() as usize],
+            targets: vec![TargetEntry::default(); capacity.target_cells() as usize],
+            tags: vec![TagsEntry::NONE; capacity.target_cells() as usize],
+            options: vec![OptionsEntry::default(); capacity.numbers() as usize],
             sources: BTreeSet::new(),
-            quic: vec![QuicSet::default(); capacity.quic_sets() as usize],
+            quic: vec![QuicSetEntry::default(); capacity.quic_sets() as usize],
             servers: vec![ServerLine::default(); capacity.server_lines() as usize],
             pools: vec![bytemuck::Zeroable::zeroed(); capacity.numbers() as usize],
-            cells: vec![CellRecord::default(); capacity.target_cells() as usize],
+            cells: vec![CellEntry::default(); capacity.target_cells() as usize],
             fragments: RefCell::default(),
             translations: RefCell::default(),
             translations_limit: capacity.translations() as usize,
-            source_pools: [SourcePool::default(); 2],
+            source_pools: [SnatPoolEntry::default(); 2],
             nat_sources: Vec::new(),
             answers: Cell::new(u32::MAX),
             macs: MacTable::default(),
@@ -183,7 +183,7 @@ impl InMemory {
     }
 
     /// What the flow table did for the pool of that number.
-    pub fn tracking(&self, number: u32) -> Tracking {
+    pub fn tracking(&self, number: u32) -> TrackingCounters {
         self.tracking[number as usize].get()
     }
 
@@ -196,23 +196,23 @@ impl InMemory {
 impl Memory for InMemory {
     fn wait_for_packets(&mut self) {}
 
-    fn write_pool(&mut self, number: u16, record: &PoolRecord) {
+    fn write_pool(&mut self, number: u16, record: &PoolEntry) {
         self.pools[usize::from(number)] = *record;
     }
 
-    fn write_cell(&mut self, index: u32, record: &CellRecord) {
+    fn write_cell(&mut self, index: u32, record: &CellEntry) {
         self.cells[index as usize] = *record;
     }
 
-    fn write_target(&mut self, index: u32, target: &Target) {
+    fn write_target(&mut self, index: u32, target: &TargetEntry) {
         self.targets[index as usize] = *target;
     }
 
-    fn write_tags(&mut self, index: u32, tags: Tags) {
+    fn write_tags(&mut self, index: u32, tags: TagsEntry) {
         self.tags[index as usize] = tags;
     }
 
-    fn write_options(&mut self, number: u16, options: &ServiceOptions) {
+    fn write_options(&mut self, number: u16, options: &OptionsEntry) {
         self.options[usize::from(number)] = *options;
     }
 
@@ -220,7 +220,7 @@ impl Memory for InMemory {
         self.servers[line as usize..][..lines.len()].copy_from_slice(lines);
     }
 
-    fn write_quic(&mut self, index: u32, set: &QuicSet) {
+    fn write_quic(&mut self, index: u32, set: &QuicSetEntry) {
         self.quic[index as usize] = *set;
     }
 
@@ -234,8 +234,8 @@ impl Memory for InMemory {
         }
     }
 
-    fn write_macs(&mut self, index: u32, target: &Target) {
-        let Target {
+    fn write_macs(&mut self, index: u32, target: &TargetEntry) {
+        let TargetEntry {
             macs_head, macs_tail, ..
         } = *target;
         let cell = &mut self.targets[index as usize];
@@ -300,27 +300,27 @@ impl ReadBack for InMemory {
         self.previous[line as usize]
     }
 
-    fn read_target(&self, index: u32) -> Target {
+    fn read_target(&self, index: u32) -> TargetEntry {
         self.targets[index as usize]
     }
 
-    fn read_tags(&self, index: u32) -> Tags {
+    fn read_tags(&self, index: u32) -> TagsEntry {
         self.tags[index as usize]
     }
 
-    fn read_pool(&self, number: u32) -> PoolRecord {
+    fn read_pool(&self, number: u32) -> PoolEntry {
         self.pools[number as usize]
     }
 
-    fn read_cell(&self, index: u32) -> CellRecord {
+    fn read_cell(&self, index: u32) -> CellEntry {
         self.cells[index as usize]
     }
 
-    fn read_options(&self, number: u32) -> ServiceOptions {
+    fn read_options(&self, number: u32) -> OptionsEntry {
         self.options[number as usize]
     }
 
-    fn read_quic(&self, index: u32) -> QuicSet {
+    fn read_quic(&self, index: u32) -> QuicSetEntry {
         self.quic[index as usize]
     }
 

@@ -4,14 +4,14 @@ use std::{collections::HashMap, net::IpAddr, ops::RangeInclusive};
 
 use lb_common::{
     abi::{
-        Direction, Features, Forward, Key4, Key6, Lengths, PortBlock, Scope, Selector,
-        Service as ServiceEntry, ServiceFlags,
+        Direction, Features, Forward, Key4, Key6, Lengths, PortBlock, Scope, Selector, ServiceEntry,
+        ServiceFlags,
     },
     net::{SCTP, TCP, UDP},
 };
 
 use super::{
-    placed::Placed,
+    placed::PlacedPool,
     ports::{self, Piece},
     target::wide,
 };
@@ -32,7 +32,7 @@ pub(super) struct Keys {
 
 /// The services of one VIP and protocol.
 #[derive(Debug, Default)]
-struct Front {
+struct VipServices {
     /// Of one port (wire order), or 0: any.
     ports: HashMap<u16, ServiceEntry>,
     ranges: Vec<RangeInclusive<u16>>,
@@ -52,9 +52,9 @@ struct Vip {
 
 impl Keys {
     /// The keys of those pools.
-    pub(super) fn of<'p>(pools: impl Iterator<Item = &'p Placed>) -> Self {
+    pub(super) fn of<'p>(pools: impl Iterator<Item = &'p PlacedPool>) -> Self {
         let mut keys = Self::default();
-        let mut fronts: HashMap<(Prefix, Protocol), Front> = HashMap::new();
+        let mut fronts: HashMap<(Prefix, Protocol), VipServices> = HashMap::new();
         for placed in pools {
             for (vip, entry) in entries(placed) {
                 let service = &placed.pool.service;
@@ -78,8 +78,8 @@ impl Keys {
     }
 
     /// Adds what leads to the services of a VIP; yields the sizes of the blocks of ports that it took.
-    fn add_front(&mut self, vip: Prefix, protocol: u8, front: Front) -> u32 {
-        let Front {
+    fn add_front(&mut self, vip: Prefix, protocol: u8, front: VipServices) -> u32 {
+        let VipServices {
             ports,
             ranges,
             ranged,
@@ -136,7 +136,7 @@ impl Keys {
     }
 
     /// Adds what leads from the pool's `nat` backends to their clients.
-    fn add_answers(&mut self, placed: &Placed) {
+    fn add_answers(&mut self, placed: &PlacedPool) {
         let service = &placed.pool.service;
         let port = service.port.exact().map_or(0, |port| port.get().to_be());
         for (local, id, owned) in placed.owned() {
@@ -168,7 +168,7 @@ impl Keys {
     }
 }
 
-impl Front {
+impl VipServices {
     fn add(&mut self, port: ServicePort, fragments: Fragments, entry: ServiceEntry) {
         self.unserved |= entry.flags.0 & ServiceFlags::UNSERVED;
         match port {
@@ -186,7 +186,7 @@ impl Front {
 }
 
 /// The pool's VIPs, and what leads there from each.
-fn entries(placed: &Placed) -> impl Iterator<Item = (Prefix, ServiceEntry)> {
+fn entries(placed: &PlacedPool) -> impl Iterator<Item = (Prefix, ServiceEntry)> {
     let vips = placed.pool.vips.iter().enumerate();
     vips.map(|(i, vip)| {
         let id = ServiceEntry::id_of(placed.number as u16, i as u8);
@@ -194,7 +194,7 @@ fn entries(placed: &Placed) -> impl Iterator<Item = (Prefix, ServiceEntry)> {
     })
 }
 
-fn entry(placed: &Placed) -> ServiceEntry {
+fn entry(placed: &PlacedPool) -> ServiceEntry {
     ServiceEntry {
         slot_line: placed.slot_lines.start,
         slot_mask: (placed.slots.len() - 1) as u16,

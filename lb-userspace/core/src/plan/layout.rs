@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Instant};
 
-use lb_common::abi::{Control, Key4, Key6, ServiceOptions};
+use lb_common::abi::{Control, Key4, Key6, OptionsEntry};
 
 use super::{
     capacity::Capacity,
     extents::Extents,
     keys::Entries,
     options::Options,
-    placed::{Cell, Placed, PoolView},
+    placed::{Cell, PlacedPool, PoolView},
     pool::{Observed, Pool, PoolKey, pools_after},
     record::Records,
     routing::Routing,
@@ -44,7 +44,7 @@ pub(super) struct RetiredNumber {
 #[derive(Clone, Debug)]
 pub struct Layout {
     pub(super) capacity: Capacity,
-    pub(super) placed: BTreeMap<PoolKey, Arc<Placed>>,
+    pub(super) placed: BTreeMap<PoolKey, Arc<PlacedPool>>,
     pub(super) targets: Extents,
     pub(super) slot_lines: Extents,
     pub(super) numbers: Extents,
@@ -59,7 +59,7 @@ pub struct Layout {
     pub(super) routing: Routing,
     /// Options of services whose server IDs may name targets that are somebody else's soon, without these: so they are
     /// where an agent died while it moved targets.
-    pub(super) astray: Vec<(u32, ServiceOptions)>,
+    pub(super) astray: Vec<(u32, OptionsEntry)>,
     /// Whether packets may be led to what waits here to be usable again: so it is after tables were read back, until
     /// the next plan.
     pub(super) recalled: bool,
@@ -152,7 +152,7 @@ impl Layout {
 
     /// Whether a cell that belongs to somebody here does not in `next`.
     pub fn gives_up_cells(&self, next: &Self) -> bool {
-        let keeps = |old: &Arc<Placed>| {
+        let keeps = |old: &Arc<PlacedPool>| {
             let new = next.placed.get(&old.pool.key);
             new.is_some_and(|new| Arc::ptr_eq(old, new) || old.keeps_its_cells_in(new))
         };
@@ -169,7 +169,7 @@ impl Layout {
 
     /// Whether something given up waits to be usable again.
     pub fn has_retired(&self) -> bool {
-        let cooling = |placed: &Arc<Placed>| placed.cells.iter().any(|c| matches!(c, Cell::Cooling(_)));
+        let cooling = |placed: &Arc<PlacedPool>| placed.cells.iter().any(|c| matches!(c, Cell::Cooling(_)));
         self.routing.has_retired()
             || !self.retired.is_empty()
             || !self.retired_numbers.is_empty()
@@ -192,7 +192,7 @@ impl Layout {
         }
     }
 
-    pub(super) fn retire(&mut self, placed: &Placed, at: Instant) {
+    pub(super) fn retire(&mut self, placed: &PlacedPool, at: Instant) {
         let (targets, slot_lines) = (placed.targets.clone(), placed.slot_lines.clone());
         self.retired.push(Retired {
             at,

@@ -3,23 +3,26 @@
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, ops::Range};
 
 use lb_common::{
-    abi::{Key4, Key6, Meaning, Place, PoolRecord, SLOTS_PER_LINE, Scope, Selector, Service, ServiceFlags},
+    abi::{
+        Key4, Key6, Meaning, PoolEntry, PoolLocation, SLOTS_PER_LINE, Scope, Selector, ServiceEntry,
+        ServiceFlags,
+    },
     net::{SCTP, TCP},
 };
 
-use super::{pool::Origin, recall::Front, record};
+use super::{pool::Origin, recall::MatchKey, record};
 use crate::desired::{PortRange, Prefix, Protocol, ServicePort};
 
 /// A key, and what it leads to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lead {
+pub(super) struct KeyEntry {
     pub(super) address: IpAddr,
     pub(super) selector: Selector,
-    pub(super) to: Service,
+    pub(super) to: ServiceEntry,
 }
 
-impl Lead {
-    pub(super) fn of4((key, to): &(Key4, Service)) -> Self {
+impl KeyEntry {
+    pub(super) fn of4((key, to): &(Key4, ServiceEntry)) -> Self {
         Self {
             address: (key.0 as u32).to_ne_bytes().into(),
             selector: Selector((key.0 >> 32) as u32),
@@ -27,7 +30,7 @@ impl Lead {
         }
     }
 
-    pub(super) fn of6((key, to): &(Key6, Service)) -> Self {
+    pub(super) fn of6((key, to): &(Key6, ServiceEntry)) -> Self {
         let [high, low, selector] = key.0;
         let address: [u8; 16] = bytemuck::cast([high, low]);
         Self {
@@ -49,16 +52,16 @@ impl Lead {
         self.selector.leads_to_slots()
     }
 }
-pub(super) fn targets(place: &Place) -> Range<u32> {
+pub(super) fn targets(place: &PoolLocation) -> Range<u32> {
     place.target..place.target + place.targets
 }
 
-pub(super) fn slot_lines(place: &Place) -> Range<u32> {
+pub(super) fn slot_lines(place: &PoolLocation) -> Range<u32> {
     place.slot_line..place.slot_line + place.slots / SLOTS_PER_LINE
 }
 /// The places that keys lead to, oldest first; `None` if one is not noted.
-pub(super) fn places(record: &PoolRecord, leads: &[Lead]) -> Option<Vec<Place>> {
-    let mut places: Vec<Place> = Vec::new();
+pub(super) fn places(record: &PoolEntry, leads: &[KeyEntry]) -> Option<Vec<PoolLocation>> {
+    let mut places: Vec<PoolLocation> = Vec::new();
     for lead in leads.iter().filter(|lead| lead.is_to_service()) {
         let noted = record
             .places
@@ -70,7 +73,7 @@ pub(super) fn places(record: &PoolRecord, leads: &[Lead]) -> Option<Vec<Place>> 
         }
     }
     places.sort_by_key(|place| place.serial);
-    let within = |lead: &Lead| {
+    let within = |lead: &KeyEntry| {
         places
             .iter()
             .any(|place| targets(place).contains(&lead.to.target_base))
@@ -81,18 +84,18 @@ pub(super) fn places(record: &PoolRecord, leads: &[Lead]) -> Option<Vec<Place>> 
 
 /// What leads packets to that place. Where only one of the two service tables was switched, keys may disagree; the
 /// IPv4 table is the first.
-pub(super) fn front(leads: &[Lead], place: &Place) -> Front {
+pub(super) fn front(leads: &[KeyEntry], place: &PoolLocation) -> MatchKey {
     let here = leads
         .iter()
         .filter(|lead| lead.is_to_service() && record::is_at(place, &lead.to));
-    let mut by_vip: BTreeMap<(u32, IpAddr, Scope), Vec<&Lead>> = BTreeMap::new();
+    let mut by_vip: BTreeMap<(u32, IpAddr, Scope), Vec<&KeyEntry>> = BTreeMap::new();
     for lead in here {
         by_vip
             .entry((lead.to.vip(), lead.address, lead.scope()))
             .or_default()
             .push(lead);
     }
-    let how = |(_, leads): (&(u32, IpAddr, Scope), &Vec<&Lead>)| {
+    let how = |(_, leads): (&(u32, IpAddr, Scope), &Vec<&KeyEntry>)| {
         let lead = leads[0];
         let protocol = match lead.selector.protocol() {
             TCP => Protocol::Tcp,
@@ -104,7 +107,7 @@ pub(super) fn front(leads: &[Lead], place: &Place) -> Front {
     let first = by_vip.iter().min_by_key(|((_, address, _), _)| *address).map(how);
     let (protocol, port, flags) = first.unwrap_or((Protocol::Tcp, ServicePort::Any, ServiceFlags::default()));
     let agree = by_vip.iter().all(|vip| Some(how(vip)) == first);
-    Front {
+    MatchKey {
         vips: by_vip.into_keys().filter_map(vip).collect(),
         protocol,
         port,
@@ -122,8 +125,8 @@ fn vip((_, address, scope): (u32, IpAddr, Scope)) -> Option<Prefix> {
 }
 
 /// The ports that keys of one VIP were made for. What narrower ranges took at the ends cannot be told.
-fn port(leads: &[&Lead]) -> ServicePort {
-    let ports = |lead: &&Lead| match lead.selector.meaning()? {
+fn port(leads: &[&KeyEntry]) -> ServicePort {
+    let ports = |lead: &&KeyEntry| match lead.selector.meaning()? {
         Meaning::ToService { port, .. } => {
             let port = NonZeroU16::new(u16::from_be(port))?;
             Some((port, port))

@@ -2,8 +2,8 @@
 
 use lb_common::{
     abi::{
-        CellRecord, Control, FlowKey, FlowLine, FlowValue, PoolRecord, QuicSet, ServerLine, ServiceLine4,
-        ServiceLine6, ServiceOptions, Slot, Tags, Target,
+        CellEntry, Control, FlowKey, FlowLine, FlowValue, OptionsEntry, PoolEntry, QuicSetEntry, ServerLine,
+        ServiceLine4, ServiceLine6, Slot, TagsEntry, TargetEntry,
     },
     flows::SharedLine,
 };
@@ -15,25 +15,25 @@ pub trait Memory {
     /// Returns when every packet that was on its way has left.
     fn wait_for_packets(&mut self);
     /// Stores what a number stands for.
-    fn write_pool(&mut self, number: u16, record: &PoolRecord);
+    fn write_pool(&mut self, number: u16, record: &PoolEntry);
     /// Stores whose a target is.
-    fn write_cell(&mut self, index: u32, record: &CellRecord);
+    fn write_cell(&mut self, index: u32, record: &CellEntry);
     /// Stores a whole target.
-    fn write_target(&mut self, index: u32, target: &Target);
+    fn write_target(&mut self, index: u32, target: &TargetEntry);
     /// Stores the tags of a target that no packet can reach.
-    fn write_tags(&mut self, index: u32, tags: Tags);
+    fn write_tags(&mut self, index: u32, tags: TagsEntry);
     /// Stores the options of a service.
-    fn write_options(&mut self, number: u16, options: &ServiceOptions);
+    fn write_options(&mut self, number: u16, options: &OptionsEntry);
     /// Stores lines of server IDs.
     fn write_servers(&mut self, line: u32, lines: &[ServerLine]);
     /// Stores a set of QUIC configurations.
-    fn write_quic(&mut self, index: u32, set: &QuicSet);
+    fn write_quic(&mut self, index: u32, set: &QuicSetEntry);
     /// Stores entries of lists of clients.
     fn write_sources(&mut self, entries: &[SourceEntry]);
     /// Removes them.
     fn remove_sources(&mut self, entries: &[SourceEntry]);
     /// Stores a target's MACs, the half with the next hop's first.
-    fn write_macs(&mut self, index: u32, target: &Target);
+    fn write_macs(&mut self, index: u32, target: &TargetEntry);
     /// Stores those of a table's previous owners that differ.
     fn write_previous(&mut self, line: u32, slots: &[Slot]);
     /// Shows every entry of the flow table that is in use; what comes back takes its place if it has not changed

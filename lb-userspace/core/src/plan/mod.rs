@@ -39,20 +39,22 @@ pub use adopt::{AdoptError, Damage, ReadBack};
 pub use capacity::{Capacity, CapacityError};
 pub use extents::Extents;
 pub use in_memory::InMemory;
-pub use layout::{Layout, BackendRef};
+pub use layout::{BackendRef, Layout};
 pub use macs::MacTable;
 pub use memory::{Memory, apply, insert_flow, take_lists};
 pub use placed::PoolView;
-pub use pool::{Availability, Observed, Origin, Pool, PoolKey, PoolMember, BackendState, pools, serves, situation};
+pub use pool::{
+    Availability, BackendState, Observed, Origin, Pool, PoolKey, PoolMember, pools, serves, situation,
+};
 pub use service_table::{FamilyTable, TableError};
-pub use slots::Flows;
-pub use snapshot::{CellSnapshot, PoolSnapshot, RestoreError, Snapshot};
+pub use slots::FlowFate;
+pub use snapshot::{CellSnapshot, LayoutSnapshot, PoolSnapshot, RestoreError};
 pub use source_pools::{SourceTables, SourceWrite, source_pools};
 pub use sources::SourceEntry;
 pub use sweep::{FlowTime, Sweep};
-pub use target::{NextHop, TargetEntry, TunnelSources};
+pub use target::{NextHop, TargetCell, TunnelSources};
 pub use transition::Plan;
-pub use translations::{Cause, Gone, Moved, Translated, TranslationTable, Usage};
+pub use translations::{Cause, EndedFlow, Moved, Translated, TranslationTable, Usage};
 pub use write::Write;
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use std::{
     sync::Arc,
 };
 
-use lb_common::abi::{self, MAX_SOURCES, ServiceOptions, SourceKey};
+use lb_common::abi::{self, AclKey, MAX_SOURCES, OptionsEntry};
 
 use super::{
     capacity::CapacityError,
-    placed::Placed,
+    placed::PlacedPool,
     sources::{self, SourceEntry},
     write::Write,
 };
@@ -22,7 +22,7 @@ use crate::desired::{Fragments, MssClamp, TtlExpired};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Options {
     /// By service number; what is not there is all zero.
-    lines: BTreeMap<u32, ServiceOptions>,
+    lines: BTreeMap<u32, OptionsEntry>,
     /// By service number.
     lists: BTreeMap<u32, List>,
     /// Entries of lists that were read back and that no service has.
@@ -50,12 +50,12 @@ impl Options {
     /// As they were read back: `lines` by number, and all entries of all lists. `used` tells whether a number is a
     /// service's.
     pub(super) fn read(
-        lines: impl Iterator<Item = (u32, ServiceOptions)>,
+        lines: impl Iterator<Item = (u32, OptionsEntry)>,
         entries: Vec<SourceEntry>,
         used: impl Fn(u32) -> bool,
     ) -> Self {
-        let lines: BTreeMap<u32, ServiceOptions> = lines
-            .filter(|(_, line)| *line != ServiceOptions::default())
+        let lines: BTreeMap<u32, OptionsEntry> = lines
+            .filter(|(_, line)| *line != OptionsEntry::default())
             .collect();
         let mut by_list: BTreeMap<u32, Vec<SourceEntry>> = BTreeMap::new();
         for entry in entries {
@@ -79,7 +79,7 @@ impl Options {
     }
 
     /// Brings the options of a service to `options`.
-    pub(super) fn set(&mut self, number: u32, options: ServiceOptions) -> Write {
+    pub(super) fn set(&mut self, number: u32, options: OptionsEntry) -> Write {
         self.lines.insert(number, options);
         let number = number as u16;
         Write::Options { number, options }
@@ -91,7 +91,7 @@ impl Options {
     /// When the lists do not fit.
     pub(super) fn change<'p>(
         &mut self,
-        pools: impl Iterator<Item = &'p Placed>,
+        pools: impl Iterator<Item = &'p PlacedPool>,
         routing: impl Fn(u32) -> u32,
     ) -> Result<OptionWrites, CapacityError> {
         let mut writes = OptionWrites::default();
@@ -116,7 +116,7 @@ impl Options {
                     })
                 }
             };
-            let line = ServiceOptions {
+            let line = OptionsEntry {
                 quic: routing(placed.number),
                 ..line(placed, list.as_ref().map_or(0, |list| list.number))
             };
@@ -158,7 +158,7 @@ fn removal(entries: Vec<SourceEntry>) -> Option<Write> {
 /// A number that no list has.
 fn free(taken: &mut BTreeSet<u32>) -> u32 {
     let next = taken.last().map_or(1, |last| last + 1);
-    let number = if next <= SourceKey::LAST_LIST {
+    let number = if next <= AclKey::LAST_LIST {
         next
     } else {
         (1..next).find(|number| !taken.contains(number)).unwrap_or(next)
@@ -168,22 +168,22 @@ fn free(taken: &mut BTreeSet<u32>) -> u32 {
 }
 
 /// What the detour is to know of a pool whose list of clients has that number.
-fn line(placed: &Placed, source_list: u32) -> ServiceOptions {
+fn line(placed: &PlacedPool, source_list: u32) -> OptionsEntry {
     let service = &placed.pool.service;
-    ServiceOptions {
+    OptionsEntry {
         source_list,
         mss4: mss(placed, IPV4_TCP),
         mss6: mss(placed, IPV6_TCP),
         fragments: match service.fragments {
-            Fragments::Follow => abi::Fragments::Follow,
-            Fragments::Hash3 => abi::Fragments::Hash3,
-            Fragments::Drop => abi::Fragments::Drop,
+            Fragments::Follow => abi::FragmentMode::Follow,
+            Fragments::Hash3 => abi::FragmentMode::Hash3,
+            Fragments::Drop => abi::FragmentMode::Drop,
         } as u8,
         ttl_expired: match service.ttl_expired {
-            TtlExpired::Answer => abi::TtlExpired::Answer,
-            TtlExpired::Drop => abi::TtlExpired::Drop,
+            TtlExpired::Answer => abi::TtlExpiredMode::Answer,
+            TtlExpired::Drop => abi::TtlExpiredMode::Drop,
         } as u8,
-        ..ServiceOptions::default()
+        ..OptionsEntry::default()
     }
 }
 
@@ -194,7 +194,7 @@ const IPV6_TCP: u16 = 60;
 
 /// Largest segment that a SYN may ask for, where a segment's packet has `headers` in front: what is asked for, or what
 /// the narrowest way to a backend carries. 0 for no limit.
-fn mss(placed: &Placed, headers: u16) -> u16 {
+fn mss(placed: &PlacedPool, headers: u16) -> u16 {
     match placed.pool.service.mss_clamp {
         MssClamp::Off => 0,
         MssClamp::To(bytes) => bytes,

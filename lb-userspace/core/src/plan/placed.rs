@@ -13,11 +13,11 @@ use lb_common::abi::{FlowKey, FlowValue, Slot};
 
 use super::{
     pool::{Origin, Pool, PoolMember},
-    slots::{Care, Flows, Owners, SlotTable},
-    target::TargetEntry,
+    slots::{Care, FlowFate, Owners, SlotTable},
+    target::TargetCell,
     write::Write,
 };
-use crate::desired::{BackendId, Protocol, Service, Tracking};
+use crate::desired::{BackendId, Protocol, Service, TrackingPolicy};
 use crate::schedule::History;
 
 /// How long cells that were given up are left alone. A packet holds what it read for microseconds; a stalled virtual
@@ -32,12 +32,12 @@ pub(super) enum Cell {
     /// Given up at that time.
     Cooling(Instant),
     /// Somebody's.
-    Owned(BackendId, TargetEntry),
+    Owned(BackendId, TargetCell),
 }
 
 /// A pool and where it lies.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Placed {
+pub(super) struct PlacedPool {
     pub(super) pool: Pool,
     /// The number that service keys, flows and counters know it by.
     pub(super) number: u32,
@@ -66,7 +66,7 @@ pub(super) struct Parked {
 
 /// A placed pool, for listings.
 #[derive(Clone, Copy, Debug)]
-pub struct PoolView<'a>(pub(super) &'a Placed);
+pub struct PoolView<'a>(pub(super) &'a PlacedPool);
 
 impl PoolView<'_> {
     /// Size of the slot table.
@@ -107,8 +107,8 @@ pub(super) struct Writes {
     pub(super) slots: Vec<Write>,
 }
 
-impl Placed {
-    pub(super) fn owned(&self) -> impl Iterator<Item = (u32, BackendId, TargetEntry)> {
+impl PlacedPool {
+    pub(super) fn owned(&self) -> impl Iterator<Item = (u32, BackendId, TargetCell)> {
         self.cells
             .iter()
             .enumerate()
@@ -142,9 +142,9 @@ impl Placed {
             let present = at.remove(&member.id);
             let local = match present.map(|local| (local, &self.cells[local as usize])) {
                 // Out of reach while unresolved; the last known way is kept for answers still on the road.
-                Some(_) if member.entry == TargetEntry::default() => continue,
+                Some(_) if member.entry == TargetCell::default() => continue,
                 Some((_, Cell::Owned(_, entry))) if *entry == member.entry => continue,
-                Some((local, Cell::Owned(_, entry))) if *entry == TargetEntry::default() => local,
+                Some((local, Cell::Owned(_, entry))) if *entry == TargetCell::default() => local,
                 Some((local, Cell::Owned(_, entry))) if entry.differs_in_macs_only(&member.entry) => {
                     next.cells[local as usize] = Cell::Owned(member.id, member.entry);
                     fills.push(Write::Macs {
@@ -188,7 +188,7 @@ impl Placed {
         let wanted = next.wanted_owners();
         let service = &next.pool.service;
         let care = Care {
-            tracked: service.tracking != Tracking::Never,
+            tracked: service.tracking != TrackingPolicy::Never,
             sees_opens: service.protocol != Protocol::Udp,
             lends: self.pool.declares_the_same(&next.pool)
                 && (!self.slots.lent.is_empty() || self.pool.loses_members_in(&next.pool)),
@@ -252,7 +252,7 @@ impl Placed {
             let Some((member, local)) = members.get(&parked.id).zip(at.get(&parked.id)) else {
                 continue;
             };
-            if member.flows != Flows::Cut {
+            if member.flows != FlowFate::Cut {
                 writes.flows.push(Write::Flow {
                     key: parked.key,
                     value: parked.value.with_owner(*local),
@@ -282,8 +282,8 @@ impl Placed {
     }
 
     /// What becomes of the flows of each cell's owner.
-    pub(super) fn flows_by_cell(&self) -> Vec<Flows> {
-        let mut flows = vec![Flows::Cut; self.cells.len()];
+    pub(super) fn flows_by_cell(&self) -> Vec<FlowFate> {
+        let mut flows = vec![FlowFate::Cut; self.cells.len()];
         let at = self.cell_of();
         for member in &self.pool.members {
             if let Some(local) = at.get(&member.id) {
@@ -300,7 +300,7 @@ impl Placed {
             || now
                 .iter()
                 .zip(&then)
-                .any(|(now, then)| *now != Flows::Cut && *then == Flows::Cut)
+                .any(|(now, then)| *now != FlowFate::Cut && *then == FlowFate::Cut)
     }
 
     /// Whether the same packets lead to both pools, and by the same hash.
@@ -335,8 +335,8 @@ impl Placed {
 
 impl Writes {
     /// All that a pool in new cells needs.
-    pub(super) fn fill(&mut self, placed: &Placed) {
-        let Placed {
+    pub(super) fn fill(&mut self, placed: &PlacedPool) {
+        let PlacedPool {
             targets,
             cells,
             slot_lines,
@@ -347,7 +347,7 @@ impl Writes {
             let entry = match cell {
                 Cell::Owned(_, entry) => *entry,
                 // A flow may still name it, and must not meet whoever had the place before.
-                Cell::Cooling(_) => TargetEntry::default(),
+                Cell::Cooling(_) => TargetCell::default(),
                 Cell::Free => continue,
             };
             let index = targets.start + local as u32;
@@ -384,13 +384,13 @@ impl Writes {
 /// The owners of a pool's slots on the way to its next meaning.
 struct Step {
     now_at: Vec<Option<u32>>,
-    flows: Vec<Flows>,
+    flows: Vec<FlowFate>,
     away: Vec<bool>,
     stay: bool,
 }
 
 impl Step {
-    fn new(from: &Placed, to: &Placed) -> Self {
+    fn new(from: &PlacedPool, to: &PlacedPool) -> Self {
         let at = to.cell_of();
         let mut now_at = vec![None; from.cells.len()];
         let mut stay = true;
@@ -427,7 +427,7 @@ impl Owners for Step {
         self.stay
     }
 
-    fn flows(&self, owner: u32) -> Flows {
+    fn flows(&self, owner: u32) -> FlowFate {
         self.flows.get(owner as usize).copied().unwrap_or_default()
     }
 

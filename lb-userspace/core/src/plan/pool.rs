@@ -6,13 +6,13 @@ use lb_common::abi::ServiceFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    placed::Placed,
-    slots::Flows,
-    target::{NextHop, TargetEntry, TunnelSources, Way, encode},
+    placed::PlacedPool,
+    slots::FlowFate,
+    target::{NextHop, TargetCell, TunnelSources, Way, encode},
 };
 use crate::desired::{
     AdminState, Affinity, Backend, BackendId, Forwarder, MssClamp, OnEmpty, Prefix, Scheduler, Service,
-    ServiceName, Services, Source, Tracking, Unserved,
+    ServiceName, Services, Source, TrackingPolicy, Unserved,
 };
 use crate::schedule::{Last, Member, homeward, schedule, table_size};
 
@@ -122,13 +122,13 @@ pub struct PoolMember {
     /// Who.
     pub id: BackendId,
     /// How its packets are rewritten; all zero while its next hop is unknown.
-    pub entry: TargetEntry,
+    pub entry: TargetCell,
     /// Its weight, if it takes new flows now; else 0.
     pub weight: u16,
     /// The weight that it has when it is back, if it is out for what happened to it and not by its operator's wish; else 0.
     pub away: u16,
     /// What becomes of the flows that it has.
-    pub flows: Flows,
+    pub flows: FlowFate,
 }
 
 /// Where what is known of a pool comes from.
@@ -219,7 +219,7 @@ pub fn pools(services: &Services, facts: &impl Observed) -> Vec<Pool> {
 pub(super) fn pools_after<'p>(
     services: &Services,
     facts: &impl Observed,
-    present: impl Fn(&PoolKey) -> Option<&'p Placed>,
+    present: impl Fn(&PoolKey) -> Option<&'p PlacedPool>,
 ) -> Vec<Pool> {
     let mut tables = Tables::default();
     services
@@ -247,7 +247,7 @@ struct Tables(HashMap<TableWish, Option<Arc<Vec<u16>>>>);
 type TableWish = (Scheduler, u32, Vec<Member>, usize, Option<Vec<u16>>);
 
 impl Tables {
-    fn of(&mut self, pool: &Pool, present: Option<&Placed>) -> Option<Arc<Vec<u16>>> {
+    fn of(&mut self, pool: &Pool, present: Option<&PlacedPool>) -> Option<Arc<Vec<u16>>> {
         let takers: Vec<Member> = pool.takers().collect();
         // A pure function of the set knows its own tables only; `consistent` can start from anybody's.
         let present = present.filter(|present| {
@@ -350,7 +350,7 @@ impl Part<'_> {
 }
 
 fn member(facts: &impl Observed, service: &Service, vip: Option<IpAddr>, backend: &Backend) -> PoolMember {
-    let mut entry = TargetEntry::default();
+    let mut entry = TargetCell::default();
     if let Some(way) = way(facts, service, backend) {
         entry = encode(service, vip, backend, &way, facts.tunnel_sources());
         if facts.only_interface() == Some(entry.target.egress) {
@@ -358,10 +358,12 @@ fn member(facts: &impl Observed, service: &Service, vip: Option<IpAddr>, backend
         }
     }
     let (weight, away, flows) = match situation(facts, service, backend) {
-        BackendState::Up => (backend.weight, 0, Flows::Keep),
-        BackendState::Drain if serves(facts, service, backend) => (0, 0, Flows::Drain),
-        BackendState::Drain | BackendState::Maint => (0, 0, Flows::Cut),
-        BackendState::Down | BackendState::Checking | BackendState::Unresolved => (0, backend.weight, Flows::Cut),
+        BackendState::Up => (backend.weight, 0, FlowFate::Keep),
+        BackendState::Drain if serves(facts, service, backend) => (0, 0, FlowFate::Drain),
+        BackendState::Drain | BackendState::Maint => (0, 0, FlowFate::Cut),
+        BackendState::Down | BackendState::Checking | BackendState::Unresolved => {
+            (0, backend.weight, FlowFate::Cut)
+        }
     };
     PoolMember {
         id: backend.id(),
@@ -395,8 +397,8 @@ fn flags(service: &Service) -> ServiceFlags {
         Unserved::Reject => ServiceFlags::REJECT_UNSERVED,
     };
     let tracking = match service.tracking {
-        Tracking::Always => ServiceFlags::TRACK_ALWAYS,
-        Tracking::Changes | Tracking::Never => 0,
+        TrackingPolicy::Always => ServiceFlags::TRACK_ALWAYS,
+        TrackingPolicy::Changes | TrackingPolicy::Never => 0,
     };
     let permits_all = service.source.as_ref().is_none_or(Source::is_empty);
     let backends = &service.backends;

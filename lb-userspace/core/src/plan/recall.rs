@@ -14,20 +14,20 @@ use std::{
 use lb_common::abi::{ServiceFlags, Slot};
 
 use super::{
-    layout::{Layout, BackendRef},
+    layout::{BackendRef, Layout},
     memory::Memory,
-    placed::{Cell, Placed},
+    placed::{Cell, PlacedPool},
     pool::{Origin, Pool, PoolKey, PoolMember},
-    slots::{Flows, Lent, SlotTable, Unsafe},
-    target::TargetEntry,
+    slots::{FlowFate, LentSlot, MigratingSlot, SlotTable},
+    target::TargetCell,
 };
 use crate::desired::{
-    Affinity, BackendId, Forwarder, OnEmpty, Prefix, Protocol, Service, ServicePort, Tracking, Unserved,
+    Affinity, BackendId, Forwarder, OnEmpty, Prefix, Protocol, Service, ServicePort, TrackingPolicy, Unserved,
 };
 
 /// What leads packets to a pool, and how it treats them.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Front {
+pub(super) struct MatchKey {
     pub(super) vips: Vec<Prefix>,
     pub(super) protocol: Protocol,
     pub(super) port: ServicePort,
@@ -48,7 +48,7 @@ pub(super) enum Found {
         id: BackendId,
         /// Grows from one time that cells are given to the next.
         serial: u64,
-        entry: TargetEntry,
+        entry: TargetCell,
     },
 }
 
@@ -93,7 +93,7 @@ impl Cells {
 }
 
 /// Where a recalled pool lies.
-pub(super) struct PoolLocation {
+pub(super) struct RecoveredLocation {
     pub(super) number: u32,
     pub(super) targets: Range<u32>,
     pub(super) slot_lines: Range<u32>,
@@ -112,7 +112,7 @@ pub(super) fn slot_table(
         let home = cells.owner(home)?;
         // So it is where an agent died before it had lent the slot.
         let stays = current.owner().and_then(|owner| cells.owner(owner)) == Some(home);
-        (!stays).then_some(Lent {
+        (!stays).then_some(LentSlot {
             slot,
             home: home as u16,
             before: None,
@@ -123,9 +123,9 @@ pub(super) fn slot_table(
         .zip(current.iter().zip(&*previous))
         .filter_map(loan)
         .collect();
-    let flagged = current.iter().enumerate().filter(|(_, slot)| slot.is_unsafe());
+    let flagged = current.iter().enumerate().filter(|(_, slot)| slot.is_migrating());
     let unsafes = flagged
-        .map(|(slot, _)| Unsafe {
+        .map(|(slot, _)| MigratingSlot {
             slot: slot as u32,
             since: now,
         })
@@ -139,7 +139,13 @@ pub(super) fn slot_table(
 }
 
 /// The pool as far as it can be told.
-pub(super) fn placed(key: PoolKey, front: Front, lies: PoolLocation, cells: Cells, slots: SlotTable) -> Placed {
+pub(super) fn placed(
+    key: PoolKey,
+    front: MatchKey,
+    lies: RecoveredLocation,
+    cells: Cells,
+    slots: SlotTable,
+) -> PlacedPool {
     let mut members = Vec::new();
     let mut index = vec![u16::MAX; cells.cells.len()];
     for (local, cell) in cells.cells.iter().enumerate() {
@@ -150,7 +156,7 @@ pub(super) fn placed(key: PoolKey, front: Front, lies: PoolLocation, cells: Cell
                 entry: *entry,
                 weight: 1,
                 away: 0,
-                flows: Flows::Keep,
+                flows: FlowFate::Keep,
             });
         }
     }
@@ -170,7 +176,7 @@ pub(super) fn placed(key: PoolKey, front: Front, lies: PoolLocation, cells: Cell
         owners: (!nobody).then(|| Arc::new(owners)),
         origin: front.origin,
     };
-    Placed {
+    PlacedPool {
         pool,
         number: lies.number,
         targets: lies.targets,
@@ -185,9 +191,9 @@ pub(super) fn placed(key: PoolKey, front: Front, lies: PoolLocation, cells: Cell
 
 /// A service that leads to such tables. Its backends are left to the pool; times are the usual ones until a plan
 /// brings the operator's.
-fn service(key: &PoolKey, front: &Front, slots: usize) -> Service {
+fn service(key: &PoolKey, front: &MatchKey, slots: usize) -> Service {
     let has = |flag| front.flags.has(flag);
-    let Front {
+    let MatchKey {
         vips, protocol, port, ..
     } = front;
     Service {
@@ -212,9 +218,9 @@ fn service(key: &PoolKey, front: &Front, slots: usize) -> Service {
         },
         slots: Some(slots as u32),
         tracking: if has(ServiceFlags::TRACK_ALWAYS) {
-            Tracking::Always
+            TrackingPolicy::Always
         } else {
-            Tracking::Changes
+            TrackingPolicy::Changes
         },
         ..Service::new(
             key.service.clone(),

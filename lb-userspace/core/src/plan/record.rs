@@ -11,14 +11,14 @@ use std::{
 };
 
 use bytemuck::Zeroable;
-use lb_common::abi::{CellRecord, NAME_BYTES, Place, PoolRecord, Selector, Service};
+use lb_common::abi::{CellEntry, NAME_BYTES, PoolEntry, PoolLocation, Selector, ServiceEntry};
 
 use super::{
     layout::Layout,
-    placed::{Cell, Placed},
+    placed::{Cell, PlacedPool},
     pool::PoolKey,
     recall::Found,
-    target::TargetEntry,
+    target::TargetCell,
     write::Write,
 };
 use crate::desired::{BackendId, ServiceName};
@@ -26,10 +26,10 @@ use crate::desired::{BackendId, ServiceName};
 /// The records of pools as the map has them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Records {
-    /// The greatest in any record; see [`CellRecord::serial`].
+    /// The greatest in any record; see [`CellEntry::serial`].
     pub(super) serial: u64,
     /// By number; outdated ones too.
-    pub(super) pools: BTreeMap<u32, PoolRecord>,
+    pub(super) pools: BTreeMap<u32, PoolEntry>,
 }
 
 impl Records {
@@ -38,18 +38,18 @@ impl Records {
         self.pools.remove(&number);
         Write::Pool {
             number: number as u16,
-            record: PoolRecord::zeroed(),
+            record: PoolEntry::zeroed(),
         }
     }
 }
 
 /// Records of cells that nothing leads to any more, nor any flow names.
-pub(super) fn freed_cells(before: &Placed, now: &Placed) -> impl Iterator<Item = Write> {
+pub(super) fn freed_cells(before: &PlacedPool, now: &PlacedPool) -> impl Iterator<Item = Write> {
     let cells = before.cells.iter().zip(&now.cells).enumerate();
     let freed = cells.filter(|(_, (before, now))| **now == Cell::Free && **before != Cell::Free);
     freed.map(|(local, _)| Write::Cell {
         index: now.targets.start + local as u32,
-        record: CellRecord::default(),
+        record: CellEntry::default(),
     })
 }
 
@@ -84,7 +84,7 @@ impl Layout {
     }
 
     /// What packets to the pool of that number are led to.
-    fn leads_to(&self, number: u32) -> Vec<Service> {
+    fn leads_to(&self, number: u32) -> Vec<ServiceEntry> {
         let v4 = self
             .keys4
             .iter()
@@ -100,9 +100,9 @@ impl Layout {
     }
 }
 
-impl Placed {
-    fn place(&self, serial: u64) -> Place {
-        Place {
+impl PlacedPool {
+    fn place(&self, serial: u64) -> PoolLocation {
+        PoolLocation {
             target: self.targets.start,
             targets: self.targets.len() as u32,
             slot_line: self.slot_lines.start,
@@ -113,19 +113,24 @@ impl Placed {
 }
 
 /// Whether that is where packets are led.
-pub(super) fn is_at(place: &Place, service: &Service) -> bool {
+pub(super) fn is_at(place: &PoolLocation, service: &ServiceEntry) -> bool {
     place.target == service.target_base
         && place.slot_line == service.slot_line
         && place.slots == u32::from(service.slot_mask) + 1
 }
 
-fn lie_together(old: &Placed, new: &Placed) -> bool {
+fn lie_together(old: &PlacedPool, new: &PlacedPool) -> bool {
     old.targets == new.targets && old.slot_lines == new.slot_lines
 }
 
 /// A pool's record with one more place, over one that packets are not led to.
-fn with_place(known: Option<&PoolRecord>, key: &PoolKey, place: Place, reached: &[Service]) -> PoolRecord {
-    let mut record = known.copied().unwrap_or_else(PoolRecord::zeroed);
+fn with_place(
+    known: Option<&PoolEntry>,
+    key: &PoolKey,
+    place: PoolLocation,
+    reached: &[ServiceEntry],
+) -> PoolEntry {
+    let mut record = known.copied().unwrap_or_else(PoolEntry::zeroed);
     let name = key.service.as_str().as_bytes();
     record.name = [0; NAME_BYTES];
     for (to, from) in record.name.iter_mut().zip(name) {
@@ -135,14 +140,14 @@ fn with_place(known: Option<&PoolRecord>, key: &PoolKey, place: Place, reached: 
     record.used = 1;
     let places = record.places;
     // Of two places that agree, the newer one says how many cells there are.
-    let outdated = |old: &Place| {
-        let again = |other: &Place| {
+    let outdated = |old: &PoolLocation| {
+        let again = |other: &PoolLocation| {
             let same = (other.target, other.slot_line, other.slots) == (old.target, old.slot_line, old.slots);
             same && other.serial > old.serial
         };
         places.iter().any(again)
     };
-    let free = |old: &Place| outdated(old) || !reached.iter().any(|service| is_at(old, service));
+    let free = |old: &PoolLocation| outdated(old) || !reached.iter().any(|service| is_at(old, service));
     // Each of the two service tables leads to one place.
     if let Some(over) = record.places.iter_mut().find(|old| free(old)) {
         *over = place;
@@ -151,7 +156,7 @@ fn with_place(known: Option<&PoolRecord>, key: &PoolKey, place: Place, reached: 
 }
 
 /// Records of the cells that became somebody's; in a new place, of all cells.
-fn note_cells(placed: &Placed, old: Option<&Placed>, serial: u64, writes: &mut Vec<Write>) {
+fn note_cells(placed: &PlacedPool, old: Option<&PlacedPool>, serial: u64, writes: &mut Vec<Write>) {
     for (local, cell) in placed.cells.iter().enumerate() {
         let record = match (old.map(|old| &old.cells[local]), cell) {
             (Some(Cell::Owned(old, _)), Cell::Owned(new, _)) if old == new => continue,
@@ -165,7 +170,7 @@ fn note_cells(placed: &Placed, old: Option<&Placed>, serial: u64, writes: &mut V
                     _ => cell_record(None, placed.number, serial - 1),
                 }
             }
-            (None, Cell::Free) => CellRecord::default(),
+            (None, Cell::Free) => CellEntry::default(),
         };
         writes.push(Write::Cell {
             index: placed.targets.start + local as u32,
@@ -174,13 +179,13 @@ fn note_cells(placed: &Placed, old: Option<&Placed>, serial: u64, writes: &mut V
     }
 }
 
-fn cell_record(id: Option<BackendId>, number: u32, serial: u64) -> CellRecord {
+fn cell_record(id: Option<BackendId>, number: u32, serial: u64) -> CellEntry {
     let address = match id.map(|id| id.address) {
         Some(IpAddr::V4(v4)) => v4.to_ipv6_mapped(),
         Some(IpAddr::V6(v6)) => v6,
         None => Ipv6Addr::UNSPECIFIED,
     };
-    CellRecord {
+    CellEntry {
         address: address.octets(),
         port: id.and_then(|id| id.port).map_or(0, |port| port.get().to_be()),
         number: number as u16,
@@ -190,7 +195,7 @@ fn cell_record(id: Option<BackendId>, number: u32, serial: u64) -> CellRecord {
 }
 
 /// What the record of a cell of the pool of that number says.
-pub(super) fn read(record: &CellRecord, number: u32, entry: TargetEntry) -> Found {
+pub(super) fn read(record: &CellEntry, number: u32, entry: TargetCell) -> Found {
     if record.serial == 0 || u32::from(record.number) != number {
         return Found::Nobody;
     }
@@ -208,7 +213,7 @@ pub(super) fn read(record: &CellRecord, number: u32, entry: TargetEntry) -> Foun
 }
 
 /// The pool's name; `None` if that is no name.
-pub(super) fn key_of(record: &PoolRecord) -> Option<PoolKey> {
+pub(super) fn key_of(record: &PoolEntry) -> Option<PoolKey> {
     let end = record.name.iter().position(|byte| *byte == 0)?;
     let (name, rest) = record.name.split_at(end);
     let service: ServiceName = std::str::from_utf8(name).ok()?.parse().ok()?;

@@ -6,16 +6,16 @@
 use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Instant};
 
 use lb_common::abi::{
-    QuicSet, SERVERS_PER_LINE, ServerId as ServerWords, ServerLine, ServerTable, ServiceOptions,
+    OptionsEntry, QuicSetEntry, SERVERS_PER_LINE, ServerIdEntry as ServerWords, ServerLine, ServerTable,
 };
 
 use super::{
     adopt::{Damage, ReadBack},
     capacity::CapacityError,
     extents::Extents,
-    placed::Placed,
+    placed::PlacedPool,
     pool::PoolMember,
-    slots::Flows,
+    slots::FlowFate,
     write::Write,
 };
 use crate::desired::{Quic, ServerId};
@@ -56,7 +56,7 @@ struct Wanted {
 /// A set and its lines, wherever they lie.
 #[derive(Clone, Debug, PartialEq)]
 struct Meaning {
-    set: QuicSet,
+    set: QuicSetEntry,
     lines: Vec<ServerLine>,
 }
 
@@ -99,7 +99,7 @@ impl Routing {
     /// When there is no room.
     pub(super) fn change<'p>(
         &mut self,
-        pools: impl Iterator<Item = &'p Placed>,
+        pools: impl Iterator<Item = &'p PlacedPool>,
         now: Instant,
     ) -> Result<Vec<Write>, CapacityError> {
         let mut writes = Vec::new();
@@ -146,7 +146,7 @@ impl Routing {
         Ok(writes)
     }
 
-    fn place(&mut self, meaning: Meaning, wanted: Wanted, placed: &Placed) -> Result<Set, CapacityError> {
+    fn place(&mut self, meaning: Meaning, wanted: Wanted, placed: &PlacedPool) -> Result<Set, CapacityError> {
         let name = || placed.pool.key.service.clone();
         let limit = self.sets.capacity();
         let index = self
@@ -173,7 +173,7 @@ impl Routing {
     pub(super) fn read(
         &mut self,
         number: u32,
-        options: &ServiceOptions,
+        options: &OptionsEntry,
         targets: &Range<u32>,
         memory: &impl ReadBack,
     ) -> Result<bool, Damage> {
@@ -230,7 +230,7 @@ impl Set {
 }
 
 /// Whom each server ID names. Not those who serve nobody: their connections are lost, and may begin anew elsewhere.
-fn servers(placed: &Placed) -> Vec<(ServerId, u32)> {
+fn servers(placed: &PlacedPool) -> Vec<(ServerId, u32)> {
     let at = placed.cell_of();
     let ids: BTreeMap<_, _> = placed
         .pool
@@ -242,7 +242,7 @@ fn servers(placed: &Placed) -> Vec<(ServerId, u32)> {
     let server = |member: &PoolMember| {
         let (id, leaves) = ids.get(&member.id)?;
         let target = placed.targets.start + at.get(&member.id)?;
-        (member.flows != Flows::Cut).then_some((id.cloned()?, *leaves, target))
+        (member.flows != FlowFate::Cut).then_some((id.cloned()?, *leaves, target))
     };
     let mut servers: Vec<_> = placed.pool.members.iter().filter_map(server).collect();
     // Who leaves has had its ID taken over, perhaps.
@@ -255,9 +255,9 @@ impl Meaning {
     fn of(wanted: &Wanted) -> Self {
         let Wanted { quic, servers } = wanted;
         let (table, lines) = table(servers);
-        let mut set = QuicSet {
+        let mut set = QuicSetEntry {
             servers: table,
-            ..QuicSet::default()
+            ..QuicSetEntry::default()
         };
         for config in &quic.configs {
             set.configs[usize::from(config.id)] = lb_common::quic::config(

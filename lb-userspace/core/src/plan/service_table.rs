@@ -1,6 +1,6 @@
 //! Building one half of a service table: keys into lines, by a multiplier that keeps chains rare and short.
 
-use lb_common::abi::{MAX_CHAIN, Service, ServiceKey, ServiceLine, TableIndex};
+use lb_common::abi::{MAX_CHAIN, ServiceEntry, ServiceKey, ServiceLine, TableIndex};
 
 /// The keys do not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +46,7 @@ const TRIES: u64 = 64;
 /// # Errors
 /// When no layout fits.
 pub(super) fn build<K, const N: usize, const SPARE: usize>(
-    entries: &[(K, Service)],
+    entries: &[(K, ServiceEntry)],
     place: TableIndex,
 ) -> Result<FamilyTable<ServiceLine<K, N, SPARE>>, TableError>
 where
@@ -56,7 +56,7 @@ where
     let bits = index.bits;
     let empty = ServiceLine {
         keys: [K::default(); N],
-        services: [Service::default(); N],
+        services: [ServiceEntry::default(); N],
         next: 0,
         spare: [0; SPARE],
     };
@@ -89,7 +89,7 @@ where
 
 /// The first multiplier that needs no chain, or else the one with the fewest chained keys.
 fn choose<K: ServiceKey>(
-    entries: &[(K, Service)],
+    entries: &[(K, ServiceEntry)],
     place: TableIndex,
     per_line: usize,
 ) -> Result<TableIndex, TableError> {

@@ -9,7 +9,7 @@ use lb_common::abi::Slot;
 
 /// What becomes of a backend's flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Flows {
+pub enum FlowFate {
     /// It cannot serve them any more, or is not to.
     #[default]
     Cut,
@@ -21,7 +21,7 @@ pub enum Flows {
 
 /// An unsafe slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unsafe {
+pub(super) struct MigratingSlot {
     /// Which.
     pub(super) slot: u32,
     /// When its owner changed last or, if the window is over, when that ended.
@@ -30,7 +30,7 @@ pub(super) struct Unsafe {
 
 /// A slot whose owner went out, and gets it back when it returns in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lent {
+pub(super) struct LentSlot {
     /// Which.
     pub(super) slot: u32,
     /// The cell of the backend that gets it back.
@@ -61,9 +61,9 @@ pub(super) struct SlotTable {
     /// As in map `PREVIOUS`: means something where `current` is unsafe.
     pub(super) previous: Arc<[Slot]>,
     /// The unsafe slots, by number.
-    pub(super) unsafes: Arc<[Unsafe]>,
+    pub(super) unsafes: Arc<[MigratingSlot]>,
     /// The lent slots, by number. `previous` holds the home ([`Slot::is_lent`]) unless flows have a living previous owner.
-    pub(super) lent: Arc<[Lent]>,
+    pub(super) lent: Arc<[LentSlot]>,
 }
 
 /// What a change of slots must know of their owners, which are indexes of cells.
@@ -73,7 +73,7 @@ pub(super) trait Owners {
     /// Whether all of them are where they were.
     fn stay(&self) -> bool;
     /// What becomes of the flows of the owner in that cell (as [`Owners::now_at`] gives it).
-    fn flows(&self, owner: u32) -> Flows;
+    fn flows(&self, owner: u32) -> FlowFate;
     /// Whether the owner in that cell is out, and wanted back.
     fn is_away(&self, owner: u32) -> bool;
 }
@@ -100,13 +100,13 @@ impl SlotTable {
         let old = self.len();
         let repeated = |table: &[Slot]| table.iter().copied().cycle().take(slots).collect();
         let unsafes = (0..slots / old).flat_map(|copy| {
-            self.unsafes.iter().map(move |entry| Unsafe {
+            self.unsafes.iter().map(move |entry| MigratingSlot {
                 slot: entry.slot + (copy * old) as u32,
                 ..*entry
             })
         });
         let lent = (0..slots / old).flat_map(|copy| {
-            self.lent.iter().map(move |entry| Lent {
+            self.lent.iter().map(move |entry| LentSlot {
                 slot: entry.slot + (copy * old) as u32,
                 ..*entry
             })
@@ -146,7 +146,7 @@ impl SlotTable {
                 let since = known
                     .filter(|_| change.same_window)
                     .map_or(now, |entry| entry.since);
-                unsafes.push(Unsafe {
+                unsafes.push(MigratingSlot {
                     slot: i as u32,
                     since,
                 });
@@ -166,21 +166,21 @@ impl SlotTable {
         &self,
         i: usize,
         next: Slot,
-        loan: Option<&Lent>,
+        loan: Option<&LentSlot>,
         owners: &impl Owners,
         care: Care,
         now: Instant,
-    ) -> Change {
+    ) -> SlotChange {
         let (slot, before) = (self.current[i], self.previous[i]);
-        let lives = |owner: &u32| owners.flows(*owner) != Flows::Cut;
+        let lives = |owner: &u32| owners.flows(*owner) != FlowFate::Cut;
         let was = slot.owner().and_then(|owner| owners.now_at(owner));
         let moves = was != next.owner();
-        let asked = slot.is_unsafe() && !before.is_lent();
+        let asked = slot.is_migrating() && !before.is_lent();
         let loan = match loan {
             Some(loan) => loan.moved(owners),
             None => was
                 .filter(|owner| moves && (care.lends || owners.is_away(*owner)))
-                .map(|home| Lent {
+                .map(|home| LentSlot {
                     slot: i as u32,
                     home: home as u16,
                     before: before
@@ -194,10 +194,10 @@ impl SlotTable {
         let (returned, loan) = match loan {
             Some(loan) if next.owner() == Some(u32::from(loan.home)) => (Some(loan), None),
             // Its time begins when somebody stands in: until then nobody's flows are in the way.
-            Some(loan) if was.is_none() && moves => (None, Some(Lent { since: now, ..loan })),
+            Some(loan) if was.is_none() && moves => (None, Some(LentSlot { since: now, ..loan })),
             loan => (None, loan),
         };
-        let had = match (slot.is_unsafe(), before.is_lent()) {
+        let had = match (slot.is_migrating(), before.is_lent()) {
             (false, _) => slot.owner(),
             (true, false) => before.owner(),
             // Who was seen to open a flow with the borrower is in the flow table; all others are the home's.
@@ -209,8 +209,8 @@ impl SlotTable {
             .and_then(|owner| owners.now_at(owner))
             .filter(lives)
             .or_else(|| returned.or(loan)?.before.map(u32::from).filter(lives));
-        let is_out = |loan: &Lent| !lives(&u32::from(loan.home));
-        let is_asked = care.tracked && (slot.is_unsafe() || moves);
+        let is_out = |loan: &LentSlot| !lives(&u32::from(loan.home));
+        let is_asked = care.tracked && (slot.is_migrating() || moves);
         // Who stands in for a backend that is out, and owned the slot before: unknown flows are its own either way, but
         // those that open there must be written down.
         let stands_in = care.sees_opens && loan.as_ref().is_some_and(is_out);
@@ -219,12 +219,12 @@ impl SlotTable {
         } else {
             (alive, None)
         };
-        let loan = loan.map(|loan| Lent {
+        let loan = loan.map(|loan| LentSlot {
             before: itself.map(|owner| owner as u16).or(loan.before),
             ..loan
         });
         if let Some(owner) = alive.filter(|_| is_asked) {
-            return Change {
+            return SlotChange {
                 past: Slot::owned_by(owner as u16),
                 is_unsafe: true,
                 same_window: !moves,
@@ -233,8 +233,8 @@ impl SlotTable {
         }
         // Whoever has flows here is in the flow table, or in none if nobody looked when they opened.
         let looks = care.sees_opens && loan.is_some() && moves;
-        let asks = slot.is_unsafe() || next.owner().is_some() && (returned.is_some() || looks);
-        Change {
+        let asks = slot.is_migrating() || next.owner().is_some() && (returned.is_some() || looks);
+        SlotChange {
             past: loan
                 .filter(is_out)
                 .map_or(next, |loan| Slot::owned_by(loan.home).with_flag(true)),
@@ -258,10 +258,10 @@ impl SlotTable {
     ) -> Option<Self> {
         let is_lent = |slot| {
             self.lent
-                .binary_search_by_key(&slot, |entry: &Lent| entry.slot)
+                .binary_search_by_key(&slot, |entry: &LentSlot| entry.slot)
                 .is_ok()
         };
-        let over = |entry: &Unsafe| {
+        let over = |entry: &MigratingSlot| {
             !self.is_over(entry.slot)
                 && !is_lent(entry.slot)
                 && self.previous[entry.slot as usize]
@@ -272,12 +272,12 @@ impl SlotTable {
             return None;
         }
         let mut previous = self.previous.to_vec();
-        let ended = |entry: &Unsafe| {
+        let ended = |entry: &MigratingSlot| {
             if !over(entry) {
                 return *entry;
             }
             previous[entry.slot as usize] = self.current[entry.slot as usize].with_flag(false);
-            Unsafe { since: now, ..*entry }
+            MigratingSlot { since: now, ..*entry }
         };
         let unsafes = self.unsafes.iter().map(ended).collect();
         Some(Self {
@@ -292,24 +292,24 @@ impl SlotTable {
     pub(super) fn awaited(&self, slot: u32) -> Option<u32> {
         let at = self.lent.binary_search_by_key(&slot, |entry| entry.slot).ok()?;
         let current = self.current[slot as usize];
-        (current.is_unsafe() || current.owner().is_none()).then(|| u32::from(self.lent[at].home))
+        (current.is_migrating() || current.owner().is_none()).then(|| u32::from(self.lent[at].home))
     }
 
     /// Whether there are loans that end.
     pub(super) fn loans_run(&self) -> bool {
-        let runs = |loan: &Lent| self.current[loan.slot as usize].owner().is_some();
+        let runs = |loan: &LentSlot| self.current[loan.slot as usize].owner().is_some();
         self.lent.iter().any(runs)
     }
 
     /// With the loans ended that `ends` says so of: since when the slot is lent. What nobody owns stays its home's.
     pub(super) fn with_loans_ended(&self, now: Instant, ends: impl Fn(Instant) -> bool) -> Option<Self> {
-        let over = |loan: &Lent| self.current[loan.slot as usize].owner().is_some() && ends(loan.since);
+        let over = |loan: &LentSlot| self.current[loan.slot as usize].owner().is_some() && ends(loan.since);
         if !self.lent.iter().any(over) {
             return None;
         }
         let mut previous = self.previous.to_vec();
         let mut unsafes = self.unsafes.to_vec();
-        for Lent { slot, .. } in self.lent.iter().filter(|loan| over(loan)) {
+        for LentSlot { slot, .. } in self.lent.iter().filter(|loan| over(loan)) {
             let before = &mut previous[*slot as usize];
             if before.is_lent() {
                 *before = self.current[*slot as usize].with_flag(false);
@@ -327,12 +327,12 @@ impl SlotTable {
     }
 
     /// With those unsafe slots made safe that `settled` says so of.
-    pub(super) fn with_flags_cleared(&self, settled: impl Fn(&Unsafe) -> bool) -> Option<Self> {
+    pub(super) fn with_flags_cleared(&self, settled: impl Fn(&MigratingSlot) -> bool) -> Option<Self> {
         if !self.unsafes.iter().any(&settled) {
             return None;
         }
         let mut current = self.current.to_vec();
-        let (safe, unsafes): (Vec<Unsafe>, Vec<Unsafe>) =
+        let (safe, unsafes): (Vec<MigratingSlot>, Vec<MigratingSlot>) =
             self.unsafes.iter().partition(|entry| settled(entry));
         for entry in safe {
             let slot = &mut current[entry.slot as usize];
@@ -348,21 +348,21 @@ impl SlotTable {
 }
 
 /// What becomes of a slot.
-struct Change {
+struct SlotChange {
     /// The previous owner, or the home.
     past: Slot,
     is_unsafe: bool,
     /// Whether its window goes on.
     same_window: bool,
-    loan: Option<Lent>,
+    loan: Option<LentSlot>,
 }
 
-impl Lent {
+impl LentSlot {
     /// The same, by the cells that owners have from now on; `None` if the home is not wanted back any more.
     fn moved(&self, owners: &impl Owners) -> Option<Self> {
         let now_at = |owner: u16| owners.now_at(u32::from(owner));
         let home = now_at(self.home)?;
-        let is_wanted = owners.is_away(home) || owners.flows(home) != Flows::Cut;
+        let is_wanted = owners.is_away(home) || owners.flows(home) != FlowFate::Cut;
         is_wanted.then_some(Self {
             home: home as u16,
             before: self.before.and_then(now_at).map(|owner| owner as u16),
@@ -391,11 +391,11 @@ mod tests {
             true
         }
 
-        fn flows(&self, owner: u32) -> Flows {
+        fn flows(&self, owner: u32) -> FlowFate {
             if self.0 >> owner & 1 == 1 {
-                Flows::Cut
+                FlowFate::Cut
             } else {
-                Flows::Keep
+                FlowFate::Keep
             }
         }
 
@@ -417,7 +417,11 @@ mod tests {
     /// What one slot says: current owner, flag, previous owner.
     fn says(table: &SlotTable, slot: usize) -> (Option<u32>, bool, Option<u32>) {
         let current = table.current[slot];
-        (current.owner(), current.is_unsafe(), table.previous[slot].owner())
+        (
+            current.owner(),
+            current.is_migrating(),
+            table.previous[slot].owner(),
+        )
     }
 
     #[test]
@@ -426,13 +430,13 @@ mod tests {
         let table = SlotTable::new(slots(&[0, 5]));
         let once = table.changed(&slots(&[1, 5]), &Dead(0, 0), CARE, now);
         assert_eq!(says(&once, 0), (Some(1), true, Some(0)));
-        assert!(!once.current[1].is_unsafe());
+        assert!(!once.current[1].is_migrating());
         let later = now + Duration::from_secs(9);
         let twice = once.changed(&slots(&[2, 5]), &Dead(0, 0), CARE, later);
         assert_eq!(says(&twice, 0), (Some(2), true, Some(0)));
         assert_eq!(
             *twice.unsafes,
-            [Unsafe {
+            [MigratingSlot {
                 slot: 0,
                 since: later
             }]
@@ -447,7 +451,7 @@ mod tests {
         let table = SlotTable::new(slots(&[0, 1]));
         let failed = table.changed(&slots(&[1, 1]), &Dead(1, 0), CARE, now);
         assert_eq!(says(&failed, 0).0, Some(1));
-        assert!(!failed.current[0].is_unsafe(), "nobody has flows on it");
+        assert!(!failed.current[0].is_migrating(), "nobody has flows on it");
         let moved = table.changed(&slots(&[2, 1]), &Dead(0, 0), CARE, now);
         let then_failed = moved.changed(&slots(&[2, 1]), &Dead(1, 0), CARE, now);
         assert_eq!(says(&then_failed, 0), (Some(2), true, Some(2)));
@@ -513,7 +517,7 @@ mod tests {
         let moved = SlotTable::new(slots(&[0, 1])).changed(&slots(&[1, 1]), &Dead(0, 0), CARE, now);
         assert_eq!(moved.with_windows_ended(now, |_, _| false), None);
         let over = moved.with_windows_ended(now, |owner, _| owner == 0).unwrap();
-        assert!(over.is_over(0) && over.current[0].is_unsafe());
+        assert!(over.is_over(0) && over.current[0].is_migrating());
         let safe = over.with_flags_cleared(|_| true).unwrap();
         assert_eq!(safe.current, slots(&[1, 1]));
         assert!(safe.unsafes.is_empty());
@@ -534,9 +538,9 @@ mod tests {
                     prop_assert_eq!(entry.owner(), Some(u32::from(wanted[i])));
                     let home = table.previous[i].is_lent();
                     let alive = home || table.previous[i].owner().is_some_and(|owner| {
-                        owner == u32::from(wanted[i]) || Dead(dead, back).flows(owner) == Flows::Keep
+                        owner == u32::from(wanted[i]) || Dead(dead, back).flows(owner) == FlowFate::Keep
                     });
-                    prop_assert!(!entry.is_unsafe() || alive, "slot {} has a dead previous owner", i);
+                    prop_assert!(!entry.is_migrating() || alive, "slot {} has a dead previous owner", i);
                 }
                 if then > 0 {
                     table = table.with_windows_ended(now, |_, _| true).unwrap_or(table);
@@ -549,10 +553,10 @@ mod tests {
                     let over = table.clone();
                     table = table.with_flags_cleared(|entry| over.is_over(entry.slot)).unwrap_or(table);
                 }
-                let flagged = (0..32).filter(|i| table.current[*i as usize].is_unsafe());
+                let flagged = (0..32).filter(|i| table.current[*i as usize].is_migrating());
                 prop_assert!(flagged.eq(table.unsafes.iter().map(|entry| entry.slot)));
                 let grown = table.grown_to(64);
-                let flagged = (0..64).filter(|i| grown.current[*i as usize].is_unsafe());
+                let flagged = (0..64).filter(|i| grown.current[*i as usize].is_migrating());
                 prop_assert!(flagged.eq(grown.unsafes.iter().map(|entry| entry.slot)));
             }
         }

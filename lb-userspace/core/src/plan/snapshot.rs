@@ -9,18 +9,18 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use lb_common::abi::{FlowKey, FlowValue, SLOTS_PER_LINE, Service, ServiceFlags, Slot};
+use lb_common::abi::{FlowKey, FlowValue, SLOTS_PER_LINE, ServiceEntry, ServiceFlags, Slot};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::{
     capacity::{Capacity, CapacityError},
     layout::Layout,
-    placed::{Cell, Placed, Writes},
+    placed::{Cell, PlacedPool, Writes},
     pool::{Origin, PoolKey},
-    recall::{self, Cells, Found, Front, PoolLocation},
+    recall::{self, Cells, Found, MatchKey, RecoveredLocation},
     slots::SlotTable,
-    target::TargetEntry,
+    target::TargetCell,
     transition::Plan,
 };
 use crate::desired::{BackendId, Prefix, Protocol, ServiceName, ServicePort};
@@ -28,7 +28,7 @@ use crate::schedule::History;
 
 /// A layout's pools by name. Kept in files: fields are added with a default, never renamed or retyped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub struct LayoutSnapshot {
     /// Seed of the flow hash.
     pub seed: u64,
     /// The pools.
@@ -90,8 +90,8 @@ pub enum RestoreError {
 
 impl Layout {
     /// The pools by name. Not of a layout that was read back and never planned: what that means is not known.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
+    pub fn snapshot(&self) -> LayoutSnapshot {
+        LayoutSnapshot {
             seed: self.seed(),
             pools: self
                 .placed
@@ -111,7 +111,7 @@ impl Layout {
     pub fn restore(
         capacity: Capacity,
         seed: u64,
-        snapshot: &Snapshot,
+        snapshot: &LayoutSnapshot,
         now: Instant,
     ) -> Result<Plan, RestoreError> {
         let empty = Self::new(capacity, seed);
@@ -138,7 +138,7 @@ impl Layout {
         Ok(Plan { layout, writes: all })
     }
 
-    fn recall(&mut self, pool: &PoolSnapshot, remembered: Remembered) -> Result<Placed, CapacityError> {
+    fn recall(&mut self, pool: &PoolSnapshot, remembered: Remembered) -> Result<PlacedPool, CapacityError> {
         let Remembered { cells, slots } = remembered;
         let name = || pool.service.clone();
         let targets = match cells.cells.len() as u32 {
@@ -149,7 +149,7 @@ impl Layout {
                 .ok_or_else(|| CapacityError::TargetRun(n, name()))?,
         };
         let n = slots.len() as u32;
-        let lies = PoolLocation {
+        let lies = RecoveredLocation {
             targets,
             slot_lines: self
                 .slot_lines
@@ -157,14 +157,14 @@ impl Layout {
                 .ok_or_else(|| CapacityError::SlotRun(n, name()))?,
             number: self.numbers.take(1).ok_or(CapacityError::Numbers)?.start,
         };
-        Ok(Placed {
+        Ok(PlacedPool {
             history: pool.history.clone().map(Arc::new),
             ..recall::placed(pool.key(), pool.front(), lies, cells, slots)
         })
     }
 }
 
-impl Snapshot {
+impl LayoutSnapshot {
     /// Flows that the dataplane knew when the snapshot was made, with the flow clock at that time, as they are to be
     /// now: under the numbers that `layout` gives them, silent for as long as they were then. `layout` may be made
     /// ([`Layout::restore`]) of a later snapshot. Flows of which nothing is there any more are left out.
@@ -189,7 +189,7 @@ impl Snapshot {
             let age = value.age(then).min(FlowValue::CLOCK_MASK / 2);
             let owner = *names.owners.get(value.owner() as usize)?;
             let vip = *names.vips.get(value.vip() as usize)?;
-            let id = Service::id_of(names.number, vip?);
+            let id = ServiceEntry::id_of(names.number, vip?);
             Some((
                 key,
                 FlowValue::new(owner?, value.state()?, id, now.wrapping_sub(age)),
@@ -207,7 +207,7 @@ struct Names {
 }
 
 impl Names {
-    fn new(pool: &PoolSnapshot, placed: &Placed) -> Self {
+    fn new(pool: &PoolSnapshot, placed: &PlacedPool) -> Self {
         let at = placed.cell_of();
         let owner = |cell: &CellSnapshot| match cell {
             CellSnapshot::Of(id) | CellSnapshot::Renamed(id) => at.get(id).copied(),
@@ -236,13 +236,13 @@ struct Remembered {
 }
 
 impl PoolSnapshot {
-    fn of(placed: &Placed) -> Self {
+    fn of(placed: &PlacedPool) -> Self {
         let slots = &placed.slots;
         let flagged = slots
             .current
             .iter()
             .zip(&*slots.previous)
-            .filter(|(slot, _)| slot.is_unsafe());
+            .filter(|(slot, _)| slot.is_migrating());
         Self {
             service: placed.pool.key.service.clone(),
             v6_part: placed.pool.key.v6_part,
@@ -276,8 +276,8 @@ impl PoolSnapshot {
         }
     }
 
-    fn front(&self) -> Front {
-        Front {
+    fn front(&self) -> MatchKey {
+        MatchKey {
             vips: self.vips.clone(),
             protocol: self.protocol,
             port: self.port,
@@ -299,7 +299,7 @@ impl PoolSnapshot {
             let of = |id: &BackendId, serial| Found::Of {
                 id: *id,
                 serial,
-                entry: TargetEntry::default(),
+                entry: TargetCell::default(),
             };
             match cell {
                 CellSnapshot::Free => Found::Nobody,
@@ -320,7 +320,7 @@ impl PoolSnapshot {
             .into_iter();
         let mut previous = vec![Slot::NONE; current.len()];
         for (slot, before) in current.iter_mut().zip(&mut previous) {
-            if slot.is_unsafe() {
+            if slot.is_migrating() {
                 *before = remembered
                     .next()
                     .ok_or_else(|| self.wrong("a previous owner is missing"))?;
@@ -342,7 +342,7 @@ impl PoolSnapshot {
     }
 }
 
-fn cell_snapshot(placed: &Placed, local: usize) -> CellSnapshot {
+fn cell_snapshot(placed: &PlacedPool, local: usize) -> CellSnapshot {
     let renamed = || placed.renamed.iter().find(|(from, _)| *from as usize == local);
     match &placed.cells[local] {
         Cell::Free => CellSnapshot::Free,

@@ -6,7 +6,7 @@
 use std::{net::IpAddr, ops::RangeInclusive};
 
 use bytemuck::Zeroable;
-use lb_common::abi::{MAX_NAT_SOURCES, SourcePool};
+use lb_common::abi::{MAX_NAT_SOURCES, SnatPoolEntry};
 
 use super::target::wide;
 
@@ -19,7 +19,7 @@ pub struct SourceTables {
     /// Addresses.
     pub sources: Vec<Row>,
     /// The pools of IPv4 and IPv6 among them.
-    pub pools: [SourcePool; 2],
+    pub pools: [SnatPoolEntry; 2],
 }
 
 /// A step toward other pools.
@@ -28,7 +28,7 @@ pub enum SourceWrite {
     /// Store an address that no pool leads to.
     Source(u32, [u64; 2]),
     /// Store the pool of IPv4 (0) or IPv6 (1).
-    Pool(u32, SourcePool),
+    Pool(u32, SnatPoolEntry),
     /// Wait until every packet that is on its way now has left.
     Wait,
 }
@@ -37,7 +37,7 @@ impl Default for SourceTables {
     fn default() -> Self {
         Self {
             sources: vec![[0; 2]; MAX_NAT_SOURCES as usize],
-            pools: [SourcePool::zeroed(); 2],
+            pools: [SnatPoolEntry::zeroed(); 2],
         }
     }
 }
@@ -89,7 +89,7 @@ impl SourceTables {
     }
 
     /// The addresses of a pool.
-    fn rows(&self, pool: &SourcePool) -> &[Row] {
+    fn rows(&self, pool: &SnatPoolEntry) -> &[Row] {
         let (first, addresses) = run(*pool);
         let end = first.saturating_add(addresses).min(self.sources.len());
         self.sources.get(first..end).unwrap_or_default()
@@ -97,7 +97,7 @@ impl SourceTables {
 }
 
 /// The rows that a pool leads to: the first, and how many.
-fn run(pool: SourcePool) -> (usize, usize) {
+fn run(pool: SnatPoolEntry) -> (usize, usize) {
     (pool.first as usize, pool.addresses as usize)
 }
 
@@ -134,7 +134,7 @@ impl Way {
             self.busy.push((first, wanted.len()));
             first
         };
-        let pool = SourcePool {
+        let pool = SnatPoolEntry {
             first: first as u32,
             addresses: wanted.len() as u32,
             first_port: u32::from(*ports.start()),
@@ -166,14 +166,14 @@ impl Way {
     fn make_room(&mut self, v6: usize) {
         let pool = self.tables.pools[v6];
         let addresses = pool.addresses.min(1);
-        self.write(SourceWrite::Pool(v6 as u32, SourcePool { addresses, ..pool }));
+        self.write(SourceWrite::Pool(v6 as u32, SnatPoolEntry { addresses, ..pool }));
         self.write(SourceWrite::Wait);
         self.busy = self.tables.pools.map(run).to_vec();
     }
 
     fn empty(&mut self) {
         for v6 in 0..2 {
-            self.write(SourceWrite::Pool(v6, SourcePool::zeroed()));
+            self.write(SourceWrite::Pool(v6, SnatPoolEntry::zeroed()));
         }
         self.write(SourceWrite::Wait);
         self.busy.clear();
@@ -182,7 +182,7 @@ impl Way {
 
 /// What `fullnat` flows from these addresses and ports are given places of: map `NAT_SOURCES`, and the pools of IPv4 and
 /// IPv6 in it.
-pub fn source_pools(addresses: &[IpAddr], ports: RangeInclusive<u16>) -> (Vec<[u64; 2]>, [SourcePool; 2]) {
+pub fn source_pools(addresses: &[IpAddr], ports: RangeInclusive<u16>) -> (Vec<[u64; 2]>, [SnatPoolEntry; 2]) {
     let SourceTables { sources, pools } = SourceTables::of(addresses, ports);
     (sources, pools)
 }

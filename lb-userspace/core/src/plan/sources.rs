@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use lb_common::abi::{Access, SourceKey};
+use lb_common::abi::{AclKey, AclVerdict};
 
 use super::target::wide;
 use crate::desired::{Prefix, Source};
@@ -13,25 +13,25 @@ pub struct SourceEntry {
     /// How many bits of the key count.
     pub bits: u32,
     /// List and address; bits that do not count are zero.
-    pub key: SourceKey,
-    /// An [`Access`] as a number.
+    pub key: AclKey,
+    /// An [`AclVerdict`] as a number.
     pub access: u32,
 }
 
 impl SourceEntry {
-    fn new(prefix: Prefix, access: Access) -> Self {
+    fn new(prefix: Prefix, access: AclVerdict) -> Self {
         Self {
-            bits: SourceKey::LIST_BITS + u32::from(prefix.length()),
-            key: SourceKey::new(0, prefix.is_ipv6(), wide(prefix.address())),
+            bits: AclKey::LIST_BITS + u32::from(prefix.length()),
+            key: AclKey::new(0, prefix.is_ipv6(), wide(prefix.address())),
             access: access as u32,
         }
     }
 
     /// What clients of a family meet that the list does not name.
-    fn unnamed(v6: bool, access: Access) -> Self {
+    fn unnamed(v6: bool, access: AclVerdict) -> Self {
         Self {
-            bits: SourceKey::LIST_BITS,
-            key: SourceKey::new(0, v6, [0; 2]),
+            bits: AclKey::LIST_BITS,
+            key: AclKey::new(0, v6, [0; 2]),
             access: access as u32,
         }
     }
@@ -51,9 +51,9 @@ pub(super) fn entries(source: Option<&Source>) -> Arc<[SourceEntry]> {
         return Arc::from([]);
     };
     let unnamed = if source.allow.is_empty() {
-        Access::Allowed
+        AclVerdict::Allowed
     } else {
-        Access::Denied
+        AclVerdict::Denied
     };
     let mut entries = BTreeMap::new();
     let mut add = |entry: SourceEntry| {
@@ -62,7 +62,10 @@ pub(super) fn entries(source: Option<&Source>) -> Arc<[SourceEntry]> {
     add(SourceEntry::unnamed(false, unnamed));
     add(SourceEntry::unnamed(true, unnamed));
     // A prefix of length 0 names everybody.
-    for (list, access) in [(&source.allow, Access::Allowed), (&source.deny, Access::Denied)] {
+    for (list, access) in [
+        (&source.allow, AclVerdict::Allowed),
+        (&source.deny, AclVerdict::Denied),
+    ] {
         for prefix in list {
             add(SourceEntry::new(*prefix, access));
         }

@@ -13,11 +13,11 @@ use std::{
 use lb_common::abi::{FlowKey, FlowState, FlowValue, ServiceFlags, Slot};
 
 use super::{
-    layout::{Layout, BackendRef},
+    layout::{BackendRef, Layout},
     memory::Memory,
-    placed::{COOL_DOWN, Cell, Parked, Placed, Writes},
+    placed::{COOL_DOWN, Cell, Parked, PlacedPool, Writes},
     record,
-    slots::{Flows, Unsafe},
+    slots::{FlowFate, MigratingSlot},
     write::Write,
 };
 use crate::desired::{BackendId, Protocol};
@@ -65,7 +65,7 @@ pub struct Sweep {
 impl Layout {
     /// Whether there is anything that a sweep would look after.
     pub fn wants_sweep(&self) -> bool {
-        let wants = |placed: &Arc<Placed>| {
+        let wants = |placed: &Arc<PlacedPool>| {
             !placed.slots.unsafes.is_empty()
                 || !placed.parked.is_empty()
                 || placed.slots.loans_run()
@@ -154,8 +154,8 @@ impl Layout {
 
 /// A sweep of one pool.
 struct Round<'a> {
-    placed: &'a Placed,
-    flows: Vec<Flows>,
+    placed: &'a PlacedPool,
+    flows: Vec<FlowFate>,
     /// By slot: unsafe, and over for so long that no packet remembers what was before, so that entries of the current owner say nothing new.
     settled: Vec<bool>,
     /// By slot: somebody but the current owner has flows here.
@@ -179,7 +179,7 @@ struct Limits {
 }
 
 impl Limits {
-    fn of(placed: &Placed, time: FlowTime) -> Self {
+    fn of(placed: &PlacedPool, time: FlowTime) -> Self {
         let service = &placed.pool.service;
         let units = |span| time.units(span).min(FlowValue::CLOCK_MASK / 2);
         let window = service.window_in_use();
@@ -204,7 +204,7 @@ impl Limits {
 }
 
 impl<'a> Round<'a> {
-    fn new(placed: &'a Placed, time: FlowTime, cold: impl Fn(Instant) -> bool) -> Self {
+    fn new(placed: &'a PlacedPool, time: FlowTime, cold: impl Fn(Instant) -> bool) -> Self {
         let slots = placed.slots.len();
         let mut settled = vec![false; slots];
         for entry in placed.slots.unsafes.iter().filter(|entry| cold(entry.since)) {
@@ -241,7 +241,7 @@ impl<'a> Round<'a> {
         if value.age(clock) > self.limits.of_state(value.state()?) {
             return None;
         }
-        if self.flows.get(owner as usize).copied().unwrap_or_default() == Flows::Cut {
+        if self.flows.get(owner as usize).copied().unwrap_or_default() == FlowFate::Cut {
             self.park(owner, key, value);
             return None;
         }
@@ -249,7 +249,7 @@ impl<'a> Round<'a> {
         let current: Slot = self.placed.slots.current[slot];
         let own = current.owner() == Some(owner);
         let always = self.placed.pool.flags.has(ServiceFlags::TRACK_ALWAYS);
-        let says_nothing_new = !current.is_unsafe() || own && self.settled[slot];
+        let says_nothing_new = !current.is_migrating() || own && self.settled[slot];
         if says_nothing_new && !always {
             return None;
         }
@@ -282,7 +282,7 @@ impl<'a> Round<'a> {
     }
 
     /// The pool as it is to be, if that is not as it is.
-    fn finish(self, clock: u32, now: Instant, writes: &mut Writes) -> Option<Placed> {
+    fn finish(self, clock: u32, now: Instant, writes: &mut Writes) -> Option<PlacedPool> {
         let Self {
             placed,
             flows,
@@ -293,7 +293,7 @@ impl<'a> Round<'a> {
             parked,
             ..
         } = self;
-        let clean = |entry: &Unsafe| {
+        let clean = |entry: &MigratingSlot| {
             let slot = entry.slot as usize;
             settled[slot] && !foreign[slot]
         };
@@ -312,7 +312,7 @@ impl<'a> Round<'a> {
             .as_ref()
             .unwrap_or(&placed.slots)
             .with_windows_ended(now, |owner, since| {
-                let waits = tells_new && flows.get(owner as usize) == Some(&Flows::Drain);
+                let waits = tells_new && flows.get(owner as usize) == Some(&FlowFate::Drain);
                 !waits && is_over(since)
             })
             .or(next);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use lb_common::{
-    abi::{Forward, Tags, Target},
+    abi::{Forward, TagsEntry, TargetEntry},
     net::checksum,
 };
 
@@ -25,7 +25,7 @@ pub struct NextHop {
     /// Whether the next hop is the backend itself, not a gateway.
     pub on_link: bool,
     /// The VLAN tags that frames need there.
-    pub tags: Tags,
+    pub tags: TagsEntry,
 }
 
 /// The prefixes from which tunnels take their outer source address; the bits behind the prefix (the last 32 at most)
@@ -40,14 +40,14 @@ pub struct TunnelSources {
 
 /// What maps `TARGETS` and `TAGS` hold of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TargetEntry {
+pub struct TargetCell {
     /// All but the tags.
-    pub target: Target,
-    /// The VLAN tags; [`Target::tags`] says how many there are.
-    pub tags: Tags,
+    pub target: TargetEntry,
+    /// The VLAN tags; [`TargetEntry::tags`] says how many there are.
+    pub tags: TagsEntry,
 }
 
-impl TargetEntry {
+impl TargetCell {
     /// The entry of that index.
     pub(super) fn read(memory: &impl ReadBack, index: u32) -> Self {
         Self {
@@ -58,7 +58,7 @@ impl TargetEntry {
 
     /// Whether packets on their way may meet some of both.
     pub(super) fn differs_in_macs_only(&self, new: &Self) -> bool {
-        let target = Target {
+        let target = TargetEntry {
             macs_head: new.target.macs_head,
             macs_tail: new.target.macs_tail,
             ..self.target
@@ -67,7 +67,7 @@ impl TargetEntry {
     }
 }
 
-/// An address in the form of [`Target::addresses`].
+/// An address in the form of [`TargetEntry::addresses`].
 pub(super) fn wide(address: IpAddr) -> [u64; 2] {
     match address {
         IpAddr::V4(v4) => [u64::from(u32::from_ne_bytes(v4.octets())), 0],
@@ -94,7 +94,7 @@ pub(super) fn encode(
     backend: &Backend,
     way: &Way,
     sources: &TunnelSources,
-) -> TargetEntry {
+) -> TargetCell {
     let hop = match way {
         Way::Hop(hop) => hop,
         Way::Here => return here(),
@@ -102,13 +102,13 @@ pub(super) fn encode(
     let [d0, d1, d2, d3, d4, d5] = hop.destination_mac;
     let [s0, s1, s2, s3, s4, s5] = hop.source_mac;
     let tags = backend.vlan.map_or(hop.tags, tags_of);
-    let mut target = Target {
+    let mut target = TargetEntry {
         macs_head: u64::from_ne_bytes([d0, d1, d2, d3, d4, d5, s0, s1]),
         macs_tail: u32::from_ne_bytes([s2, s3, s4, s5]),
         tags: tags.bytes(),
         egress: hop.interface,
         max_len: u16::try_from(hop.mtu).unwrap_or(u16::MAX),
-        ..Target::default()
+        ..TargetEntry::default()
     };
     let forwarder = backend.forwarder_in_use(service);
     let tunnel_port = service.tunnel_port_in_use(forwarder).unwrap_or(0);
@@ -129,31 +129,31 @@ pub(super) fn encode(
         }
         (Forwarder::Fullnat, to) => {
             target.forward = Forward::FullNat as u8;
-            target.addresses[Target::BACKEND] = wide(to);
+            target.addresses[TargetEntry::BACKEND] = wide(to);
             target.backend_port = backend.port.map_or(0, |port| port.get().to_be());
         }
         // Whatever way there is, packets do not take it.
         (Forwarder::Local, _) => return here(),
     }
-    TargetEntry { target, tags }
+    TargetCell { target, tags }
 }
 
 /// The entry of a backend that is this host: whatever came in fits.
-fn here() -> TargetEntry {
-    TargetEntry {
-        target: Target {
+fn here() -> TargetCell {
+    TargetCell {
+        target: TargetEntry {
             forward: Forward::Local as u8,
             max_len: u16::MAX,
-            ..Target::default()
+            ..TargetEntry::default()
         },
-        tags: Tags::NONE,
+        tags: TagsEntry::NONE,
     }
 }
 
-fn tags_of(vlan: Vlan) -> Tags {
+fn tags_of(vlan: Vlan) -> TagsEntry {
     match vlan {
-        Vlan::Tag(id) => Tags::one(id.get()),
-        Vlan::Stacked { outer, inner } => Tags::two(outer.get(), inner.get()),
+        Vlan::Tag(id) => TagsEntry::one(id.get()),
+        Vlan::Stacked { outer, inner } => TagsEntry::two(outer.get(), inner.get()),
     }
 }
 
@@ -177,30 +177,30 @@ const fn overhead(forward: Forward) -> u16 {
     }
 }
 
-fn tunnel(target: &mut Target, forward: Forward, port: u16) {
+fn tunnel(target: &mut TargetEntry, forward: Forward, port: u16) {
     target.forward = forward as u8;
     target.backend_port = port.to_be();
     target.max_len = target.max_len.saturating_sub(overhead(forward));
 }
 
-fn tunnel4(target: &mut Target, forward: Forward, port: u16, destination: Ipv4Addr, sources: Ipv4Net) {
+fn tunnel4(target: &mut TargetEntry, forward: Forward, port: u16, destination: Ipv4Addr, sources: Ipv4Net) {
     let source = u32::from_ne_bytes(sources.network().octets());
     let destination = u32::from_ne_bytes(destination.octets());
     tunnel(target, forward, port);
-    target.addresses[Target::OUTER_SOURCE][0] = u64::from(source);
-    target.addresses[Target::OUTER_DESTINATION][0] = u64::from(destination);
+    target.addresses[TargetEntry::OUTER_SOURCE][0] = u64::from(source);
+    target.addresses[TargetEntry::OUTER_DESTINATION][0] = u64::from(destination);
     target.header_sum = checksum::halves(source) + checksum::halves(destination);
     target.variation = u32::from_ne_bytes(sources.hostmask().octets());
 }
 
-fn tunnel6(target: &mut Target, forward: Forward, port: u16, destination: Ipv6Addr, sources: Ipv6Net) {
+fn tunnel6(target: &mut TargetEntry, forward: Forward, port: u16, destination: Ipv6Addr, sources: Ipv6Net) {
     let [.., m0, m1, m2, m3] = sources.hostmask().octets();
     tunnel(target, forward, port);
     target.addresses = [wide(sources.network().into()), wide(destination.into())];
     target.variation = u32::from_ne_bytes([m0, m1, m2, m3]);
 }
 
-fn nat(target: &mut Target, service: &Service, vip: IpAddr, backend: &Backend) {
+fn nat(target: &mut TargetEntry, service: &Service, vip: IpAddr, backend: &Backend) {
     let vip_port = service.port.exact().map_or(0, |port| port.get().to_be());
     let backend_port = backend.port.map_or(vip_port, |port| port.get().to_be());
     let (from, to) = (wide(vip), wide(backend.address));
@@ -212,8 +212,8 @@ fn nat(target: &mut Target, service: &Service, vip: IpAddr, backend: &Backend) {
             .sum::<u32>()
     };
     target.forward = Forward::Nat as u8;
-    target.addresses[Target::BACKEND] = to;
-    target.addresses[Target::VIP] = from;
+    target.addresses[TargetEntry::BACKEND] = to;
+    target.addresses[TargetEntry::VIP] = from;
     target.vip_port = vip_port;
     target.backend_port = backend_port;
     // The pseudo header holds the addresses too, so the transport's sum changes by both.

@@ -12,11 +12,11 @@ use super::{
     history,
     keys::Keys,
     layout::{Layout, RetiredNumber},
-    placed::{COOL_DOWN, Cell, Placed, Writes},
+    placed::{COOL_DOWN, Cell, PlacedPool, Writes},
     pool::Pool,
     service_table,
     slots::SlotTable,
-    target::TargetEntry,
+    target::TargetCell,
     write::Write,
 };
 use crate::desired::ServiceName;
@@ -126,11 +126,11 @@ impl Layout {
     /// A present pool takes a new meaning: in place if its cells allow, or else elsewhere.
     fn change(
         &mut self,
-        placed: &Placed,
+        placed: &PlacedPool,
         pool: Pool,
         now: Instant,
         writes: &mut Writes,
-    ) -> Result<Placed, CapacityError> {
+    ) -> Result<PlacedPool, CapacityError> {
         if pool.slots as usize == placed.slots.len()
             && let Some(changed) = placed.in_place(&pool, now, writes)
         {
@@ -145,10 +145,10 @@ impl Layout {
     fn place(
         &mut self,
         pool: Pool,
-        present: Option<&Placed>,
+        present: Option<&PlacedPool>,
         now: Instant,
         writes: &mut Writes,
-    ) -> Result<Placed, CapacityError> {
+    ) -> Result<PlacedPool, CapacityError> {
         let name = || pool.key.service.clone();
         let mut cells = cells_of(&pool, present, now);
         let least = cells.len() as u32;
@@ -170,7 +170,7 @@ impl Layout {
             Some(placed) => placed.number,
             None => self.numbers.take(1).ok_or(CapacityError::Numbers)?.start,
         };
-        let mut placed = Placed {
+        let mut placed = PlacedPool {
             slots: SlotTable::new(Arc::from([])),
             renamed: present.map_or_else(Vec::new, |present| present.renamed.clone()),
             pool,
@@ -268,9 +268,9 @@ impl Layout {
     }
 }
 /// The cells of a pool that is placed anew: as they are present, then those of new members.
-fn cells_of(pool: &Pool, present: Option<&Placed>, now: Instant) -> Vec<Cell> {
+fn cells_of(pool: &Pool, present: Option<&PlacedPool>, now: Instant) -> Vec<Cell> {
     let mut cells = present.map_or_else(Vec::new, |present| present.cells.clone());
-    let at = present.map(Placed::cell_of).unwrap_or_default();
+    let at = present.map(PlacedPool::cell_of).unwrap_or_default();
     let mut stays = vec![false; cells.len()];
     let mut new = Vec::new();
     for member in &pool.members {
@@ -278,7 +278,7 @@ fn cells_of(pool: &Pool, present: Option<&Placed>, now: Instant) -> Vec<Cell> {
             Some(local) => {
                 stays[local] = true;
                 // The last known way of a backend that is unresolved is kept for answers still on the road.
-                if member.entry != TargetEntry::default() {
+                if member.entry != TargetCell::default() {
                     cells[local] = Cell::Owned(member.id, member.entry);
                 }
             }

@@ -10,14 +10,14 @@ use std::{
 };
 
 use lb_common::{
-    abi::{Ends, Forward, Target, Translation},
+    abi::{FlowEnds, Forward, NatEntry, TargetEntry},
     net::TCP,
 };
 
 use super::{
-    layout::{Layout, BackendRef},
-    placed::Placed,
-    slots::Flows,
+    layout::{BackendRef, Layout},
+    placed::PlacedPool,
+    slots::FlowFate,
     sweep::FlowTime,
 };
 
@@ -36,23 +36,23 @@ const RESET: Duration = Duration::from_secs(10);
 /// The table of `fullnat` flows, entry by entry.
 pub trait TranslationTable {
     /// The entry by that key, as it is now.
-    fn get(&self, key: &Ends) -> Option<Translation>;
+    fn get(&self, key: &FlowEnds) -> Option<NatEntry>;
     /// Stores an entry where one is.
-    fn replace(&mut self, key: &Ends, entry: &Translation);
+    fn replace(&mut self, key: &FlowEnds, entry: &NatEntry);
     /// Removes an entry, if it is there.
-    fn remove(&mut self, key: &Ends);
+    fn remove(&mut self, key: &FlowEnds);
 }
 
 /// What a look through the table of `fullnat` flows has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Translated {
     /// What is to be removed.
-    pub gone: Vec<Gone>,
+    pub gone: Vec<EndedFlow>,
     /// What is to name another cell.
     pub moved: Vec<Moved>,
     /// Entries whose opposite was not found, and that stay for now: it may have been made, or removed, while the table
     /// was read.
-    pub lonely: HashSet<Ends>,
+    pub lonely: HashSet<FlowEnds>,
     /// Flows of each backend that are left.
     pub flows: HashMap<BackendRef, u64>,
     /// How much is in use of each address that backends see.
@@ -61,13 +61,13 @@ pub struct Translated {
 
 /// A flow that is to be removed, or what is left of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone {
+pub struct EndedFlow {
     /// Key of the entry for the way there, or of the only one.
-    pub key: Ends,
+    pub key: FlowEnds,
     /// That entry as it was read.
-    pub entry: Translation,
+    pub entry: NatEntry,
     /// The opposite entry as it was read.
-    pub opposite: Option<Translation>,
+    pub opposite: Option<NatEntry>,
     /// Why.
     pub cause: Cause,
 }
@@ -85,10 +85,10 @@ pub enum Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
     /// Key of the entry for the way there.
-    pub key: Ends,
+    pub key: FlowEnds,
     /// That entry as it was read.
-    pub entry: Translation,
-    /// The cell: what is to become of [`Translation::owner`].
+    pub entry: NatEntry,
+    /// The cell: what is to become of [`NatEntry::owner`].
     pub owner: u32,
 }
 
@@ -101,11 +101,11 @@ pub struct Usage {
     pub busiest: u64,
 }
 
-impl Gone {
+impl EndedFlow {
     /// Whether what was read still stands. Packets come between the look at the table and the removal: the program may
     /// even have forgotten the flow and made another by the same key.
     fn stands(&self, table: &impl TranslationTable) -> bool {
-        let same = |then: &Translation, now: &Translation| {
+        let same = |then: &NatEntry, now: &NatEntry| {
             is_same_flow(then, now)
                 && (self.cause == Cause::Cut || (then.clock, then.state) == (now.clock, now.state))
         };
@@ -121,7 +121,7 @@ impl Gone {
 }
 
 /// Whether two entries by one key are the same flow's.
-fn is_same_flow(then: &Translation, now: &Translation) -> bool {
+fn is_same_flow(then: &NatEntry, now: &NatEntry) -> bool {
     (then.to, then.service, then.owner) == (now.to, now.service, now.owner)
 }
 
@@ -139,7 +139,7 @@ impl Translated {
                 .filter(|now| is_same_flow(&moved.entry, now))
             {
                 let owner = moved.owner;
-                table.replace(&moved.key, &Translation { owner, ..now });
+                table.replace(&moved.key, &NatEntry { owner, ..now });
             }
         }
         for gone in &self.gone {
@@ -158,7 +158,7 @@ impl Translated {
 impl Layout {
     /// Whether some backend is reached by `fullnat`.
     pub fn translates(&self) -> bool {
-        let translates = |placed: &Placed| {
+        let translates = |placed: &PlacedPool| {
             let service = &placed.pool.service;
             service
                 .backends
@@ -172,8 +172,8 @@ impl Layout {
     /// opposite for so long will not get one, whether or not packets meet it.
     pub fn look_through(
         &self,
-        entries: &HashMap<Ends, Translation>,
-        lonely: &HashSet<Ends>,
+        entries: &HashMap<FlowEnds, NatEntry>,
+        lonely: &HashSet<FlowEnds>,
         time: FlowTime,
     ) -> Translated {
         let mut found = Translated::default();
@@ -186,10 +186,10 @@ impl Layout {
             .values()
             .map(|placed| (placed.number, Round::of(placed)))
             .collect();
-        let mut towards: HashMap<(IpAddr, Ends), u64> = HashMap::new();
+        let mut towards: HashMap<(IpAddr, FlowEnds), u64> = HashMap::new();
         for (&key, &entry) in entries {
             let opposite = entries.get(&entry.to.reversed()).copied();
-            let gone = |cause| Gone {
+            let gone = |cause| EndedFlow {
                 key,
                 entry,
                 opposite,
@@ -237,7 +237,7 @@ type End = ([u64; 2], u16);
 
 /// A pool, for flows of it.
 struct Round<'a> {
-    placed: &'a Placed,
+    placed: &'a PlacedPool,
     /// By cell: the end that the backend there has, if it is reached by `fullnat`.
     ends: Vec<Option<End>>,
     /// The other way round.
@@ -250,11 +250,11 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn of(placed: &'a Placed) -> Self {
+    fn of(placed: &'a PlacedPool) -> Self {
         let mut ends = vec![None; placed.cells.len()];
         for (local, _, entry) in placed.owned() {
             let target = entry.target;
-            let end = (target.addresses[Target::BACKEND], target.backend_port);
+            let end = (target.addresses[TargetEntry::BACKEND], target.backend_port);
             ends[local as usize] = (target.forward == Forward::FullNat as u8).then_some(end);
         }
         let cells = (0..).zip(&ends).filter_map(|(local, end)| Some(((*end)?, local)));
@@ -264,7 +264,7 @@ impl<'a> Round<'a> {
             served: placed
                 .flows_by_cell()
                 .iter()
-                .map(|flows| *flows != Flows::Cut)
+                .map(|flows| *flows != FlowFate::Cut)
                 .collect(),
             flows: vec![0; ends.len()],
             ends,
@@ -274,7 +274,7 @@ impl<'a> Round<'a> {
 
     /// The cell of the flow's backend, if that still serves it. What the entry says of its packets counts, not the cell
     /// that it names: a backend gets another cell when the way to it changes.
-    fn cell(&self, there: &Translation) -> Option<u32> {
+    fn cell(&self, there: &NatEntry) -> Option<u32> {
         let (address, port) = (there.to.destination, (there.to.ports >> 16) as u16);
         let named = self.ends.get(there.owner as usize).copied().flatten();
         let cell = if named == Some((address, port)) || named == Some((address, 0)) {
@@ -287,15 +287,15 @@ impl<'a> Round<'a> {
     }
 
     /// Whether the flow has ended, or was silent for long.
-    fn is_over(&self, there: &Translation, back: &Translation, time: FlowTime) -> bool {
+    fn is_over(&self, there: &NatEntry, back: &NatEntry, time: FlowTime) -> bool {
         let half_open = if there.to.protocol == u32::from(TCP) {
             HALF_OPEN_TCP
         } else {
             HALF_OPEN_UDP
         };
-        let was_reset = [there, back].iter().any(|way| way.state == Translation::RESET);
+        let was_reset = [there, back].iter().any(|way| way.state == NatEntry::RESET);
         // Whoever repeats a SYN-ACK to a client that is not there must not keep the flow alive.
-        let is_opening = there.state == Translation::OPENING && !was_reset;
+        let is_opening = there.state == NatEntry::OPENING && !was_reset;
         let silent = there.idle(if is_opening { there } else { back }, time.now);
         let limit = if was_reset {
             RESET
@@ -322,8 +322,8 @@ impl<'a> Round<'a> {
 }
 
 /// What flows have in common that cannot share a port of one address: their backend, with its port and protocol.
-fn backend(entry: &Translation) -> Ends {
-    Ends {
+fn backend(entry: &NatEntry) -> FlowEnds {
+    FlowEnds {
         source: [0; 2],
         ports: entry.to.ports & 0xffff_0000,
         ..entry.to
@@ -331,7 +331,7 @@ fn backend(entry: &Translation) -> Ends {
 }
 
 /// The address that the backend sees.
-fn address(entry: &Translation) -> IpAddr {
+fn address(entry: &NatEntry) -> IpAddr {
     let [a, b] = entry.to.source;
     // No address of IPv6 that a host may have ends in so many zeros, or begins so.
     if b == 0 && a >> 32 == 0 {

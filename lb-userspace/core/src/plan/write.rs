@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use lb_common::abi::{
-    CellRecord, Control, FlowKey, FlowValue, PoolRecord, QuicSet, ServerLine, ServiceLine4, ServiceLine6,
-    ServiceOptions, Slot, Target,
+    CellEntry, Control, FlowKey, FlowValue, OptionsEntry, PoolEntry, QuicSetEntry, ServerLine, ServiceLine4,
+    ServiceLine6, Slot, TargetEntry,
 };
 
-use super::{sources::SourceEntry, target::TargetEntry};
+use super::{sources::SourceEntry, target::TargetCell};
 
 /// One step toward a plan's layout.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,21 +19,21 @@ pub enum Write {
         /// The number.
         number: u16,
         /// What to note.
-        record: PoolRecord,
+        record: PoolEntry,
     },
     /// Note whose a target cell is.
     Cell {
         /// Its index.
         index: u32,
         /// What to note.
-        record: CellRecord,
+        record: CellEntry,
     },
     /// Fill a target cell that no packet can reach.
     Target {
         /// Its index.
         index: u32,
         /// Its content.
-        entry: TargetEntry,
+        entry: TargetCell,
     },
     /// Put entries into lists of clients that no service has yet.
     Sources(Vec<SourceEntry>),
@@ -51,21 +51,21 @@ pub enum Write {
         /// Its index.
         index: u32,
         /// Its content.
-        set: Box<QuicSet>,
+        set: Box<QuicSetEntry>,
     },
     /// Bring the options of a service to this content, word by word.
     Options {
         /// Its number.
         number: u16,
         /// Their content.
-        options: ServiceOptions,
+        options: OptionsEntry,
     },
     /// Change the MACs of a target cell that packets may be reading: the next hop's in one store, our own after it.
     Macs {
         /// Its index.
         index: u32,
         /// Where the MACs are taken from.
-        target: Target,
+        target: TargetEntry,
     },
     /// Bring the previous owners of a slot table to this content, one store a slot.
     Previous {

@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use lb_core::desired::{AdminState, BackendPatch, Change, Removal, Selection, SelectBy};
+use lb_core::desired::{AdminState, BackendPatch, Change, Removal, SelectBy, Selection};
 
 const WINDOW: u64 = 10;
 const IDLE: u64 = 60;

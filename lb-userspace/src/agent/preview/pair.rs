@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use lb_common::abi::ServiceFlags;
 
 use lb_api::plan::{BackendPlan, Fate, ServiceChange, ServicePlan};
-use lb_core::desired::{BackendId, Protocol, ServiceName, Tracking};
-use lb_core::plan::{Flows, Pool, PoolMember, BackendRef};
+use lb_core::desired::{BackendId, Protocol, ServiceName, TrackingPolicy};
+use lb_core::plan::{BackendRef, FlowFate, Pool, PoolMember};
 use lb_core::schedule::{Last, Member, fewest_moves};
 
 /// A pool before and after.
@@ -127,7 +127,9 @@ impl<'a> Pair<'a> {
                 // By chance some fall into a slot of the same backend.
                 (0.0, 1.0 - f64::from(share.slots) / f64::from(after.slots.max(1)))
             }
-            Self::Changed(_, after) if after.service.tracking == Tracking::Never => (0.0, part(share.lost)),
+            Self::Changed(_, after) if after.service.tracking == TrackingPolicy::Never => {
+                (0.0, part(share.lost))
+            }
             Self::Added(_) | Self::Changed(..) | Self::Removed(_) => (part(share.lost), 0.0),
         };
         BackendPlan {
@@ -146,8 +148,8 @@ impl<'a> Pair<'a> {
 /// One backend's part of a pool, before and after.
 struct Share {
     id: BackendId,
-    before: Option<Flows>,
-    after: Option<Flows>,
+    before: Option<FlowFate>,
+    after: Option<FlowFate>,
     slots_before: u32,
     slots: u32,
     lost: u32,
@@ -168,14 +170,14 @@ impl Share {
     }
 
     fn fate(&self) -> Fate {
-        let serves = |flows: Option<Flows>| flows.unwrap_or(Flows::Cut);
+        let serves = |flows: Option<FlowFate>| flows.unwrap_or(FlowFate::Cut);
         match (serves(self.before), serves(self.after)) {
-            (Flows::Keep | Flows::Drain, Flows::Cut) => Fate::Cut,
-            (Flows::Keep, Flows::Drain) => Fate::Drains,
-            (Flows::Cut | Flows::Drain, Flows::Keep) => Fate::Joins,
-            (Flows::Cut, Flows::Cut | Flows::Drain)
-            | (Flows::Keep, Flows::Keep)
-            | (Flows::Drain, Flows::Drain) => Fate::Stays,
+            (FlowFate::Keep | FlowFate::Drain, FlowFate::Cut) => Fate::Cut,
+            (FlowFate::Keep, FlowFate::Drain) => Fate::Drains,
+            (FlowFate::Cut | FlowFate::Drain, FlowFate::Keep) => Fate::Joins,
+            (FlowFate::Cut, FlowFate::Cut | FlowFate::Drain)
+            | (FlowFate::Keep, FlowFate::Keep)
+            | (FlowFate::Drain, FlowFate::Drain) => Fate::Stays,
         }
     }
 }

@@ -101,7 +101,7 @@ async fn accept(
                     if connections.len() >= CONNECTIONS {
                         idle.end_oldest();
                     }
-                    let place = Place::new(Arc::clone(idle));
+                    let place = IdleConnection::new(Arc::clone(idle));
                     connections.spawn(connection(stream, router.clone(), place, Arc::clone(permits), stop.clone()));
                 }
                 Err(error) if may_pass(&error) => {
@@ -125,7 +125,7 @@ fn may_pass(error: &io::Error) -> bool {
 async fn connection(
     stream: UnixStream,
     router: Router,
-    place: Place,
+    place: IdleConnection,
     permits: Arc<Semaphore>,
     mut stop: watch::Receiver<()>,
 ) {
@@ -159,17 +159,17 @@ async fn connection(
 
 /// Connections without a request, by when they were last asked something.
 #[derive(Default)]
-struct Idle(Mutex<Places>);
+struct Idle(Mutex<IdleConnections>);
 
 #[derive(Default)]
-struct Places {
+struct IdleConnections {
     /// The number of the next one that gets idle.
     next: u64,
     by_age: BTreeMap<u64, Arc<Notify>>,
 }
 
 impl Idle {
-    fn places(&self) -> MutexGuard<'_, Places> {
+    fn places(&self) -> MutexGuard<'_, IdleConnections> {
         // Whoever panicked left no half of a change behind.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -194,13 +194,13 @@ impl Idle {
 }
 
 /// One connection among the idle ones, while it has no request.
-struct Place {
+struct IdleConnection {
     idle: Arc<Idle>,
     end: Arc<Notify>,
     number: Mutex<u64>,
 }
 
-impl Place {
+impl IdleConnection {
     fn new(idle: Arc<Idle>) -> Self {
         let end = Arc::new(Notify::new());
         let number = Mutex::new(idle.enter(&end));
@@ -217,14 +217,14 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for IdleConnection {
     fn drop(&mut self) {
         let number = self.number.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.idle.leave(*number);
     }
 }
 
-async fn timed(Extension(place): Extension<Arc<Place>>, request: Request, next: Next) -> Response {
+async fn timed(Extension(place): Extension<Arc<IdleConnection>>, request: Request, next: Next) -> Response {
     match tokio::time::timeout(REQUEST_TIME, place.busy(next.run(request))).await {
         Ok(response) => response,
         Err(_) => {

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::Step;
+use super::SetupStep;
 
 const FILE: &str = "backend-setup.json";
 
@@ -20,7 +20,7 @@ const FILE: &str = "backend-setup.json";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The step.
-    pub step: Step,
+    pub step: SetupStep,
     /// How it was before.
     pub undo: Undo,
 }
@@ -88,12 +88,12 @@ impl Done {
     }
 
     /// Whether that step was taken.
-    pub fn has(&self, step: &Step) -> bool {
+    pub fn has(&self, step: &SetupStep) -> bool {
         self.changes.iter().any(|change| change.step == *step)
     }
 
     /// What was done to that step's `lb decap` before.
-    pub(super) fn decap(&self, step: &Step) -> Option<&Step> {
+    pub(super) fn decap(&self, step: &SetupStep) -> Option<&SetupStep> {
         let mut steps = self.changes.iter().map(|change| &change.step);
         steps.find(|before| before.is_same_decap(step))
     }

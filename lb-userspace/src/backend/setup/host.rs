@@ -22,7 +22,7 @@ use rtnetlink::{
 };
 use tokio::task::JoinSet;
 
-use super::{Change, Step, done::Undo, plan::Kernel, step::LOOPBACK};
+use super::{Change, SetupStep, done::Undo, plan::Kernel, step::LOOPBACK};
 use crate::backend::decap::{self, Decap, Rules};
 use crate::dataplane::PinDir;
 use crate::netlink::{find_carrier, find_interface};
@@ -54,25 +54,25 @@ impl HostNetwork {
 
     /// Takes a step; the way back, or `None` if everything was so already. `before` is what was done to the step's
     /// `lb decap`.
-    pub(super) async fn take(&self, step: &Step, before: Option<&Step>) -> Result<Option<Undo>> {
+    pub(super) async fn take(&self, step: &SetupStep, before: Option<&SetupStep>) -> Result<Option<Undo>> {
         match step {
-            Step::Sysctl { key, value, fine } => set(key, value, fine),
-            Step::LooseReversePath { interface } => loosen(interface),
-            Step::Address { address, vrf } => self.add_address(*address, vrf.as_deref()).await,
-            Step::LocalRoute { prefix, vrf } => {
+            SetupStep::Sysctl { key, value, fine } => set(key, value, fine),
+            SetupStep::LooseReversePath { interface } => loosen(interface),
+            SetupStep::Address { address, vrf } => self.add_address(*address, vrf.as_deref()).await,
+            SetupStep::LocalRoute { prefix, vrf } => {
                 let route = self.local(*prefix, vrf.as_deref()).await?;
                 self.replace_route(route).await
             }
-            Step::DefaultRoute { via, vrf } => {
+            SetupStep::DefaultRoute { via, vrf } => {
                 let mut route = default_route(*via);
                 if let Some(vrf) = vrf {
                     set_table(&mut route, self.table_of(vrf).await?);
                 }
                 self.replace_route(route).await
             }
-            Step::Mtu { interface, mtu } => self.set_mtu(interface, *mtu).await,
-            Step::Command { command, .. } => run(command).map(|()| Some(Undo::Command)),
-            Step::Decap { .. } => attach(step, before).await,
+            SetupStep::Mtu { interface, mtu } => self.set_mtu(interface, *mtu).await,
+            SetupStep::Command { command, .. } => run(command).map(|()| Some(Undo::Command)),
+            SetupStep::Decap { .. } => attach(step, before).await,
         }
     }
 
@@ -84,11 +84,11 @@ impl HostNetwork {
             Undo::Route { made, before } => self.undo_route(made, before.as_deref()).await,
             Undo::Mtu { interface, mtu } => self.set_mtu(interface, *mtu).await.map(drop),
             Undo::Command => match step {
-                Step::Command { undo, .. } if !undo.is_empty() => run(undo),
+                SetupStep::Command { undo, .. } if !undo.is_empty() => run(undo),
                 _ => Ok(()),
             },
             Undo::Decap => match step {
-                Step::Decap { pin_dir, .. } => decap::detach(pin_dir).map(drop),
+                SetupStep::Decap { pin_dir, .. } => decap::detach(pin_dir).map(drop),
                 _ => Ok(()),
             },
         }
@@ -354,8 +354,8 @@ fn run(command: &[String]) -> Result<()> {
 }
 
 /// Attaches `lb decap`, in the place of the one of `before`.
-async fn attach(step: &Step, before: Option<&Step>) -> Result<Option<Undo>> {
-    let Step::Decap {
+async fn attach(step: &SetupStep, before: Option<&SetupStep>) -> Result<Option<Undo>> {
+    let SetupStep::Decap {
         interface,
         mode,
         tunnels,

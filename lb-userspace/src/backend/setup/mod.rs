@@ -15,8 +15,8 @@ mod tunnels;
 pub use done::{Change, Done, Undo};
 pub use host::ThisKernel;
 pub use need::{Families, Need};
-pub use plan::{Kernel, Options, Plan, plan};
-pub use step::Step;
+pub use plan::{Kernel, SetupOptions, SetupPlan, plan};
+pub use step::SetupStep;
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ pub const STATE_DIR: &str = "/run/lb";
 ///
 /// # Errors
 /// When a step fails; those before it stay, and can be undone.
-pub async fn apply(steps: &[Step], state_dir: &Path) -> Result<Vec<Change>> {
+pub async fn apply(steps: &[SetupStep], state_dir: &Path) -> Result<Vec<Change>> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "this changes the host's network: run it as root"

@@ -5,13 +5,13 @@ use std::{net::IpAddr, path::PathBuf};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Need, Step, tunnels};
+use super::{Need, SetupStep, tunnels};
 use crate::dataplane::Mode;
 use lb_core::desired::{Forwarder, Prefix};
 
 /// What is particular to this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct SetupOptions {
     /// The interface toward the balancer.
     pub interface: String,
     /// The VRF device that the interface belongs to.
@@ -36,9 +36,9 @@ pub trait Kernel {
 
 /// Steps, and what an operator should know beside them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Plan {
+pub struct SetupPlan {
     /// In this order: an ARP answer that escapes stays in the neighbours' caches.
-    pub steps: Vec<Step>,
+    pub steps: Vec<SetupStep>,
     /// What is not done by steps.
     pub notes: Vec<String>,
 }
@@ -47,8 +47,8 @@ pub struct Plan {
 ///
 /// # Errors
 /// When something is missing that only the operator knows.
-pub fn plan(need: &Need, options: &Options, kernel: &impl Kernel) -> Result<Plan, String> {
-    let mut plan = Plan::default();
+pub fn plan(need: &Need, options: &SetupOptions, kernel: &impl Kernel) -> Result<SetupPlan, String> {
+    let mut plan = SetupPlan::default();
     if need.owns_vips() {
         plan.own(need, options);
     } else if need.forwarders.contains(&Forwarder::Local) {
@@ -59,7 +59,7 @@ pub fn plan(need: &Need, options: &Options, kernel: &impl Kernel) -> Result<Plan
         plan.answer_through_balancer(need, options)?;
     }
     if let Some(mtu) = options.mtu {
-        plan.steps.push(Step::Mtu {
+        plan.steps.push(SetupStep::Mtu {
             interface: options.interface.clone(),
             mtu,
         });
@@ -72,23 +72,23 @@ pub fn plan(need: &Need, options: &Options, kernel: &impl Kernel) -> Result<Plan
     Ok(plan)
 }
 
-impl Plan {
+impl SetupPlan {
     pub(super) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 
     /// The VIPs on this host, without telling its network.
-    fn own(&mut self, need: &Need, options: &Options) {
+    fn own(&mut self, need: &Need, options: &SetupOptions) {
         let inner = need.inner();
         if inner.v4 {
             for (name, value, fine) in [("arp_ignore", "1", &["2", "8"][..]), ("arp_announce", "2", &[])] {
-                self.steps.push(Step::Sysctl {
+                self.steps.push(SetupStep::Sysctl {
                     key: format!("net/ipv4/conf/all/{name}"),
                     value: value.into(),
                     fine: fine.iter().map(|&value| value.into()).collect(),
                 });
             }
-            self.steps.push(Step::LooseReversePath {
+            self.steps.push(SetupStep::LooseReversePath {
                 interface: options.interface.clone(),
             });
         }
@@ -110,7 +110,7 @@ impl Plan {
     }
 
     /// For `nat`, which rewrites answers on their way back.
-    fn answer_through_balancer(&mut self, need: &Need, options: &Options) -> Result<(), String> {
+    fn answer_through_balancer(&mut self, need: &Need, options: &SetupOptions) -> Result<(), String> {
         let inner = need.inner();
         for (needed, name, is_family) in [
             (inner.v4, "IPv4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool),
@@ -124,7 +124,7 @@ impl Plan {
                     "nat needs the answers to pass the balancer: name its {name} address in this host's network with --via"
                 )
             })?;
-            self.steps.push(Step::DefaultRoute {
+            self.steps.push(SetupStep::DefaultRoute {
                 via: *via,
                 vrf: options.vrf.clone(),
             });
@@ -137,11 +137,11 @@ impl Plan {
     }
 }
 
-fn own(vip: Prefix, options: &Options) -> Step {
+fn own(vip: Prefix, options: &SetupOptions) -> SetupStep {
     let vrf = options.vrf.clone();
     match vip.host() {
-        Some(address) => Step::Address { address, vrf },
-        None => Step::LocalRoute {
+        Some(address) => SetupStep::Address { address, vrf },
+        None => SetupStep::LocalRoute {
             prefix: IpNet::new_assert(vip.address(), vip.length()),
             vrf,
         },

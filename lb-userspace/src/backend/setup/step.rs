@@ -19,7 +19,7 @@ pub(super) const LOOPBACK: &str = "lo";
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
-pub enum Step {
+pub enum SetupStep {
     /// Set a kernel setting.
     Sysctl {
         /// Below `/proc/sys`, with slashes: an interface's name may have dots.
@@ -85,7 +85,7 @@ pub enum Step {
     },
 }
 
-impl Step {
+impl SetupStep {
     /// A command that is run as it stands.
     pub(super) fn command(words: &str, undo: &str) -> Self {
         let split = |text: &str| text.split_whitespace().map(str::to_owned).collect();
@@ -132,7 +132,7 @@ fn in_vrf(f: &mut fmt::Formatter<'_>, vrf: Option<&str>) -> fmt::Result {
     vrf.map_or(Ok(()), |vrf| write!(f, " vrf {vrf}"))
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for SetupStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sysctl { key, value, .. } => write!(f, "sysctl -w {key}={value}"),

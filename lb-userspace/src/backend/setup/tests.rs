@@ -24,8 +24,8 @@ fn need(forwarders: &[Forwarder], vips: &[&str]) -> Need {
     }
 }
 
-fn options() -> Options {
-    Options {
+fn options() -> SetupOptions {
+    SetupOptions {
         interface: "eth0".into(),
         vrf: None,
         via: Vec::new(),
@@ -36,7 +36,7 @@ fn options() -> Options {
     }
 }
 
-fn commands(need: &Need, options: &Options, kernel: &impl Kernel) -> Vec<String> {
+fn commands(need: &Need, options: &SetupOptions, kernel: &impl Kernel) -> Vec<String> {
     let plan = plan(need, options, kernel).unwrap();
     plan.steps.iter().map(ToString::to_string).collect()
 }
@@ -65,7 +65,7 @@ fn forwarders_that_translate_leave_the_vip_to_the_balancer() {
     let nat = need(&[Forwarder::Nat], &["192.0.2.80", "2001:db8::80"]);
     let refusal = plan(&nat, &options(), &ALL).unwrap_err();
     assert!(refusal.contains("--via"), "{refusal}");
-    let through = Options {
+    let through = SetupOptions {
         via: vec!["2001:db8:1::2".parse().unwrap(), "10.0.0.2".parse().unwrap()],
         ..options()
     };
@@ -89,7 +89,7 @@ fn forwarders_that_translate_leave_the_vip_to_the_balancer() {
 
 #[test]
 fn in_a_vrf_everything_is_the_vrfs() {
-    let in_red = Options {
+    let in_red = SetupOptions {
         vrf: Some("red".into()),
         via: vec!["2001:db8:1::2".parse().unwrap()],
         ..options()
@@ -195,7 +195,7 @@ fn lb_decap_ends_them_where_it_does_not() {
 
 #[test]
 fn what_is_printed_for_lb_decap_is_what_it_takes() {
-    let step = Step::Decap {
+    let step = SetupStep::Decap {
         interface: "eth0".into(),
         mode: Mode::Generic,
         tunnels: [(Forwarder::Gue, [7777].into()), (Forwarder::Gre, [].into())].into(),
@@ -205,7 +205,7 @@ fn what_is_printed_for_lb_decap_is_what_it_takes() {
         step.to_string(),
         "lb decap --iface eth0 --tunnel gue,gre --gue-port 7777 --mode generic --keep --pin-dir /mnt/bpf"
     );
-    let usual = Step::Decap {
+    let usual = SetupStep::Decap {
         interface: "eth0".into(),
         mode: Mode::Native,
         tunnels: [(Forwarder::Gue, [6080].into()), (Forwarder::Fou, [5555].into())].into(),
@@ -216,7 +216,7 @@ fn what_is_printed_for_lb_decap_is_what_it_takes() {
         "lb decap --iface eth0 --tunnel gue,fou,gre --gue-port 6080,7777 --keep --pin-dir /mnt/bpf",
         "what another service needs stays"
     );
-    let elsewhere = Step::Decap {
+    let elsewhere = SetupStep::Decap {
         interface: "eth1".into(),
         mode: Mode::Native,
         tunnels: [].into(),
@@ -247,7 +247,7 @@ fn what_was_changed_is_remembered_until_it_is_undone() {
     let change = |address: &str| {
         let address = address.parse().unwrap();
         Change {
-            step: Step::Address { address, vrf: None },
+            step: SetupStep::Address { address, vrf: None },
             undo: Undo::RemoveAddress { address, vrf: None },
         }
     };

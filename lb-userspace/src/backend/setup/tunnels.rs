@@ -3,7 +3,7 @@
 //! The balancer varies the outer source address with the flow, so that only devices will do that take packets from
 //! anywhere: those that the modules bring with them.
 
-use super::{Kernel, Need, Options, Plan, Step};
+use super::{Kernel, Need, SetupOptions, SetupPlan, SetupStep};
 use lb_core::desired::Forwarder;
 
 /// A tunnel device that its module brings.
@@ -47,7 +47,7 @@ const GUE: u32 = 4;
 const GRE: u32 = 4;
 
 /// Ends the tunnels among the forwarders.
-pub(super) fn end(plan: &mut Plan, need: &Need, options: &Options, kernel: &impl Kernel) {
+pub(super) fn end(plan: &mut SetupPlan, need: &Need, options: &SetupOptions, kernel: &impl Kernel) {
     let is_tunnel = |forwarder: &Forwarder| overhead(*forwarder).is_some();
     let tunnels: Vec<Forwarder> = need.forwarders.iter().copied().filter(is_tunnel).collect();
     if tunnels.is_empty() {
@@ -60,7 +60,7 @@ pub(super) fn end(plan: &mut Plan, need: &Need, options: &Options, kernel: &impl
                 let usual = tunnel.default_tunnel_port();
                 usual.map(|usual| need.tunnel_port.map_or(usual, Into::into))
             };
-            plan.steps.push(Step::Decap {
+            plan.steps.push(SetupStep::Decap {
                 interface: options.interface.clone(),
                 mode: options.mode,
                 tunnels: tunnels
@@ -99,7 +99,12 @@ const fn overhead(forwarder: Forwarder) -> Option<u32> {
 }
 
 /// Why `lb decap` is to end these tunnels, if it is.
-fn why_decap(tunnels: &[Forwarder], need: &Need, options: &Options, kernel: &impl Kernel) -> Option<String> {
+fn why_decap(
+    tunnels: &[Forwarder],
+    need: &Need,
+    options: &SetupOptions,
+    kernel: &impl Kernel,
+) -> Option<String> {
     if options.decap {
         return Some("lb decap ends the tunnels, as asked".into());
     }
@@ -146,7 +151,7 @@ fn devices(tunnels: &[Forwarder], need: &Need) -> Vec<Device> {
 }
 
 /// Takes UDP off; what is inside goes on to the devices.
-fn listen(plan: &mut Plan, tunnel: Forwarder, need: &Need, options: &Options) {
+fn listen(plan: &mut SetupPlan, tunnel: Forwarder, need: &Need, options: &SetupOptions) {
     let Some(usual) = tunnel.default_tunnel_port() else {
         return;
     };
@@ -158,7 +163,7 @@ fn listen(plan: &mut Plan, tunnel: Forwarder, need: &Need, options: &Options) {
     };
     if options.vrf.is_some() {
         // `ip fou add … dev`, which would bind the port to the VRF, is refused (iproute2 6.1 on Linux 6.12).
-        plan.steps.push(Step::Sysctl {
+        plan.steps.push(SetupStep::Sysctl {
             key: "net/ipv4/udp_l3mdev_accept".into(),
             value: "1".into(),
             fine: Vec::new(),
@@ -166,8 +171,9 @@ fn listen(plan: &mut Plan, tunnel: Forwarder, need: &Need, options: &Options) {
     }
     for (outer, module, family) in [(need.outer.v4, "fou", ""), (need.outer.v6, "fou6", "-6 ")] {
         if outer {
-            plan.steps.push(Step::command(&format!("modprobe {module}"), ""));
-            plan.steps.push(Step::command(
+            plan.steps
+                .push(SetupStep::command(&format!("modprobe {module}"), ""));
+            plan.steps.push(SetupStep::command(
                 &format!("ip {family}fou add port {port} {what}"),
                 &format!("ip {family}fou del port {port}"),
             ));
@@ -175,15 +181,16 @@ fn listen(plan: &mut Plan, tunnel: Forwarder, need: &Need, options: &Options) {
     }
 }
 
-fn bring_up(plan: &mut Plan, device: &Device, options: &Options) {
+fn bring_up(plan: &mut SetupPlan, device: &Device, options: &SetupOptions) {
     let Device { module, name, any } = device;
-    plan.steps.push(Step::command(&format!("modprobe {module}"), ""));
+    plan.steps
+        .push(SetupStep::command(&format!("modprobe {module}"), ""));
     let mut name = *name;
     match &options.vrf {
         // The module's own device finds the outer destination among addresses outside of VRFs alone.
         Some(_) if *any => {
             name = IN_VRF;
-            plan.steps.push(Step::command(
+            plan.steps.push(SetupStep::command(
                 &format!(
                     "ip -6 tunnel add {name} mode any local any remote any dev {}",
                     options.interface
@@ -191,23 +198,23 @@ fn bring_up(plan: &mut Plan, device: &Device, options: &Options) {
                 &format!("ip -6 tunnel del {name}"),
             ));
         }
-        None if *any => plan.steps.push(Step::command(
+        None if *any => plan.steps.push(SetupStep::command(
             &format!("ip -6 tunnel change {name} mode any"),
             &format!("ip -6 tunnel change {name} mode ip6ip6"),
         )),
         _ => {}
     }
     if let Some(vrf) = &options.vrf {
-        plan.steps.push(Step::command(
+        plan.steps.push(SetupStep::command(
             &format!("ip link set {name} master {vrf}"),
             &format!("ip link set {name} nomaster"),
         ));
     }
-    plan.steps.push(Step::command(
+    plan.steps.push(SetupStep::command(
         &format!("ip link set {name} up"),
         &format!("ip link set {name} down"),
     ));
-    plan.steps.push(Step::LooseReversePath {
+    plan.steps.push(SetupStep::LooseReversePath {
         interface: name.to_owned(),
     });
 }

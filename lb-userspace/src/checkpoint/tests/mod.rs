@@ -10,7 +10,7 @@ use proptest::{collection::vec, option, prelude::*};
 use super::*;
 use crate::config::{Digest, HashSeed};
 use lb_core::desired::{Services, arbitrary};
-use lb_core::plan::{Capacity, Snapshot};
+use lb_core::plan::{Capacity, LayoutSnapshot};
 
 /// A state with these services, all of whose backends were up.
 pub(super) fn state(services: Services) -> State {
@@ -45,18 +45,18 @@ pub(super) fn state(services: Services) -> State {
             })
             .collect(),
         drains: Vec::new(),
-        tables: Snapshot::default(),
+        tables: LayoutSnapshot::default(),
         services,
     }
 }
 
 /// That many flows.
-pub(super) fn flows(count: u32) -> Flows {
+pub(super) fn flows(count: u32) -> SavedFlows {
     let entry = |i: u32| {
         let key = FlowKey(u64::from(i).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         (key, FlowValue::new(i % 16, FlowState::Established, i % 1000, i))
     };
-    Flows {
+    SavedFlows {
         clock: 12_345,
         entries: (0..count).map(entry).collect(),
     }

@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lb_common::abi::Tags;
+use lb_common::abi::TagsEntry;
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::lab::{Namespace, Net, hasten_neighbours, ip_command, set_sysctl};
 use super::{
-    Family, InterfaceError, NextHop, Resolution, ResolverHandle, Snapshot, find_interface,
+    Family, InterfaceError, NextHop, NextHops, Resolution, ResolverHandle, find_interface,
     forwarding_enabled, monitor::Monitor, most_neighbours, resolver::spawn_with, spawn_resolver,
 };
 use crate::supervise::Vitals;
@@ -76,7 +76,7 @@ impl Pair {
 /// A running resolver.
 struct Running {
     handle: ResolverHandle,
-    snapshots: watch::Receiver<Snapshot>,
+    snapshots: watch::Receiver<NextHops>,
 }
 
 impl Running {
@@ -161,7 +161,7 @@ fn resolves_neighbours_on_the_link_and_behind_gateways() {
             assert_eq!(
                 next_hop,
                 NextHop {
-                    tags: Tags::NONE,
+                    tags: TagsEntry::NONE,
                     interface_index,
                     destination_mac: PEER_MAC,
                     source_mac: LB_MAC,

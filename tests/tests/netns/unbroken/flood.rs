@@ -8,7 +8,7 @@ use std::{
 };
 
 use lb_bench::{Segments, Stream};
-use lb_common::abi::Tracking;
+use lb_common::abi::TrackingCounters;
 use lb_lab::{
     Forwarder, Lab,
     traffic::echo::{EchoOptions, Echoes},
@@ -85,7 +85,7 @@ fn change(stage: &Stage) {
     }
 }
 
-fn flood_during_changes(strength: Strength, dataplane: &'static str) -> Tracking {
+fn flood_during_changes(strength: Strength, dataplane: &'static str) -> TrackingCounters {
     let stage = Stage::new(Plan {
         dataplane,
         ..Plan::new(Forwarder::L2dsr, BACKENDS)

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aya::maps::{Array, Map, MapData, PerCpuArray};
-use lb_common::abi::{FlowLine, FlowValue, Tracking, map};
+use lb_common::abi::{FlowLine, FlowValue, TrackingCounters, map};
 
 /// The flow table of a dataplane.
 pub(super) struct FlowTable {
@@ -38,8 +38,8 @@ impl FlowTable {
     }
 
     /// What became of packets that needed it, of all services and on all CPUs.
-    pub(super) fn counters(&self) -> Tracking {
-        let mut sum = Tracking::default();
+    pub(super) fn counters(&self) -> TrackingCounters {
+        let mut sum = TrackingCounters::default();
         for cpus in self.counters.iter() {
             for cpu in cpus.unwrap().iter() {
                 sum.add(&bytemuck::cast(*cpu));

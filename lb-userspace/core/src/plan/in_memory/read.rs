@@ -2,13 +2,13 @@
 
 use lb_common::{
     abi::{
-        Ends, Features, FlowKey, FlowValue, FragmentKey, FragmentRecord, Key4, Key6, Lengths, Mac, MacKey,
-        OwnMacs, QuicSet, RoundKeys, SLOTS_PER_LINE, ServerId, ServerTable, Service, ServiceLine4,
-        ServiceLine6, ServiceOptions, Slot, SlotLine, SourceKey, SourcePool, TableIndex, Tags, Target,
-        Tracking, Translation, Upper, follow_chain,
+        AclKey, DeviceEntry, Features, FlowEnds, FlowKey, FlowValue, FragmentEntry, FragmentKey, Key4, Key6,
+        Lengths, Mac, MacKey, NatEntry, OptionsEntry, OwnMacs, QuicSetEntry, RoundKeys, SLOTS_PER_LINE,
+        ServerIdEntry, ServerTable, ServiceEntry, ServiceLine4, ServiceLine6, Slot, SlotLine, SnatPoolEntry,
+        TableIndex, TagsEntry, TargetEntry, TrackingCounters, follow_chain,
     },
-    flows::{self, Event, FlowTable, Placed, Query, SharedLine, Word},
-    pipeline::{self, Route, RouteQuery, Tables, detour::Claim},
+    flows::{self, Event, FlowTable, Query, Selected, SharedLine, Word},
+    pipeline::{self, Route, RouteQuery, Tables, detour::InsertOutcome},
     quic::aes::{self, Block, Cipher},
 };
 
@@ -53,11 +53,11 @@ impl Tables for InMemory {
         follow_chain(first, key, |line| self.service_line6(line))
     }
 
-    fn look_up4(&self, key: &Key4) -> Option<Service> {
+    fn look_up4(&self, key: &Key4) -> Option<ServiceEntry> {
         pipeline::look_up4(self, key)
     }
 
-    fn look_up6(&self, key: &Key6) -> Option<Service> {
+    fn look_up6(&self, key: &Key6) -> Option<ServiceEntry> {
         pipeline::look_up6(self, key)
     }
 
@@ -69,13 +69,13 @@ impl Tables for InMemory {
         self.slots.get(line as usize)
     }
 
-    fn fragments(&self, key: &FragmentKey, record: &mut FragmentRecord) -> bool {
+    fn fragments(&self, key: &FragmentKey, record: &mut FragmentEntry) -> bool {
         let known = self.fragments.borrow().get(key).copied();
         *record = known.unwrap_or(*record);
         known.is_some()
     }
 
-    fn note_fragments(&self, key: &FragmentKey, record: &FragmentRecord) {
+    fn note_fragments(&self, key: &FragmentKey, record: &FragmentEntry) {
         self.fragments.borrow_mut().insert(*key, *record);
     }
 
@@ -83,27 +83,27 @@ impl Tables for InMemory {
         self.fragments.borrow_mut().remove(key);
     }
 
-    fn translation<R>(&self, key: &Ends, visit: impl FnOnce(&mut Translation) -> R) -> Option<R> {
+    fn translation<R>(&self, key: &FlowEnds, visit: impl FnOnce(&mut NatEntry) -> R) -> Option<R> {
         self.translations.borrow_mut().get_mut(key).map(visit)
     }
 
-    fn claim(&self, key: &Ends, entry: &Translation) -> Claim {
+    fn claim(&self, key: &FlowEnds, entry: &NatEntry) -> InsertOutcome {
         let mut entries = self.translations.borrow_mut();
         if entries.contains_key(key) {
-            return Claim::Taken;
+            return InsertOutcome::Taken;
         }
         if entries.len() >= self.translations_limit {
-            return Claim::Full;
+            return InsertOutcome::Full;
         }
         entries.insert(*key, *entry);
-        Claim::Made
+        InsertOutcome::Made
     }
 
-    fn forget_translation(&self, key: &Ends) {
+    fn forget_translation(&self, key: &FlowEnds) {
         self.translations.borrow_mut().remove(key);
     }
 
-    fn source_pool(&self, v6: bool) -> SourcePool {
+    fn source_pool(&self, v6: bool) -> SnatPoolEntry {
         self.source_pools[usize::from(v6)]
     }
 
@@ -124,7 +124,7 @@ impl Tables for InMemory {
         self.clock
     }
 
-    fn place(&self, query: &Query) -> Placed {
+    fn place(&self, query: &Query) -> Selected {
         flows::place(self, query)
     }
 
@@ -132,19 +132,19 @@ impl Tables for InMemory {
         self.explains
     }
 
-    fn target(&self, index: u32) -> Option<&Target> {
+    fn target(&self, index: u32) -> Option<&TargetEntry> {
         self.targets.get(index as usize)
     }
 
-    fn options(&self, number: u32) -> Option<&ServiceOptions> {
+    fn options(&self, number: u32) -> Option<&OptionsEntry> {
         self.options.get(number as usize)
     }
 
-    fn tags(&self, index: u32) -> Option<&Tags> {
+    fn tags(&self, index: u32) -> Option<&TagsEntry> {
         self.tags.get(index as usize)
     }
 
-    fn access(&self, client: &SourceKey) -> u32 {
+    fn access(&self, client: &AclKey) -> u32 {
         let holding = self
             .sources
             .iter()
@@ -154,11 +154,11 @@ impl Tables for InMemory {
             .map_or(0, |entry| entry.access)
     }
 
-    fn quic(&self, index: u32) -> Option<&QuicSet> {
+    fn quic(&self, index: u32) -> Option<&QuicSetEntry> {
         self.quic.get(index as usize)
     }
 
-    fn server(&self, table: &ServerTable, id: &ServerId) -> Option<u32> {
+    fn server(&self, table: &ServerTable, id: &ServerIdEntry) -> Option<u32> {
         table.look_up(id, |line| self.servers.get(line as usize))
     }
 
@@ -182,7 +182,7 @@ impl Tables for InMemory {
         pipeline::accepts(self, mac, is_for_group)
     }
 
-    fn upper(&self, interface: u32) -> Option<Upper> {
+    fn upper(&self, interface: u32) -> Option<DeviceEntry> {
         self.uppers.get(&interface).copied()
     }
 
@@ -213,7 +213,7 @@ impl FlowTable for InMemory {
         word.exchange(old, new)
     }
 
-    fn known(&self, query: &Query, value: FlowValue, entry: u32) -> Placed {
+    fn known(&self, query: &Query, value: FlowValue, entry: u32) -> Selected {
         flows::known(self, query, value, entry)
     }
 
@@ -248,7 +248,7 @@ impl FlowTable for InMemory {
 }
 
 impl InMemory {
-    fn change_tracking(&self, service: u32, change: impl FnOnce(&mut Tracking)) {
+    fn change_tracking(&self, service: u32, change: impl FnOnce(&mut TrackingCounters)) {
         let cell = &self.tracking[service as usize & 0xffff];
         let mut tracking = cell.get();
         change(&mut tracking);

@@ -9,7 +9,7 @@ use super::{
     steps::World,
 };
 use crate::desired::{Backend, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Vlan};
-use crate::plan::{Observed, Layout, NextHop, PoolKey};
+use crate::plan::{Layout, NextHop, Observed, PoolKey};
 
 /// Whether a packet met what the wish and the facts ask for.
 pub(super) fn check(sample: &Sample, seen: &Seen, world: &World, layout: &Layout) {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use lb_common::{
     abi::{FlowKey, FlowState, FlowValue, Placement, Slot},
-    flows::{self, Event, FlowTable, Placed, Query, SharedLine, Word},
+    flows::{self, Event, FlowTable, Query, Selected, SharedLine, Word},
 };
 
 /// The table as one CPU has it: the lines are everybody's.
@@ -31,7 +31,7 @@ impl FlowTable for Cpu<'_> {
         word.exchange(old, new)
     }
 
-    fn known(&self, query: &Query, value: FlowValue, entry: u32) -> Placed {
+    fn known(&self, query: &Query, value: FlowValue, entry: u32) -> Selected {
         flows::known(self, query, value, entry)
     }
 

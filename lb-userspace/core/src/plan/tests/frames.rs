@@ -6,7 +6,7 @@ use lb_common::{
     abi::Reason,
     net::{Bytes, TCP, UDP},
     pipeline::{
-        Outcome, Packet, Route, Tables, process,
+        Packet, PacketOutcome, Route, Tables, process,
         wrap::{self, Wrap},
     },
 };
@@ -42,7 +42,7 @@ pub(super) struct Sample {
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) reason: Reason,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: PacketOutcome,
     pub(super) frame: Vec<u8>,
 }
 
@@ -108,7 +108,7 @@ impl Sample {
             bytes: [vec![0; Buffer::ROOM], self.frame()].concat(),
             start: Buffer::ROOM,
         };
-        let mut outcome = Outcome::UNDECIDED;
+        let mut outcome = PacketOutcome::UNDECIDED;
         let reason = process(&mut buffer, memory, &mut outcome);
         let frame = buffer.bytes.split_off(buffer.start);
         Seen {
@@ -170,7 +170,7 @@ pub(super) const ROUTE: Route = Route::Hop {
     macs_head: 0x0102_0304_0506_0708,
     macs_tail: 0x0a0b_0c0d,
     egress: 1,
-    tags: lb_common::abi::Tags::NONE,
+    tags: lb_common::abi::TagsEntry::NONE,
 };
 
 struct Buffer {

@@ -206,8 +206,8 @@ fn who_comes_back_late_is_a_newcomer() {
     assert!(!run.layout.wants_sweep());
     run.out(0, false);
     let placed = run.layout.placed.values().next().unwrap();
-    let before = |entry: &slots::Unsafe| placed.slots.previous[entry.slot as usize].owner();
-    let now = |entry: &slots::Unsafe| placed.slots.current[entry.slot as usize].owner();
+    let before = |entry: &slots::MigratingSlot| placed.slots.previous[entry.slot as usize].owner();
+    let now = |entry: &slots::MigratingSlot| placed.slots.current[entry.slot as usize].owner();
     assert!(
         placed
             .slots
@@ -224,7 +224,7 @@ fn flows_in_the_table_are_back_with_their_backend() {
     run.step(cases::load(vec![web(&[1, 1], Protocol::Tcp)]));
     let placed = run.layout.placed.values().next().unwrap().clone();
     let cell = placed.cell_of()[&id(1)];
-    let service = lb_common::abi::Service::id_of(placed.number as u16, 0);
+    let service = lb_common::abi::ServiceEntry::id_of(placed.number as u16, 0);
     let value = |owner| FlowValue::new(owner, FlowState::Established, service, TIME.now);
     let flow = |i: usize| FlowKey(u64::from(placed.slots.unsafes[i].slot) << 48 | 5);
     assert!(run.memory.insert_flow(flow(0), value(cell)));

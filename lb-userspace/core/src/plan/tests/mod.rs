@@ -18,7 +18,7 @@ mod translations;
 use std::time::{Duration, Instant};
 
 use lb_common::{
-    abi::{CellRecord, Control, PoolRecord, Slot},
+    abi::{CellEntry, Control, PoolEntry, Slot},
     pipeline::Tables,
 };
 use proptest::{collection::vec, prelude::*};
@@ -192,18 +192,18 @@ fn parts(write: &Write, memory: &InMemory) -> Vec<Write> {
         }
         Write::Cell { index, record } => {
             let old = memory.read_cell(*index);
-            let half = |old: CellRecord| Write::Cell {
+            let half = |old: CellEntry| Write::Cell {
                 index: *index,
-                record: CellRecord { serial: 0, ..old },
+                record: CellEntry { serial: 0, ..old },
             };
-            let mixed = CellRecord {
+            let mixed = CellEntry {
                 port: record.port,
                 ..old
             };
             vec![half(old), half(mixed), half(*record), write.clone()]
         }
         Write::Pool { number, record } => {
-            const WORDS: usize = size_of::<PoolRecord>() / 8;
+            const WORDS: usize = size_of::<PoolEntry>() / 8;
             let mut words: [u64; WORDS] = bytemuck::cast(memory.read_pool(u32::from(*number)));
             let mut seen = Vec::new();
             for (i, new) in bytemuck::cast::<_, [u64; WORDS]>(*record).into_iter().enumerate() {

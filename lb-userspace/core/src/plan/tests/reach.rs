@@ -6,7 +6,7 @@ use std::{
 };
 
 use lb_common::{
-    abi::{Meaning, SLOTS_PER_LINE, Selector, ServerId, Service, ServiceKey, ServiceLine},
+    abi::{Meaning, SLOTS_PER_LINE, Selector, ServerIdEntry, ServiceEntry, ServiceKey, ServiceLine},
     pipeline::Tables,
 };
 
@@ -71,7 +71,7 @@ impl Reach {
         }
     }
 
-    fn add_table(&mut self, memory: &InMemory, service: &Service) {
+    fn add_table(&mut self, memory: &InMemory, service: &ServiceEntry) {
         let slots = usize::from(service.slot_mask) + 1;
         self.lists.insert(list(memory, service.number()));
         self.add_set(memory, service.number());
@@ -83,7 +83,7 @@ impl Reach {
             self.targets
                 .extend(owners.map(|owner| service.target_base + owner));
             let previous = memory.previous[(service.slot_line + line) as usize].0;
-            let asked = slots.iter().zip(previous).filter(|(slot, _)| slot.is_unsafe());
+            let asked = slots.iter().zip(previous).filter(|(slot, _)| slot.is_migrating());
             let owners = asked.filter(|(_, previous)| !previous.is_lent());
             let owners = owners.filter_map(|(_, previous)| previous.owner());
             self.targets
@@ -103,7 +103,7 @@ impl Reach {
             self.servers.insert(line);
             let line = memory.read_servers(line);
             let named = line.ids.iter().zip(line.targets);
-            let named = named.filter(|(id, _)| **id != ServerId::NONE);
+            let named = named.filter(|(id, _)| **id != ServerIdEntry::NONE);
             self.targets.extend(named.map(|(_, target)| target));
         }
     }

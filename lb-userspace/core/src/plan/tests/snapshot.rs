@@ -1,28 +1,28 @@
 //! Tables that were lost and made again by name.
 
-use lb_common::abi::{FlowKey, FlowState, FlowValue, Service};
+use lb_common::abi::{FlowKey, FlowState, FlowValue, ServiceEntry};
 
 use super::*;
 use crate::desired::BackendId;
-use crate::plan::{placed::Placed, slots::Unsafe};
+use crate::plan::{placed::PlacedPool, slots::MigratingSlot};
 
 /// Reads a snapshot from what it was written as.
-fn reread(snapshot: &Snapshot) -> Snapshot {
+fn reread(snapshot: &LayoutSnapshot) -> LayoutSnapshot {
     rmp_serde::from_slice(&rmp_serde::to_vec_named(snapshot).unwrap()).unwrap()
 }
 
 /// Flows that every pool's cells own, one in each slot that is looked up.
 fn flows(layout: &Layout, then: u32) -> Vec<(FlowKey, FlowValue)> {
-    let of_pool = |placed: &Placed| {
+    let of_pool = |placed: &PlacedPool| {
         let named: Vec<u32> = placed.owned().map(|(local, ..)| local).collect();
         let named = named
             .into_iter()
             .chain(placed.renamed.iter().map(|(from, _)| *from));
         let named: Vec<u32> = named.collect();
-        let flow = |(i, entry): (usize, &Unsafe)| {
+        let flow = |(i, entry): (usize, &MigratingSlot)| {
             let owner = named.get(i % named.len().max(1))?;
             let vip = (i % placed.pool.vips.len()) as u8;
-            let id = Service::id_of(placed.number as u16, vip);
+            let id = ServiceEntry::id_of(placed.number as u16, vip);
             let key = FlowKey(u64::from(entry.slot) << 48 | i as u64);
             Some((
                 key,
@@ -168,18 +168,18 @@ fn contradictions_are_refused() {
     let with = |change: &dyn Fn(&mut PoolSnapshot)| {
         let mut pool = pool.clone();
         change(&mut pool);
-        Snapshot {
+        LayoutSnapshot {
             seed: SEED,
             pools: vec![pool],
         }
     };
-    let restore = |snapshot: &Snapshot| Layout::restore(CAPACITY, SEED, snapshot, Instant::now());
+    let restore = |snapshot: &LayoutSnapshot| Layout::restore(CAPACITY, SEED, snapshot, Instant::now());
     assert!(restore(&with(&|_| ())).is_ok());
-    let twice = Snapshot {
+    let twice = LayoutSnapshot {
         seed: SEED,
         pools: vec![pool.clone(), pool.clone()],
     };
-    let wrong: [(Snapshot, &str); 6] = [
+    let wrong: [(LayoutSnapshot, &str); 6] = [
         (with(&|pool| pool.slots = vec![0; 127].into()), "half a slot"),
         (with(&|pool| pool.slots = vec![0; 32].into()), "no table"),
         (with(&|pool| pool.slots[5] = 1), "nobody"),
@@ -235,7 +235,7 @@ fn who_is_named_by_an_older_cell_serves_as_well() {
         cells: vec![CellSnapshot::Renamed(id), CellSnapshot::Of(id)],
         ..web()
     };
-    let snapshot = Snapshot {
+    let snapshot = LayoutSnapshot {
         seed: SEED,
         pools: vec![pool],
     };
@@ -277,8 +277,8 @@ fn another_seed_keeps_the_tables_only() {
     assert_eq!(snapshot.flows(&restored, 9000, 9, flows).count(), 0);
     for (key, old) in &run.layout.placed {
         let new = &restored.placed[key];
-        assert!(new.slots.unsafes.is_empty() && new.slots.current.iter().all(|slot| !slot.is_unsafe()));
-        let owners = |placed: &Placed| {
+        assert!(new.slots.unsafes.is_empty() && new.slots.current.iter().all(|slot| !slot.is_migrating()));
+        let owners = |placed: &PlacedPool| {
             placed
                 .slots
                 .current

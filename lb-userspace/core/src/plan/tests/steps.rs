@@ -5,14 +5,14 @@ use std::{
     net::IpAddr,
 };
 
-use lb_common::abi::Tags;
+use lb_common::abi::TagsEntry;
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::desired::{
     AdminState, Affinity, Backend, BackendPatch, Change, Forwarder, Prefix, Removal, Service, ServiceName,
     ServicePatch, ServicePort, Services, Source, arbitrary,
 };
-use crate::plan::{Availability, Observed, NextHop, TunnelSources};
+use crate::plan::{Availability, NextHop, Observed, TunnelSources};
 
 /// One thing that happens.
 #[expect(clippy::large_enum_variant, reason = "a handful of them live at a time")]
@@ -215,7 +215,7 @@ fn hop(mac: u8, interface: u32, mtu: u32) -> NextHop {
         source_mac: [2, 0, 0, 0, 2, interface as u8],
         mtu,
         on_link: true,
-        tags: Tags::NONE,
+        tags: TagsEntry::NONE,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a sweep forgets, and when: entries by their state, and windows of backends that are to have no new flows.
 
 use lb_common::{
-    abi::{FlowKey, FlowState, FlowValue, Service as Entry},
+    abi::{FlowKey, FlowState, FlowValue, ServiceEntry as Entry},
     net::{TCP, UDP},
 };
 
@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::desired::{
-    AdminState, BackendId, BackendPatch, Change, Forwarder, Protocol, Removal, Service, Tracking,
+    AdminState, BackendId, BackendPatch, Change, Forwarder, Protocol, Removal, Service, TrackingPolicy,
 };
 
 const VIP: &str = "10.0.0.1";
@@ -73,7 +73,7 @@ fn a_flow_is_remembered_for_as_long_as_its_state_says() {
         let service = Service {
             window: window.map(|text| text.parse().unwrap()),
             idle: idle.map(|text| text.parse().unwrap()),
-            tracking: Tracking::Always,
+            tracking: TrackingPolicy::Always,
             ..web()
         };
         for (state, seconds) in states {

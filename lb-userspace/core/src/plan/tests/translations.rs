@@ -6,7 +6,7 @@ use std::{
 };
 
 use lb_common::{
-    abi::{Ends, Reason, SourcePool, Tags, Translation},
+    abi::{FlowEnds, NatEntry, Reason, SnatPoolEntry, TagsEntry},
     net::{TCP, UDP},
 };
 
@@ -15,7 +15,7 @@ use super::{
     *,
 };
 use crate::desired::{AdminState, BackendPatch, Forwarder, Protocol, Service};
-use crate::plan::{Cause, Gone, NextHop, Translated, TranslationTable, target::wide};
+use crate::plan::{Cause, EndedFlow, NextHop, Translated, TranslationTable, target::wide};
 
 const VIP: &str = "10.0.0.1";
 /// So many that there is room for other cells; two of them at one address.
@@ -31,20 +31,20 @@ const BACKENDS: [&str; 8] = [
 ];
 const SOURCE: &str = "10.0.0.5";
 
-type Table = HashMap<Ends, Translation>;
+type Table = HashMap<FlowEnds, NatEntry>;
 
 impl TranslationTable for Table {
-    fn get(&self, key: &Ends) -> Option<Translation> {
+    fn get(&self, key: &FlowEnds) -> Option<NatEntry> {
         self.get(key).copied()
     }
 
-    fn replace(&mut self, key: &Ends, entry: &Translation) {
+    fn replace(&mut self, key: &FlowEnds, entry: &NatEntry) {
         if let Some(present) = self.get_mut(key) {
             *present = *entry;
         }
     }
 
-    fn remove(&mut self, key: &Ends) {
+    fn remove(&mut self, key: &FlowEnds) {
         self.remove(key);
     }
 }
@@ -60,7 +60,7 @@ fn web() -> Service {
 fn run_with(service: Service) -> Run {
     let mut run = Run::new();
     run.memory.nat_sources = vec![wide(SOURCE.parse().unwrap())];
-    run.memory.source_pools[0] = SourcePool {
+    run.memory.source_pools[0] = SnatPoolEntry {
         first: 0,
         addresses: 1,
         first_port: 1024,
@@ -99,7 +99,7 @@ impl Run {
     }
 
     /// The way there of the flow that a packet from that port opens.
-    fn opened(&self, port: u16) -> (Ends, Translation) {
+    fn opened(&self, port: u16) -> (FlowEnds, NatEntry) {
         let before = self.table();
         assert_eq!(packet(port, true).seen(&self.memory).reason, Reason::Forwarded);
         let table = self.table();
@@ -110,12 +110,12 @@ impl Run {
     }
 
     /// What a look finds `after` a while.
-    fn look(&self, lonely: &HashSet<Ends>, after: Duration) -> Translated {
+    fn look(&self, lonely: &HashSet<FlowEnds>, after: Duration) -> Translated {
         self.layout.look_through(&self.table(), lonely, later(after))
     }
 
     /// One sweep, without pause between look and removal.
-    fn look_and_carry_out(&self, lonely: &HashSet<Ends>) -> Translated {
+    fn look_and_carry_out(&self, lonely: &HashSet<FlowEnds>) -> Translated {
         let found = self.look(lonely, Duration::ZERO);
         found.carry_out(&mut *self.memory.translations.borrow_mut());
         found
@@ -128,7 +128,7 @@ impl Run {
         self.memory.explains = false;
     }
 
-    fn change_entry(&self, key: &Ends, change: impl FnOnce(&mut Translation)) {
+    fn change_entry(&self, key: &FlowEnds, change: impl FnOnce(&mut NatEntry)) {
         change(self.memory.translations.borrow_mut().get_mut(key).unwrap());
     }
 }
@@ -147,7 +147,7 @@ fn hop(mtu: u32, interface: u32) -> Option<NextHop> {
         source_mac: [2, 0, 0, 0, 2, 1],
         mtu,
         on_link: true,
-        tags: Tags::NONE,
+        tags: TagsEntry::NONE,
     })
 }
 
@@ -195,8 +195,8 @@ proptest! {
         if !tcp {
             service.protocol = Protocol::Udp;
         }
-        prop_assume!(tcp || there == Translation::OPEN || there == Translation::OPENING);
-        prop_assume!(tcp || back == Translation::OPEN);
+        prop_assume!(tcp || there == NatEntry::OPEN || there == NatEntry::OPENING);
+        prop_assume!(tcp || back == NatEntry::OPEN);
         let run = run_with(service);
         let protocol = if tcp { TCP } else { UDP };
         let mut sample = packet(2000, tcp);
@@ -208,12 +208,12 @@ proptest! {
         run.change_entry(&key, |entry| (entry.state, entry.clock) = (there, ago(client_is_last)));
         run.change_entry(&entry.to.reversed(), |entry| (entry.state, entry.clock) = (back, ago(!client_is_last)));
         let half_open = if tcp { 60 } else { 30 };
-        let limit = if there == Translation::RESET || back == Translation::RESET {
+        let limit = if there == NatEntry::RESET || back == NatEntry::RESET {
             10
-        } else if there == Translation::OPENING {
+        } else if there == NatEntry::OPENING {
             // Only the client counts; 900 units are 230 s.
             if client_is_last { half_open } else { 0 }
-        } else if there == Translation::HALF_CLOSED && back == Translation::HALF_CLOSED {
+        } else if there == NatEntry::HALF_CLOSED && back == NatEntry::HALF_CLOSED {
             60
         } else {
             idle.max(half_open)
@@ -235,7 +235,7 @@ fn a_flow_whose_backend_has_another_cell_names_that() {
     let address = wide(BACKENDS[0].parse().unwrap());
     run.quietly(Step::Hop(BACKENDS[0].parse().unwrap(), hop(1400, 1)));
     let found = run.look_and_carry_out(&HashSet::new());
-    let its: HashSet<Ends> = flows
+    let its: HashSet<FlowEnds> = flows
         .iter()
         .filter(|(_, entry)| entry.to.destination == address)
         .map(|(key, _)| *key)
@@ -249,7 +249,7 @@ fn a_flow_whose_backend_has_another_cell_names_that() {
         let then = before[&key];
         assert_eq!(now.owner != then.owner, its.contains(&key));
         assert_eq!(
-            Translation {
+            NatEntry {
                 owner: then.owner,
                 ..now
             },
@@ -276,12 +276,12 @@ fn a_flow_that_is_another_by_now_is_not_moved() {
     // What packets have left is kept.
     let found = run.look(&HashSet::new(), Duration::ZERO);
     run.change_entry(&key, |entry| {
-        (entry.clock, entry.state) = (TIME.now + 9, Translation::HALF_CLOSED);
+        (entry.clock, entry.state) = (TIME.now + 9, NatEntry::HALF_CLOSED);
     });
     let mut table = run.table();
     found.carry_out(&mut table);
     assert_eq!(table[&key].clock, TIME.now + 9);
-    assert_eq!(table[&key].state, Translation::HALF_CLOSED);
+    assert_eq!(table[&key].state, NatEntry::HALF_CLOSED);
     assert_ne!(table[&key].owner, 5);
 }
 
@@ -307,7 +307,7 @@ fn a_flow_that_goes_on_meanwhile_stays() {
         // A packet; the next connection from the same port.
         let talks = |table: &mut Table| table.get_mut(&way).unwrap().clock += 1;
         assert_eq!(carried_out(&talks), (true, 2));
-        let closes = |table: &mut Table| table.get_mut(&way).unwrap().state = Translation::HALF_CLOSED;
+        let closes = |table: &mut Table| table.get_mut(&way).unwrap().state = NatEntry::HALF_CLOSED;
         assert_eq!(carried_out(&closes), (true, 2));
     }
     // The program has forgotten the flow and made another by the same key, at another place.
@@ -315,7 +315,7 @@ fn a_flow_that_goes_on_meanwhile_stays() {
         table.remove(&back);
         let mut there = entry;
         there.to.ports ^= 0x100;
-        let opposite = Translation {
+        let opposite = NatEntry {
             to: key.reversed(),
             is_back: 1,
             ..entry
@@ -365,9 +365,12 @@ fn half_a_flow_goes_at_the_second_look_though_it_is_in_use() {
     for (missing, left) in [(back, key), (key, back)] {
         let mut table = run.table();
         table.remove(&missing);
-        let look = |table: &Table, lonely: &HashSet<Ends>| run.layout.look_through(table, lonely, TIME);
+        let look = |table: &Table, lonely: &HashSet<FlowEnds>| run.layout.look_through(table, lonely, TIME);
         let first = look(&table, &HashSet::new());
-        assert_eq!((first.gone.as_slice(), first.lonely.len()), (&[] as &[Gone], 1));
+        assert_eq!(
+            (first.gone.as_slice(), first.lonely.len()),
+            (&[] as &[EndedFlow], 1)
+        );
         let second = look(&table, &first.lonely);
         assert_eq!((second.gone.len(), second.lonely.len()), (1, 0));
         // Its opposite comes in time.

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::LazyLock, time::Instant};
 
-use lb_common::abi::Tags;
+use lb_common::abi::TagsEntry;
 use tokio::sync::{mpsc, watch};
 
 use super::super::{ApiSocket, serve};
@@ -24,7 +24,7 @@ use lb_api::{
     },
 };
 use lb_core::desired::{AdminState, Backend, Change, Removal, Service, Services, Span};
-use lb_core::plan::{Availability, Capacity, Observed, Layout, NextHop, TunnelSources, BackendRef};
+use lb_core::plan::{Availability, BackendRef, Capacity, Layout, NextHop, Observed, TunnelSources};
 
 /// A served agent in a directory of its own; it ends when this is dropped.
 pub(crate) struct Lab {
@@ -349,7 +349,7 @@ impl Observed for AllIsWell {
             source_mac: [2, 0, 0, 0, 0, 2],
             mtu: 1500,
             on_link: true,
-            tags: Tags::NONE,
+            tags: TagsEntry::NONE,
         })
     }
 
