@@ -91,7 +91,7 @@ pub trait FlowTable {
     fn spend(&self, service: u32, clock: u32) -> bool;
 }
 
-/// What is counted: see [`crate::abi::TrackingPolicy`].
+/// What is counted: see [`crate::abi::TrackingCounters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The flow was in the table.

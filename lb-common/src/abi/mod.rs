@@ -74,7 +74,7 @@ pub mod map {
     pub const PREVIOUS: &str = "PREVIOUS";
     /// [`super::FlowLine`]s, indexed by [`super::FlowKey::line`].
     pub const FLOWS: &str = "FLOWS";
-    /// Per CPU one [`super::TrackingPolicy`] a [`super::ServiceEntry::number`].
+    /// Per CPU one [`super::TrackingCounters`] a [`super::ServiceEntry::number`].
     pub const TRACKING: &str = "TRACKING";
     /// [`super::TargetEntry`]s, handed out to services in runs.
     pub const TARGETS: &str = "TARGETS";

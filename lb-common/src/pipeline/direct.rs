@@ -9,14 +9,13 @@ use crate::{
 };
 
 use super::{
-    Packet, PacketOutcome, Tables,
-    back::{NoClientRoute, answer_of},
-    echo,
+    Packet, PacketOutcome, Tables, echo,
     family::{Family, V4, V6},
     link,
     parse::{self, Ip, Transport},
-    place::{flow_hash, pick},
+    reverse_nat::{NoClientRoute, answer_of},
     rewrite,
+    select::{flow_hash, pick},
     services::Lookup,
 };
 

@@ -6,7 +6,6 @@
 //! Generic over the packet and the tables, so that the kernel and the tests run the same code. Invariant: every way
 //! out has a [`Reason`], and a packet whose reason does not send it leaves unchanged.
 
-mod back;
 pub mod detour;
 mod direct;
 mod echo;
@@ -15,8 +14,9 @@ mod family;
 mod link;
 mod outcome;
 mod parse;
-mod place;
+mod reverse_nat;
 mod rewrite;
+mod select;
 mod services;
 pub mod wrap;
 

@@ -4,6 +4,7 @@
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use lb_common::{
     abi::Reason,
+    detour_steps,
     pipeline::detour::{Scratch, StepByStep, StepResult, Steps},
     verifier::hidden,
 };
@@ -23,8 +24,8 @@ impl Calls {
 }
 
 /// Declares each step as a global function, and calls it.
-macro_rules! steps {
-    ($($step:ident $function:ident;)+) => {
+macro_rules! kernel_functions {
+    ($($(#[$doc:meta])+ $step:ident $function:ident ($($on:ident),+);)+) => {
         $(
             #[unsafe(no_mangle)]
             #[inline(never)]
@@ -54,23 +55,7 @@ macro_rules! steps {
     };
 }
 
-steps! {
-    dissect lb_dissect;
-    quote lb_quote;
-    follow lb_follow;
-    find lb_find;
-    give_back lb_give_back;
-    permit lb_permit;
-    identify lb_identify;
-    recall lb_recall;
-    place lb_choose;
-    assign lb_assign;
-    settle lb_settle;
-    clamp lb_clamp;
-    send lb_send;
-    echo lb_echo;
-    answer lb_answer;
-}
+detour_steps!(kernel_functions);
 
 /// A step's result as a number: 0 to go on, else the reason's and 1.
 #[inline(always)]

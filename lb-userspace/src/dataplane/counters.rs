@@ -14,7 +14,7 @@ struct PodCount(TargetCounters);
 // SAFETY: `Count` is bytemuck::Pod: plain integers without padding.
 unsafe impl aya::Pod for PodCount {}
 
-/// A [`TrackingPolicy`] that aya can read.
+/// A [`TrackingCounters`] that aya can read.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct PodTracking(TrackingCounters);

@@ -8,7 +8,7 @@ use crate::{
 use super::{
     super::{Packet, Tables},
     PacketKind, Scratch, StepResult,
-    seen::{offset, within_headers},
+    scratch::{offset, within_headers},
 };
 
 /// TCP's header without options.

@@ -17,7 +17,7 @@ use super::{
     },
     PacketKind, Scratch, StepResult,
     extensions::{Payload, content},
-    seen::{offset, within_headers},
+    scratch::{offset, within_headers},
 };
 
 /// VLAN tags that are looked behind.

@@ -9,7 +9,7 @@ use super::{
     super::Packet,
     Scratch, StepResult,
     own::{OwnHeader, ReplyFamily},
-    seen::offset,
+    scratch::offset,
 };
 
 /// Length of both MACs.

@@ -8,7 +8,7 @@ use crate::{
 use super::{
     super::{Packet, family::Family, parse::Ip},
     Scratch,
-    seen::within_headers,
+    scratch::within_headers,
 };
 
 /// Extension headers that are walked.

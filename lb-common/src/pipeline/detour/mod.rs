@@ -6,23 +6,26 @@
 //! In the kernel every step is a function of its own, which the verifier walks through once, whoever calls it. That
 //! is why a step takes one record, [`Scratch`], and why nothing else passes from step to step.
 
+mod acl;
+mod allocate;
 mod answer;
-mod back;
+mod cid_route;
 mod clamp;
+mod confirm;
 mod dissect;
 mod echo;
 mod error;
 mod extensions;
 mod find;
-mod fragments;
+mod fragment;
 mod fullnat;
-mod identify;
+mod icmp_inner;
+mod nat_lookup;
 mod own;
-mod permit;
-mod place;
-mod quote;
 mod reset;
-mod seen;
+mod reverse_nat;
+mod scratch;
+mod select;
 mod send;
 mod translate;
 
@@ -33,44 +36,72 @@ use super::{Packet, Tables};
 use answer::is_answer;
 
 pub use fullnat::InsertOutcome;
-pub use seen::{PacketKind, Scratch};
+pub use scratch::{PacketKind, Scratch};
 
 /// What a step leaves behind: `Err` says that the packet's way ends here, and why.
 pub type StepResult = Result<(), Reason>;
 
-/// The steps of the detour.
-pub trait Steps {
-    /// Reads the headers.
-    fn dissect(&mut self, seen: &mut Scratch) -> StepResult;
-    /// Takes the flow that an ICMP error is about from the packet that it quotes.
-    fn quote(&mut self, seen: &mut Scratch) -> StepResult;
-    /// Has a later fragment follow the first, and notes what later ones need to know of a first one.
-    fn follow(&mut self, seen: &mut Scratch) -> StepResult;
-    /// Looks in one place for the service that it is for; to be called for as long as [`Scratch::is_looked_for`].
-    fn find(&mut self, seen: &mut Scratch) -> StepResult;
-    /// Takes it back to its client, if it is a backend's answer.
-    fn give_back(&mut self, seen: &mut Scratch) -> StepResult;
-    /// Lets its client use the service, or not.
-    fn permit(&mut self, seen: &mut Scratch) -> StepResult;
-    /// Finds the backend that its connection ID names, for services that are routed so.
-    fn identify(&mut self, seen: &mut Scratch) -> StepResult;
-    /// Finds the backend that its flow has already, if that is reached by `fullnat`.
-    fn recall(&mut self, seen: &mut Scratch) -> StepResult;
-    /// Picks its backend, if it has none yet.
-    fn place(&mut self, seen: &mut Scratch) -> StepResult;
-    /// Gives its flow an address and port, if its backend is reached by `fullnat`.
-    fn assign(&mut self, seen: &mut Scratch) -> StepResult;
-    /// Makes that its flow's.
-    fn settle(&mut self, seen: &mut Scratch) -> StepResult;
-    /// Makes the MSS that a SYN tells small enough.
-    fn clamp(&mut self, seen: &mut Scratch) -> StepResult;
-    /// Rewrites it toward its backend.
-    fn send(&mut self, seen: &mut Scratch) -> StepResult;
-    /// Answers an echo request.
-    fn echo(&mut self, seen: &mut Scratch) -> StepResult;
-    /// Tells its sender that it goes no further: [`Scratch::answer`].
-    fn answer(&mut self, seen: &mut Scratch) -> StepResult;
+/// The registry of steps: a step is a file of that name with one function of that name, and a line here.
+///
+/// A line gives the step's documentation, its name, its global function in the kernel, and what the step works on. From these
+/// lines come the trait [`Steps`], the run on the host, and the kernel's functions.
+#[macro_export]
+macro_rules! detour_steps {
+    ($with:ident) => {
+        $with! {
+            /// Reads the headers.
+            dissect lb_dissect (packet, tables);
+            /// Takes the flow that an ICMP error is about from the packet that the error quotes.
+            icmp_inner lb_icmp_inner (packet);
+            /// Gives a later fragment the ports of the first, and notes those of a first one.
+            fragment lb_fragment (tables);
+            /// Looks for the service by the destination, then by one prefix a call; for as long as [`Scratch::is_looked_for`].
+            find lb_find (tables);
+            /// Takes a backend's answer back to its client.
+            reverse_nat lb_reverse_nat (packet, tables);
+            /// Asks the list of clients of the service.
+            acl lb_acl (tables);
+            /// Finds the backend that a QUIC connection ID names.
+            cid_route lb_cid_route (packet, tables);
+            /// Finds the backend of a known `fullnat` flow.
+            nat_lookup lb_nat_lookup (tables);
+            /// Selects a backend, if none is known yet.
+            select lb_select (tables);
+            /// Allocates an address and port for a new `fullnat` flow.
+            allocate lb_allocate (packet, tables);
+            /// Confirms the allocation, unless another packet of the flow was faster.
+            confirm lb_confirm (tables);
+            /// Makes the MSS of a SYN small enough.
+            clamp lb_clamp (packet, tables);
+            /// Rewrites the packet toward its backend.
+            send lb_send (packet, tables);
+            /// Answers an echo request.
+            echo lb_echo (packet);
+            /// Tells the sender that the packet goes no further: [`Scratch::answer`].
+            answer lb_answer (packet, tables);
+        }
+    };
 }
+
+macro_rules! trait_and_host_run {
+    ($($(#[$doc:meta])+ $step:ident $function:ident ($($on:ident),+);)+) => {
+        /// The steps of the detour.
+        pub trait Steps {
+            $($(#[$doc])+ fn $step(&mut self, seen: &mut Scratch) -> StepResult;)+
+        }
+
+        impl<P: Packet, T: Tables> Steps for StepByStep<'_, P, T> {
+            $(
+                #[inline(always)]
+                fn $step(&mut self, seen: &mut Scratch) -> StepResult {
+                    $step::$step($(self.$on,)+ seen)
+                }
+            )+
+        }
+    };
+}
+
+detour_steps!(trait_and_host_run);
 
 /// Takes a packet all the way and says why it left as it did; [`Scratch::outcome`] says more.
 #[inline(always)]
@@ -85,9 +116,9 @@ pub fn detour<S: Steps>(steps: &mut S, seen: &mut Scratch) -> Reason {
 fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Scratch) -> StepResult {
     steps.dissect(seen)?;
     if seen.is(PacketKind::IcmpError) {
-        steps.quote(seen)?;
+        steps.icmp_inner(seen)?;
     } else if seen.is(PacketKind::LaterFragment) {
-        steps.follow(seen)?;
+        steps.fragment(seen)?;
     }
     // Twice as many lengths of prefixes for as long as one set of services takes the place of another.
     for _ in 0..=2 * Lengths::MAX {
@@ -100,34 +131,34 @@ fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Scratch) -> StepResult {
         return steps.echo(seen);
     }
     if seen.is(PacketKind::FirstFragment) && seen.is_for_vip != 0 {
-        steps.follow(seen)?;
+        steps.fragment(seen)?;
     }
     if seen.is_for_no_service() {
-        let given_back = steps.give_back(seen);
-        let is_returned = matches!(given_back, Err(Reason::Returned | Reason::ReturnedByHost));
+        let returned = steps.reverse_nat(seen);
+        let is_returned = matches!(returned, Err(Reason::Returned | Reason::ReturnedByHost));
         if is_returned && seen.has_syn() {
             steps.clamp(seen)?;
         }
-        return or_answer(steps, seen, given_back);
+        return or_answer(steps, seen, returned);
     }
     if let Some(oddity) = seen.oddity() {
         return Err(oddity);
     }
-    steps.permit(seen)?;
+    steps.acl(seen)?;
     if seen.service.flags.has(ServiceFlags::DETOUR) {
-        steps.identify(seen)?;
-        steps.recall(seen)?;
+        steps.cid_route(seen)?;
+        steps.nat_lookup(seen)?;
     }
-    let placed = steps.place(seen);
-    if placed.is_err() {
-        return or_answer(steps, seen, placed);
+    let selected = steps.select(seen);
+    if selected.is_err() {
+        return or_answer(steps, seen, selected);
     }
     if seen.service.flags.has(ServiceFlags::DETOUR) {
-        let assigned = steps.assign(seen);
-        if assigned.is_err() {
-            return or_answer(steps, seen, assigned);
+        let allocated = steps.allocate(seen);
+        if allocated.is_err() {
+            return or_answer(steps, seen, allocated);
         }
-        steps.settle(seen)?;
+        steps.confirm(seen)?;
     }
     if seen.has_syn() {
         steps.clamp(seen)?;
@@ -153,81 +184,4 @@ pub struct StepByStep<'a, P, T> {
     pub packet: &'a mut P,
     /// The tables.
     pub tables: &'a T,
-}
-
-impl<P: Packet, T: Tables> Steps for StepByStep<'_, P, T> {
-    #[inline(always)]
-    fn dissect(&mut self, seen: &mut Scratch) -> StepResult {
-        dissect::dissect(self.packet, self.tables, seen)
-    }
-
-    #[inline(always)]
-    fn quote(&mut self, seen: &mut Scratch) -> StepResult {
-        quote::quote(self.packet, seen)
-    }
-
-    #[inline(always)]
-    fn follow(&mut self, seen: &mut Scratch) -> StepResult {
-        fragments::follow(self.tables, seen)
-    }
-
-    #[inline(always)]
-    fn find(&mut self, seen: &mut Scratch) -> StepResult {
-        find::find(self.tables, seen)
-    }
-
-    #[inline(always)]
-    fn give_back(&mut self, seen: &mut Scratch) -> StepResult {
-        back::give_back(self.packet, self.tables, seen)
-    }
-
-    #[inline(always)]
-    fn permit(&mut self, seen: &mut Scratch) -> StepResult {
-        permit::permit(self.tables, seen)
-    }
-
-    #[inline(always)]
-    fn identify(&mut self, seen: &mut Scratch) -> StepResult {
-        identify::identify(self.packet, self.tables, seen)
-    }
-
-    #[inline(always)]
-    fn recall(&mut self, seen: &mut Scratch) -> StepResult {
-        fullnat::recall(self.tables, seen)
-    }
-
-    #[inline(always)]
-    fn assign(&mut self, seen: &mut Scratch) -> StepResult {
-        fullnat::assign(self.packet, self.tables, seen)
-    }
-
-    #[inline(always)]
-    fn settle(&mut self, seen: &mut Scratch) -> StepResult {
-        fullnat::settle(self.tables, seen)
-    }
-
-    #[inline(always)]
-    fn place(&mut self, seen: &mut Scratch) -> StepResult {
-        place::place(self.tables, seen)
-    }
-
-    #[inline(always)]
-    fn send(&mut self, seen: &mut Scratch) -> StepResult {
-        send::send(self.packet, self.tables, seen)
-    }
-
-    #[inline(always)]
-    fn clamp(&mut self, seen: &mut Scratch) -> StepResult {
-        clamp::clamp(self.packet, self.tables, seen)
-    }
-
-    #[inline(always)]
-    fn echo(&mut self, seen: &mut Scratch) -> StepResult {
-        echo::echo(self.packet, seen)
-    }
-
-    #[inline(always)]
-    fn answer(&mut self, seen: &mut Scratch) -> StepResult {
-        answer::answer(self.packet, self.tables, seen)
-    }
 }

@@ -9,7 +9,7 @@ use super::{
     super::{Packet, rewrite::swap_macs},
     Scratch, StepResult,
     own::{OwnHeader, ReplyFamily},
-    seen::offset,
+    scratch::offset,
 };
 
 /// TCP's header without options.

@@ -12,7 +12,7 @@ use crate::{
 use super::{
     super::{Packet, family::Family},
     PacketKind, Scratch,
-    seen::offset,
+    scratch::offset,
 };
 
 /// Where TCP's checksum stands in its header; UDP's stands within the 8 bytes that every error quotes.

@@ -16,7 +16,7 @@ use super::{
 /// What clients send to: addresses that begin alike, by one protocol.
 type ClaimedKey = (Prefix, Protocol);
 
-/// The services of one [`Encapsulation`], by what each of them holds of it.
+/// The services of one [`ClaimedKey`], by what each of them holds of it.
 #[derive(Default)]
 struct Ports<'a> {
     /// By one port, or any (none): each belongs to one service.

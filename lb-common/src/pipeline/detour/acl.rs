@@ -6,7 +6,7 @@ use super::{super::Tables, Scratch, StepResult};
 
 /// Asks the service's source list, if it has one.
 #[inline(always)]
-pub(super) fn permit<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
+pub(super) fn acl<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
     let list = tables
         .options(seen.service.number())
         .map_or(0, |options| options.source_list);

@@ -10,7 +10,7 @@ use crate::{
 use super::{
     super::{Packet, Tables},
     PacketKind, Scratch, StepResult,
-    seen::offset,
+    scratch::offset,
 };
 
 const UDP_HEADER: usize = 8;
@@ -18,7 +18,7 @@ const UDP_HEADER: usize = 8;
 /// Finds the backend that the connection ID names, if the service is routed so: [`crate::pipeline::PacketOutcome::target`].
 /// Otherwise the packet is placed as any other.
 #[inline(always)]
-pub(super) fn identify<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Scratch) -> StepResult {
+pub(super) fn cid_route<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Scratch) -> StepResult {
     let number = seen.service.number();
     // QUIC is never sent in fragments (RFC 9000 §14), and what an error quotes has the client's connection ID.
     let Some(set) = tables.options(number).and_then(|options| {

@@ -18,7 +18,7 @@ const TCP_FLAGS: u32 = 8;
 /// A later one asks before it is known whom it is for; a first one when it has turned out to be for a VIP or from a
 /// backend, so that nobody else's fragments fill the table.
 #[inline(always)]
-pub(super) fn follow<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
+pub(super) fn fragment<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
     let is_later = seen.is(PacketKind::LaterFragment);
     let key = FragmentKey {
         source: seen.source,

@@ -8,18 +8,22 @@ use crate::{
 use super::{
     super::{
         Packet, RouteQuery, Tables,
-        back::{ClientRoute, NoClientRoute, answer_of, way_back},
         family::{Family, V4, V6},
+        reverse_nat::{ClientRoute, NoClientRoute, answer_of, way_back},
         wrap::{move_start, write_link},
     },
-    PacketKind, Scratch, StepResult, fragments, fullnat,
+    PacketKind, Scratch, StepResult, fragment, fullnat,
     translate::translate,
 };
 
 /// Takes the answer of a backend to its client. Where the next hop is not known by its MAC address, the host's stack has to
 /// take it there, which finds out (RFC 1122 §2.3.2.2).
 #[inline(always)]
-pub(super) fn give_back<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Scratch) -> StepResult {
+pub(super) fn reverse_nat<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    seen: &mut Scratch,
+) -> StepResult {
     let no_way = if seen.v6 == 0 {
         within::<V4, P, T>(packet, tables, seen)
     } else {
@@ -69,7 +73,7 @@ fn within<F: Family, P: Packet, T: Tables>(
     };
     // One to a VIP, where nothing else asks for its port, has been noted already.
     if seen.is(PacketKind::FirstFragment) && seen.is_for_vip == 0 {
-        fragments::follow(tables, seen)?;
+        fragment::fragment(tables, seen)?;
         if let Some(oddity) = seen.oddity() {
             return Err(oddity.into());
         }

@@ -12,7 +12,7 @@ use super::{
     },
     PacketKind, Scratch, StepResult,
     extensions::content,
-    seen::{offset, within_headers},
+    scratch::{offset, within_headers},
 };
 
 /// Between an ICMP error's header and its quoted packet.
@@ -22,7 +22,7 @@ const QUOTED: usize = 8;
 
 /// Takes the flow from the quoted packet, turned round: who sent it is the VIP, who would have got it is the client.
 #[inline(always)]
-pub(super) fn quote<P: Packet>(packet: &P, seen: &mut Scratch) -> StepResult {
+pub(super) fn icmp_inner<P: Packet>(packet: &P, seen: &mut Scratch) -> StepResult {
     let quoted = if seen.v6 == 0 {
         within::<V4, P>(packet, seen)
     } else {

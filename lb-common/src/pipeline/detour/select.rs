@@ -6,14 +6,14 @@ use super::{
     super::{
         Tables,
         family::{Family, V4, V6},
-        place::{flow_hash, pick},
+        select::{flow_hash, pick},
     },
     PacketKind, Scratch, StepResult,
 };
 
 /// Picks the backend, unless it is known already: [`crate::pipeline::PacketOutcome::target`].
 #[inline(always)]
-pub(super) fn place<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
+pub(super) fn select<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
     if seen.v6 == 0 {
         within::<V4, T>(tables, seen)
     } else {
