@@ -82,7 +82,7 @@ pub trait FlowTable {
     /// [`insert`], likewise.
     fn insert(&self, key: FlowKey, value: FlowValue, clock: u32) -> bool;
     /// [`better`], likewise.
-    fn better(&self, best: u32, place: u32, value: FlowValue, clock: u32) -> u32;
+    fn better(&self, best: u32, nth: u32, value: FlowValue, clock: u32) -> u32;
     /// The flow clock.
     fn clock(&self) -> u32;
     /// Notes what became of a packet of that service.
@@ -126,7 +126,7 @@ impl TrackingCounters {
     }
 }
 
-/// A packet in an unsafe slot, or of a service that tracks all flows. Few words, so that a BPF function can take it.
+/// A packet in an migrating slot, or of a service that tracks all flows. Few words, so that a BPF function can take it.
 #[derive(Clone, Copy, Debug)]
 pub struct Query {
     /// The flow.
@@ -135,8 +135,8 @@ pub struct Query {
     pub service: u32,
     /// The slot as it was read in the low half, TCP's flags above it, and the `IS_*` bits.
     pub packet: u32,
-    /// Where the slot lies in `SLOTS`, and the previous owner in `PREVIOUS`.
-    pub place: u32,
+    /// Index of the slot in `SLOTS`, and of its previous owner in `PREVIOUS`.
+    pub slot_index: u32,
 }
 
 impl Query {
@@ -186,7 +186,7 @@ impl Query {
         }
         // Whoever sees the flag sees the previous owner that was written before it: x86 loads in order, and on other
         // machines the agent waits for a grace period between the two.
-        match table.previous_owner(self.place) {
+        match table.previous_owner(self.slot_index) {
             Some(home) if home.is_lent() => (current, true),
             previous => (previous.and_then(Slot::owner).unwrap_or(current), false),
         }
@@ -223,7 +223,7 @@ pub const IDLE: u32 = 1200;
 
 /// Finds the packet's backend, and writes down what later packets will ask for.
 #[inline(always)]
-pub fn place<T: FlowTable>(table: &T, query: &Query) -> Selected {
+pub fn look_up<T: FlowTable>(table: &T, query: &Query) -> Selected {
     let Some((value, entry)) = find(table, query) else {
         return unknown(table, query);
     };
@@ -425,12 +425,12 @@ fn take<T: FlowTable>(
     true
 }
 
-/// The greater of `best` and what this makes of the entry at `place`: its rank above the place's three bits.
+/// The greater of `best` and what this makes of the `nth` entry: its rank above the three bits of `nth`.
 #[inline(always)]
-pub fn better(best: u32, place: u32, value: FlowValue, clock: u32) -> u32 {
+pub fn better(best: u32, nth: u32, value: FlowValue, clock: u32) -> u32 {
     match rank(value, clock) {
         0 => best,
-        rank => best.max(rank << 3 | place),
+        rank => best.max(rank << 3 | nth),
     }
 }
 

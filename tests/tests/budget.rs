@@ -13,7 +13,7 @@ use lb_common::{
 };
 use lb_core::desired::Forwarder;
 use lb_core::plan::Capacity;
-use lb_userspace::backend::decap::{Decap, Rules};
+use lb_userspace::backend::decap::{Decap, DecapRules};
 use lb_userspace::dataplane::{Dataplane, Settings};
 use nix::sys::utsname::uname;
 
@@ -34,7 +34,7 @@ fn the_verifier_walks_through_no_more_instructions_than_budgeted() {
 
 #[test]
 fn the_verifier_accepts_the_program_that_ends_tunnels() {
-    let rules = Rules {
+    let rules = DecapRules {
         tunnels: vec![Forwarder::Ipip, Forwarder::Gue, Forwarder::Fou, Forwarder::Gre],
         gue_ports: vec![6080],
         fou_ports: vec![5555],

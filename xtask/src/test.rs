@@ -17,7 +17,7 @@ use crate::privilege::Privilege;
 use crate::setup;
 
 /// The packages with tests that need root: those in namespaces and of the kernel, and those of the agent's netlink and
-/// heartbeats.
+/// health checks.
 pub(crate) const PRIVILEGED: [&str; 5] = ["lb-bench", "lb-check", "lb-lab", "lb-tests", "lb-userspace"];
 
 /// Tell the tests in network namespaces where the binary `lb` is, and that of the lab's servers.

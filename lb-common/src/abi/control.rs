@@ -72,7 +72,7 @@ pub struct Control {
     /// Changes whenever a route or a neighbour of the host may have changed. A number read half old and half new
     /// is no harm: it differs from both.
     pub routes: u32,
-    /// The generation of the wish that the tables show. Not read by the program.
+    /// The generation of the desired state that the tables show. Not read by the program.
     pub generation: u64,
     /// Lengths of the prefixes that services have as VIPs: IPv4 and IPv6.
     pub lengths: [Lengths; 2],

@@ -161,12 +161,12 @@ impl SnatPoolEntry {
     /// Whether a flow that finds no place is to be refused at once: another try, at other places, would hardly help.
     #[inline(always)]
     pub const fn is_exhausted(&self) -> bool {
-        self.first_port & Self::EXHAUSTED != 0 || self.places() <= Self::SEARCHED
+        self.first_port & Self::EXHAUSTED != 0 || self.source_ports() <= Self::SEARCHED
     }
 
     /// How many places there are.
     #[inline(always)]
-    pub const fn places(&self) -> u32 {
+    pub const fn source_ports(&self) -> u32 {
         self.addresses.wrapping_mul(self.ports)
     }
 
@@ -175,8 +175,8 @@ impl SnatPoolEntry {
     ///
     /// A client's flows come from one address while it has room (RFC 4787 §4.1), and so do the fragments of one packet.
     #[inline(always)]
-    pub const fn place(&self, client: u64, flow: u64, nth: u32) -> Option<(u32, u16)> {
-        let (addresses, ports, places) = (self.addresses, self.ports, self.places());
+    pub const fn source_port(&self, client: u64, flow: u64, nth: u32) -> Option<(u32, u16)> {
+        let (addresses, ports, places) = (self.addresses, self.ports, self.source_ports());
         if addresses == 0 || ports == 0 || places == 0 {
             return None;
         }
@@ -291,16 +291,16 @@ mod tests {
         ) {
             let pool = SnatPoolEntry { first, addresses, first_port, ports };
             let places: Vec<_> =
-                (0..SnatPoolEntry::TRIES).map(|nth| pool.place(client, flow, nth).unwrap()).collect();
-            prop_assert_eq!(pool.place(client, other, 0).unwrap().0, places[0].0);
+                (0..SnatPoolEntry::TRIES).map(|nth| pool.source_port(client, flow, nth).unwrap()).collect();
+            prop_assert_eq!(pool.source_port(client, other, 0).unwrap().0, places[0].0);
             for (address, port) in &places {
                 let port = u32::from(u16::from_be(*port));
                 prop_assert!((first..first + addresses).contains(address));
                 prop_assert!((first_port..first_port + ports).contains(&port));
             }
-            if pool.places() <= SnatPoolEntry::TRIES / 2 {
+            if pool.source_ports() <= SnatPoolEntry::TRIES / 2 {
                 let distinct: HashSet<_> = places.into_iter().collect();
-                prop_assert_eq!(distinct.len() as u32, pool.places());
+                prop_assert_eq!(distinct.len() as u32, pool.source_ports());
             }
         }
     }
@@ -316,11 +316,11 @@ mod tests {
         assert!(pool(16, 0).is_exhausted() && !pool(17, 0).is_exhausted());
         let marked = pool(5000, SnatPoolEntry::EXHAUSTED);
         assert!(marked.is_exhausted());
-        assert_eq!(marked.place(3, 9, 4), pool(5000, 0).place(3, 9, 4));
+        assert_eq!(marked.source_port(3, 9, 4), pool(5000, 0).source_port(3, 9, 4));
     }
 
     #[test]
     fn an_empty_pool_has_no_place() {
-        assert_eq!(SnatPoolEntry::default().place(1, 1, 0), None);
+        assert_eq!(SnatPoolEntry::default().source_port(1, 1, 0), None);
     }
 }

@@ -22,7 +22,7 @@ pub struct PoolEntry {
     /// Where it lies, in no order: where the IPv4 table leads to, where the IPv6 table leads to, and where both will,
     /// which are one and the same but for the time of a change. A new place is written over one that no table leads
     /// to.
-    pub places: [PoolLocation; PLACES],
+    pub locations: [PoolLocation; PLACES],
     /// 1 for the IPv6 part of a `nat` service, else 0.
     pub v6_part: u32,
     /// 1 if it was written.

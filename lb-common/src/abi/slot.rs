@@ -14,10 +14,10 @@ pub struct Slot(pub u16);
 impl Slot {
     /// The slot of a service without usable backends.
     pub const NONE: Self = Self(0x7fff);
-    /// The flag of an unsafe slot.
+    /// The flag of an migrating slot.
     pub const UNSAFE: u16 = 1 << 15;
 
-    /// A safe slot owned by the service's `owner`-th target.
+    /// A stable slot owned by the service's `owner`-th target.
     pub const fn owned_by(owner: u16) -> Self {
         Self(owner & !Self::UNSAFE)
     }
@@ -35,8 +35,8 @@ impl Slot {
     }
 
     /// The same owner, with or without the flag.
-    pub const fn with_flag(self, is_unsafe: bool) -> Self {
-        if is_unsafe {
+    pub const fn with_flag(self, is_migrating: bool) -> Self {
+        if is_migrating {
             Self(self.0 | Self::UNSAFE)
         } else {
             Self(self.0 & !Self::UNSAFE)
@@ -56,9 +56,9 @@ impl Slot {
 }
 
 /// Maps `SLOTS` and `PREVIOUS`, mmap-able: a table is a run of whole lines. In `PREVIOUS` lies the owner that flows
-/// of an unsafe slot belong to unless the flow table says otherwise. With the flag ([`Slot::is_lent`]) it is the owner
+/// of an migrating slot belong to unless the flow table says otherwise. With the flag ([`Slot::is_lent`]) it is the owner
 /// that gets the slot back: unknown flows belong to the current one, and those that open there are written down. Of a
-/// safe slot packets do not ask, and without the flag it means nothing.
+/// stable slot packets do not ask, and without the flag it means nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub struct SlotLine(pub [Slot; SLOTS_PER_LINE as usize]);

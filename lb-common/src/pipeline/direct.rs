@@ -9,7 +9,7 @@ use crate::{
 };
 
 use super::{
-    Packet, PacketOutcome, Tables, echo,
+    Outcome, Packet, Tables, echo,
     family::{Family, V4, V6},
     link,
     parse::{self, Ip, Transport},
@@ -30,11 +30,7 @@ pub(super) const DETOUR: LeaveEarly = None;
 ///
 /// The outcome is the caller's memory on purpose: returned by value, its fields would be set anew on every way out.
 #[inline(always)]
-pub fn direct<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    outcome: &mut PacketOutcome,
-) -> Option<Reason> {
+pub fn direct<P: Packet, T: Tables>(packet: &mut P, tables: &T, outcome: &mut Outcome) -> Option<Reason> {
     match by_family(packet, tables, outcome) {
         Ok(reason) => Some(reason),
         Err(early) => early,
@@ -45,7 +41,7 @@ pub fn direct<P: Packet, T: Tables>(
 fn by_family<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    outcome: &mut PacketOutcome,
+    outcome: &mut Outcome,
 ) -> Result<Reason, LeaveEarly> {
     let ethernet: &[u8; ETHERNET] = packet.view(0).ok_or(Reason::NotIp)?;
     match load16(ethernet, 12) {
@@ -60,7 +56,7 @@ fn by_family<P: Packet, T: Tables>(
 fn balance<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    outcome: &mut PacketOutcome,
+    outcome: &mut Outcome,
 ) -> Result<Reason, LeaveEarly> {
     // A frame too short to name a destination is for no service.
     let ip = F::parse(packet, ETHERNET).ok_or(Reason::NoService)?;
@@ -142,7 +138,7 @@ fn answer<F: Family, P: Packet, T: Tables>(
     tables: &T,
     ip: &Ip<F::Address>,
     transport: &Transport,
-    outcome: &mut PacketOutcome,
+    outcome: &mut Outcome,
 ) -> Result<Reason, LeaveEarly> {
     let answer = answer_of::<F, T>(tables, ip, transport, outcome).map_err(|no_way| match no_way {
         NoClientRoute::TooBig(_) | NoClientRoute::Because(Reason::TtlExpired) => DETOUR,

@@ -72,8 +72,8 @@ pub trait Tables: Cipher {
     fn may_answer(&self, reason: Reason) -> bool;
     /// The flow clock.
     fn now(&self) -> u32;
-    /// Asks the flow table: [`crate::flows::place`], which the kernel build makes a function of its own.
-    fn place(&self, query: &Query) -> Selected;
+    /// Asks the flow table: [`crate::flows::look_up`], which the kernel build makes a function of its own.
+    fn look_up(&self, query: &Query) -> Selected;
     /// Whether the packet is only explained: it must leave no trace in the tables.
     fn explains(&self) -> bool;
     /// An entry of map `TARGETS`.

@@ -25,19 +25,19 @@ use crate::abi::Reason;
 pub use direct::direct;
 pub use environment::{Packet, Route, RouteQuery, Tables};
 pub use link::accepts;
-pub use outcome::PacketOutcome;
+pub use outcome::Outcome;
 pub use services::{look_up4, look_up6};
 
 use detour::{Scratch, StepByStep, detour};
 
 /// Takes a packet all the way, by the detour if it must, and says why it left as it did; `outcome` says more. For hosts:
 /// in the kernel the detour is a program of its own.
-pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T, outcome: &mut PacketOutcome) -> Reason {
+pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T, outcome: &mut Outcome) -> Reason {
     if let Some(reason) = direct(packet, tables, outcome) {
         return reason;
     }
-    let mut seen = Scratch::NOTHING;
-    let reason = detour(&mut StepByStep { packet, tables }, &mut seen);
-    *outcome = seen.outcome;
+    let mut scratch = Scratch::NOTHING;
+    let reason = detour(&mut StepByStep { packet, tables }, &mut scratch);
+    *outcome = scratch.outcome;
     reason
 }

@@ -6,10 +6,10 @@ use crate::{abi::Trace, net::tcp};
 /// can be built on a BPF program's stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(8))]
-pub struct PacketOutcome {
+pub struct Outcome {
     /// Interface to send out of, if it is sent; 0 for the one that it came in by.
     pub egress: u32,
-    /// [`crate::abi::ServiceEntry::id`] or [`Trace::NONE`]; see [`PacketOutcome::service_number`].
+    /// [`crate::abi::ServiceEntry::id`] or [`Trace::NONE`]; see [`Outcome::service_number`].
     pub service: u32,
     /// Slot within the service's table or [`Trace::NONE`].
     pub slot: u32,
@@ -23,7 +23,7 @@ pub struct PacketOutcome {
     pub placement: u16,
 }
 
-impl PacketOutcome {
+impl Outcome {
     /// Before anything is decided.
     pub const UNDECIDED: Self = Self {
         egress: 0,

@@ -3,7 +3,7 @@
 use crate::abi::{Direction, Features, FlowEnds, Reason, ServiceFlags, TagsEntry, TargetEntry};
 
 use super::{
-    Packet, PacketOutcome, Route, RouteQuery, Tables,
+    Outcome, Packet, Route, RouteQuery, Tables,
     family::Family,
     parse::{Ip, Transport},
     rewrite,
@@ -67,7 +67,7 @@ impl From<Reason> for NoClientRoute {
 #[inline(always)]
 pub(super) fn way_back<T: Tables>(tables: &T, query: &RouteQuery) -> Result<ClientRoute, NoClientRoute> {
     match tables.route(query) {
-        // The backend talks to this host itself, as it does when it answers a heartbeat.
+        // The backend talks to this host itself, as it does when it answers a health check.
         Route::Local => Err(Reason::NoService.into()),
         Route::Hop {
             macs_head,
@@ -95,7 +95,7 @@ pub(super) fn answer_of<'t, F: Family, T: Tables>(
     tables: &'t T,
     ip: &Ip<F::Address>,
     transport: &Transport,
-    outcome: &mut PacketOutcome,
+    outcome: &mut Outcome,
 ) -> Result<ReversedPacket<'t>, NoClientRoute> {
     if !tables.features().has(Features::RETURNS) {
         return Err(Reason::NoService.into());

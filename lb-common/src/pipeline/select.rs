@@ -5,7 +5,7 @@ use crate::{
     flows::Query,
 };
 
-use super::{PacketOutcome, Tables, family::Family};
+use super::{Outcome, Tables, family::Family};
 
 /// What decides the slot: the flow, or with affinity its client alone.
 #[inline(always)]
@@ -27,13 +27,15 @@ pub(super) fn pick<'t, T: Tables>(
     hash: u64,
     flow: impl Fn() -> u64,
     leaves_traces: bool,
-    outcome: &mut PacketOutcome,
+    outcome: &mut Outcome,
 ) -> Result<&'t TargetEntry, Reason> {
     let slot = (hash >> 48) as u32 & u32::from(service.slot_mask);
     outcome.slot = slot;
-    let place = service.slot_line * SLOTS_PER_LINE + slot;
-    let line = tables.slots(place / SLOTS_PER_LINE).ok_or(Reason::NoBackend)?;
-    let slot = line.0[(place % SLOTS_PER_LINE) as usize];
+    let slot_index = service.slot_line * SLOTS_PER_LINE + slot;
+    let line = tables
+        .slots(slot_index / SLOTS_PER_LINE)
+        .ok_or(Reason::NoBackend)?;
+    let slot = line.0[(slot_index % SLOTS_PER_LINE) as usize];
     // The flag of a slot and the flag of a service that tracks all flows are the same bit.
     let owner = if Slot(slot.0 | service.flags.0).is_migrating() {
         let flow = if service.flags.has(ServiceFlags::CLIENT_IP) {
@@ -45,7 +47,14 @@ pub(super) fn pick<'t, T: Tables>(
         if !leaves_traces || tables.explains() {
             packet |= Query::IS_EXPLAINED;
         }
-        look_up(tables, service, FlowKey::new(hash, flow), packet, place, outcome)
+        look_up(
+            tables,
+            service,
+            FlowKey::new(hash, flow),
+            packet,
+            slot_index,
+            outcome,
+        )
     } else {
         slot.owner()
     };
@@ -62,25 +71,25 @@ pub(super) fn pick<'t, T: Tables>(
     tables.target(index).ok_or(Reason::Unresolved)
 }
 
-/// Asks the flow table whom the flow belongs to. `packet` is as in [`Query`], `place` where its slot lies in `SLOTS`.
+/// Asks the flow table whom the flow belongs to. `packet` is as in [`Query`], `slot_index` the index of its slot in `SLOTS`.
 #[inline(always)]
 fn look_up<T: Tables>(
     tables: &T,
     service: &ServiceEntry,
     key: FlowKey,
     mut packet: u32,
-    place: u32,
-    outcome: &mut PacketOutcome,
+    slot_index: u32,
+    outcome: &mut Outcome,
 ) -> Option<u32> {
     if service.flags.has(ServiceFlags::TRACK_ALWAYS) {
         packet |= Query::IS_ALWAYS;
     }
-    let placed = tables.place(&Query {
+    let selected = tables.look_up(&Query {
         key,
         service: service.id,
         packet,
-        place,
+        slot_index,
     });
-    outcome.placement = placed.placement() as u16;
-    Slot::owned_by(placed.owner() as u16).owner()
+    outcome.placement = selected.placement() as u16;
+    Slot::owned_by(selected.owner() as u16).owner()
 }

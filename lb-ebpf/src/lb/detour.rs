@@ -29,9 +29,9 @@ macro_rules! kernel_functions {
         $(
             #[unsafe(no_mangle)]
             #[inline(never)]
-            extern "C" fn $function(context: *mut xdp_md, seen: *mut Scratch) -> u32 {
+            extern "C" fn $function(context: *mut xdp_md, scratch: *mut Scratch) -> u32 {
                 // SAFETY: the caller's memory of that type, or null; the verifier holds every caller to it.
-                let Some(seen) = (unsafe { seen.as_mut() }) else {
+                let Some(scratch) = (unsafe { scratch.as_mut() }) else {
                     return number(Err(Reason::NoService));
                 };
                 // Not every step looks at it, and LLVM leaves undefined what nobody looks at; the verifier does look.
@@ -40,15 +40,15 @@ macro_rules! kernel_functions {
                     packet: &mut Frame::<true>::new(&context),
                     tables: &Maps::new(&context),
                 };
-                number(steps.$step(seen))
+                number(steps.$step(scratch))
             }
         )+
 
         impl Steps for Calls {
             $(
                 #[inline(always)]
-                fn $step(&mut self, seen: &mut Scratch) -> StepResult {
-                    step($function(self.context, seen))
+                fn $step(&mut self, scratch: &mut Scratch) -> StepResult {
+                    step($function(self.context, scratch))
                 }
             )+
         }

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{FlowKey, FlowLine, FlowValue, SLOTS_PER_LINE, Slot, SlotLine, TrackingCounters},
-    flows::{Event, FlowTable, Query, Selected, SharedLine, Word, better, insert, known, place},
+    flows::{Event, FlowTable, Query, Selected, SharedLine, Word, better, insert, known, look_up},
 };
 
 use super::globals;
@@ -28,21 +28,21 @@ pub(super) fn ask(query: &Query) -> Selected {
         key,
         service,
         packet,
-        place,
+        slot_index,
     } = *query;
-    Selected(lb_place(key.0, service, packet, place))
+    Selected(lb_look_up(key.0, service, packet, slot_index))
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lb_place(key: u64, service: u32, packet: u32, slot: u32) -> u32 {
+extern "C" fn lb_look_up(key: u64, service: u32, packet: u32, slot_index: u32) -> u32 {
     let query = Query {
         key: FlowKey(key),
         service,
         packet,
-        place: slot,
+        slot_index,
     };
-    place(&Kernel, &query).0
+    look_up(&Kernel, &query).0
 }
 
 #[unsafe(no_mangle)]
@@ -53,15 +53,15 @@ extern "C" fn lb_known(key: u64, service: u32, packet: u32, value: u64, entry: u
         key: FlowKey(key),
         service,
         packet,
-        place: 0,
+        slot_index: 0,
     };
     known(&Kernel, &query, FlowValue(value), entry).0
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lb_better(best: u32, place: u32, value: u64, clock: u32) -> u32 {
-    better(best, place, FlowValue(value), clock)
+extern "C" fn lb_better(best: u32, nth: u32, value: u64, clock: u32) -> u32 {
+    better(best, nth, FlowValue(value), clock)
 }
 
 #[unsafe(no_mangle)]
@@ -121,8 +121,8 @@ impl FlowTable for Kernel {
     }
 
     #[inline(always)]
-    fn better(&self, best: u32, place: u32, value: FlowValue, clock: u32) -> u32 {
-        lb_better(best, place, value.0, clock)
+    fn better(&self, best: u32, nth: u32, value: FlowValue, clock: u32) -> u32 {
+        lb_better(best, nth, value.0, clock)
     }
 
     #[inline(always)]

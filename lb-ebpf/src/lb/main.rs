@@ -27,7 +27,7 @@ use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use lb_common::{
     abi::{Action, Reason},
     pipeline::{
-        PacketOutcome,
+        Outcome,
         detour::{Scratch, detour},
         direct,
     },
@@ -42,7 +42,7 @@ use maps::Maps;
 #[xdp]
 #[inline(always)]
 fn lb(context: XdpContext) -> u32 {
-    let mut outcome = PacketOutcome::UNDECIDED;
+    let mut outcome = Outcome::UNDECIDED;
     // Kept in memory: as registers, every way out would set all of its fields anew.
     let outcome = black_box(&mut outcome);
     let reason = match direct(&mut Frame::<false>::new(&context), &Maps::new(&context), outcome) {
@@ -57,17 +57,17 @@ fn lb(context: XdpContext) -> u32 {
 #[xdp]
 #[inline(always)]
 fn lb_detour(context: XdpContext) -> u32 {
-    let Some(seen) = maps::seen() else {
-        return leave(&context, Reason::NoDetour, &PacketOutcome::UNDECIDED);
+    let Some(scratch) = maps::scratch() else {
+        return leave(&context, Reason::NoDetour, &Outcome::UNDECIDED);
     };
-    *seen = Scratch::NOTHING;
-    let reason = detour(&mut Calls::new(&context), seen);
-    leave(&context, reason, &seen.outcome)
+    *scratch = Scratch::NOTHING;
+    let reason = detour(&mut Calls::new(&context), scratch);
+    leave(&context, reason, &scratch.outcome)
 }
 
 /// Counts a packet, or fills in its trace, and lets it go.
 #[inline(always)]
-fn leave(context: &XdpContext, reason: Reason, outcome: &PacketOutcome) -> u32 {
+fn leave(context: &XdpContext, reason: Reason, outcome: &Outcome) -> u32 {
     let (reason, action) = match reason.action() {
         Action::Pass | Action::Hand => (reason, xdp_action::XDP_PASS),
         Action::Drop => (reason, xdp_action::XDP_DROP),

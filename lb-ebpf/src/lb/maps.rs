@@ -17,7 +17,7 @@ use lb_common::{
         ServiceLine6, SlotLine, SnatPoolEntry, TableIndex, TagsEntry, TargetCounters, TargetEntry, Trace,
     },
     flows::{Event, Query, Selected},
-    pipeline::{self, PacketOutcome, Route, RouteQuery, Tables, detour::InsertOutcome, detour::Scratch},
+    pipeline::{self, Outcome, Route, RouteQuery, Tables, detour::InsertOutcome, detour::Scratch},
     quic::aes::{Block, Cipher},
     verifier::hidden,
 };
@@ -198,7 +198,7 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn place(&self, query: &Query) -> Selected {
+    fn look_up(&self, query: &Query) -> Selected {
         flows::ask(query)
     }
 
@@ -381,7 +381,7 @@ mod chain {
 
 /// One counter write: a packet of a target counts there, any other under its reason.
 #[inline(always)]
-pub(super) fn count(reason: Reason, outcome: &PacketOutcome) {
+pub(super) fn count(reason: Reason, outcome: &Outcome) {
     match reason {
         Reason::Forwarded | Reason::Local => {
             if let Some(count) = COUNTS.get_ptr_mut(outcome.target) {
@@ -421,9 +421,9 @@ pub(super) fn upper(interface: u32) -> Option<DeviceEntry> {
 
 /// Where the detour notes what it sees of this CPU's packet: on the stack there would be too little left for the steps.
 #[inline(always)]
-pub(super) fn seen<'s>() -> Option<&'s mut Scratch> {
+pub(super) fn scratch<'s>() -> Option<&'s mut Scratch> {
     // SAFETY: a per-CPU entry, and XDP programs are not preempted by one another on a CPU.
-    SEEN.get_ptr_mut(0).map(|seen| unsafe { &mut *seen })
+    SEEN.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
 }
 
 /// Lets the other program have the packet. Returns only if that is not there: why the packet goes no further then.

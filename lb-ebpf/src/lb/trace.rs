@@ -3,7 +3,7 @@
 use aya_ebpf::programs::XdpContext;
 use lb_common::{
     abi::{Reason, Trace},
-    pipeline::PacketOutcome,
+    pipeline::Outcome,
 };
 
 use super::flows;
@@ -23,7 +23,7 @@ pub(super) fn of(context: &XdpContext) -> Option<*mut Trace> {
 
 /// Fills in the trace if the packet carries one; such a packet is not to be counted.
 #[inline(always)]
-pub(super) fn fill_in(context: &XdpContext, reason: Reason, outcome: &PacketOutcome) -> bool {
+pub(super) fn fill_in(context: &XdpContext, reason: Reason, outcome: &Outcome) -> bool {
     let Some(trace) = of(context) else {
         return false;
     };

@@ -89,7 +89,7 @@ pub struct ContentView {
 pub struct RestoredView {
     /// The checkpoint.
     pub number: u64,
-    /// The generation of the wish that is now in force.
+    /// The generation of the desired state that is now in force.
     pub generation: u64,
     /// Time from the command to the last map written, in microseconds.
     pub apply_us: u64,

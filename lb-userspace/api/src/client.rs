@@ -209,7 +209,7 @@ impl Client {
         self.ask(Method::POST, "/v1/checkpoints", NO_BODY, None).await
     }
 
-    /// Makes the wish what a checkpoint says, unless the generation in force is not the `expected` one.
+    /// Makes the desired state what a checkpoint says, unless the generation in force is not the `expected` one.
     ///
     /// # Errors
     /// Why it was not done.

@@ -25,7 +25,7 @@ pub struct ExplainRequest {
     pub frame_hex: Option<String>,
     /// A packet in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flow: Option<Flow>,
+    pub flow: Option<PacketSpec>,
     /// The interface that it arrives on; the agent's first one where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
@@ -61,7 +61,7 @@ impl ExplainRequest {
 /// A packet from a client to a VIP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Flow {
+pub struct PacketSpec {
     /// What it is.
     pub protocol: FlowProtocol,
     /// Who sends it.
@@ -83,7 +83,7 @@ pub struct Flow {
     /// Makes it a QUIC packet with a short header (RFC 9000 §17.3.1), as connections send that are established: the
     /// connection ID that it is sent to. Only for `udp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connection_id: Option<ConnectionId>,
+    pub connection_id: Option<ExplainCid>,
     /// The MAC that its frame is sent to; that of the interface where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddress>,
@@ -105,7 +105,7 @@ pub enum FlowProtocol {
     Icmp,
 }
 
-impl Flow {
+impl PacketSpec {
     /// Locally administered addresses that belong to no device. The agent puts the interface's in the place of the latter.
     const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const BALANCER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -170,14 +170,14 @@ impl Flow {
 
     /// What a payload begins with: a short header with room for the longest connection ID, or nothing.
     fn quic_header(&self) -> Result<Vec<u8>, Invalid> {
-        let Some(ConnectionId(id)) = &self.connection_id else {
+        let Some(ExplainCid(id)) = &self.connection_id else {
             return Ok(Vec::new());
         };
         if self.protocol != FlowProtocol::Udp {
             return Err(Invalid::new("only a udp packet can have a QUIC connection ID"));
         }
         let mut header = [&[Self::QUIC_SHORT], id.as_slice()].concat();
-        header.resize(1 + ConnectionId::MAX_BYTES, 0);
+        header.resize(1 + ExplainCid::MAX_BYTES, 0);
         Ok(header)
     }
 
@@ -306,14 +306,14 @@ impl From<TcpFlags> for String {
 /// A QUIC connection ID, written in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ConnectionId(Vec<u8>);
+pub struct ExplainCid(Vec<u8>);
 
-impl ConnectionId {
+impl ExplainCid {
     /// Of version 1 (RFC 9000 §17.2).
     const MAX_BYTES: usize = 20;
 }
 
-impl FromStr for ConnectionId {
+impl FromStr for ExplainCid {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
@@ -328,7 +328,7 @@ impl FromStr for ConnectionId {
     }
 }
 
-impl TryFrom<String> for ConnectionId {
+impl TryFrom<String> for ExplainCid {
     type Error = Invalid;
 
     fn try_from(text: String) -> Result<Self, Invalid> {
@@ -336,8 +336,8 @@ impl TryFrom<String> for ConnectionId {
     }
 }
 
-impl From<ConnectionId> for String {
-    fn from(ConnectionId(bytes): ConnectionId) -> Self {
+impl From<ExplainCid> for String {
+    fn from(ExplainCid(bytes): ExplainCid) -> Self {
         to_hex(&bytes)
     }
 }

@@ -3,10 +3,10 @@
 use etherparse::SlicedPacket;
 use proptest::prelude::*;
 
-use super::{ConnectionId, ExplainRequest, Flow, FlowProtocol, MAX_FRAME, TcpFlags, from_hex, to_hex};
+use super::{ExplainCid, ExplainRequest, FlowProtocol, MAX_FRAME, PacketSpec, TcpFlags, from_hex, to_hex};
 
-fn flow(protocol: FlowProtocol, client: &str, vip: &str) -> Flow {
-    Flow {
+fn flow(protocol: FlowProtocol, client: &str, vip: &str) -> PacketSpec {
+    PacketSpec {
         protocol,
         client: client.parse().expect("an address"),
         client_port: 1234,
@@ -42,7 +42,7 @@ fn has_the_size_that_is_asked_for() {
 
 #[test]
 fn a_connection_id_makes_a_quic_packet() {
-    let quic = Flow {
+    let quic = PacketSpec {
         connection_id: Some("c0:ff ee".parse().expect("a connection ID")),
         ..flow(FlowProtocol::Udp, "192.0.2.1", "10.0.0.1")
     };
@@ -53,13 +53,13 @@ fn a_connection_id_makes_a_quic_packet() {
         (payload.len(), &payload[..5]),
         (21, &[0x40, 0xc0, 0xff, 0xee, 0][..])
     );
-    let longer = Flow {
+    let longer = PacketSpec {
         size: Some(100),
         ..quic
     };
     assert_eq!(longer.frame().expect("a frame").len(), 114);
     for bad in ["", "0", "x", &"00".repeat(21)] {
-        assert!(bad.parse::<ConnectionId>().is_err(), "{bad:?}");
+        assert!(bad.parse::<ExplainCid>().is_err(), "{bad:?}");
     }
 }
 
@@ -70,17 +70,17 @@ fn refuses_what_does_not_fit_together() {
             .frame()
             .is_err()
     );
-    let portless = Flow {
+    let portless = PacketSpec {
         vip_port: None,
         ..flow(FlowProtocol::Udp, "192.0.2.1", "10.0.0.1")
     };
     assert!(portless.frame().is_err());
-    let ping = Flow {
+    let ping = PacketSpec {
         vip_port: None,
         ..flow(FlowProtocol::Icmp, "192.0.2.1", "10.0.0.1")
     };
     ping.frame().expect("a ping has no port");
-    let quic = Flow {
+    let quic = PacketSpec {
         connection_id: Some("01".parse().expect("a connection ID")),
         ..flow(FlowProtocol::Tcp, "192.0.2.1", "10.0.0.1")
     };

@@ -241,7 +241,7 @@ pub struct StatusView {
     pub pid: u32,
     /// How long it has been running.
     pub uptime_seconds: f64,
-    /// The generation of the wish in force.
+    /// The generation of the desired state in force.
     pub generation: u64,
     /// The configuration file, where there is one.
     pub config: Option<PathBuf>,

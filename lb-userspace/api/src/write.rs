@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// A write that may be planned.
 #[derive(Debug)]
 pub enum Planned {
-    /// A change to the wish.
+    /// A change to the desired state.
     Change(Box<Change>),
     /// The configuration file is read again; and what becomes of backends that it no longer has.
     Reload(Removal),
@@ -15,7 +15,7 @@ pub enum Planned {
 /// What was done by a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
-    /// The generation of the wish that is now in force.
+    /// The generation of the desired state that is now in force.
     pub generation: u64,
     /// Time from the command to the last map written, in microseconds.
     pub apply_us: u64,

@@ -1,4 +1,4 @@
-//! What a heartbeat does and when: the specification an operator writes.
+//! What a health check does and when: the specification an operator writes.
 //!
 //! Invariant: whatever passes [`Check::validate`] can be run as it is; the probes check nothing again.
 

@@ -1,13 +1,13 @@
 //! What one health check asks, and where.
 //!
 //! Invariant: [`ProbeTarget::new`] brings every spelling of the same question to one form, so that equal targets are
-//! one heartbeat.
+//! one health check.
 
 use std::net::SocketAddr;
 
 use super::{Check, Kind};
 
-/// One heartbeat: a check at an address. Services that share both share it, so a failed host leaves all at once.
+/// One health check: a check at an address. Services that share both share it, so a failed host leaves all at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ProbeTarget {
     address: SocketAddr,
@@ -15,7 +15,7 @@ pub struct ProbeTarget {
 }
 
 impl ProbeTarget {
-    /// The heartbeat that `check` asks of the backend at `backend` (port 0: it has none), or `None` where it asks
+    /// The health check that `check` asks of the backend at `backend` (port 0: it has none), or `None` where it asks
     /// nothing. The check must be valid.
     pub fn new(backend: SocketAddr, check: &Check) -> Option<Self> {
         let mut address = backend;

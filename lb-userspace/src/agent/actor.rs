@@ -1,4 +1,4 @@
-//! The agent's heart: it alone owns the wish, the knowledge and the tables, and brings the tables in line.
+//! The agent's heart: it alone owns the desired state, the knowledge and the tables, and brings the tables in line.
 //!
 //! Invariant: the tables always show one wish and one state of knowledge as a whole; a change that cannot be applied
 //! leaves everything as it was.
@@ -18,14 +18,14 @@ use tokio::{
 
 use super::{
     attachments::Attachments,
+    backend_states::{BackendStates, Transition},
     draining,
     drains::Drains,
     egress::{Egress, Review},
-    facts::{self, Expected, ObservedState},
     handle::{Command, RequestError},
+    observed::{self, Expected, ObservedState},
     persist::Persist,
     ports::Ports,
-    situations::{Situations, Transition},
     stop::Ending,
     sweeper::Sweeper,
     tally::Tally,
@@ -63,7 +63,7 @@ const NEIGHBOURS_GIVEN_BACK: Duration = Duration::from_millis(100);
 const NEIGHBOURS_LEFT: Duration = Duration::from_secs(5);
 
 /// What the actor is made of; `run` puts it together.
-pub(super) struct Parts {
+pub(super) struct ActorParts {
     pub(super) config_path: Option<PathBuf>,
     pub(super) capacity: Capacity,
     pub(super) dataplane: Dataplane,
@@ -82,13 +82,13 @@ pub(super) struct Parts {
     pub(super) vip_routes: VipRoutes,
     /// How the tasks beside the actor fare.
     pub(super) vitals: Vitals,
-    pub(super) knowledge: ObservedState,
+    pub(super) observed: ObservedState,
     pub(super) engine: health::Engine,
     pub(super) resolver: ResolverHandle,
     pub(super) persist: Persist,
 }
 
-impl Parts {
+impl ActorParts {
     /// Lets the kernel forget the neighbours that it was asked to keep fresh.
     pub(super) async fn give_neighbours_back(&self) {
         let wished = self.resolver.set_addresses(BTreeSet::new());
@@ -119,14 +119,14 @@ pub(super) struct Inputs {
 
 /// The actor.
 pub(super) struct Actor {
-    pub(super) parts: Parts,
+    pub(super) parts: ActorParts,
     pub(super) services: Services,
     pub(super) generation: u64,
     pub(super) tally: Tally,
     pub(super) last_apply: Duration,
     pub(super) started: (Instant, SystemTime),
     /// Since when each backend stands where it stands.
-    pub(super) situations: Situations,
+    pub(super) situations: BackendStates,
     pub(super) drains: Drains,
     pub(super) sweeper: Sweeper,
     pub(super) known_macs: Macs,
@@ -140,7 +140,7 @@ pub(super) struct Actor {
 }
 
 impl Actor {
-    pub(super) fn new(parts: Parts) -> Self {
+    pub(super) fn new(parts: ActorParts) -> Self {
         Self {
             parts,
             services: Services::default(),
@@ -148,7 +148,7 @@ impl Actor {
             tally: Tally::default(),
             last_apply: Duration::ZERO,
             started: (Instant::now(), SystemTime::now()),
-            situations: Situations::default(),
+            situations: BackendStates::default(),
             drains: Drains::default(),
             sweeper: Sweeper::default(),
             known_macs: Macs::default(),
@@ -181,7 +181,7 @@ impl Actor {
                     self.refresh();
                 }
                 Ok(()) = inputs.hops.changed() => {
-                    self.parts.knowledge.hops = inputs.hops.borrow_and_update().clone();
+                    self.parts.observed.hops = inputs.hops.borrow_and_update().clone();
                     self.refresh();
                 }
                 Ok(()) = inputs.uppers.changed() => {
@@ -291,13 +291,13 @@ impl Actor {
         Ok(())
     }
 
-    /// Makes `next` the wish, as a generation of its own.
+    /// Makes `next` the desired state, as a generation of its own.
     pub(super) fn turn_to(&mut self, next: Services) -> Result<Applied, RequestError> {
-        let beliefs = self.parts.knowledge.beliefs(&self.services, &next);
+        let beliefs = self.parts.observed.beliefs(&self.services, &next);
         self.turn_to_believing(next, &beliefs)
     }
 
-    /// The same, where it is already said what is believed of heartbeats that nothing is known of.
+    /// The same, where it is already said what is believed of health checks that nothing is known of.
     pub(super) fn turn_to_believing(
         &mut self,
         next: Services,
@@ -307,7 +307,7 @@ impl Actor {
         let plan = self.plan(&next, self.generation + 1, beliefs)?;
         self.carry_out(plan, started)?;
         // From here on nothing fails: a change that is refused has left no trace in what is known.
-        self.parts.knowledge.settle(&next, beliefs);
+        self.parts.observed.accept(&next, beliefs);
         self.services = next;
         self.generation += 1;
         self.parts.persist.note_change();
@@ -325,15 +325,23 @@ impl Actor {
         }
         self.parts
             .engine
-            .set_targets(facts::heartbeats(&self.services), beliefs);
+            .set_targets(observed::probe_targets(&self.services), beliefs);
         let pool = &self.parts.sources.0;
-        let wanted = self.parts.resolver.set_needs(facts::needs(&self.services, pool));
-        let addresses = facts::addresses(&self.services, pool);
+        let wanted = self
+            .parts
+            .resolver
+            .set_needs(observed::needs(&self.services, pool));
+        let addresses = observed::addresses(&self.services, pool);
         if let Err(error) = wanted.and_then(|()| self.parts.resolver.set_addresses(addresses)) {
             log::error!("{error}");
         }
-        let owners: HashSet<BackendRef> = self.parts.layout.owners().map(|(_, whose)| whose).collect();
-        self.tally.keep(|whose| owners.contains(whose));
+        let owners: HashSet<BackendRef> = self
+            .parts
+            .layout
+            .owners()
+            .map(|(_, backend_ref)| backend_ref)
+            .collect();
+        self.tally.keep(|backend_ref| owners.contains(backend_ref));
         Ok(Applied {
             generation: self.generation,
             apply_us: self.last_apply.as_micros() as u64,
@@ -344,7 +352,7 @@ impl Actor {
     /// Tells the program and the checks by which addresses they speak.
     fn speak(&mut self) {
         let own = self.uppers.iter().flat_map(|(index, upper)| {
-            let own = |address: &IpAddr| health::Own {
+            let own = |address: &IpAddr| health::OwnAddress {
                 interface: *index,
                 address: *address,
             };
@@ -352,7 +360,7 @@ impl Actor {
         });
         self.parts
             .engine
-            .set_sources(health::Sources::new(own, &self.vips));
+            .set_sources(health::ProbeSources::new(own, &self.vips));
         if let Err(error) = self.parts.dataplane.set_uppers(&self.uppers, &self.vips) {
             log::error!("the dataplane does not know the interfaces as they are now: {error:#}");
         }
@@ -391,7 +399,7 @@ impl Actor {
         })
     }
 
-    /// The change that makes the wish what the configuration file says.
+    /// The change that makes the desired state what the configuration file says.
     pub(super) fn file(&self, removal: Removal) -> Result<Change, RequestError> {
         let (_, file) = self.read_file()?;
         Ok(Change::ReplaceAll(file.config.services, removal))
@@ -410,12 +418,12 @@ impl Actor {
         Ok((path, file))
     }
 
-    /// Takes a verdict as the sign to look how the heartbeat stands. The verdict itself may be of one that has ended
+    /// Takes a verdict as the sign to look how the health check stands. The verdict itself may be of one that has ended
     /// meanwhile, which says nothing about the one that began in its place.
     fn learn_verdict(&mut self, verdict: health::Verdict) {
         let health::Verdict { target, .. } = verdict;
         if let Some(status) = self.parts.engine.status(&target) {
-            self.parts.knowledge.verdicts.insert(target, status.state);
+            self.parts.observed.verdicts.insert(target, status.state);
             self.parts.persist.note_change();
         }
     }
@@ -424,7 +432,7 @@ impl Actor {
     fn observe_situations(&mut self) {
         let moves = self
             .situations
-            .observe(&self.services, &self.parts.knowledge, SystemTime::now());
+            .observe(&self.services, &self.parts.observed, SystemTime::now());
         for Transition {
             service,
             backend,
@@ -468,14 +476,12 @@ impl Actor {
         beliefs: &Beliefs,
     ) -> Result<Plan, RequestError> {
         self.review_egress(Review::Passing);
-        let plan_from = |Parts {
-                             layout, knowledge, ..
-                         }: &Parts| {
-            let pools = layout.pools(services, &Expected { knowledge, beliefs });
+        let plan_from = |ActorParts { layout, observed, .. }: &ActorParts| {
+            let pools = layout.pools(services, &Expected { observed, beliefs });
             layout.plan(pools, generation, Instant::now())
         };
         let plan = match plan_from(&self.parts) {
-            Err(_) if self.parts.layout.has_retired() || self.parts.layout.is_recalled() => {
+            Err(_) if self.parts.layout.has_retired() || self.parts.layout.is_recovered() => {
                 // What was given up of late may be all the room there is: wait for its last readers.
                 self.reclaim();
                 plan_from(&self.parts)
@@ -541,25 +547,25 @@ impl Actor {
             Ok(counters) => counters,
             Err(error) => return log::error!("cannot read the counters: {error:#}"),
         };
-        let readings = self
-            .parts
-            .layout
-            .owners()
-            .filter_map(|(cell, whose)| match counters.target(cell) {
-                Ok(count) => Some((cell, whose, count)),
-                Err(error) => {
-                    log::error!("cannot read the counter of target {cell}: {error:#}");
-                    None
-                }
-            });
+        let readings =
+            self.parts
+                .layout
+                .owners()
+                .filter_map(|(cell, backend_ref)| match counters.target(cell) {
+                    Ok(count) => Some((cell, backend_ref, count)),
+                    Err(error) => {
+                        log::error!("cannot read the counter of target {cell}: {error:#}");
+                        None
+                    }
+                });
         let readings: Vec<(u32, BackendRef, _)> = readings.collect();
         self.tally.take(readings, now);
     }
 
     /// How many backends there are, and how many of them take traffic.
     pub(super) fn backends(&self) -> (u64, u64) {
-        facts::each(&self.services).fold((0, 0), |(all, up), (service, backend)| {
-            let takes = plan::situation(&self.parts.knowledge, service, backend) == BackendState::Up;
+        observed::each(&self.services).fold((0, 0), |(all, up), (service, backend)| {
+            let takes = plan::backend_state(&self.parts.observed, service, backend) == BackendState::Up;
             (all + 1, up + u64::from(takes))
         })
     }

@@ -88,27 +88,27 @@ impl Attachments {
     pub(super) fn find(options: &Options, devices: &Devices) -> Result<Self> {
         let mut places = Vec::new();
         for name in &options.interfaces {
-            let mut place = Attachment {
+            let mut attachment = Attachment {
                 name: name.clone(),
                 named: None,
                 carrier: None,
                 missing: None,
             };
             match devices.carrier(name) {
-                Ok(carrier) => place.take(carrier, devices, name),
+                Ok(carrier) => attachment.take(carrier, devices, name),
                 Err(error @ InterfaceError::Unknown { .. }) if options.wait_iface => {
-                    place.miss(format!("{error}; it is waited for"));
+                    attachment.miss(format!("{error}; it is waited for"));
                 }
                 Err(error @ InterfaceError::Unknown { .. }) => {
                     bail!("{error}. Leave `--wait-iface false` out to wait for it");
                 }
                 Err(error) => return Err(error.into()),
             }
-            places.push(place);
+            places.push(attachment);
         }
         Ok(Self {
             mode: options.mode,
-            others_left: places.iter().any(|place| place.missing.is_some()),
+            others_left: places.iter().any(|attachment| attachment.missing.is_some()),
             places,
         })
     }
@@ -116,7 +116,11 @@ impl Attachments {
     /// Where packets are seen: what lies below comes first, as the kernel wants it.
     pub(super) fn carriers(&self) -> Vec<Carrier> {
         let mut found: Vec<Carrier> = Vec::new();
-        for carrier in self.places.iter().filter_map(|place| place.carrier.as_ref()) {
+        for carrier in self
+            .places
+            .iter()
+            .filter_map(|attachment| attachment.carrier.as_ref())
+        {
             if !found.contains(carrier) {
                 found.push(carrier.clone());
             }
@@ -127,15 +131,18 @@ impl Attachments {
 
     /// The interfaces, by index, that packets are seen on.
     pub(super) fn indexes(&self) -> BTreeSet<u32> {
-        let carriers = self.places.iter().filter_map(|place| place.carrier.as_ref());
+        let carriers = self
+            .places
+            .iter()
+            .filter_map(|attachment| attachment.carrier.as_ref());
         carriers.map(|carrier| carrier.interface.index).collect()
     }
 
     /// The interface that all packets come by, if there is only one.
     pub(super) fn only_interface(&self) -> Option<u32> {
         // Generic mode may run on a VLAN device, which is not what its packets leave by.
-        let below = |place: &Attachment| {
-            let carrier = place.carrier.as_ref()?;
+        let below = |attachment: &Attachment| {
+            let carrier = attachment.carrier.as_ref()?;
             (self.mode == Mode::Native || carrier.vlan.is_none()).then_some(carrier.interface.index)
         };
         let (first, others) = self.places.split_first()?;
@@ -148,10 +155,10 @@ impl Attachments {
 
     /// What is named and not served.
     pub(super) fn outages(&self) -> Vec<OutageView> {
-        let outage = |place: &Attachment| {
-            let (since, why) = place.missing.as_ref()?;
+        let outage = |attachment: &Attachment| {
+            let (since, why) = attachment.missing.as_ref()?;
             Some(OutageView {
-                what: format!("interface {}", place.name),
+                what: format!("interface {}", attachment.name),
                 reason: format!("nothing is balanced that comes by it: {why}"),
                 since: since
                     .duration_since(UNIX_EPOCH)
@@ -162,7 +169,7 @@ impl Attachments {
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        self.places.iter().all(|place| place.missing.is_none())
+        self.places.iter().all(|attachment| attachment.missing.is_none())
     }
 }
 
@@ -185,9 +192,11 @@ impl Actor {
             .attached
             .retain(|attached| !lost.contains(&attached.interface.index));
         let (dataplane, places) = (&self.parts.dataplane, &mut self.parts.attachments.places);
-        let served = places.iter_mut().filter(|place| place.missing.is_none());
-        for place in served.filter(|place| place.is_lost(dataplane)) {
-            place.miss("the interface is gone, or somebody has detached the program".into());
+        let served = places
+            .iter_mut()
+            .filter(|attachment| attachment.missing.is_none());
+        for attachment in served.filter(|attachment| attachment.is_lost(dataplane)) {
+            attachment.miss("the interface is gone, or somebody has detached the program".into());
         }
     }
 
@@ -217,15 +226,18 @@ impl Actor {
     /// Attaches where it is missing; whether something has changed.
     fn follow_place(&mut self, number: usize, devices: &Devices) -> bool {
         let Attachments { mode, places, .. } = &mut self.parts.attachments;
-        let Some(place) = places.get_mut(number) else {
+        let Some(attachment) = places.get_mut(number) else {
             return false;
         };
         let dataplane = &mut self.parts.dataplane;
-        let lost = place.is_lost(dataplane);
-        let Some(found) = place.find(devices, lost) else {
+        let lost = attachment.is_lost(dataplane);
+        let Some(found) = attachment.find(devices, lost) else {
             // One that was never there has been told of, with the names of those that are.
-            if lost && (place.named.is_some() || place.missing.is_none()) {
-                place.miss(format!("there is no interface {}; it is waited for", place.name));
+            if lost && (attachment.named.is_some() || attachment.missing.is_none()) {
+                attachment.miss(format!(
+                    "there is no interface {}; it is waited for",
+                    attachment.name
+                ));
             }
             return false;
         };
@@ -233,13 +245,13 @@ impl Actor {
         let carrier = match devices.carrier(&name) {
             Ok(carrier) => carrier,
             Err(why) if lost => {
-                place.miss(why.to_string());
+                attachment.miss(why.to_string());
                 return false;
             }
             Err(_) => return false,
         };
-        if place.missing.is_none() && place.is_whole(dataplane, &carrier) {
-            place.named = devices.named(&name).cloned();
+        if attachment.missing.is_none() && attachment.is_whole(dataplane, &carrier) {
+            attachment.named = devices.named(&name).cloned();
             return false;
         }
         for part in carrier.interfaces() {
@@ -249,19 +261,19 @@ impl Actor {
         }
         match dataplane.attach_again(&carrier, *mode) {
             Ok(attached) => {
-                let here = if name == place.name {
+                let here = if name == attachment.name {
                     name.clone()
                 } else {
-                    format!("{} (which is called {name} now)", place.name)
+                    format!("{} (which is called {name} now)", attachment.name)
                 };
                 log::info!("what comes by {here} is balanced");
                 super::log_attached(&attached);
-                place.take(carrier, devices, &name);
+                attachment.take(carrier, devices, &name);
                 note_attached(&mut self.parts.attached, attached);
                 true
             }
             Err(why) => {
-                place.miss(format!("{why:#}"));
+                attachment.miss(format!("{why:#}"));
                 false
             }
         }
@@ -273,7 +285,7 @@ impl Actor {
         self.parts
             .engine
             .set_vrf(devices.common_vrf(indexes.iter().copied()));
-        self.parts.knowledge.only_interface = self.parts.attachments.only_interface();
+        self.parts.observed.only_interface = self.parts.attachments.only_interface();
         if let Err(error) = self.parts.resolver.set_gateway_interfaces(indexes) {
             log::error!("{error}");
         }

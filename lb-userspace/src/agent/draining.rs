@@ -15,18 +15,18 @@ impl Actor {
         }
         let now = Instant::now();
         let tally = &self.tally;
-        let packets = |whose: &BackendRef| {
-            let total = tally.of(whose).total;
+        let packets = |backend_ref: &BackendRef| {
+            let total = tally.of(backend_ref).total;
             total.packets + total.returned_packets
         };
         self.drains.observe_packets(packets, now);
-        let over = self.drains.over(|whose| self.is_down(whose), now);
+        let over = self.drains.outcomes(|backend_ref| self.is_down(backend_ref), now);
         if over.is_empty() {
             return;
         }
         let names = over
             .iter()
-            .map(|over| (over.whose.service.clone(), over.whose.backend));
+            .map(|over| (over.backend_ref.service.clone(), over.backend_ref.backend));
         let before = self.services.clone();
         match self.change(Change::EndDrains(names.collect()), None) {
             Ok(applied) => {
@@ -37,12 +37,12 @@ impl Actor {
         }
     }
 
-    fn is_down(&self, whose: &BackendRef) -> bool {
-        let service = self.services.get(&whose.service);
+    fn is_down(&self, backend_ref: &BackendRef) -> bool {
+        let service = self.services.get(&backend_ref.service);
         service.is_some_and(|service| {
-            let backend = service.backend(whose.backend);
+            let backend = service.backend(backend_ref.backend);
             backend.is_some_and(|backend| {
-                self.parts.knowledge.availability(service, backend) == Availability::Down
+                self.parts.observed.availability(service, backend) == Availability::Down
             })
         })
     }
@@ -55,8 +55,12 @@ impl Actor {
 }
 
 fn log_end(over: &DrainOutcome, before: &Services) {
-    let DrainOutcome { whose, end, flows } = over;
-    let BackendRef { service, backend } = whose;
+    let DrainOutcome {
+        backend_ref,
+        end,
+        flows,
+    } = over;
+    let BackendRef { service, backend } = backend_ref;
     let declared = before.get(service).and_then(|service| service.backend(*backend));
     let now = if declared.is_some_and(Backend::leaves) {
         "has left"

@@ -1,6 +1,6 @@
 //! The drains under way: when each began, what is left of it, and when it is over.
 //!
-//! Invariant: there is a drain for each backend that the wish lets run dry, and for no other; it ends by what is known
+//! Invariant: there is a drain for each backend that the desired state lets run dry, and for no other; it ends by what is known
 //! of it, never by the time of day. A pure state machine: it is told the time.
 
 use std::{
@@ -18,7 +18,7 @@ use lb_core::plan::BackendRef;
 pub struct Drains {
     under_way: HashMap<BackendRef, Drain>,
     ended: VecDeque<EndedView>,
-    /// From before this agent, until the wish has been seen.
+    /// From before this agent, until the desired state has been seen.
     restored: HashMap<BackendRef, Duration>,
 }
 
@@ -61,7 +61,7 @@ impl Terms {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrainOutcome {
     /// The backend.
-    pub whose: BackendRef,
+    pub backend_ref: BackendRef,
     /// Why.
     pub end: DrainEnd,
     /// Its flows when they were counted last.
@@ -72,7 +72,7 @@ impl Drains {
     /// How many ended drains are remembered, for those who wait for them.
     const REMEMBERED: usize = 4096;
 
-    /// The drains that [`Drains::states`] told at `written`, which go on; until the wish is followed they wait. `passed` is
+    /// The drains that [`Drains::states`] told at `written`, which go on; until the desired state is followed they wait. `passed` is
     /// the time since then, as far as it is known: what the clock on the wall shows now says nothing about it.
     pub(crate) fn restored(states: Vec<DrainState>, written: SystemTime, passed: Duration) -> Self {
         let age = |since| written.duration_since(since).unwrap_or_default() + passed;
@@ -91,9 +91,9 @@ impl Drains {
 
     /// The drains under way, for a later agent.
     pub(crate) fn states(&self, now: Instant, wall: SystemTime) -> Vec<DrainState> {
-        let state = |(whose, drain): (&BackendRef, &Drain)| DrainState {
-            service: whose.service.clone(),
-            backend: whose.backend,
+        let state = |(backend_ref, drain): (&BackendRef, &Drain)| DrainState {
+            service: backend_ref.service.clone(),
+            backend: backend_ref.backend,
             since: wall.checked_sub(drain.age(now)).unwrap_or(UNIX_EPOCH),
         };
         self.under_way.iter().map(state).collect()
@@ -104,20 +104,20 @@ impl Drains {
         let restored = std::mem::take(&mut self.restored);
         let mut before = std::mem::take(&mut self.under_way);
         for (service, backend) in draining(services) {
-            let whose = whose(service, backend);
+            let backend_ref = backend_ref(service, backend);
             let terms = Terms::of(service, backend);
-            let drain = match before.remove(&whose) {
+            let drain = match before.remove(&backend_ref) {
                 Some(drain) => Drain { terms, ..drain },
                 None => Drain {
                     began: now,
-                    before: restored.get(&whose).copied().unwrap_or_default(),
+                    before: restored.get(&backend_ref).copied().unwrap_or_default(),
                     terms,
                     packets: None,
                     last_packet: now,
                     flows: None,
                 },
             };
-            self.under_way.insert(whose, drain);
+            self.under_way.insert(backend_ref, drain);
         }
     }
 
@@ -128,8 +128,8 @@ impl Drains {
 
     /// Takes in what each backend has been sent and has answered in all.
     pub fn observe_packets(&mut self, packets: impl Fn(&BackendRef) -> u64, now: Instant) {
-        for (whose, drain) in &mut self.under_way {
-            let packets = packets(whose);
+        for (backend_ref, drain) in &mut self.under_way {
+            let packets = packets(backend_ref);
             if drain.packets.replace(packets).is_some_and(|seen| seen != packets) {
                 drain.last_packet = now;
             }
@@ -138,17 +138,17 @@ impl Drains {
 
     /// Takes in how many entries of the flow table each backend has; those who are not named have none.
     pub fn observe_flows(&mut self, flows: &HashMap<BackendRef, u64>, now: Instant) {
-        for (whose, drain) in &mut self.under_way {
-            drain.flows = Some((flows.get(whose).copied().unwrap_or(0), now));
+        for (backend_ref, drain) in &mut self.under_way {
+            drain.flows = Some((flows.get(backend_ref).copied().unwrap_or(0), now));
         }
     }
 
     /// The drains that are over.
-    pub fn over(&self, is_down: impl Fn(&BackendRef) -> bool, now: Instant) -> Vec<DrainOutcome> {
-        let over = |(whose, drain): (&BackendRef, &Drain)| {
+    pub fn outcomes(&self, is_down: impl Fn(&BackendRef) -> bool, now: Instant) -> Vec<DrainOutcome> {
+        let over = |(backend_ref, drain): (&BackendRef, &Drain)| {
             Some(DrainOutcome {
-                whose: whose.clone(),
-                end: if is_down(whose) {
+                backend_ref: backend_ref.clone(),
+                end: if is_down(backend_ref) {
                     DrainEnd::Down
                 } else {
                     drain.end(now)?
@@ -159,16 +159,21 @@ impl Drains {
         self.under_way.iter().filter_map(over).collect()
     }
 
-    /// Remembers how drains ended, for those who wait for them; `before` is the wish that they were part of.
+    /// Remembers how drains ended, for those who wait for them; `before` is the desired state that they were part of.
     pub(crate) fn remember(&mut self, over: Vec<DrainOutcome>, before: &Services, generation: u64) {
-        for DrainOutcome { whose, end, flows } in over {
-            let service = before.get(&whose.service);
-            let Some(backend) = service.and_then(|service| service.backend(whose.backend)) else {
+        for DrainOutcome {
+            backend_ref,
+            end,
+            flows,
+        } in over
+        {
+            let service = before.get(&backend_ref.service);
+            let Some(backend) = service.and_then(|service| service.backend(backend_ref.backend)) else {
                 continue;
             };
             self.ended.push_back(EndedView {
-                service: whose.service,
-                backend: whose.backend,
+                service: backend_ref.service,
+                backend: backend_ref.backend,
                 zone: backend.zone.clone(),
                 leaving: backend.leaves(),
                 end,
@@ -181,8 +186,13 @@ impl Drains {
     }
 
     /// How the drain of that backend stands, if it drains.
-    pub(crate) fn view(&self, whose: &BackendRef, backend: &Backend, now: Instant) -> Option<DrainView> {
-        let drain = self.under_way.get(whose)?;
+    pub(crate) fn view(
+        &self,
+        backend_ref: &BackendRef,
+        backend: &Backend,
+        now: Instant,
+    ) -> Option<DrainView> {
+        let drain = self.under_way.get(backend_ref)?;
         Some(DrainView {
             leaving: backend.leaves(),
             flows: drain.flows.map(|(flows, _)| flows),
@@ -199,7 +209,7 @@ impl Drains {
                 service: service.name.clone(),
                 backend: backend.id(),
                 zone: backend.zone.clone(),
-                drain: self.view(&whose(service, backend), backend, now)?,
+                drain: self.view(&backend_ref(service, backend), backend, now)?,
             })
         });
         DrainsView {
@@ -262,7 +272,7 @@ fn draining(services: &Services) -> impl Iterator<Item = (&Service, &Backend)> {
     })
 }
 
-fn whose(service: &Service, backend: &Backend) -> BackendRef {
+fn backend_ref(service: &Service, backend: &Backend) -> BackendRef {
     BackendRef {
         service: service.name.clone(),
         backend: backend.id(),

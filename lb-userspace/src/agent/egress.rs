@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{actor::Actor, facts::ObservedState};
+use super::{actor::Actor, observed::ObservedState};
 use crate::dataplane::name_of;
 use crate::netlink::{self, Resolution};
 use lb_api::view::AttachMode;
@@ -36,7 +36,7 @@ pub(super) enum Review {
 impl Actor {
     /// Sees to it that the program may send to where the ways lead; whether that has changed.
     pub(super) fn review_egress(&mut self, review: Review) -> bool {
-        let wanted = wanted(&self.parts.knowledge);
+        let wanted = wanted(&self.parts.observed);
         let mut closed = HashMap::new();
         for &interface in &wanted {
             if let Err(why) = self.open_egress(interface, &wanted, review) {
@@ -44,8 +44,8 @@ impl Actor {
                 closed.insert(interface, why);
             }
         }
-        let changed = self.parts.knowledge.closed != closed;
-        self.parts.knowledge.closed = closed;
+        let changed = self.parts.observed.closed != closed;
+        self.parts.observed.closed = closed;
         changed
     }
 
@@ -100,9 +100,9 @@ impl Actor {
 }
 
 /// The interfaces that packets are redirected to.
-fn wanted(knowledge: &ObservedState) -> BTreeSet<u32> {
-    let hops = knowledge.hops.values().filter_map(Resolution::next_hop);
+fn wanted(observed: &ObservedState) -> BTreeSet<u32> {
+    let hops = observed.hops.values().filter_map(Resolution::next_hop);
     hops.map(|hop| hop.interface_index)
-        .filter(|interface| knowledge.only_interface != Some(*interface))
+        .filter(|interface| observed.only_interface != Some(*interface))
         .collect()
 }

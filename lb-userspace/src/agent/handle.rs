@@ -1,6 +1,6 @@
 //! How the rest of the process talks to the agent: a bounded queue of commands, each with a place for its answer.
 //!
-//! Invariant: the agent alone owns the wish; every read and write passes through this queue, one at a time, so two
+//! Invariant: the agent alone owns the desired state; every read and write passes through this queue, one at a time, so two
 //! writers can never overwrite each other unseen.
 
 use tokio::sync::{mpsc, oneshot};
@@ -72,7 +72,7 @@ pub enum Command {
     Stats(oneshot::Sender<StatsView>),
     /// The drains under way, and those that ended of late.
     Drains(oneshot::Sender<DrainsView>),
-    /// One change to the wish.
+    /// One change to the desired state.
     Change {
         /// The change.
         change: Change,
@@ -81,7 +81,7 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Applied, RequestError>>,
     },
-    /// Read the configuration file again and make the wish what it says.
+    /// Read the configuration file again and make the desired state what it says.
     Reload {
         /// What becomes of backends that the file no longer has.
         removal: Removal,
@@ -112,7 +112,7 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Box<Checkpoint>, RequestError>>,
     },
-    /// Make the wish what a checkpoint says.
+    /// Make the desired state what a checkpoint says.
     Restore {
         /// Which that is.
         number: u64,
@@ -202,7 +202,7 @@ impl AgentHandle {
         .await?
     }
 
-    /// Makes the wish what the configuration file says, unless the generation in force is not the `expected` one. Without
+    /// Makes the desired state what the configuration file says, unless the generation in force is not the `expected` one. Without
     /// `force`, a file that takes away more than half of the services, or all backends of one, is refused.
     ///
     /// # Errors
@@ -251,7 +251,7 @@ impl AgentHandle {
         self.ask(Command::Checkpoints).await?
     }
 
-    /// Makes the wish what a checkpoint says, unless the generation in force is not the `expected` one.
+    /// Makes the desired state what a checkpoint says, unless the generation in force is not the `expected` one.
     ///
     /// # Errors
     /// Why it was not done.

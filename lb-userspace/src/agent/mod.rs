@@ -1,21 +1,21 @@
-//! The long-running process that owns the wish and the dataplane.
+//! The long-running process that owns the desired state and the dataplane.
 
 mod actor;
 mod attachments;
+mod backend_states;
 mod draining;
 pub mod drains;
 mod egress;
-mod facts;
 pub mod handle;
 mod limits;
 mod macs;
+mod observed;
 mod options;
 mod persist;
 mod ports;
 pub(crate) mod preview;
 mod seed;
 pub mod server;
-mod situations;
 mod stop;
 mod sweeper;
 mod takeover;
@@ -35,19 +35,19 @@ use tokio::{
     time::timeout,
 };
 
-use actor::{Actor, Inputs, Parts};
+use actor::{Actor, ActorParts, Inputs};
 use attachments::Attachments;
-use facts::ObservedState;
 use handle::AgentHandle;
+use observed::ObservedState;
 pub use options::{Options, STATE_DIR};
-use persist::Found;
+use persist::FoundCheckpoint;
 use server::ApiSocket;
 pub use stop::remove_dataplane;
 use takeover::Takeover;
 use vip_routes::VipRoutes;
 
 use crate::config::{self, Config};
-use crate::dataplane::{Attached, Dataplane, Origin, PinDir, Settings};
+use crate::dataplane::{Attached, Dataplane, DataplaneSource, PinDir, Settings};
 use crate::health;
 use crate::netlink::{self, Devices, Uppers};
 use crate::supervise::{Supervisor, Vitals, guarded};
@@ -78,7 +78,7 @@ pub async fn run(options: Options) -> Result<()> {
         .await
         .context("cannot list the network interfaces")?;
     let attachments = Attachments::find(&options, &devices)?;
-    let mut found = Found::in_directory(&options.state_dir, &config.checkpoint)?;
+    let mut found = FoundCheckpoint::in_directory(&options.state_dir, &config.checkpoint)?;
     let seed = seed::seed(
         options.hash_seed.or(config.dataplane.hash_seed),
         found.state().map(|state| state.hash_seed),
@@ -108,7 +108,7 @@ pub async fn run(options: Options) -> Result<()> {
     let interfaces = interfaces(uppers.clone()).await;
     let vrf = vrf.and_then(|name| if_nametoindex(name.as_str()).ok());
     let vip_routes = VipRoutes::spawn(resolver.changes(), vrf);
-    let knowledge = ObservedState {
+    let observed = ObservedState {
         verdicts: HashMap::new(),
         serving: takeover.serving,
         hops: hops.borrow_and_update().clone(),
@@ -119,7 +119,7 @@ pub async fn run(options: Options) -> Result<()> {
         },
         only_interface: attachments.only_interface(),
     };
-    let mut actor = Actor::new(Parts {
+    let mut actor = Actor::new(ActorParts {
         config_path: options.config.clone(),
         capacity: dataplane.capacity(),
         translations: dataplane.translations()?,
@@ -136,7 +136,7 @@ pub async fn run(options: Options) -> Result<()> {
         devices_wanted: Arc::default(),
         vip_routes,
         vitals: vitals.clone(),
-        knowledge,
+        observed,
         engine,
         resolver,
         persist,
@@ -213,7 +213,7 @@ fn open_dataplane(
     }
     let pins = PinDir::lock(&options.pin_dir)?;
     let dataplane = Dataplane::open(pins, capacity, seed, settings)?;
-    if dataplane.origin() == Origin::New {
+    if dataplane.origin() == DataplaneSource::New {
         return Ok(dataplane);
     }
     log::info!("took over the dataplane in {}", options.pin_dir.display());
@@ -228,7 +228,7 @@ fn open_dataplane(
     Ok(dataplane)
 }
 
-fn capacity(config: &config::Dataplane) -> Capacity {
+fn capacity(config: &config::DataplaneConfig) -> Capacity {
     Capacity {
         services: config.max_services,
         targets: config.max_targets,
@@ -239,7 +239,7 @@ fn capacity(config: &config::Dataplane) -> Capacity {
 }
 
 /// Attaches to all interfaces that are there or, if one refuses, to none.
-fn attach_all(parts: &mut Parts, options: &Options) -> Result<()> {
+fn attach_all(parts: &mut ActorParts, options: &Options) -> Result<()> {
     let carriers = parts.attachments.carriers();
     for interface in carriers.iter().map(|carrier| &carrier.interface) {
         if let Err(error) = parts.dataplane.allow_egress(interface.index) {

@@ -14,15 +14,15 @@ use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 use super::{
     actor::{Actor, drastic},
     drains::Drains,
-    facts,
     handle::RequestError,
+    observed,
 };
 use crate::checkpoint::{
-    self, BackendBelief, BootTime, Checkpoint, Condition, ConfigMark, Outcome, SavedFlows, SetAside, State,
-    Store, Unusable, Writer,
+    self, BackendBelief, BootTime, Checkpoint, ConfigMark, SaveOutcome, SavedFlows, SavedState,
+    SavingCondition, SetAside, Store, Unusable, Writer,
 };
 use crate::config::{self, ConfigFile, HashSeed};
-use crate::dataplane::Origin;
+use crate::dataplane::DataplaneSource;
 use crate::health::{self, Belief, Beliefs};
 use lb_api::Applied;
 use lb_api::checkpoint::{CheckpointsView, RestoredView, SavedView, SavingView, SetAsideView};
@@ -52,19 +52,19 @@ pub(super) struct Persist {
 }
 
 /// The checkpoints that the agents before have left.
-pub(super) struct Found {
+pub(super) struct FoundCheckpoint {
     store: Store,
     newest: Option<(u64, Checkpoint)>,
     /// Files that cannot be used.
     set_aside: Vec<SetAside>,
 }
 
-impl Found {
+impl FoundCheckpoint {
     /// Looks for the newest good checkpoint in `state_dir`.
     ///
     /// # Errors
     /// When the directory cannot be used.
-    pub(super) fn in_directory(state_dir: &Path, config: &config::Checkpoint) -> Result<Self> {
+    pub(super) fn in_directory(state_dir: &Path, config: &config::CheckpointConfig) -> Result<Self> {
         let mut store = Store::open(state_dir, config.keep as usize).with_context(|| refused(state_dir))?;
         let (newest, set_aside) = store.newest();
         for aside in &set_aside {
@@ -78,7 +78,7 @@ impl Found {
     }
 
     /// The state to go on from.
-    pub(super) fn state(&self) -> Option<&State> {
+    pub(super) fn state(&self) -> Option<&SavedState> {
         self.newest.as_ref().map(|(_, checkpoint)| &checkpoint.state)
     }
 
@@ -105,7 +105,7 @@ impl Found {
     pub(super) fn go_on(
         self,
         state_dir: &Path,
-        config: &config::Checkpoint,
+        config: &config::CheckpointConfig,
     ) -> Result<(Persist, Option<(u64, Checkpoint)>)> {
         let now = Instant::now();
         let persist = Persist {
@@ -167,7 +167,7 @@ impl Persist {
 
     /// How saving goes, for `lb status`.
     pub(super) fn view(&self) -> SavingView {
-        let Condition { last, failing } = self.writer.condition();
+        let SavingCondition { last, failing } = self.writer.condition();
         let (failing_since, failing_reason) = failing.unzip();
         let set_aside = |SetAside { path, reason }: &SetAside| SetAsideView {
             file: path.clone(),
@@ -207,7 +207,7 @@ impl Persist {
         warnings
     }
 
-    fn hand_over(&mut self, state: State, flows: Option<SavedFlows>) -> oneshot::Receiver<Outcome> {
+    fn hand_over(&mut self, state: SavedState, flows: Option<SavedFlows>) -> oneshot::Receiver<SaveOutcome> {
         self.last.0 = Instant::now();
         self.unsaved = false;
         self.writer.save(state, flows)
@@ -270,8 +270,8 @@ impl Actor {
         Ok(())
     }
 
-    fn resume(&mut self, number: u64, state: State) -> Result<()> {
-        let State {
+    fn resume(&mut self, number: u64, state: SavedState) -> Result<()> {
+        let SavedState {
             generation,
             services,
             health,
@@ -296,47 +296,47 @@ impl Actor {
         Ok(())
     }
 
-    /// What a start believes of heartbeats: what the checkpoint says. Tables that an earlier agent left in the kernel are
+    /// What a start believes of health checks: what the checkpoint says. Tables that an earlier agent left in the kernel are
     /// newer, and a backend that they give no flows to may have failed since: of such a one nothing is believed.
     fn beliefs_of(&self, services: &Services, health: Vec<BackendBelief>) -> Beliefs {
-        let adopted = self.parts.dataplane.origin() == Origin::Adopted;
-        let by_the_tables = self.parts.knowledge.beliefs(&Services::default(), services);
+        let adopted = self.parts.dataplane.origin() == DataplaneSource::Adopted;
+        let by_the_tables = self.parts.observed.beliefs(&Services::default(), services);
         let mut beliefs = if adopted {
             by_the_tables.clone()
         } else {
             Beliefs::new()
         };
         for BackendBelief { service, backend, up } in health {
-            let heartbeat = services.get(&service).and_then(|service| {
+            let target = services.get(&service).and_then(|service| {
                 let backend = service.backend(backend)?;
-                facts::heartbeat(service, backend)
+                observed::probe_target(service, backend)
             });
             let state = match (up, adopted) {
                 (true, true) => continue,
-                (true, false) => health::State::Up,
-                (false, _) => health::State::Down,
+                (true, false) => health::Health::Up,
+                (false, _) => health::Health::Down,
             };
-            if let Some(heartbeat) = heartbeat {
-                beliefs.entry(heartbeat).or_insert(Belief { state, after: None });
+            if let Some(target) = target {
+                beliefs.entry(target).or_insert(Belief { state, after: None });
             }
         }
-        for (heartbeat, belief) in by_the_tables {
-            beliefs.entry(heartbeat).or_insert(belief);
+        for (target, belief) in by_the_tables {
+            beliefs.entry(target).or_insert(belief);
         }
         beliefs
     }
 
     /// All that a checkpoint holds now.
-    fn state(&self) -> State {
+    fn state(&self) -> SavedState {
         let mut health = Vec::new();
         for service in self.services.iter() {
             for backend in &service.backends {
-                let heartbeat = facts::heartbeat(service, backend);
-                let verdict = heartbeat.and_then(|heartbeat| self.parts.knowledge.verdicts.get(&heartbeat));
+                let target = observed::probe_target(service, backend);
+                let verdict = target.and_then(|target| self.parts.observed.verdicts.get(&target));
                 let up = match verdict {
-                    None | Some(health::State::Checking) => continue,
-                    Some(health::State::Up) => true,
-                    Some(health::State::Down) => false,
+                    None | Some(health::Health::Checking) => continue,
+                    Some(health::Health::Up) => true,
+                    Some(health::Health::Down) => false,
                 };
                 health.push(BackendBelief {
                     service: service.name.clone(),
@@ -347,7 +347,7 @@ impl Actor {
         }
         let file = self.parts.persist.file.as_ref();
         let written = SystemTime::now();
-        State {
+        SavedState {
             lb_version: env!("CARGO_PKG_VERSION").to_owned(),
             written,
             clock: BootTime::now(),
@@ -363,13 +363,13 @@ impl Actor {
     }
 
     /// Has a checkpoint written; the receiver is told when it is on disk.
-    pub(super) fn save(&mut self) -> oneshot::Receiver<Outcome> {
+    pub(super) fn save(&mut self) -> oneshot::Receiver<SaveOutcome> {
         let state = self.state();
         self.parts.persist.hand_over(state, None)
     }
 
     /// The same with the flow table, which is larger and changes all the time.
-    fn save_with_flows(&mut self) -> oneshot::Receiver<Outcome> {
+    fn save_with_flows(&mut self) -> oneshot::Receiver<SaveOutcome> {
         let (state, flows) = (self.state(), self.flows());
         self.parts.persist.last.1 = Instant::now();
         self.parts.persist.hand_over(state, flows)
@@ -486,7 +486,7 @@ impl Actor {
         });
     }
 
-    /// Puts the wish of a checkpoint in force, as a change like any other.
+    /// Puts the desired state of a checkpoint in force, as a change like any other.
     pub(super) fn restore(
         &mut self,
         number: u64,
@@ -530,7 +530,7 @@ impl Actor {
     }
 }
 
-async fn is_on_disk(told: oneshot::Receiver<Outcome>) -> bool {
+async fn is_on_disk(told: oneshot::Receiver<SaveOutcome>) -> bool {
     matches!(timeout(PATIENCE, told).await, Ok(Ok(Ok(_))))
 }
 

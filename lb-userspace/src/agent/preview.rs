@@ -17,8 +17,8 @@ use pair::Pair;
 use super::{
     actor::Actor,
     draining,
-    facts::{Expected, addresses, heartbeat, heartbeats},
     handle::RequestError,
+    observed::{Expected, addresses, probe_target, probe_targets},
 };
 use lb_api::Planned;
 use lb_api::plan::{PlanView, ServicePlan};
@@ -43,11 +43,11 @@ impl Actor {
         let next = self.services.after(change)?;
         self.check_sources(&next)?;
         self.sample();
-        let live = |whose: &BackendRef| live(&self.tally.of(whose).total);
-        let knowledge = &self.parts.knowledge;
+        let live = |backend_ref: &BackendRef| live(&self.tally.of(backend_ref).total);
+        let observed = &self.parts.observed;
         let expected = Expected {
-            knowledge,
-            beliefs: &knowledge.beliefs(&self.services, &next),
+            observed,
+            beliefs: &observed.beliefs(&self.services, &next),
         };
         let services = preview(&self.parts.layout, &self.services, &next, &expected, live)
             .map_err(|error| RequestError::Capacity(draining::with_advice(error.to_string(), &next)))?;
@@ -72,11 +72,11 @@ pub(crate) fn preview(
     layout: &Layout,
     present: &Services,
     next: &Services,
-    facts: &impl Observed,
+    observed: &impl Observed,
     live: impl Fn(&BackendRef) -> u64,
 ) -> Result<Vec<ServicePlan>, CapacityError> {
-    let before = layout.pools(present, facts);
-    let after = layout.pools(next, &Assumed::new(present, facts));
+    let before = layout.pools(present, observed);
+    let after = layout.pools(next, &Assumed::new(present, observed));
     check_room(layout, &after)?;
     let mut before: BTreeMap<&PoolKey, &Pool> = before.iter().map(|pool| (&pool.key, pool)).collect();
     let mut pairs: Vec<Pair<'_>> = Vec::new();
@@ -114,16 +114,16 @@ fn check_room(layout: &Layout, pools: &[Pool]) -> Result<(), CapacityError> {
 
 /// Facts as they will be if all is well with what nobody has asked about yet.
 struct Assumed<'a, F> {
-    facts: &'a F,
+    observed: &'a F,
     asked: HashSet<ProbeTarget>,
     looked_up: BTreeSet<IpAddr>,
 }
 
 impl<'a, F: Observed> Assumed<'a, F> {
-    fn new(present: &Services, facts: &'a F) -> Self {
+    fn new(present: &Services, observed: &'a F) -> Self {
         Self {
-            facts,
-            asked: heartbeats(present),
+            observed,
+            asked: probe_targets(present),
             looked_up: addresses(present, &[]),
         }
     }
@@ -131,8 +131,8 @@ impl<'a, F: Observed> Assumed<'a, F> {
 
 impl<F: Observed> Observed for Assumed<'_, F> {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability {
-        let known = heartbeat(service, backend).is_none_or(|heartbeat| self.asked.contains(&heartbeat));
-        match self.facts.availability(service, backend) {
+        let known = probe_target(service, backend).is_none_or(|target| self.asked.contains(&target));
+        match self.observed.availability(service, backend) {
             Availability::Checking if !known => Availability::Up,
             said => said,
         }
@@ -140,19 +140,19 @@ impl<F: Observed> Observed for Assumed<'_, F> {
 
     fn next_hop(&self, address: IpAddr) -> Option<NextHop> {
         let unknown = !self.looked_up.contains(&address);
-        self.facts.next_hop(address).or(unknown.then_some(SOME_WAY))
+        self.observed.next_hop(address).or(unknown.then_some(SOME_WAY))
     }
 
     fn is_own(&self, address: IpAddr) -> bool {
-        self.facts.is_own(address) || !self.looked_up.contains(&address)
+        self.observed.is_own(address) || !self.looked_up.contains(&address)
     }
 
     fn tunnel_sources(&self) -> &TunnelSources {
-        self.facts.tunnel_sources()
+        self.observed.tunnel_sources()
     }
 
     fn only_interface(&self) -> Option<u32> {
-        self.facts.only_interface()
+        self.observed.only_interface()
     }
 }
 

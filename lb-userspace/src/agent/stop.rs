@@ -5,7 +5,7 @@
 use anyhow::{Result, anyhow};
 use tokio::sync::oneshot;
 
-use super::{actor::Parts, handle::RequestError};
+use super::{actor::ActorParts, handle::RequestError};
 use crate::dataplane::{PinDir, Removed};
 use lb_api::view::StopView;
 
@@ -25,7 +25,7 @@ impl Ending {
     ///
     /// # Errors
     /// When it was to be detached and the kernel refused, or why the agent could not go on.
-    pub(super) async fn carry_out(self, parts: Parts) -> Result<()> {
+    pub(super) async fn carry_out(self, parts: ActorParts) -> Result<()> {
         let result = let_go(parts, self.detach).await;
         match &result {
             Ok(view) if view.forwarding => log::info!(
@@ -54,14 +54,14 @@ impl Ending {
     }
 }
 
-async fn let_go(parts: Parts, detach: bool) -> Result<StopView> {
+async fn let_go(parts: ActorParts, detach: bool) -> Result<StopView> {
     let pin_dir = parts.dataplane.pins().map(|pins| pins.path().to_owned());
     let forwarding = pin_dir.is_some() && !detach;
     if !forwarding {
         // What goes on needs them fresh.
         parts.give_neighbours_back().await;
     }
-    let Parts {
+    let ActorParts {
         dataplane, attached, ..
     } = parts;
     let Removed { removed, left } = if forwarding {

@@ -10,7 +10,7 @@ use std::{
 
 use lb_common::abi::FlowEnds;
 
-use crate::dataplane::Origin;
+use crate::dataplane::DataplaneSource;
 use lb_core::plan::{BackendRef, FlowTime, Layout, Memory, Sweep, Usage, apply};
 
 use super::actor::Actor;
@@ -88,7 +88,7 @@ impl Actor {
 
     /// Makes all that was given up usable at once: for when there is no other room.
     pub(super) fn reclaim(&mut self) {
-        if self.parts.layout.is_recalled() && !self.settle() {
+        if self.parts.layout.is_recovered() && !self.settle() {
             return;
         }
         self.parts.tables.wait_for_packets();
@@ -99,7 +99,7 @@ impl Actor {
     /// Brings tables that were read back, and never planned, to where what nothing leads to can be released; whether that
     /// was possible.
     fn settle(&mut self) -> bool {
-        let pools = if self.parts.dataplane.origin() == Origin::New {
+        let pools = if self.parts.dataplane.origin() == DataplaneSource::New {
             log::error!(
                 "there is no room for what is wanted beside the tables of the checkpoint: they are not restored, \
                  connections that were open may break; raise `max_slots` and `max_targets` and restart"
@@ -142,7 +142,7 @@ impl Actor {
     /// Whether there are, or may be, flows through `fullnat`.
     fn has_translations(&self) -> bool {
         let layout = &self.parts.layout;
-        !layout.is_recalled() && (layout.translates() || self.sweeper.translations != Some(0))
+        !layout.is_recovered() && (layout.translates() || self.sweeper.translations != Some(0))
     }
 
     /// Releases what `fullnat` flows no longer need, and counts those that are left with the others.
@@ -159,8 +159,8 @@ impl Actor {
             .layout
             .look_through(&entries, &self.sweeper.lonely, time);
         translated.carry_out(&mut self.parts.translations);
-        for (whose, flows) in translated.flows {
-            *self.sweeper.flows.entry(whose).or_default() += flows;
+        for (backend_ref, flows) in translated.flows {
+            *self.sweeper.flows.entry(backend_ref).or_default() += flows;
         }
         self.sweeper.sources = translated.used;
         self.sweeper.lonely = translated.lonely;

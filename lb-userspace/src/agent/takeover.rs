@@ -13,9 +13,9 @@ use std::{
 use anyhow::Result;
 use tokio::{sync::watch, time::timeout};
 
-use super::{persist::Found, tally::Tally};
-use crate::checkpoint::{SavedFlows, State};
-use crate::dataplane::{Dataplane, MappedTables, Origin};
+use super::{persist::FoundCheckpoint, tally::Tally};
+use crate::checkpoint::{SavedFlows, SavedState};
+use crate::dataplane::{Dataplane, DataplaneSource, MappedTables};
 use crate::netlink::{NextHops, Resolution, ResolverHandle};
 use lb_core::plan::{self, BackendRef, Layout, Memory, Plan, ReadBack, apply};
 
@@ -39,17 +39,21 @@ impl Takeover {
     ///
     /// # Errors
     /// When those in the kernel are damaged; the message says what to do.
-    pub(super) fn of(dataplane: &Dataplane, tables: &mut MappedTables, found: &mut Found) -> Result<Self> {
+    pub(super) fn of(
+        dataplane: &Dataplane,
+        tables: &mut MappedTables,
+        found: &mut FoundCheckpoint,
+    ) -> Result<Self> {
         let (capacity, seed) = (dataplane.capacity(), dataplane.meta().seed);
         let (layout, tally) = match dataplane.origin() {
-            Origin::New => {
+            DataplaneSource::New => {
                 let layout = restored(dataplane, tables, found);
                 (
                     layout.unwrap_or_else(|| Layout::new(capacity, seed)),
                     Tally::default(),
                 )
             }
-            Origin::Adopted => {
+            DataplaneSource::Adopted => {
                 let mut layout = Layout::adopt(capacity, seed, tables, Instant::now())?;
                 if let Some(state) = found.state() {
                     layout.recall_histories(&state.tables);
@@ -71,7 +75,11 @@ impl Takeover {
         resolver: &ResolverHandle,
         hops: &mut watch::Receiver<NextHops>,
     ) -> Result<()> {
-        let addresses: BTreeSet<IpAddr> = self.serving.iter().map(|whose| whose.backend.address).collect();
+        let addresses: BTreeSet<IpAddr> = self
+            .serving
+            .iter()
+            .map(|backend_ref| backend_ref.backend.address)
+            .collect();
         if addresses.is_empty() {
             return Ok(());
         }
@@ -90,7 +98,7 @@ impl Takeover {
 
 /// Makes the tables of the checkpoint again in empty ones, flows included; `None` where there are none, or they cannot
 /// be made. Nothing is lost then but flows, so that it is no reason not to start.
-fn restored(dataplane: &Dataplane, tables: &mut MappedTables, found: &mut Found) -> Option<Layout> {
+fn restored(dataplane: &Dataplane, tables: &mut MappedTables, found: &mut FoundCheckpoint) -> Option<Layout> {
     let state = found.state().filter(|state| !state.tables.pools.is_empty())?;
     let (capacity, seed) = (dataplane.capacity(), dataplane.meta().seed);
     let Plan { layout, writes } = Layout::restore(capacity, seed, &state.tables, Instant::now())
@@ -110,7 +118,7 @@ fn restored(dataplane: &Dataplane, tables: &mut MappedTables, found: &mut Found)
 }
 
 /// Whether flows have the slots that they had.
-fn says_whose_flows(State { tables, .. }: &State, seed: u64) -> bool {
+fn says_whose_flows(SavedState { tables, .. }: &SavedState, seed: u64) -> bool {
     let same = tables.seed == seed;
     if !same {
         log::warn!(

@@ -63,8 +63,8 @@ impl Tally {
     }
 
     /// A backend's figures.
-    pub(super) fn of(&self, whose: &BackendRef) -> Figures {
-        self.figures.get(whose).copied().unwrap_or_default()
+    pub(super) fn of(&self, backend_ref: &BackendRef) -> Figures {
+        self.figures.get(backend_ref).copied().unwrap_or_default()
     }
 
     /// Packets that nat backends had returned to clients, all together.
@@ -85,14 +85,14 @@ impl Tally {
             .at
             .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let mut gained: HashMap<BackendRef, TargetCounters> = HashMap::new();
-        for (cell, whose, count) in readings {
+        for (cell, backend_ref, count) in readings {
             let before = self.seen.insert(cell, count).unwrap_or_default();
-            add(gained.entry(whose).or_default(), &minus(&count, &before));
+            add(gained.entry(backend_ref).or_default(), &minus(&count, &before));
         }
         // A reading between two regular ones adds to the totals; rates want a second or so to be measured over.
         let measures = elapsed >= Duration::from_millis(500);
-        for (whose, gain) in gained {
-            let figures = self.figures.entry(whose).or_default();
+        for (backend_ref, gain) in gained {
+            let figures = self.figures.entry(backend_ref).or_default();
             add(&mut figures.total, &gain);
             add(&mut figures.window, &gain);
             if measures {
@@ -106,7 +106,7 @@ impl Tally {
 
     /// Forgets backends that are gone. Their cells' readings stay: the kernel's counters go on from there.
     pub(super) fn keep(&mut self, alive: impl Fn(&BackendRef) -> bool) {
-        self.figures.retain(|whose, _| alive(whose));
+        self.figures.retain(|backend_ref, _| alive(backend_ref));
     }
 }
 
@@ -135,7 +135,7 @@ fn minus(now: &TargetCounters, before: &TargetCounters) -> TargetCounters {
 mod tests {
     use super::*;
 
-    fn whose(backend: &str) -> BackendRef {
+    fn backend_ref(backend: &str) -> BackendRef {
         BackendRef {
             service: "web".parse().unwrap(),
             backend: backend.parse().unwrap(),
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_was_counted_for_an_earlier_agent_is_nobodys() {
-        let a = whose("10.0.0.1");
+        let a = backend_ref("10.0.0.1");
         let packets = |packets| TargetCounters {
             packets,
             ..TargetCounters::default()
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn totals_follow_a_backend_from_cell_to_cell() {
-        let (a, b) = (whose("10.0.0.1"), whose("10.0.0.2"));
+        let (a, b) = (backend_ref("10.0.0.1"), backend_ref("10.0.0.2"));
         let packets = |packets| TargetCounters {
             packets,
             ..TargetCounters::default()
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(tally.of(&a).total.packets, 19);
         assert_eq!(tally.of(&b).total.packets, 5);
         assert!(tally.of(&b).rates[0] > 0.0);
-        tally.keep(|whose| *whose == a);
+        tally.keep(|backend_ref| *backend_ref == a);
         assert_eq!(tally.of(&b).total.packets, 0);
     }
 }

@@ -8,8 +8,8 @@ use std::{
 
 use lb_common::abi::{ABI_VERSION, Action, Reason, TargetCounters, TrackingCounters};
 
-use super::{actor::Actor, facts, handle::RequestError};
-use crate::dataplane::{Attached, Explained, Origin};
+use super::{actor::Actor, handle::RequestError, observed};
+use crate::dataplane::{Attached, DataplaneSource, Explained};
 use crate::netlink::Resolution;
 use lb_api::{
     quic::QuicView,
@@ -88,11 +88,11 @@ impl Actor {
 
     fn backend_view(&self, service: &Service, backend: &Backend, share: f64) -> BackendView {
         let id = backend.id();
-        let whose = BackendRef {
+        let backend_ref = BackendRef {
             service: service.name.clone(),
             backend: id,
         };
-        let figures = self.tally.of(&whose);
+        let figures = self.tally.of(&backend_ref);
         let TargetCounters {
             packets,
             bytes,
@@ -100,7 +100,7 @@ impl Actor {
             ..
         } = figures.total;
         let [packets_per_second, bytes_per_second, flows_per_second] = figures.rates;
-        let (situation, since) = self
+        let (state, since) = self
             .situations
             .of(&service.name, id)
             .unwrap_or((BackendState::Checking, SystemTime::now()));
@@ -108,13 +108,13 @@ impl Actor {
             address: backend.address,
             port: backend.port,
             weight: backend.weight,
-            state: situation,
+            state,
             zone: backend.zone.clone(),
             forwarder: backend.forwarder,
             vlan: backend.vlan,
             server_id: backend.server_id.clone(),
-            drain: self.drains.view(&whose, backend, Instant::now()),
-            reason: self.reason(service, backend, situation),
+            drain: self.drains.view(&backend_ref, backend, Instant::now()),
+            reason: self.reason(service, backend, state),
             since: since
                 .duration_since(UNIX_EPOCH)
                 .map_or(0.0, |since| since.as_secs_f64()),
@@ -133,23 +133,21 @@ impl Actor {
     }
 
     /// Why a backend stands where it stands; for one that is up, its last failure.
-    pub(super) fn reason(
-        &self,
-        service: &Service,
-        backend: &Backend,
-        situation: BackendState,
-    ) -> Option<String> {
-        if situation == BackendState::Unresolved {
+    pub(super) fn reason(&self, service: &Service, backend: &Backend, state: BackendState) -> Option<String> {
+        if state == BackendState::Unresolved {
             return Some(self.unresolved(service, backend));
         }
-        let status = self.parts.engine.status(&facts::heartbeat(service, backend)?)?;
+        let status = self
+            .parts
+            .engine
+            .status(&observed::probe_target(service, backend)?)?;
         status.last_failure.map(|failure| failure.reason)
     }
 
     fn unresolved(&self, service: &Service, backend: &Backend) -> String {
         let address = backend.address;
         let is_local = backend.forwarder_in_use(service) == Forwarder::Local;
-        match self.parts.knowledge.hops.get(&address) {
+        match self.parts.observed.hops.get(&address) {
             Some(Resolution::Resolved(_) | Resolution::Unresolved { .. }) if is_local => {
                 format!("{address} is no address of this host: the local forwarder needs one that is")
             }
@@ -158,7 +156,7 @@ impl Actor {
             }
             Some(Resolution::Unresolved { reason }) => reason.clone(),
             Some(Resolution::Resolved(hop))
-                if let Some(why) = self.parts.knowledge.closed.get(&hop.interface_index) =>
+                if let Some(why) = self.parts.observed.closed.get(&hop.interface_index) =>
             {
                 why.clone()
             }
@@ -186,8 +184,8 @@ impl Actor {
             generation: self.generation,
             config: self.parts.config_path.clone(),
             origin: match self.parts.dataplane.origin() {
-                Origin::New => DataplaneOrigin::New,
-                Origin::Adopted => DataplaneOrigin::Adopted,
+                DataplaneSource::New => DataplaneOrigin::New,
+                DataplaneSource::Adopted => DataplaneOrigin::Adopted,
             },
             pin_dir: self.parts.dataplane.pins().map(|pins| pins.path().to_owned()),
             interfaces: self
@@ -207,7 +205,7 @@ impl Actor {
             flows_capacity: u64::from(capacity.flows),
             fullnat_sources: self.sources(),
             nat_flows_capacity: u64::from(capacity.nat_flows),
-            slots_unsafe: self.parts.layout.unsafe_slots(),
+            slots_unsafe: self.parts.layout.migrating_slots(),
             last_sweep_us: self.sweeper.took.as_micros() as u64,
             map_bytes: self.map_bytes(),
             last_apply_us: self.last_apply.as_micros() as u64,
@@ -365,7 +363,7 @@ impl Actor {
             clock: _,
             frame: out,
         } = explained;
-        let whose = target.and_then(|target| self.parts.layout.owner(target));
+        let backend_ref = target.and_then(|target| self.parts.layout.owner(target));
         let service = service.and_then(|id| self.parts.layout.service(id));
         Ok(ExplainView {
             action: xdp_action_name(action).to_owned(),
@@ -373,7 +371,7 @@ impl Actor {
             reason_code: reason as u32,
             meaning: reason.meaning().to_owned(),
             service: service.map(ToString::to_string),
-            backend: whose.map(|whose| whose.backend.to_string()),
+            backend: backend_ref.map(|backend_ref| backend_ref.backend.to_string()),
             slot,
             placement: placement.name().to_owned(),
             placement_meaning: placement.meaning().to_owned(),

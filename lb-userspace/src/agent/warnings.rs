@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::IpAddr, time::UNIX_EPOCH};
 use super::{actor::Actor, limits, ports};
 use crate::dataplane::Attached;
 use crate::health;
-use crate::netlink::{self, Family, LeadsOut, Resolution};
+use crate::netlink::{self, LeadsOut, Resolution, SysctlFamily};
 use lb_api::view::OutageView;
 use lb_core::desired::{Forwarder, Unserved};
 
@@ -77,7 +77,7 @@ impl Actor {
 
     /// More next hops than the kernel has room for in its table of neighbours.
     fn about_neighbours(&self) -> Vec<String> {
-        let hops = self.parts.knowledge.hops.iter();
+        let hops = self.parts.observed.hops.iter();
         let next = |(address, found): (&IpAddr, &Resolution)| match found {
             Resolution::Resolved(hop) => Some(hop.gateway.unwrap_or(*address)),
             Resolution::Unresolved { .. } => Some(*address),
@@ -85,7 +85,7 @@ impl Actor {
         };
         let needed: HashSet<IpAddr> = hops.filter_map(next).collect();
         let about = |family| {
-            let v6 = family == Family::V6;
+            let v6 = family == SysctlFamily::V6;
             let need = needed.iter().filter(|address| address.is_ipv6() == v6).count();
             let most = netlink::most_neighbours(family).filter(|&most| need > most as usize)?;
             let key = format!("net.{}.neigh.default.gc_thresh3", family.directory());
@@ -96,7 +96,10 @@ impl Actor {
                  once lb gives them back, and other hosts find no room then; run `sysctl -w {key}={fits}`"
             ))
         };
-        [Family::V4, Family::V6].into_iter().filter_map(about).collect()
+        [SysctlFamily::V4, SysctlFamily::V6]
+            .into_iter()
+            .filter_map(about)
+            .collect()
     }
 
     /// What keeps `fullnat` backends from being reached, or soon will.
@@ -108,7 +111,7 @@ impl Actor {
                 warnings.push(format!("service {}: {}", service.name, lack.message));
             }
         }
-        let hops = &self.parts.knowledge.hops;
+        let hops = &self.parts.observed.hops;
         let is_foreign = |address: &&IpAddr| {
             let found = hops.get(*address);
             found.is_some_and(|found| *found != Resolution::Own)
@@ -126,7 +129,7 @@ impl Actor {
     /// VIPs whose unserved packets this host would send back to the router that they come from.
     fn about_vips(&self) -> Vec<String> {
         let forwards = |v6: bool| {
-            let family = if v6 { Family::V6 } else { Family::V4 };
+            let family = if v6 { SysctlFamily::V6 } else { SysctlFamily::V4 };
             let mut names = self
                 .parts
                 .attached
@@ -183,14 +186,14 @@ impl Actor {
         };
         let mut warnings = Vec::new();
         for (family, key) in [
-            (Family::V4, "net.ipv4.ip_forward"),
-            (Family::V6, "net.ipv6.conf.all.forwarding"),
+            (SysctlFamily::V4, "net.ipv4.ip_forward"),
+            (SysctlFamily::V6, "net.ipv6.conf.all.forwarding"),
         ] {
             let is_off = |attached: &&Attached| {
                 !netlink::forwarding_enabled(family, &attached.interface.name).unwrap_or(true)
             };
             let off = self.parts.attached.iter().find(is_off);
-            if let Some(attached) = off.filter(|_| answers(family == Family::V6)) {
+            if let Some(attached) = off.filter(|_| answers(family == SysctlFamily::V6)) {
                 warnings.push(format!(
                     "answers of nat and fullnat backends are dropped as no-way-back: {} does not forward; run `sysctl -w \
                      {key}=1`",

@@ -5,11 +5,11 @@
 //! | 0–7 | magic |
 //! | 8–11 | version of this format |
 //! | 12–15 | `ABI_VERSION` of the tables that the flows come from |
-//! | 16–23 | generation of the wish |
+//! | 16–23 | generation of the desired state |
 //! | 24–31 | bytes of the state, n |
 //! | 32–39 | bytes of the flows, m; 0: there are none |
 //! | 40–71 | SHA-256 of bytes 0–39 and all that follows the header |
-//! | n bytes | [`State`] as MessagePack with named fields |
+//! | n bytes | [`Health`] as MessagePack with named fields |
 //! | m bytes | the flow clock, then key and value of each flow |
 //!
 //! Numbers are little-endian. Invariant: whatever bytes are given, [`decode`] yields what [`encode`] was given, or an
@@ -27,7 +27,7 @@ use lb_common::abi::{ABI_VERSION, FlowKey, FlowValue};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::state::{SavedFlows, State};
+use super::state::{SavedFlows, SavedState};
 
 /// The first byte is no text, the last ones show what a transfer as text would have done.
 const MAGIC: [u8; 8] = *b"\x89lbckp\r\n";
@@ -43,7 +43,7 @@ pub const MAX_BYTES: u64 = 512 << 20;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// All but the flows.
-    pub state: State,
+    pub state: SavedState,
     /// The flows, where they are there and mean anything to this version's tables.
     pub flows: Option<SavedFlows>,
 }
@@ -88,7 +88,7 @@ pub enum Unusable {
 /// A file's first bytes; numbers are little-endian.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct Header {
+pub(super) struct FileHeader {
     magic: [u8; 8],
     version: [u8; 4],
     abi_version: [u8; 4],
@@ -101,16 +101,16 @@ pub(super) struct Header {
 /// A flow in a file; numbers are little-endian.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct Flow {
+struct FlowRecord {
     key: [u8; 8],
     value: [u8; 8],
 }
 
 /// Bytes in front of the payload.
-pub(super) const HEADER: usize = size_of::<Header>();
+pub(super) const HEADER: usize = size_of::<FileHeader>();
 const _: () = assert!(HEADER == 72);
 
-impl Header {
+impl FileHeader {
     /// The header of a file of `length` bytes that begins with `bytes`.
     pub(super) fn parse(bytes: &[u8], length: u64) -> Result<Self, Unusable> {
         if length == 0 {
@@ -140,7 +140,7 @@ impl Header {
         self.flows != [0; 8]
     }
 
-    /// The generation of the wish.
+    /// The generation of the desired state.
     pub(super) fn generation(&self) -> u64 {
         u64::from_le_bytes(self.generation)
     }
@@ -182,7 +182,7 @@ impl Header {
 ///
 /// # Errors
 /// [`Unusable::TooLarge`]; [`Unusable::Content`] when a value has no form in a file, which none is known to be.
-pub fn encode(state: &State, flows: Option<&SavedFlows>) -> Result<Vec<u8>, Unusable> {
+pub fn encode(state: &SavedState, flows: Option<&SavedFlows>) -> Result<Vec<u8>, Unusable> {
     let mut bytes = vec![0; HEADER];
     let mut serializer = rmp_serde::Serializer::new(&mut bytes)
         .with_struct_map()
@@ -196,7 +196,7 @@ pub fn encode(state: &State, flows: Option<&SavedFlows>) -> Result<Vec<u8>, Unus
         state: bytes.len() - HEADER,
     };
     if let Some(SavedFlows { clock, entries }) = flows {
-        bytes.reserve_exact(CLOCK + size_of::<Flow>() * entries.len());
+        bytes.reserve_exact(CLOCK + size_of::<FlowRecord>() * entries.len());
         bytes.extend(u64::from(*clock).to_le_bytes());
         for (key, value) in entries {
             bytes.extend(key.0.to_le_bytes());
@@ -222,7 +222,7 @@ impl Sealed {
     /// Fills in the header in front of a payload.
     pub(super) fn seal(&self, bytes: &mut [u8]) {
         let (head, payload) = bytes.split_at_mut(HEADER);
-        let mut header = Header {
+        let mut header = FileHeader {
             magic: MAGIC,
             version: VERSION.to_le_bytes(),
             abi_version: self.abi_version.to_le_bytes(),
@@ -241,7 +241,7 @@ impl Sealed {
 /// # Errors
 /// Why they are of no use.
 pub fn decode(bytes: &[u8]) -> Result<Checkpoint, Unusable> {
-    let header = Header::parse(bytes, bytes.len() as u64)?;
+    let header = FileHeader::parse(bytes, bytes.len() as u64)?;
     let payload = &bytes[HEADER..];
     if header.sum(payload) != header.checksum {
         return Err(Unusable::Checksum);
@@ -249,7 +249,7 @@ pub fn decode(bytes: &[u8]) -> Result<Checkpoint, Unusable> {
     // The header accounts for all of the payload, so the state's part is no longer than that.
     let (state, flows) = payload.split_at(u64::from_le_bytes(header.state) as usize);
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(state).with_human_readable();
-    let state: State = serde_path_to_error::deserialize(&mut deserializer)
+    let state: SavedState = serde_path_to_error::deserialize(&mut deserializer)
         .map_err(|error| Unusable::Content(format!("{}: {}", error.path(), error.inner())))?;
     state.check().map_err(Unusable::Content)?;
     let known = header.has_flows() && u32::from_le_bytes(header.abi_version) == ABI_VERSION;
@@ -263,8 +263,8 @@ fn decode_flows(bytes: &[u8]) -> Result<SavedFlows, Unusable> {
     let broken = || Unusable::Content("its flows are cut off".to_owned());
     let (clock, flows) = bytes.split_first_chunk::<CLOCK>().ok_or_else(broken)?;
     let clock = u32::try_from(u64::from_le_bytes(*clock)).map_err(|_| broken())?;
-    let flows: &[Flow] = bytemuck::try_cast_slice(flows).map_err(|_| broken())?;
-    let entry = |flow: &Flow| {
+    let flows: &[FlowRecord] = bytemuck::try_cast_slice(flows).map_err(|_| broken())?;
+    let entry = |flow: &FlowRecord| {
         (
             FlowKey(u64::from_le_bytes(flow.key)),
             FlowValue(u64::from_le_bytes(flow.value)),
@@ -292,11 +292,11 @@ pub fn read(path: &Path) -> Result<Checkpoint, Unusable> {
 }
 
 /// Reads the header of the file at `path` alone.
-pub(super) fn read_header(path: &Path) -> Result<Header, Unusable> {
+pub(super) fn read_header(path: &Path) -> Result<FileHeader, Unusable> {
     let (file, length) = open(path)?;
     let mut bytes = Vec::with_capacity(HEADER);
     file.take(HEADER as u64).read_to_end(&mut bytes)?;
-    Header::parse(&bytes, length)
+    FileHeader::parse(&bytes, length)
 }
 
 /// A regular file and its length. Without O_NONBLOCK, opening a named pipe would hang.

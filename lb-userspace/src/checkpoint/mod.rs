@@ -3,7 +3,7 @@
 //! Invariant: what is read from a file is what was written to it, as a whole, or an error. A file is never found half
 //! written under its name, and what cannot be read is set aside, not deleted while there is room.
 //!
-//! [`State`] and [`SavedFlows`] are what a checkpoint holds, [`encode`] and [`decode`] its bytes, [`Store`] the directory,
+//! [`Health`] and [`SavedFlows`] are what a checkpoint holds, [`encode`] and [`decode`] its bytes, [`Store`] the directory,
 //! [`Writer`] the thread that writes there.
 
 mod clock;
@@ -18,7 +18,7 @@ mod writer;
 
 pub use clock::BootTime;
 pub use format::{Checkpoint, MAX_BYTES, Unusable, decode, encode, read};
-pub use state::{BackendBelief, ConfigMark, SavedFlows, State};
-pub use store::{Listed, SetAside, Store, WriteError, Written, directory, list, load};
+pub use state::{BackendBelief, ConfigMark, SavedFlows, SavedState};
+pub use store::{Listed, SetAside, Store, WriteError, WrittenCheckpoint, directory, list, load};
 pub use view::{checkpoints_view, content_view};
-pub use writer::{Condition, Outcome, Writer};
+pub use writer::{SaveOutcome, SavingCondition, Writer};

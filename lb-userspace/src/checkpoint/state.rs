@@ -1,6 +1,6 @@
 //! What a checkpoint holds.
 //!
-//! Invariant: the names in it are those of the wish, so that it can be understood without the tables it was made of.
+//! Invariant: the names in it are those of the desired state, so that it can be understood without the tables it was made of.
 //! Fields are added with a default, never renamed or retyped: files of earlier versions stay readable.
 
 use std::{
@@ -19,7 +19,7 @@ use lb_core::plan::{Capacity, Layout, LayoutSnapshot, RestoreError};
 
 /// All but the flow table: small, and written with every change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub struct SavedState {
     /// The version of `lb` that wrote it.
     pub lb_version: String,
     /// When it was made.
@@ -27,19 +27,19 @@ pub struct State {
     /// The same by a clock that nobody sets; absent in files of earlier versions.
     #[serde(default)]
     pub clock: Option<BootTime>,
-    /// The generation of the wish.
+    /// The generation of the desired state.
     pub generation: u64,
     /// The seed of the flow hash: with another one all flows would have other slots.
     pub hash_seed: HashSeed,
     /// How the dataplane was sized.
     pub capacity: Capacity,
-    /// The configuration file that the wish began with; absent without one.
+    /// The configuration file that the desired state began with; absent without one.
     #[serde(default)]
     pub config: Option<ConfigMark>,
-    /// The wish.
+    /// The desired state.
     #[serde(with = "services")]
     pub services: Services,
-    /// What was believed of backends with a heartbeat; those that nothing was known of are absent.
+    /// What was believed of backends with a health check; those that nothing was known of are absent.
     #[serde(default)]
     pub health: Vec<BackendBelief>,
     /// Since when backends drain.
@@ -50,8 +50,8 @@ pub struct State {
     pub tables: LayoutSnapshot,
 }
 
-impl State {
-    /// Checks what must hold between its parts; that the wish is good was found when it was read.
+impl SavedState {
+    /// Checks what must hold between its parts; that the desired state is good was found when it was read.
     pub(super) fn check(&self) -> Result<(), String> {
         let health = self
             .health
@@ -73,8 +73,8 @@ impl State {
     }
 }
 
-impl State {
-    /// Checks that the tables can be made again, and that their histories lead to them. A state whose tables cannot still has a wish to go on from.
+impl SavedState {
+    /// Checks that the tables can be made again, and that their histories lead to them. A state whose tables cannot still has a desired state to go on from.
     ///
     /// # Errors
     /// What contradicts itself, or does not fit.
@@ -101,7 +101,7 @@ pub struct BackendBelief {
     pub service: ServiceName,
     /// Its backend.
     pub backend: BackendId,
-    /// Whether its heartbeat was good.
+    /// Whether its health check was good.
     pub up: bool,
 }
 
@@ -115,7 +115,7 @@ pub struct SavedFlows {
     pub entries: Vec<(FlowKey, FlowValue)>,
 }
 
-/// Services as a list; what breaks a rule is no [`State`].
+/// Services as a list; what breaks a rule is no [`Health`].
 mod services {
     use super::{Deserialize, Deserializer, Error, Serializer, Service, Services};
 

@@ -15,7 +15,7 @@ use std::{
 use super::{
     format::{self, Checkpoint, Unusable},
     room::is_full,
-    state::{SavedFlows, State},
+    state::{SavedFlows, SavedState},
 };
 
 /// Below the state directory.
@@ -34,7 +34,7 @@ const KEEP_BAD: usize = 16;
 
 /// A checkpoint that is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct WrittenCheckpoint {
     /// Its number.
     pub number: u64,
     /// The generation of its wish.
@@ -190,7 +190,11 @@ impl Store {
     ///
     /// # Errors
     /// Why it could not; nothing has changed then.
-    pub fn write(&mut self, state: &State, flows: Option<&SavedFlows>) -> Result<Written, WriteError> {
+    pub fn write(
+        &mut self,
+        state: &SavedState,
+        flows: Option<&SavedFlows>,
+    ) -> Result<WrittenCheckpoint, WriteError> {
         let bytes = format::encode(state, flows)?;
         let number = self.next_number().map_err(|error| WriteError::Io {
             path: self.directory.clone(),
@@ -211,7 +215,7 @@ impl Store {
         self.last = number;
         self.files.insert(number, about);
         self.prune();
-        Ok(Written {
+        Ok(WrittenCheckpoint {
             number,
             generation: state.generation,
             bytes: bytes.len() as u64,
@@ -326,7 +330,7 @@ impl Store {
     }
 
     /// What is neither among the last two, nor the last with flows, nor the last of its generation; and the oldest beyond
-    /// the number to keep. So a heartbeat that comes and goes does not push out earlier wishes. `coming` is the next one
+    /// the number to keep. So a health check that comes and goes does not push out earlier wishes. `coming` is the next one
     /// that will be there.
     pub(super) fn surplus(&self, coming: Option<About>) -> Vec<u64> {
         let there = self

@@ -13,19 +13,19 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    state::{SavedFlows, State},
-    store::{Store, Written},
+    state::{SavedFlows, SavedState},
+    store::{Store, WrittenCheckpoint},
 };
 use crate::supervise::words;
 
 /// What became of a checkpoint; why it was not written, in a sentence.
-pub type Outcome = Result<Written, String>;
+pub type SaveOutcome = Result<WrittenCheckpoint, String>;
 
 /// How saving goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Condition {
+pub struct SavingCondition {
     /// The last checkpoint on disk, and since when.
-    pub last: Option<(Written, SystemTime)>,
+    pub last: Option<(WrittenCheckpoint, SystemTime)>,
     /// Since when nothing could be written, and why.
     pub failing: Option<(SystemTime, String)>,
 }
@@ -38,7 +38,7 @@ pub struct Writer(Arc<Shared>);
 struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
-    condition: Mutex<Condition>,
+    condition: Mutex<SavingCondition>,
 }
 
 #[derive(Debug, Default)]
@@ -50,9 +50,9 @@ struct Queue {
 
 #[derive(Debug)]
 struct Job {
-    state: State,
+    state: SavedState,
     flows: Option<SavedFlows>,
-    waiting: Vec<oneshot::Sender<Outcome>>,
+    waiting: Vec<oneshot::Sender<SaveOutcome>>,
 }
 
 impl Writer {
@@ -65,7 +65,7 @@ impl Writer {
     }
 
     pub(super) fn spawn_with(
-        write: impl FnMut(&State, Option<&SavedFlows>) -> Outcome + Send + 'static,
+        write: impl FnMut(&SavedState, Option<&SavedFlows>) -> SaveOutcome + Send + 'static,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
@@ -76,7 +76,7 @@ impl Writer {
     }
 
     /// Has a checkpoint written; the receiver is told when it is on disk, and may be dropped.
-    pub fn save(&self, state: State, flows: Option<SavedFlows>) -> oneshot::Receiver<Outcome> {
+    pub fn save(&self, state: SavedState, flows: Option<SavedFlows>) -> oneshot::Receiver<SaveOutcome> {
         let (tell, told) = oneshot::channel();
         let mut queue = lock(&self.0.queue);
         // What waits is older than `state`. A state alone does not stand for one with flows.
@@ -101,7 +101,7 @@ impl Writer {
     }
 
     /// How saving goes.
-    pub fn condition(&self) -> Condition {
+    pub fn condition(&self) -> SavingCondition {
         lock(&self.0.condition).clone()
     }
 }
@@ -114,7 +114,7 @@ impl Drop for Writer {
 }
 
 impl Shared {
-    fn run(&self, mut write: impl FnMut(&State, Option<&SavedFlows>) -> Outcome) {
+    fn run(&self, mut write: impl FnMut(&SavedState, Option<&SavedFlows>) -> SaveOutcome) {
         while let Some(Job {
             state,
             flows,
@@ -146,7 +146,7 @@ impl Shared {
         }
     }
 
-    fn note(&self, outcome: &Outcome) {
+    fn note(&self, outcome: &SaveOutcome) {
         let mut condition = lock(&self.condition);
         match outcome {
             Ok(written) => {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::backend::decap;
 use crate::backend::setup::{
-    self, Change, Families, Need, STATE_DIR, SetupOptions, SetupPlan, ThisKernel, plan,
+    self, Families, STATE_DIR, ServiceNeed, SetupChange, SetupOptions, SetupPlan, ThisKernel, plan,
 };
 use crate::config::Config;
 use crate::dataplane::Mode;
@@ -101,7 +101,7 @@ struct View<'a> {
     plan: &'a SetupPlan,
     /// What --apply has changed; absent without it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    changed: Option<&'a [Change]>,
+    changed: Option<&'a [SetupChange]>,
 }
 
 impl BackendSetupArgs {
@@ -130,13 +130,13 @@ impl BackendSetupArgs {
         Output::either(json, &view, || text(&plan, changed.as_deref()))
     }
 
-    async fn need(&self, client: &Client) -> Result<Need, Failure> {
+    async fn need(&self, client: &Client) -> Result<ServiceNeed, Failure> {
         let Some(name) = &self.service else {
             for vip in &self.vips {
                 check_vip(*vip)
                     .map_err(|invalid| Failure::BadInput(format!("--vip: {}", invalid.message)))?;
             }
-            return Ok(Need {
+            return Ok(ServiceNeed {
                 vips: self.vips.clone(),
                 forwarders: self.forwarders.clone(),
                 tunnel_port: self.tunnel_port,
@@ -148,7 +148,7 @@ impl BackendSetupArgs {
             Some(path) => {
                 let config = Config::load(path).map_err(|error| Failure::BadInput(error.to_string()))?;
                 let service = config.services.get(name);
-                Need::of_service(
+                ServiceNeed::of_service(
                     service.ok_or_else(|| missing(format!("in {}", path.display())))?,
                     self.backend,
                 )
@@ -156,7 +156,7 @@ impl BackendSetupArgs {
             None => {
                 let view = client.services().await?;
                 let service = view.services.iter().find(|service| service.name == name.as_str());
-                Need::of_view(
+                ServiceNeed::of_view(
                     service.ok_or_else(|| missing("here: `lb list` shows the services".into()))?,
                     self.backend,
                 )
@@ -187,10 +187,10 @@ fn refused(error: anyhow::Error) -> Failure {
 }
 
 /// A script; what was done is marked when something was.
-fn text(plan: &SetupPlan, changed: Option<&[Change]>) -> String {
+fn text(plan: &SetupPlan, changed: Option<&[SetupChange]>) -> String {
     let mut text = String::new();
     for step in &plan.steps {
-        let done = |change: &&Change| change.step == *step || change.step.is_same_decap(step);
+        let done = |change: &&SetupChange| change.step == *step || change.step.is_same_decap(step);
         let _ = match changed.map(|changed| changed.iter().find(done)) {
             None => writeln!(text, "{step}"),
             // With the tunnels of other services, if it is about tunnels.
@@ -204,10 +204,10 @@ fn text(plan: &SetupPlan, changed: Option<&[Change]>) -> String {
     text
 }
 
-fn undone_text(undone: &[Change]) -> String {
+fn undone_text(undone: &[SetupChange]) -> String {
     if undone.is_empty() {
         return "there is nothing to undo".into();
     }
-    let line = |change: &Change| format!("undone     {}\n", change.step);
+    let line = |change: &SetupChange| format!("undone     {}\n", change.step);
     undone.iter().map(line).collect()
 }

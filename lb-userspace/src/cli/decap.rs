@@ -13,7 +13,7 @@ use super::{
     output::{Failure, Output},
     words,
 };
-use crate::backend::decap::{self, Decap, DecapProgram, DecapView, PIN_DIR, Rules};
+use crate::backend::decap::{self, Decap, DecapProgram, DecapRules, DecapView, PIN_DIR};
 use crate::dataplane::{Mode, PinDir};
 use crate::netlink::{Interface, find_carrier, interface_name};
 use lb_core::desired::Forwarder;
@@ -22,7 +22,7 @@ use lb_core::desired::Forwarder;
 const LOOK: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
-On a backend whose kernel has no tunnel devices, this takes the outer headers off that the forwarders ipip, gue, fou
+On a backend backend_ref kernel has no tunnel devices, this takes the outer headers off that the forwarders ipip, gue, fou
 and gre put on; the host's stack gets the packets inside. It needs no agent.
 It ends with Ctrl-C or SIGTERM, detaches and prints its counters; with --keep it ends at once and the program stays.
 
@@ -125,7 +125,7 @@ impl DecapArgs {
 
     async fn attach(self, json: bool) -> Result<Output, Failure> {
         super::log_to_stderr("info");
-        let rules = Rules {
+        let rules = DecapRules {
             tunnels: self.tunnels.clone(),
             gue_ports: self.gue_ports.clone(),
             fou_ports: self.fou_ports.clone(),

@@ -13,7 +13,7 @@ use super::{
 use crate::netlink::interface_name;
 use lb_api::{
     client::Client,
-    packet::{CLIENT_PORT, ConnectionId, ExplainRequest, Flow, FlowProtocol, TcpFlags, from_hex},
+    packet::{CLIENT_PORT, ExplainCid, ExplainRequest, FlowProtocol, PacketSpec, TcpFlags, from_hex},
     view::ExplainView,
 };
 use lb_core::desired::MacAddress;
@@ -58,7 +58,7 @@ pub(super) struct ExplainArgs {
     size: Option<u16>,
     /// Only for udp: makes it a QUIC packet that is sent to this connection ID, in hexadecimal.
     #[arg(long, value_name = "HEX", conflicts_with = "hex")]
-    connection_id: Option<ConnectionId>,
+    connection_id: Option<ExplainCid>,
     /// The MAC that the frame is sent to; that of the interface by default.
     #[arg(long, value_name = "MAC", conflicts_with = "hex")]
     mac: Option<MacAddress>,
@@ -99,7 +99,7 @@ impl ExplainArgs {
             iface,
         } = self;
         let flow = match (protocol, client, vip) {
-            (Some(protocol), Some(client), Some(vip)) => Some(Flow {
+            (Some(protocol), Some(client), Some(vip)) => Some(PacketSpec {
                 size,
                 connection_id,
                 mac,
@@ -122,7 +122,7 @@ fn flow(
     client: Endpoint,
     vip: Endpoint,
     flags: Option<TcpFlags>,
-) -> Result<Flow, Failure> {
+) -> Result<PacketSpec, Failure> {
     let bad = |message: &str| Err(Failure::BadInput(message.into()));
     let protocol = match protocol {
         Protocol::Tcp => FlowProtocol::Tcp,
@@ -135,7 +135,7 @@ fn flow(
     if protocol != FlowProtocol::Tcp && flags.is_some() {
         return bad("only a tcp packet has flags: leave --flags out");
     }
-    Ok(Flow {
+    Ok(PacketSpec {
         protocol,
         client: client.address,
         client_port: client.port.unwrap_or(CLIENT_PORT),

@@ -12,14 +12,14 @@ use lb_core::desired::{Invalid, Span};
 /// How checkpoints are made and kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Checkpoint {
+pub struct CheckpointConfig {
     /// How many are kept.
     pub keep: u32,
     /// From one with flows to the next; states are saved with every change besides.
     pub every: Span,
 }
 
-impl Default for Checkpoint {
+impl Default for CheckpointConfig {
     fn default() -> Self {
         Self {
             keep: 8,
@@ -28,7 +28,7 @@ impl Default for Checkpoint {
     }
 }
 
-impl Checkpoint {
+impl CheckpointConfig {
     /// What `keep` may be: two at least, so that there is one before the newest.
     pub const KEEP: RangeInclusive<u32> = 2..=1000;
 

@@ -12,7 +12,7 @@ use lb_core::desired::{Invalid, Key, MacAddress, PortRange, Span, check_unicast}
 /// Sizes and constants of the dataplane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Dataplane {
+pub struct DataplaneConfig {
     /// Seed of the flow hash; balancers that are to agree need the same. Absent: random at the first start, then kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hash_seed: Option<HashSeed>,
@@ -46,7 +46,7 @@ pub struct Dataplane {
     pub accept_macs: Vec<MacAddress>,
 }
 
-impl Default for Dataplane {
+impl Default for DataplaneConfig {
     fn default() -> Self {
         Self {
             hash_seed: None,
@@ -66,7 +66,7 @@ impl Default for Dataplane {
     }
 }
 
-impl Dataplane {
+impl DataplaneConfig {
     /// What `max_services` may be: services are known by numbers of 16 bits, and `nat` takes two, one for each family.
     pub const SERVICES: RangeInclusive<u32> = 1..=32_000;
     /// What `max_targets` may be.
@@ -150,7 +150,7 @@ pub(super) fn within(key: &'static str, value: u32, range: &RangeInclusive<u32>)
 }
 
 fn addresses(key: &'static str, given: &[IpAddr]) -> Result<(), Invalid> {
-    let most = Dataplane::MAX_FULLNAT_ADDRESSES;
+    let most = DataplaneConfig::MAX_FULLNAT_ADDRESSES;
     if given.len() > most {
         let message = format!("{} addresses, at most {most}", given.len());
         return Err(Invalid::new(message).at(Key::Name(key)));
@@ -166,7 +166,7 @@ fn addresses(key: &'static str, given: &[IpAddr]) -> Result<(), Invalid> {
 }
 
 fn macs(key: &'static str, given: &[MacAddress]) -> Result<(), Invalid> {
-    let most = Dataplane::MAX_ACCEPTED_MACS;
+    let most = DataplaneConfig::MAX_ACCEPTED_MACS;
     if given.len() > most {
         let message = format!("{} MACs, at most {most}", given.len());
         return Err(Invalid::new(message).at(Key::Name(key)));

@@ -20,8 +20,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, Deserializer};
 
-pub use checkpoint::Checkpoint;
-pub use dataplane::{Dataplane, HashSeed};
+pub use checkpoint::CheckpointConfig;
+pub use dataplane::{DataplaneConfig, HashSeed};
 pub use digest::Digest;
 pub use error::ConfigError;
 pub(crate) use words::explained;
@@ -36,9 +36,9 @@ pub struct Config {
     /// The services that are wanted.
     pub services: Services,
     /// How the dataplane is sized.
-    pub dataplane: Dataplane,
+    pub dataplane: DataplaneConfig,
     /// How checkpoints are made and kept.
-    pub checkpoint: Checkpoint,
+    pub checkpoint: CheckpointConfig,
 }
 
 /// A configuration file: what it says, and which one it is.
@@ -69,9 +69,9 @@ impl ConfigFile {
 #[serde(deny_unknown_fields)]
 struct Root {
     #[serde(default)]
-    dataplane: Dataplane,
+    dataplane: DataplaneConfig,
     #[serde(default)]
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointConfig,
     #[serde(default, rename = "service")]
     services: Vec<Service>,
 }
@@ -127,7 +127,7 @@ impl Config {
         checkpoint.validate().map_err(|e| e.at(Key::Name("checkpoint")))?;
         for (i, service) in services.iter().enumerate() {
             let here = |e: Invalid| e.at(Key::Index(i)).at(Key::Name("service"));
-            service.check_wished().map_err(here)?;
+            service.check_desired().map_err(here)?;
             service
                 .check_sources(&dataplane.fullnat_addresses)
                 .map_err(here)?;
@@ -144,12 +144,13 @@ impl Config {
     fn check_capacity(&self) -> Result<(), Invalid> {
         let services = self.services.len();
         let targets: usize = self.services.iter().map(|service| service.backends.len()).sum();
-        let Dataplane {
+        let DataplaneConfig {
             max_services,
             max_targets,
             ..
         } = self.dataplane;
-        let (most_services, most_targets) = (*Dataplane::SERVICES.end(), *Dataplane::TARGETS.end());
+        let (most_services, most_targets) =
+            (*DataplaneConfig::SERVICES.end(), *DataplaneConfig::TARGETS.end());
         let used = [
             ("max_services", services, max_services, most_services, "services"),
             (

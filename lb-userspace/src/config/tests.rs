@@ -690,17 +690,17 @@ fn the_example_is_good_with_and_without_its_comments() {
     let example = Config::parse(EXAMPLE, Path::new("lb.example.toml")).expect("a good example");
     assert_eq!(
         (example.services.len(), &example.dataplane),
-        (3, &Dataplane::default())
+        (3, &DataplaneConfig::default())
     );
     let all = Config::parse(&uncommented(), Path::new("lb.example.toml")).expect("good with every key");
     assert_eq!(
-        Dataplane {
+        DataplaneConfig {
             hash_seed: None,
             fullnat_addresses: Vec::new(),
             accept_macs: Vec::new(),
             ..all.dataplane
         },
-        Dataplane::default(),
+        DataplaneConfig::default(),
         "the defaults are shown"
     );
 }
@@ -727,7 +727,7 @@ fn example_and_reference_name_every_key() {
 proptest! {
     #[test]
     fn survives_the_round_trip(services in arbitrary::all_services(), dataplane in dataplane()) {
-        let checkpoint = Checkpoint { keep: 2, every: "90s".parse().unwrap() };
+        let checkpoint = CheckpointConfig { keep: 2, every: "90s".parse().unwrap() };
         let config = Config { services, dataplane, checkpoint };
         let text = config.to_toml().expect("every value has a form in TOML");
         prop_assert_eq!(Config::parse(&text, Path::new("lb.toml")), Ok(config));
@@ -750,12 +750,12 @@ proptest! {
     }
 }
 
-fn dataplane() -> impl Strategy<Value = Dataplane> {
+fn dataplane() -> impl Strategy<Value = DataplaneConfig> {
     (
         proptest::option::of(any::<u64>().prop_map(HashSeed)),
-        Dataplane::SERVICES,
-        Dataplane::TARGETS,
-        Dataplane::SLOTS,
+        DataplaneConfig::SERVICES,
+        DataplaneConfig::TARGETS,
+        DataplaneConfig::SLOTS,
         10..=26_u32,
         (any::<[u8; 3]>(), 8u8..=24),
         (any::<[u16; 4]>(), 32u8..=64),
@@ -763,7 +763,7 @@ fn dataplane() -> impl Strategy<Value = Dataplane> {
     )
         .prop_map(
             |(hash_seed, max_services, max_targets, max_slots, flow_bits, (v4, len4), (v6, len6), pool)| {
-                Dataplane {
+                DataplaneConfig {
                     hash_seed,
                     // The services that the round trip is tried with must fit.
                     max_services: max_services.max(1_000),
@@ -784,25 +784,25 @@ fn dataplane() -> impl Strategy<Value = Dataplane> {
 }
 
 /// What `fullnat` and answers need; the services that the round trip is tried with have backends of both families.
-fn pool() -> impl Strategy<Value = Dataplane> {
+fn pool() -> impl Strategy<Value = DataplaneConfig> {
     let grace = (1u64..=60)
         .prop_map(|seconds| lb_core::desired::Span::nearest(std::time::Duration::from_secs(seconds)));
     (
-        Dataplane::NAT_FLOWS,
-        Dataplane::ICMP_RATE,
+        DataplaneConfig::NAT_FLOWS,
+        DataplaneConfig::ICMP_RATE,
         1u16..1000,
         1000u16..,
         grace,
     )
         .prop_map(
-            |(max_nat_flows, icmp_rate, first, last, next_hop_grace)| Dataplane {
+            |(max_nat_flows, icmp_rate, first, last, next_hop_grace)| DataplaneConfig {
                 fullnat_addresses: vec!["203.0.113.1".parse().unwrap(), "3fff:9::1".parse().unwrap()],
                 fullnat_ports: format!("{first}-{last}").parse().unwrap(),
                 max_nat_flows,
                 icmp_rate,
                 next_hop_grace,
                 accept_macs: vec!["00:00:5e:00:01:0a".parse().unwrap()],
-                ..Dataplane::default()
+                ..DataplaneConfig::default()
             },
         )
 }

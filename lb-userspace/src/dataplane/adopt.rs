@@ -23,7 +23,7 @@ use crate::config;
 const MAY_GROW: [&str; 4] = [map::REASONS, map::NEXT_HOPS, map::OWN_MACS, map::MACS];
 
 /// A dataplane that can be taken over.
-pub(super) struct Found {
+pub(super) struct FoundDataplane {
     pub(super) meta: Meta,
     pub(super) present: Present,
 }
@@ -32,14 +32,14 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// When there is one that this binary cannot take over; the message says what differs, and what to do.
-pub(super) fn find(pins: &PinDir, namespace: u64) -> Result<Option<Found>> {
+pub(super) fn find(pins: &PinDir, namespace: u64) -> Result<Option<FoundDataplane>> {
     let maps = pins.maps();
     if !maps.exists() {
         return Ok(None);
     }
     let found = meta(&maps, namespace).and_then(|meta| {
         let present = present(pins, &meta)?;
-        Ok(Found { meta, present })
+        Ok(FoundDataplane { meta, present })
     });
     found.map(Some).map_err(|error| {
         anyhow!(
@@ -63,12 +63,12 @@ fn meta(maps: &Path, namespace: u64) -> Result<Meta> {
         "its tables have layout {}, those of this lb have layout {ABI_VERSION}",
         meta.abi_version
     );
-    let sizes = config::Dataplane {
+    let sizes = config::DataplaneConfig {
         max_services: meta.services,
         max_targets: meta.targets,
         max_slots: meta.slots,
         max_flows: meta.flows,
-        ..config::Dataplane::default()
+        ..config::DataplaneConfig::default()
     };
     sizes
         .validate()

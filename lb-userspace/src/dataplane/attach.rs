@@ -10,7 +10,7 @@ use super::{
     bpf::{LinkInfo, XdpLink},
     hook::{Hooked, Mode, advice, hook, slow},
     object,
-    persist::Origin,
+    persist::DataplaneSource,
     pins::make_directory,
     remove::{name_of, remove_all},
 };
@@ -314,7 +314,7 @@ impl Dataplane {
     /// After a failure: what is new goes with this process, so its pins have to go, too.
     fn take_back(&self) {
         let Some(pins) = &self.pins else { return };
-        if self.origin == Origin::New {
+        if self.origin == DataplaneSource::New {
             if let Err(error) = remove_all(pins) {
                 log::error!("something stays in {}: {error:#}", pins.path().display());
             }

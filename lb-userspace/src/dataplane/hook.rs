@@ -43,7 +43,7 @@ pub(crate) fn hook(program: BorrowedFd<'_>, interface: &Interface, mode: Mode) -
     if let Some(present) = interface.xdp.first() {
         bail!(
             "{name} has an XDP program already: {}. Stop its owner, or detach it with `{}`",
-            whose(present.program_id),
+            backend_ref(present.program_id),
             detaching(present.program_id, name),
         );
     }
@@ -128,7 +128,7 @@ fn detaching(program_id: u32, name: &str) -> String {
 }
 
 /// A program by its kernel id, in words: its name, and the processes that hold it.
-fn whose(program_id: u32) -> String {
+fn backend_ref(program_id: u32) -> String {
     let name = loaded_programs()
         .filter_map(Result::ok)
         .find(|program| program.id() == program_id)

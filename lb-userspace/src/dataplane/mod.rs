@@ -41,7 +41,7 @@ pub use explain::Explained;
 pub use hook::Mode;
 pub(crate) use hook::hook;
 pub use object::Settings;
-pub use persist::Origin;
+pub use persist::DataplaneSource;
 pub use pins::PinDir;
 pub(crate) use pins::make_directory;
 pub(crate) use refusal::{refused_maps, refused_program};
@@ -62,7 +62,7 @@ pub struct Dataplane {
     ebpf: Ebpf,
     meta: Meta,
     settings: Settings,
-    origin: Origin,
+    origin: DataplaneSource,
     /// Where it lives on without this process; `None` if it does not.
     pins: Option<PinDir>,
     /// Maps that take the place of what an earlier version pinned.
@@ -91,7 +91,7 @@ impl Dataplane {
     }
 
     /// Whether it was made or taken over.
-    pub const fn origin(&self) -> Origin {
+    pub const fn origin(&self) -> DataplaneSource {
         self.origin
     }
 

@@ -18,7 +18,7 @@ use lb_core::plan::Capacity;
 
 /// Where a dataplane comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum DataplaneSource {
     /// It was made with empty tables.
     New,
     /// An earlier agent left it behind; its tables are as that one left them.
@@ -32,7 +32,7 @@ impl Dataplane {
     /// # Errors
     /// When what is there cannot be taken over; nothing has changed then. Otherwise as [`Dataplane::load`].
     pub fn open(pins: PinDir, capacity: &Capacity, seed: u64, settings: Settings) -> Result<Self> {
-        let Some(adopt::Found { meta, mut present }) = adopt::find(&pins, namespace()?)? else {
+        let Some(adopt::FoundDataplane { meta, mut present }) = adopt::find(&pins, namespace()?)? else {
             return Self::make(Some(pins), capacity, seed, settings);
         };
         let mut ebpf = object::load(&meta, settings, Some(&present))?;
@@ -50,7 +50,7 @@ impl Dataplane {
             ebpf,
             meta,
             settings,
-            origin: Origin::Adopted,
+            origin: DataplaneSource::Adopted,
             pins: Some(pins),
             grown: names,
             links: Vec::new(),
@@ -83,7 +83,7 @@ impl Dataplane {
             ebpf,
             meta,
             settings,
-            origin: Origin::New,
+            origin: DataplaneSource::New,
             pins,
             grown: Vec::new(),
             links: Vec::new(),

@@ -5,14 +5,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use lb_check::{Miss, ProbeTarget, Prober};
 
-use super::Sources;
+use super::ProbeSources;
 
 /// A [`Prober`] that never asks from a VIP.
 #[derive(Debug)]
 pub(super) struct Asker {
     prober: Prober,
     /// The addresses to come from.
-    sources: RwLock<Arc<Sources>>,
+    sources: RwLock<Arc<ProbeSources>>,
     /// How many checks are to panic.
     #[cfg(test)]
     pub(super) panics: std::sync::atomic::AtomicU32,
@@ -24,7 +24,7 @@ impl Asker {
         Self::with(Prober::new(vrf, max_closing), Arc::default())
     }
 
-    fn with(prober: Prober, sources: Arc<Sources>) -> Self {
+    fn with(prober: Prober, sources: Arc<ProbeSources>) -> Self {
         Self {
             prober,
             sources: RwLock::new(sources),
@@ -34,7 +34,7 @@ impl Asker {
     }
 
     /// Asks from those addresses from now on.
-    pub(super) fn set_sources(&self, sources: Sources) {
+    pub(super) fn set_sources(&self, sources: ProbeSources) {
         *self.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sources);
     }
 
@@ -43,7 +43,7 @@ impl Asker {
         self.present_sources().toward(target, self.prober.vrf())
     }
 
-    fn present_sources(&self) -> Arc<Sources> {
+    fn present_sources(&self) -> Arc<ProbeSources> {
         Arc::clone(&self.sources.read().unwrap_or_else(PoisonError::into_inner))
     }
 

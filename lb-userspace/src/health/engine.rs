@@ -1,4 +1,4 @@
-//! The set of heartbeats that run, and its changes.
+//! The set of checks that run, and its changes.
 //!
 //! Invariant: after [`Engine::set_targets`] exactly the given targets are checked; those that were checked before
 //! never notice.
@@ -15,9 +15,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::asker::Asker;
-use super::heartbeat::{Heartbeat, Shared, StatusCell};
+use super::health_check::{CheckStateCell, HealthCheck, Shared};
 use super::turns::{Lateness, Turns};
-use super::{Belief, Beliefs, Sources, Status, Verdict};
+use super::{Belief, Beliefs, ProbeSources, Status, Verdict};
 use crate::supervise::{Supervisor, Vitals};
 use lb_check::ProbeTarget;
 
@@ -26,7 +26,7 @@ const MAX_IN_FLIGHT: usize = 16_384;
 /// Most verdicts that wait for the receiver.
 const MAX_VERDICTS: usize = 1024;
 
-/// Runs heartbeats on the tokio runtime it was spawned on; dropping it stops them all.
+/// Runs checks on the tokio runtime it was spawned on; dropping it stops them all.
 #[derive(Debug)]
 pub struct Engine {
     runtime: runtime::Handle,
@@ -37,19 +37,19 @@ pub struct Engine {
 
 #[derive(Debug, Default)]
 struct Running {
-    heartbeats: HashMap<ProbeTarget, Beating>,
-    /// By host: what its heartbeats use to hasten each other.
+    checks: HashMap<ProbeTarget, RunningCheck>,
+    /// By host: what its checks use to hasten each other.
     alarms: HashMap<IpAddr, watch::Sender<()>>,
 }
 
-/// A heartbeat's task, aborted when dropped.
+/// A health check's task, aborted when dropped.
 #[derive(Debug)]
-struct Beating {
+struct RunningCheck {
     task: JoinHandle<()>,
-    status: StatusCell,
+    status: CheckStateCell,
 }
 
-impl Drop for Beating {
+impl Drop for RunningCheck {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -59,15 +59,15 @@ impl Engine {
     /// An engine without targets, and its verdicts. Must be called within a tokio runtime.
     ///
     /// The first result of a target makes a verdict, and so does every change of state. None is lost: while 1,024
-    /// verdicts wait to be received, heartbeats with a further one wait too, and start no new checks. Verdicts of
+    /// verdicts wait to be received, checks with a further one wait too, and start no new checks. Verdicts of
     /// targets that were removed meanwhile may still arrive and are to be ignored. When the receiver is dropped,
-    /// heartbeats end with their next verdict.
+    /// checks end with their next verdict.
     pub fn spawn() -> (Self, mpsc::Receiver<Verdict>) {
         Self::spawn_in(None, Vitals::default())
     }
 
     /// The same, where backends are reached in that VRF; [`Engine::spawn`] asks by the host's own routes.
-    /// Heartbeats that fail by themselves are told in `vitals`.
+    /// Health checks that fail by themselves are told in `vitals`.
     pub fn spawn_in(vrf: Option<String>, vitals: Vitals) -> (Self, mpsc::Receiver<Verdict>) {
         let max_in_flight = max_in_flight();
         let asker = Asker::new(vrf, max_in_flight / 2);
@@ -104,7 +104,7 @@ impl Engine {
     }
 
     /// Makes these the addresses that checks may come from, from the next one on.
-    pub fn set_sources(&self, sources: Sources) {
+    pub fn set_sources(&self, sources: ProbeSources) {
         self.shared.asker().set_sources(sources);
     }
 
@@ -116,17 +116,17 @@ impl Engine {
     pub fn set_targets(&self, targets: HashSet<ProbeTarget>, beliefs: &Beliefs) {
         let now = SystemTime::now();
         let mut running = self.lock();
-        let Running { heartbeats, alarms } = &mut *running;
-        let mut believed: HashMap<&ProbeTarget, StatusCell> = beliefs
+        let Running { checks, alarms } = &mut *running;
+        let mut believed: HashMap<&ProbeTarget, CheckStateCell> = beliefs
             .iter()
-            .map(|(target, belief)| (target, first_status(target, belief, heartbeats, now)))
+            .map(|(target, belief)| (target, first_status(target, belief, checks, now)))
             .collect();
-        heartbeats.retain(|target, _| targets.contains(target));
+        checks.retain(|target, _| targets.contains(target));
         let hosts: HashSet<IpAddr> = targets.iter().map(|target| target.address().ip()).collect();
         alarms.retain(|host, _| hosts.contains(host));
         for target in targets {
             let status = believed.remove(&target);
-            match heartbeats.entry(target) {
+            match checks.entry(target) {
                 Entry::Occupied(place) => {
                     if let Some(Belief { state, .. }) = beliefs.get(place.key()) {
                         let timing = place.key().check().timing.clone();
@@ -139,7 +139,7 @@ impl Engine {
                         .entry(target.address().ip())
                         .or_insert_with(|| watch::Sender::new(()));
                     let status =
-                        status.unwrap_or_else(|| StatusCell::new(target.check().timing.clone(), now));
+                        status.unwrap_or_else(|| CheckStateCell::new(target.check().timing.clone(), now));
                     place.insert(self.start(target, status, alarm.clone()));
                 }
             }
@@ -162,7 +162,7 @@ impl Engine {
     /// How one target stands; `None` if it is not checked.
     pub fn status(&self, target: &ProbeTarget) -> Option<Status> {
         self.lock()
-            .heartbeats
+            .checks
             .get(target)
             .map(|beating| beating.status.read())
     }
@@ -171,16 +171,16 @@ impl Engine {
     pub fn snapshot(&self) -> HashMap<ProbeTarget, Status> {
         let running = self.lock();
         running
-            .heartbeats
+            .checks
             .iter()
             .map(|(target, beating)| (target.clone(), beating.status.read()))
             .collect()
     }
 
-    fn start(&self, target: ProbeTarget, status: StatusCell, alarm: watch::Sender<()>) -> Beating {
+    fn start(&self, target: ProbeTarget, status: CheckStateCell, alarm: watch::Sender<()>) -> RunningCheck {
         let supervisor = Supervisor::of_one("a check of backends", &self.vitals);
-        let heartbeat = Heartbeat::new(target, Arc::clone(&self.shared), status.clone(), alarm);
-        Beating {
+        let heartbeat = HealthCheck::new(target, Arc::clone(&self.shared), status.clone(), alarm);
+        RunningCheck {
             task: self.runtime.spawn(heartbeat.run_supervised(supervisor)),
             status,
         }
@@ -191,18 +191,18 @@ impl Engine {
     }
 }
 
-/// How a heartbeat stands that begins with a belief.
+/// How a health check stands that begins with a belief.
 fn first_status(
     target: &ProbeTarget,
     belief: &Belief,
-    heartbeats: &HashMap<ProbeTarget, Beating>,
+    checks: &HashMap<ProbeTarget, RunningCheck>,
     now: SystemTime,
-) -> StatusCell {
+) -> CheckStateCell {
     let timing = target.check().timing.clone();
-    let before = belief.after.as_ref().and_then(|after| heartbeats.get(after));
+    let before = belief.after.as_ref().and_then(|after| checks.get(after));
     match before {
         Some(before) => before.status.retimed(timing, belief.state, now),
-        None => StatusCell::believing(timing, belief.state, now),
+        None => CheckStateCell::believing(timing, belief.state, now),
     }
 }
 

@@ -15,7 +15,7 @@ const FIRST_PHASE: Duration = Duration::from_millis(100);
 
 /// What is believed of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum Health {
     /// Nothing: the first result decides.
     Checking,
     /// It serves.
@@ -24,7 +24,7 @@ pub enum State {
     Down,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Checking => "checking",
@@ -38,7 +38,7 @@ impl fmt::Display for State {
 #[derive(Clone, Debug)]
 pub struct Judge {
     timing: Timing,
-    state: State,
+    state: Health,
     since: SystemTime,
     /// Consecutive results against the state.
     against: u8,
@@ -50,7 +50,7 @@ impl Judge {
     pub fn new(timing: Timing, now: SystemTime) -> Self {
         Self {
             timing,
-            state: State::Checking,
+            state: Health::Checking,
             since: now,
             against: 0,
             results: 0,
@@ -58,7 +58,7 @@ impl Judge {
     }
 
     /// A judge that believes `state` from the start, as of `now`: it takes a run of results to change that.
-    pub fn believing(timing: Timing, state: State, now: SystemTime) -> Self {
+    pub fn believing(timing: Timing, state: Health, now: SystemTime) -> Self {
         Self {
             state,
             ..Self::new(timing, now)
@@ -75,19 +75,19 @@ impl Judge {
     }
 
     /// Takes one result; the new state if it makes a verdict.
-    pub fn observe(&mut self, success: bool, now: SystemTime) -> Option<State> {
+    pub fn observe(&mut self, success: bool, now: SystemTime) -> Option<Health> {
         self.results += 1;
         let (verdict, needed) = if success {
-            (State::Up, self.timing.rise)
+            (Health::Up, self.timing.rise)
         } else {
-            (State::Down, self.timing.fall)
+            (Health::Down, self.timing.fall)
         };
         if verdict == self.state {
             self.against = 0;
             return None;
         }
         self.against = self.against.saturating_add(1);
-        if self.state != State::Checking && self.against < needed {
+        if self.state != Health::Checking && self.against < needed {
             return None;
         }
         (self.state, self.since, self.against) = (verdict, now, 0);
@@ -95,7 +95,7 @@ impl Judge {
     }
 
     /// What is believed.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> Health {
         self.state
     }
 
@@ -111,7 +111,7 @@ impl Judge {
 
     /// Whether the target is up beyond doubt: its last result was a success.
     pub fn is_steady_up(&self) -> bool {
-        self.state == State::Up && self.against == 0
+        self.state == Health::Up && self.against == 0
     }
 
     /// How long from the start of the last check to the start of the next (or from now to the first); see [`Timing`].
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_first_result_decides_at_once() {
-        for (success, state) in [(true, State::Up), (false, State::Down)] {
+        for (success, state) in [(true, Health::Up), (false, Health::Down)] {
             let mut judge = Judge::new(timing(9, 9), at(0));
             assert_eq!(judge.observe(success, at(7)), Some(state));
             assert_eq!((judge.state(), judge.since(), judge.results()), (state, at(7), 1));
@@ -172,13 +172,13 @@ mod tests {
             .map(|(i, &r)| judge.observe(r, at(i)))
             .collect();
         assert_eq!(verdicts[..8], [None; 8]);
-        assert_eq!(verdicts[8], Some(State::Down));
+        assert_eq!(verdicts[8], Some(Health::Down));
         assert_eq!(judge.since(), at(8));
     }
 
     #[test]
     fn what_is_believed_from_the_start_takes_a_run_to_change() {
-        for (state, success) in [(State::Up, false), (State::Down, true)] {
+        for (state, success) in [(Health::Up, false), (Health::Down, true)] {
             let mut judge = Judge::believing(timing(2, 2), state, at(0));
             assert_eq!(judge.observe(success, at(1)), None);
             assert_eq!((judge.state(), judge.since()), (state, at(0)));
@@ -198,13 +198,13 @@ mod tests {
         let mut judge = judge.retimed(timing(2, 3));
         assert!(judge.next_delay(&mut SmallRng::seed_from_u64(1)) <= FIRST_PHASE);
         assert_eq!(judge.observe(false, at(2)), None);
-        assert_eq!(judge.observe(false, at(3)), Some(State::Down));
+        assert_eq!(judge.observe(false, at(3)), Some(Health::Down));
         // One result more than the new timing asks for is enough at once.
         let mut judge = decided(2, 9, true);
         (0..4).for_each(|i| assert_eq!(judge.observe(false, at(i)), None));
         assert_eq!(
             judge.retimed(timing(2, 2)).observe(false, at(5)),
-            Some(State::Down)
+            Some(Health::Down)
         );
     }
 
@@ -219,8 +219,8 @@ mod tests {
                 let verdict = judge.observe(result, at(i));
                 let run = results[..=i].iter().rev().take_while(|&&r| r == result).count();
                 let needed = usize::from(if result { rise } else { fall });
-                let wanted = if result { State::Up } else { State::Down };
-                let due = before != wanted && (before == State::Checking || run >= needed);
+                let wanted = if result { Health::Up } else { Health::Down };
+                let due = before != wanted && (before == Health::Checking || run >= needed);
                 prop_assert_eq!(verdict, due.then_some(wanted));
                 prop_assert_eq!(judge.state(), if due { wanted } else { before });
                 if due {
@@ -253,7 +253,7 @@ mod tests {
         ) {
             let first_down = |results: &[bool]| {
                 let mut judge = decided(2, fall, true);
-                results.iter().position(|&r| judge.observe(r, at(0)) == Some(State::Down))
+                results.iter().position(|&r| judge.observe(r, at(0)) == Some(Health::Down))
             };
             let mut worsened = results.clone();
             worsened[worse.index(results.len())] = false;
@@ -269,7 +269,7 @@ mod tests {
             let mut judge = Judge::new(timing.clone(), at(0));
             results.iter().for_each(|&r| { judge.observe(r, at(0)); });
             let delay = judge.next_delay(&mut SmallRng::seed_from_u64(seed));
-            let in_doubt = results.last().is_some_and(|&r| (judge.state() == State::Up) != r);
+            let in_doubt = results.last().is_some_and(|&r| (judge.state() == Health::Up) != r);
             let base = if in_doubt { timing.fast_interval() } else { timing.interval };
             match results.len() {
                 0 => prop_assert!(delay <= FIRST_PHASE.min(timing.interval)),

@@ -1,14 +1,14 @@
-//! Heartbeats: asks backends whether they serve, and says when the answer changes.
+//! Health checks: asks backends whether they serve, and says when the answer changes.
 //!
 //! Invariant: a backend is only ever called down for what *it* did. Waiting for our own turn, running out of our own
 //! file descriptors or being stopped ourselves repeats the check instead of failing it.
 //!
-//! [`Check`](lb_check::Check) is what the operator writes, [`ProbeTarget`](lb_check::ProbeTarget) one heartbeat (services that agree on address and check share
+//! [`Check`](lb_check::Check) is what the operator writes, [`ProbeTarget`](lb_check::ProbeTarget) one health check (services that agree on address and check share
 //! it), [`Judge`] the arithmetic of rise and fall, [`Engine`] what runs thousands of them.
 
 mod asker;
 mod engine;
-mod heartbeat;
+mod health_check;
 mod judge;
 mod report;
 mod source;
@@ -17,7 +17,7 @@ mod tests;
 mod turns;
 
 pub use engine::Engine;
-pub use judge::{Judge, State};
+pub use judge::{Health, Judge};
 pub use report::{Belief, Beliefs, FailureReport, Status, Verdict};
-pub use source::{Own, Sources};
+pub use source::{OwnAddress, ProbeSources};
 pub use turns::Lateness;

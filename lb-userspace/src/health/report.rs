@@ -1,19 +1,19 @@
-//! What a heartbeat is called and what it says: its key, its verdicts, its standing.
+//! What a health check is called and what it says: its key, its verdicts, its standing.
 //!
-//! Invariant: equal targets are one heartbeat; [`ProbeTarget::new`] brings every spelling of the same question to one form.
+//! Invariant: equal targets are one health check; [`ProbeTarget::new`] brings every spelling of the same question to one form.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use super::State;
+use super::Health;
 use lb_check::ProbeTarget;
 
 /// What is believed of a target before its first check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Belief {
-    /// [`State::Up`] or [`State::Down`].
-    pub state: State,
-    /// The heartbeat that asked the same until now: its results in a row count on.
+    /// [`Health::Up`] or [`Health::Down`].
+    pub state: Health,
+    /// The health check that asked the same until now: its results in a row count on.
     pub after: Option<ProbeTarget>,
 }
 
@@ -25,8 +25,8 @@ pub type Beliefs = HashMap<ProbeTarget, Belief>;
 pub struct Verdict {
     /// Whose.
     pub target: ProbeTarget,
-    /// [`State::Up`] or [`State::Down`].
-    pub state: State,
+    /// [`Health::Up`] or [`Health::Down`].
+    pub state: Health,
     /// Why it went down, in the operator's words; none when it came up.
     pub reason: Option<String>,
     /// When.
@@ -35,11 +35,11 @@ pub struct Verdict {
     pub latency: Duration,
 }
 
-/// How a heartbeat stands.
+/// How a health check stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// What is believed.
-    pub state: State,
+    pub state: Health,
     /// Since when.
     pub since: SystemTime,
     /// The last failed check; kept after recovery.

@@ -13,7 +13,7 @@ use lb_core::desired::Prefix;
 
 /// An address of this host, and the interface that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Own {
+pub struct OwnAddress {
     /// The interface's index.
     pub interface: u32,
     /// Its address.
@@ -22,18 +22,18 @@ pub struct Own {
 
 /// This host's addresses, and those that checks must not come from.
 #[derive(Clone, Debug, Default)]
-pub struct Sources {
+pub struct ProbeSources {
     /// The better ones of an interface first.
-    own: Vec<Own>,
+    own: Vec<OwnAddress>,
     /// VIPs that are one address.
     vips: HashSet<IpAddr>,
     /// Those that are more.
     prefixes: Vec<Prefix>,
 }
 
-impl Sources {
+impl ProbeSources {
     /// This host's addresses, and all VIPs.
-    pub fn new(own: impl IntoIterator<Item = Own>, vips: &[Prefix]) -> Self {
+    pub fn new(own: impl IntoIterator<Item = OwnAddress>, vips: &[Prefix]) -> Self {
         Self {
             own: own.into_iter().collect(),
             vips: vips.iter().filter_map(|vip| vip.host()).collect(),
@@ -69,8 +69,8 @@ impl Sources {
             .iter()
             .find(|own| own.address == choice)
             .map(|own| own.interface);
-        let fits = |own: &&Own| own.address.is_ipv4() == target.is_ipv4() && !self.is_vip(own.address);
-        let mut others: Vec<&Own> = self.own.iter().filter(fits).collect();
+        let fits = |own: &&OwnAddress| own.address.is_ipv4() == target.is_ipv4() && !self.is_vip(own.address);
+        let mut others: Vec<&OwnAddress> = self.own.iter().filter(fits).collect();
         // Then as RFC 6724 §5, rule 8; equals stay in order.
         others.sort_by_key(|own| {
             let elsewhere = Some(own.interface) != interface;
@@ -112,13 +112,13 @@ mod tests {
         text.parse().expect("an address")
     }
 
-    fn sources(own: &[(u32, &str)], vips: &[&str]) -> Sources {
-        let own = own.iter().map(|&(interface, address)| Own {
+    fn sources(own: &[(u32, &str)], vips: &[&str]) -> ProbeSources {
+        let own = own.iter().map(|&(interface, address)| OwnAddress {
             interface,
             address: ip(address),
         });
         let vips: Vec<Prefix> = vips.iter().map(|vip| vip.parse().expect("a prefix")).collect();
-        Sources::new(own, &vips)
+        ProbeSources::new(own, &vips)
     }
 
     #[test]

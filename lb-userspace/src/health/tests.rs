@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{Belief, Beliefs, Engine, State, Status, Verdict};
+use super::{Belief, Beliefs, Engine, Health, Status, Verdict};
 use crate::supervise::Vitals;
 use lb_check::{Check, HttpCheck, Kind, ProbeTarget, Timing};
 
@@ -89,20 +89,20 @@ async fn a_backend_falls_and_rises_and_its_last_failure_is_remembered() {
     engine.set_targets(HashSet::from([target.clone()]), &Beliefs::new());
 
     let up = next(&mut verdicts).await;
-    assert_eq!((&up.target, up.state, &up.reason), (&target, State::Up, &None));
+    assert_eq!((&up.target, up.state, &up.reason), (&target, Health::Up, &None));
 
     stop(serving).await;
     let down = next(&mut verdicts).await;
-    assert_eq!((&down.target, down.state), (&target, State::Down));
+    assert_eq!((&down.target, down.state), (&target, Health::Down));
     assert_eq!(down.reason.as_deref(), Some("connect: connection refused"));
     let failed = engine.snapshot()[&target].clone();
-    assert_eq!((failed.state, failed.since), (State::Down, down.at));
+    assert_eq!((failed.state, failed.since), (Health::Down, down.at));
     assert!(failed.checks >= 4, "one success and three failures: {failed:?}");
 
     let (_, serving) = backend(&address.to_string()).await;
     let up = next(&mut verdicts).await;
-    assert_eq!((up.state, &up.reason), (State::Up, &None));
-    let recovered = wait_for(&engine, &target, |s| s.state == State::Up).await;
+    assert_eq!((up.state, &up.reason), (Health::Up, &None));
+    let recovered = wait_for(&engine, &target, |s| s.state == Health::Up).await;
     assert_eq!(
         recovered.last_failure.expect("remembered").reason,
         "connect: connection refused"
@@ -197,7 +197,7 @@ async fn every_kind_of_check_reaches_its_verdict() {
     let mut found = HashMap::new();
     for _ in 0..expected.len() {
         let verdict = next(&mut verdicts).await;
-        assert_eq!(verdict.state == State::Down, verdict.reason.is_some());
+        assert_eq!(verdict.state == Health::Down, verdict.reason.is_some());
         found.insert(verdict.target, verdict.reason);
     }
     assert_eq!(found, expected);
@@ -213,7 +213,7 @@ async fn targets_that_stay_keep_their_state_and_removed_ones_are_left_alone() {
         [first, listener.local_addr().expect("address")].map(|address| tcp(address, timing(30, 20)));
     engine.set_targets(HashSet::from([kept.clone(), removed.clone()]), &Beliefs::new());
     for _ in 0..2 {
-        assert_eq!(next(&mut verdicts).await.state, State::Up);
+        assert_eq!(next(&mut verdicts).await.state, Health::Up);
     }
     let before = wait_for(&engine, &kept, |s| s.checks >= 3).await;
 
@@ -227,11 +227,11 @@ async fn targets_that_stay_keep_their_state_and_removed_ones_are_left_alone() {
         (last..=last + 1).contains(&connections),
         "the removed target is still checked: {connections} connections, {last} checks before"
     );
-    assert_eq!((after.state, after.since), (State::Up, before.since));
+    assert_eq!((after.state, after.since), (Health::Up, before.since));
 
     engine.set_targets(HashSet::from([kept, removed.clone()]), &Beliefs::new());
     let back = next(&mut verdicts).await;
-    assert_eq!((back.target, back.state), (removed, State::Up));
+    assert_eq!((back.target, back.state), (removed, Health::Up));
 }
 
 /// An hour passes until the second check, so that one failure is all that can happen.
@@ -244,7 +244,7 @@ async fn one_failure_of_a_backend_that_is_believed_to_be_up_is_no_verdict() {
     let hour = 3_600_000;
     let target = tcp(address, timing(hour, hour));
     let up = Belief {
-        state: State::Up,
+        state: Health::Up,
         after: None,
     };
     engine.set_targets(
@@ -252,7 +252,7 @@ async fn one_failure_of_a_backend_that_is_believed_to_be_up_is_no_verdict() {
         &Beliefs::from([(target.clone(), up.clone())]),
     );
     let failed = wait_for(&engine, &target, |status| status.checks == 1).await;
-    assert_eq!(failed.state, State::Up);
+    assert_eq!(failed.state, Health::Up);
     assert_eq!(
         failed.last_failure.expect("a failure").reason,
         "connect: connection refused"
@@ -261,7 +261,7 @@ async fn one_failure_of_a_backend_that_is_believed_to_be_up_is_no_verdict() {
 
     // Others that ask the same at other times go on counting, until it is down.
     let mut before = target;
-    for (interval, state) in [(hour - 1, State::Up), (hour - 2, State::Down)] {
+    for (interval, state) in [(hour - 1, Health::Up), (hour - 2, Health::Down)] {
         let next_one = tcp(address, timing(interval, interval));
         let belief = Belief {
             after: Some(before),
@@ -275,7 +275,7 @@ async fn one_failure_of_a_backend_that_is_believed_to_be_up_is_no_verdict() {
         assert_eq!(failed.state, state);
         before = next_one;
     }
-    assert_eq!(next(&mut verdicts).await.state, State::Down);
+    assert_eq!(next(&mut verdicts).await.state, Health::Down);
 }
 
 #[tokio::test]
@@ -288,12 +288,12 @@ async fn a_belief_is_nothing_against_what_is_known() {
     engine.set_targets(targets.clone(), &Beliefs::new());
     let up = next(&mut verdicts).await;
     let down = Belief {
-        state: State::Down,
+        state: Health::Down,
         after: None,
     };
     engine.set_targets(targets, &Beliefs::from([(target.clone(), down)]));
     let status = engine.status(&target).expect("a status");
-    assert_eq!((status.state, status.since), (State::Up, up.at));
+    assert_eq!((status.state, status.since), (Health::Up, up.at));
 }
 
 #[tokio::test]
@@ -330,7 +330,7 @@ async fn the_first_failure_of_a_host_hastens_its_other_heartbeats() {
     ];
     engine.set_targets(HashSet::from(targets.clone()), &Beliefs::new());
     for _ in &targets {
-        assert_eq!(next(&mut verdicts).await.state, State::Up);
+        assert_eq!(next(&mut verdicts).await.state, Health::Up);
     }
     for serving in [serving_quick, serving_slow, serving_other] {
         stop(serving).await;
@@ -341,8 +341,8 @@ async fn the_first_failure_of_a_host_hastens_its_other_heartbeats() {
     assert_eq!(
         down,
         [
-            (targets[0].clone(), State::Down),
-            (targets[1].clone(), State::Down)
+            (targets[0].clone(), Health::Down),
+            (targets[1].clone(), Health::Down)
         ]
         .into()
     );
@@ -390,8 +390,8 @@ async fn waiting_for_our_own_turn_fails_nobody() {
         let verdict = next(&mut verdicts).await;
         states.insert(verdict.target, verdict.state);
     }
-    assert_eq!(states.remove(&silent), Some(State::Down));
-    assert!(states.values().all(|&state| state == State::Up), "{states:?}");
+    assert_eq!(states.remove(&silent), Some(Health::Down));
+    assert!(states.values().all(|&state| state == Health::Up), "{states:?}");
     for target in &fine {
         let status = wait_for(&engine, target, |s| s.checks >= 3).await;
         assert_eq!(status.last_failure, None);
@@ -426,7 +426,7 @@ async fn dead_targets_leave_turns_to_those_that_serve() {
         })
         .collect();
     let down = Belief {
-        state: State::Down,
+        state: Health::Down,
         after: None,
     };
     let beliefs = dead.iter().map(|target| (target.clone(), down.clone())).collect();
@@ -438,7 +438,7 @@ async fn dead_targets_leave_turns_to_those_that_serve() {
     let all = dead.into_iter().chain([living.clone()]).collect();
     engine.set_targets(all, &Beliefs::new());
     let up = next(&mut verdicts).await;
-    assert_eq!((up.target, up.state), (living, State::Up));
+    assert_eq!((up.target, up.state), (living, Health::Up));
 }
 
 /// A receiver that sleeps loses nothing: every target's verdict waits for it.
@@ -459,7 +459,7 @@ async fn a_full_channel_delays_verdicts_and_loses_none() {
         .collect();
     engine.set_targets(targets.clone(), &Beliefs::new());
     for target in &targets {
-        wait_for(&engine, target, |s| s.checks == 1 || s.state == State::Up).await;
+        wait_for(&engine, target, |s| s.checks == 1 || s.state == Health::Up).await;
     }
     let mut reported = HashSet::new();
     for _ in &targets {
@@ -484,7 +484,7 @@ async fn two_thousand_targets_stay_up_and_the_processor_time_is_told() {
     engine.set_targets(targets.clone(), &Beliefs::new());
     for _ in 0..targets.len() {
         let verdict = next(&mut verdicts).await;
-        assert_eq!(verdict.state, State::Up, "{verdict:?}");
+        assert_eq!(verdict.state, Health::Up, "{verdict:?}");
     }
     let first = wall.elapsed();
     for target in &targets {
@@ -495,7 +495,7 @@ async fn two_thousand_targets_stay_up_and_the_processor_time_is_told() {
     assert_eq!(snapshot.len(), targets.len());
     let failed: Vec<_> = snapshot
         .iter()
-        .filter(|(_, s)| s.state != State::Up || s.last_failure.is_some())
+        .filter(|(_, s)| s.state != Health::Up || s.last_failure.is_some())
         .collect();
     assert!(failed.is_empty(), "{failed:?}");
     let checks: u64 = snapshot.values().map(|status| status.checks).sum();
@@ -535,7 +535,7 @@ async fn verdicts_are_dated() {
     assert!(verdict.latency <= started.elapsed());
 }
 
-/// A heartbeat that fails by itself is begun again, and that is told.
+/// A health check that fails by itself is begun again, and that is told.
 #[tokio::test]
 async fn a_check_that_panics_goes_on() {
     let vitals = Vitals::default();
@@ -543,7 +543,7 @@ async fn a_check_that_panics_goes_on() {
     engine.let_probes_panic(2);
     let (address, _backend) = backend("127.0.0.1:0").await;
     engine.set_targets(HashSet::from([tcp(address, timing(50, 50))]), &Beliefs::new());
-    assert_eq!(next(&mut verdicts).await.state, State::Up);
+    assert_eq!(next(&mut verdicts).await.state, Health::Up);
     let told = vitals.ailments();
     assert_eq!(
         (told[0].part, told[0].failures, told[0].runs),

@@ -16,14 +16,14 @@ use super::next_hop::Resolution;
 
 /// What only some ways are good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum RouteNeed {
     /// The address has to be on the link: packets keep their destination, which a gateway would send elsewhere.
     OnLink,
     /// The address has to be this host's own.
     Own,
 }
 
-impl Need {
+impl RouteNeed {
     fn suits(self, way: &Resolution) -> bool {
         match (self, way) {
             (Self::OnLink, Resolution::Resolved(hop)) => hop.gateway.is_none(),
@@ -35,7 +35,7 @@ impl Need {
 
 /// What the kernel says of an address at present.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum FoundRoute {
     /// A way.
     Way(Resolution),
     /// None, for that reason.
@@ -46,11 +46,11 @@ pub(super) enum Found {
     },
 }
 
-impl From<Found> for Resolution {
-    fn from(found: Found) -> Self {
+impl From<FoundRoute> for Resolution {
+    fn from(found: FoundRoute) -> Self {
         match found {
-            Found::Way(way) => way,
-            Found::None { reason, .. } => Self::Unresolved { reason },
+            FoundRoute::Way(way) => way,
+            FoundRoute::None { reason, .. } => Self::Unresolved { reason },
         }
     }
 }
@@ -96,23 +96,23 @@ impl Kept {
     /// that is earlier.
     pub(super) fn settle(
         &mut self,
-        (address, needs): (IpAddr, &BTreeMap<IpAddr, Need>),
-        found: Found,
+        (address, needs): (IpAddr, &BTreeMap<IpAddr, RouteNeed>),
+        found: FoundRoute,
         now: Instant,
         ends: &mut Option<Instant>,
     ) -> Resolution {
         let need = needs.get(&address);
         match &found {
-            Found::Way(way) if need.is_none_or(|need| need.suits(way)) => {
+            FoundRoute::Way(way) if need.is_none_or(|need| need.suits(way)) => {
                 let way = way.clone();
                 self.last.insert(address, Last { way, lost: None });
                 return found.into();
             }
-            Found::Way(_) | Found::None { .. } => {}
+            FoundRoute::Way(_) | FoundRoute::None { .. } => {}
         }
         let silent = match &found {
-            Found::None { silent, .. } => *silent,
-            Found::Way(_) => None,
+            FoundRoute::None { silent, .. } => *silent,
+            FoundRoute::Way(_) => None,
         };
         let last = self.last.get_mut(&address);
         let Some(last) = last.filter(|last| silent.is_none_or(|silent| !last.goes_to(address, silent)))
@@ -155,8 +155,8 @@ mod tests {
         })
     }
 
-    fn none(silent: Option<[u8; 4]>) -> Found {
-        Found::None {
+    fn none(silent: Option<[u8; 4]>) -> FoundRoute {
+        FoundRoute::None {
             reason: "gone".to_owned(),
             silent: silent.map(IpAddr::from),
         }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     /// What becomes of an address, step by step: after how many milliseconds what is found, and what is to come of it.
-    fn runs(need: Option<Need>, steps: &[(u64, Found, Resolution)]) {
+    fn runs(need: Option<RouteNeed>, steps: &[(u64, FoundRoute, Resolution)]) {
         let address = IpAddr::from([10, 0, 0, 11]);
         let needs = need.map(|need| (address, need)).into_iter().collect();
         let (mut kept, start) = (Kept::new(GRACE), Instant::now());
@@ -188,15 +188,15 @@ mod tests {
             None,
             &[
                 (0, none(None), unresolved()),
-                (10, Found::Way(a.clone()), a.clone()),
+                (10, FoundRoute::Way(a.clone()), a.clone()),
                 (20, none(None), a.clone()),
                 (2_000, none(None), a.clone()),
-                (2_100, Found::Way(a.clone()), a.clone()),
+                (2_100, FoundRoute::Way(a.clone()), a.clone()),
                 (2_200, none(None), a.clone()),
                 (7_199, none(None), a.clone()),
                 (7_200, none(None), unresolved()),
                 (7_300, none(None), unresolved()),
-                (7_400, Found::Way(b.clone()), b.clone()),
+                (7_400, FoundRoute::Way(b.clone()), b.clone()),
                 (7_500, none(None), b),
             ],
         );
@@ -210,7 +210,7 @@ mod tests {
             runs(
                 None,
                 &[
-                    (0, Found::Way(way.clone()), way.clone()),
+                    (0, FoundRoute::Way(way.clone()), way.clone()),
                     (10, none(None), way.clone()),
                     (20, none(Some(other)), way),
                     (30, none(Some(silent)), unresolved()),
@@ -226,28 +226,28 @@ mod tests {
         runs(
             None,
             &[
-                (0, Found::Way(direct.clone()), direct.clone()),
-                (10, Found::Way(around.clone()), around.clone()),
+                (0, FoundRoute::Way(direct.clone()), direct.clone()),
+                (10, FoundRoute::Way(around.clone()), around.clone()),
             ],
         );
         runs(
-            Some(Need::OnLink),
+            Some(RouteNeed::OnLink),
             &[
-                (0, Found::Way(around.clone()), around.clone()),
-                (10, Found::Way(direct.clone()), direct.clone()),
-                (20, Found::Way(around.clone()), direct),
-                (5_020, Found::Way(around.clone()), around.clone()),
+                (0, FoundRoute::Way(around.clone()), around.clone()),
+                (10, FoundRoute::Way(direct.clone()), direct.clone()),
+                (20, FoundRoute::Way(around.clone()), direct),
+                (5_020, FoundRoute::Way(around.clone()), around.clone()),
             ],
         );
         runs(
-            Some(Need::Own),
+            Some(RouteNeed::Own),
             &[
-                (0, Found::Way(Resolution::Own), Resolution::Own),
-                (10, Found::Way(around.clone()), Resolution::Own),
+                (0, FoundRoute::Way(Resolution::Own), Resolution::Own),
+                (10, FoundRoute::Way(around.clone()), Resolution::Own),
                 (20, none(None), Resolution::Own),
-                (30, Found::Way(Resolution::Own), Resolution::Own),
-                (40, Found::Way(around.clone()), Resolution::Own),
-                (5_040, Found::Way(around.clone()), around),
+                (30, FoundRoute::Way(Resolution::Own), Resolution::Own),
+                (40, FoundRoute::Way(around.clone()), Resolution::Own),
+                (5_040, FoundRoute::Way(around.clone()), around),
             ],
         );
     }

@@ -34,7 +34,7 @@ pub use interface::{
     AttachedXdp, Interface, InterfaceError, XdpMode, common_vrf, find_interface, interface_name, interfaces,
     vrf_of,
 };
-pub use kept::Need;
+pub use kept::RouteNeed;
 pub use leading_out::{LeadsOut, leading_out};
 pub use macs::Macs;
 pub(crate) use macs::macs_at;
@@ -43,7 +43,7 @@ pub use next_hop::{NextHop, Resolution};
 pub(crate) use queues::Queues;
 pub use resolver::{NextHops, ResolverHandle, ResolverStopped, spawn_resolver};
 pub use socket::Error;
-pub use sysctl::{Family, forwarding_enabled};
+pub use sysctl::{SysctlFamily, forwarding_enabled};
 pub use upper::{Upper, Uppers};
 pub(crate) use words::native_refusal;
 pub(crate) use xdp_features::takes_redirects;

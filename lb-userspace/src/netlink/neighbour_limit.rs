@@ -5,7 +5,7 @@ use std::{io::Read, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{sysctl::Family, words::u16_at};
+use super::{sysctl::SysctlFamily, words::u16_at};
 
 /// Length of a netlink message's header, and with that of `struct ndtmsg`.
 const HEADER: usize = 16;
@@ -18,7 +18,7 @@ const THRESH3: u16 = 4;
 const DUMP: u16 = 1 | 0x300;
 
 /// How many neighbours of `family` the kernel keeps at most; `None` where it does not tell.
-pub fn most_neighbours(family: Family) -> Option<u32> {
+pub fn most_neighbours(family: SysctlFamily) -> Option<u32> {
     let (domain, protocol) = (
         Domain::from(libc::AF_NETLINK),
         Protocol::from(libc::NETLINK_ROUTE),
@@ -26,8 +26,8 @@ pub fn most_neighbours(family: Family) -> Option<u32> {
     let mut socket = Socket::new(domain, Type::RAW, Some(protocol)).ok()?;
     socket.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     let family = match family {
-        Family::V4 => libc::AF_INET,
-        Family::V6 => libc::AF_INET6,
+        SysctlFamily::V4 => libc::AF_INET,
+        SysctlFamily::V6 => libc::AF_INET6,
     } as u8;
     let mut message = Vec::with_capacity(HEADERS);
     message.extend((HEADERS as u32).to_ne_bytes());

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use lb_common::abi::TagsEntry;
 
 use super::interface::Link;
-use super::kept::Found;
+use super::kept::FoundRoute;
 use super::neighbour::{NeighbourTable, Reachability};
 use super::route::Route;
 use super::upper::{Egress, egress};
@@ -68,10 +68,10 @@ pub(super) fn resolve(
     last_interface: Option<u32>,
     links: &HashMap<u32, Link>,
     neighbours: &NeighbourTable,
-) -> Found {
+) -> FoundRoute {
     match resolution(address, route, last_interface, links, neighbours) {
-        Ok(way) => Found::Way(way),
-        Err(NoWay { reason, silent }) => Found::None { reason, silent },
+        Ok(way) => FoundRoute::Way(way),
+        Err(NoWay { reason, silent }) => FoundRoute::None { reason, silent },
     }
 }
 

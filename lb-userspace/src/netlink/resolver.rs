@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 
 use super::interface::{Link, list_links};
-use super::kept::{Kept, Need};
+use super::kept::{Kept, RouteNeed};
 use super::looked_up::{Life, LookedUp};
 use super::macs::{Macs, macs};
 use super::monitor::{Monitor, Report};
@@ -62,7 +62,7 @@ pub struct ResolverStopped;
 #[derive(Debug, Default)]
 struct Wanted {
     addresses: BTreeSet<IpAddr>,
-    needs: BTreeMap<IpAddr, Need>,
+    needs: BTreeMap<IpAddr, RouteNeed>,
     gateway_interfaces: BTreeSet<u32>,
 }
 
@@ -101,7 +101,7 @@ impl ResolverHandle {
     ///
     /// # Errors
     /// When the resolver has ended.
-    pub fn set_needs(&self, needs: BTreeMap<IpAddr, Need>) -> Result<(), ResolverStopped> {
+    pub fn set_needs(&self, needs: BTreeMap<IpAddr, RouteNeed>) -> Result<(), ResolverStopped> {
         self.update(|wanted| &mut wanted.needs, needs)
     }
 

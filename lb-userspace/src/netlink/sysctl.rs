@@ -5,14 +5,14 @@ use std::io;
 
 /// An IP version, as the kernel's settings are divided by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub enum SysctlFamily {
     /// IPv4.
     V4,
     /// IPv6.
     V6,
 }
 
-impl Family {
+impl SysctlFamily {
     /// Where its settings are.
     pub(crate) const fn directory(self) -> &'static str {
         match self {
@@ -28,7 +28,7 @@ impl Family {
 ///
 /// # Errors
 /// When there is no such interface, or the kernel has no such family.
-pub fn forwarding_enabled(family: Family, interface: &str) -> io::Result<bool> {
+pub fn forwarding_enabled(family: SysctlFamily, interface: &str) -> io::Result<bool> {
     if interface.is_empty() || interface.contains('/') || matches!(interface, "." | "..") {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use lb_check::{Check, Close, ProbeTarget, Timing};
 use lb_core::desired::{BackendId, Scheduler};
 use lb_core::schedule::{Last, Member, schedule, table_size};
-use lb_userspace::health::{Beliefs, Engine, State};
+use lb_userspace::health::{Beliefs, Engine, Health};
 use serde::Serialize;
 
 use super::{
@@ -121,7 +121,7 @@ fn spread(mut take: impl FnMut(usize) -> Result<Duration>) -> Result<Spread> {
     Spread::of(&samples).context("no figure was taken")
 }
 
-/// TCP heartbeats that a second of one CPU's time is enough for. The targets are on the loopback device, so that the
+/// TCP health checks that a second of one CPU's time is enough for. The targets are on the loopback device, so that the
 /// kernel's part of answering is in it.
 fn heartbeats() -> Result<Spread> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).context("cannot listen")?;
@@ -141,7 +141,7 @@ fn heartbeats() -> Result<Spread> {
     })
 }
 
-/// Runs heartbeats in this thread; how many were answered in each second of its CPU time.
+/// Runs health checks in this thread; how many were answered in each second of its CPU time.
 fn beat(port: u16, answered: &AtomicU64) -> Result<Vec<f64>> {
     const TARGETS: u32 = 2000;
     const INTERVAL: Duration = Duration::from_millis(250);
@@ -173,7 +173,7 @@ fn beat(port: u16, answered: &AtomicU64) -> Result<Vec<f64>> {
         while up < TARGETS {
             let verdict = verdicts.recv().await.context("the heartbeats ended")?;
             ensure!(
-                verdict.state == State::Up,
+                verdict.state == Health::Up,
                 "{} does not answer",
                 verdict.target.address()
             );

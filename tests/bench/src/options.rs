@@ -42,7 +42,7 @@ pub struct Options {
     /// Instead of the cases, send live frames over a veth pair and count what arrives.
     #[arg(long, conflicts_with_all = ["cases", "agent"])]
     pub(super) live: bool,
-    /// Instead of the cases, measure the agent: failures, slot tables, heartbeats, start, memory, changes.
+    /// Instead of the cases, measure the agent: failures, slot tables, health checks, start, memory, changes.
     #[arg(long, conflicts_with_all = ["cases", "check"])]
     pub(super) agent: bool,
     /// Instead of the cases, write flows down on one CPU and on two at once.

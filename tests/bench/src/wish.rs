@@ -1,7 +1,7 @@
 //! The services that the balancer is measured with, and the balancer loaded with them.
 //!
 //! What must hold: the tables are filled as the agent fills them, by its own planner. Only what the agent would learn
-//! from the network, heartbeats and next hops, is given.
+//! from the network, health checks and next hops, is given.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -166,11 +166,11 @@ pub(super) struct Neighbours {
 impl Neighbours {
     /// On that interface, the only one.
     pub(super) fn on(interface: u32) -> Self {
-        let config::Dataplane {
+        let config::DataplaneConfig {
             tunnel_source_v4,
             tunnel_source_v6,
             ..
-        } = config::Dataplane::default();
+        } = config::DataplaneConfig::default();
         Self {
             sources: TunnelSources {
                 v4: tunnel_source_v4,
@@ -226,7 +226,7 @@ pub(super) struct Balancer {
     layout: Layout,
     capacity: Capacity,
     services: Services,
-    facts: Neighbours,
+    observed: Neighbours,
     moved: bool,
 }
 
@@ -243,9 +243,12 @@ fn macs(interface: u32) -> MacTable {
 impl Balancer {
     /// Loads the program and applies the plan for `wish`.
     pub(super) fn load(wish: &Wish, interface: u32) -> Result<Self> {
-        let facts = Neighbours::on(interface);
+        let observed = Neighbours::on(interface);
         let services = wish.services()?;
-        let slots = plan::pools(&services, &facts).iter().map(|pool| pool.slots).sum();
+        let slots = plan::pools(&services, &observed)
+            .iter()
+            .map(|pool| pool.slots)
+            .sum();
         let capacity = Capacity {
             services: wish.count(),
             targets: wish.count() * wish.backends,
@@ -264,7 +267,7 @@ impl Balancer {
             layout: Layout::new(capacity, SEED),
             capacity,
             services,
-            facts,
+            observed,
             moved: wish.moved,
         };
         balancer.bring_in_line()?;
@@ -313,13 +316,13 @@ impl Balancer {
     pub(super) fn learn(&mut self, down: bool) -> Result<Duration> {
         let start = Instant::now();
         let first = self.services.iter().flat_map(|service| &service.backends).next();
-        self.facts.down = first.map(|backend| backend.address).filter(|_| down);
+        self.observed.down = first.map(|backend| backend.address).filter(|_| down);
         self.bring_in_line()?;
         Ok(start.elapsed())
     }
 
     fn bring_in_line(&mut self) -> Result<()> {
-        let pools = self.layout.pools(&self.services, &self.facts);
+        let pools = self.layout.pools(&self.services, &self.observed);
         let Plan { layout, writes } = self.layout.plan(pools, 1, Instant::now())?;
         plan::apply(&writes, &mut self.tables);
         self.layout = layout;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
 use lb_common::{
     abi::{self, Action, Reason, TagsEntry, Trace},
-    pipeline::{PacketOutcome, Route, RouteQuery, process},
+    pipeline::{Outcome, Route, RouteQuery, process},
 };
 use lb_core::desired::BackendId;
 use lb_core::observed::InterfaceMacs;
@@ -74,7 +74,7 @@ impl Host {
     /// What becomes of a frame.
     pub(super) fn run(&mut self, frame: &[u8]) -> Did {
         let mut buffer = Buffer::new(frame);
-        let mut outcome = PacketOutcome::UNDECIDED;
+        let mut outcome = Outcome::UNDECIDED;
         let reason = process(&mut buffer, &self.memory, &mut outcome);
         let target = (outcome.target != Trace::NONE).then_some(outcome.target);
         Did {

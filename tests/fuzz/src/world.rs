@@ -14,7 +14,7 @@ use lb_core::plan::{
     Availability, Capacity, Layout, Memory, NextHop, Observed, Plan, Pool, TunnelSources, apply, pools,
 };
 use lb_packets::Mac;
-use lb_userspace::config::{Config, Dataplane};
+use lb_userspace::config::{Config, DataplaneConfig};
 
 use super::flaw::Flaw;
 
@@ -73,7 +73,7 @@ impl SourcePool {
     /// A pool with no more places is searched whole before a flow is refused.
     pub(super) const SEARCHED: usize = 16;
 
-    fn new(dataplane: &Dataplane) -> Self {
+    fn new(dataplane: &DataplaneConfig) -> Self {
         let ports = dataplane.fullnat_ports;
         Self {
             addresses: dataplane.fullnat_addresses.clone(),

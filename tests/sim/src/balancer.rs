@@ -27,7 +27,7 @@ const FLOW_UNIT: Duration = Duration::from_millis(256);
 /// What is known of the hosts: all are one hop away.
 #[derive(Clone)]
 pub(super) struct Known {
-    /// Heartbeats that are not good.
+    /// Health checks that are not good.
     heartbeats: HashMap<(ServiceName, BackendId), Availability>,
     sources: TunnelSources,
 }
@@ -154,7 +154,7 @@ impl Balancer {
         }
     }
 
-    /// Makes a change of the wish; false if it cannot be made.
+    /// Makes a change of the desired state; false if it cannot be made.
     pub(super) fn change(&mut self, change: Change) -> bool {
         let Ok(next) = self.services.after(change) else {
             return false;

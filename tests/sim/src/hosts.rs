@@ -1,7 +1,7 @@
 //! Which hosts live: what the simulation itself knows, and measures the balancer by.
 //!
 //! What must hold: nothing here is asked of the planner or read from the tables. A host's life in a service ends when its
-//! heartbeat fails, when it is put into maintenance, and when it is removed at once or at the deadline of its drain.
+//! health check fails, when it is put into maintenance, and when it is removed at once or at the deadline of its drain.
 
 use std::{
     collections::HashSet,

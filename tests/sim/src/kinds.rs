@@ -39,11 +39,11 @@ pub(super) struct Mix {
     pub(super) weights: &'static [u16],
     /// Deadlines of drains, in seconds.
     pub(super) deadlines: (u64, u64),
-    /// Whether new backends take flows only after a heartbeat.
+    /// Whether new backends take flows only after a health check.
     pub(super) heartbeats_first: bool,
 }
 
-/// All kinds, with weights that differ much. (Drains end and heartbeats return by themselves.)
+/// All kinds, with weights that differ much. (Drains end and health checks return by themselves.)
 pub(super) const ALL: Mix = Mix {
     kinds: ALL_KINDS,
     new_weights: &[1, 1, 1, 2, 4],

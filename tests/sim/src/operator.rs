@@ -1,4 +1,4 @@
-//! Who makes the changes: operators, heartbeats and bad luck, on top of one another.
+//! Who makes the changes: operators, health checks and bad luck, on top of one another.
 //!
 //! What must hold: a change is counted only if it was made, and every host that goes may come back.
 

@@ -1,7 +1,7 @@
 //! What is printed: a table with a line for each run, and JSON.
 //!
 //! What must hold: nothing is left out of the sums, and the share of the flow table is that of an ordinary day, with one
-//! change a minute. Under a thousand changes on top of one another almost every slot is unsafe almost always.
+//! change a minute. Under a thousand changes on top of one another almost every slot is migrating almost always.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -116,7 +116,7 @@ const LEGEND: &str = "\
 most: flows alive at a time. breaks: flows of which a packet met another backend than their own, though that lived and\n\
 they were never silent for longer than a window. stateless: the same by the slot tables alone; syn rule: SYNs to the\n\
 current owner, all else to the previous one. mean, peak: entries in the flow table, of the flows alive. cut: flows\n\
-whose backend failed or was cut off. silent: broken of those that were silent for longer than a window. strays: new\n\
+backend_ref backend failed or was cut off. silent: broken of those that were silent for longer than a window. strays: new\n\
 flows at backends that take none (of UDP once the window is over). refused: flows that found no room in the flow table. s: seconds that it took.\n";
 
 #[cfg(test)]

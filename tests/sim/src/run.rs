@@ -9,7 +9,7 @@ use lb_api::view::DrainEnd;
 use lb_common::{
     abi::Reason,
     net::{SCTP, TCP, UDP},
-    pipeline::{PacketOutcome, process},
+    pipeline::{Outcome, process},
 };
 use lb_core::desired::{AdminState, Backend, BackendId, Change, Protocol, Service, ServiceName};
 use lb_userspace::agent::drains::Drains;
@@ -226,7 +226,7 @@ impl Run {
         Ok(())
     }
 
-    /// The wish or what is known has changed: who lives now? Those `in_peace` are gone with no flows left.
+    /// The desired state or what is known has changed: who lives now? Those `in_peace` are gone with no flows left.
     fn after_change(&mut self, in_peace: &[(u8, Host)]) {
         let mut living = HashSet::new();
         for (number, face) in (0..).zip(&mut self.faces) {
@@ -280,18 +280,19 @@ impl Run {
     fn end_drains(&mut self) {
         let now = self.balancer.now();
         let number = |name: &ServiceName| self.faces.iter().position(|face| face.name == *name);
-        let packets = |whose: &lb_core::plan::BackendRef| {
-            let host = Host::of_backend(whose.backend);
-            number(&whose.service).map_or(0, |n| self.faces[n].packets[usize::from(host.0)])
+        let packets = |backend_ref: &lb_core::plan::BackendRef| {
+            let host = Host::of_backend(backend_ref.backend);
+            number(&backend_ref.service).map_or(0, |n| self.faces[n].packets[usize::from(host.0)])
         };
         self.drains.observe_packets(packets, now);
         if let Some(flows) = self.balancer.take_flows() {
             self.drains.observe_flows(&flows, now);
         }
         let known = &self.balancer.known;
-        let over = self
-            .drains
-            .over(|whose| !known.is_up(&whose.service, whose.backend), now);
+        let over = self.drains.outcomes(
+            |backend_ref| !known.is_up(&backend_ref.service, backend_ref.backend),
+            now,
+        );
         if over.is_empty() {
             return;
         }
@@ -300,14 +301,14 @@ impl Run {
             .filter(|over| matches!(over.end, DrainEnd::NoFlows | DrainEnd::Silent))
             .filter_map(|over| {
                 Some((
-                    number(&over.whose.service)? as u8,
-                    Host::of_backend(over.whose.backend),
+                    number(&over.backend_ref.service)? as u8,
+                    Host::of_backend(over.backend_ref.backend),
                 ))
             })
             .collect();
         let names = over
             .into_iter()
-            .map(|over| (over.whose.service, over.whose.backend));
+            .map(|over| (over.backend_ref.service, over.backend_ref.backend));
         if self.balancer.change(Change::EndDrains(names.collect())) {
             *self.tally.changes.entry(Kind::DrainsOver).or_default() += 1;
             self.after_change(&in_peace);
@@ -389,7 +390,7 @@ impl Run {
         let face = &mut self.faces[usize::from(flow.service)];
         let family = usize::from(flow.v6);
         self.frame.load(&face.templates[family], flow.socket, tcp_flags);
-        let mut outcome = PacketOutcome::UNDECIDED;
+        let mut outcome = Outcome::UNDECIDED;
         let reason = process(&mut self.frame, &self.balancer.memory, &mut outcome);
         self.tally.packets += 1;
         let host = if reason == Reason::Forwarded {

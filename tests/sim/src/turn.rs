@@ -73,7 +73,7 @@ impl Turn<'_> {
                 / TICK_MILLIS
     }
 
-    /// Hosts of the service that are in one of these states, and whether their heartbeat is good.
+    /// Hosts of the service that are in one of these states, and whether their health check is good.
     fn hosts(&self, states: &[AdminState], good: bool) -> Vec<Host> {
         let all = self.service.backends.iter();
         all.filter(|backend| states.contains(&backend.state))
@@ -91,7 +91,7 @@ impl Turn<'_> {
             .flatten()
     }
 
-    /// New backends in one change, as a reload makes it; their heartbeats come later.
+    /// New backends in one change, as a reload makes it; their health checks come later.
     fn add(&mut self, count: usize) -> bool {
         if self.service.backends.len() + count > self.size * 3 {
             return false;
@@ -279,7 +279,7 @@ impl Turn<'_> {
         self.down(hosts, back)
     }
 
-    /// A heartbeat that goes and comes every second or two.
+    /// A health check that goes and comes every second or two.
     fn flap(&mut self) -> Result<bool> {
         let Some(host) = self.taker() else {
             return Ok(false);

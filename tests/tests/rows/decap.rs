@@ -59,7 +59,7 @@ fn address(text: &str) -> Address {
 }
 
 fn in_the_kernel() -> Result<Decap> {
-    let mut decap = Decap::load(&decap::Rules {
+    let mut decap = Decap::load(&decap::DecapRules {
         tunnels: vec![Forwarder::Ipip, Forwarder::Gue, Forwarder::Fou, Forwarder::Gre],
         gue_ports: vec![6080, 7080],
         fou_ports: vec![5555],

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use lb_common::{
     abi::{Placement, Trace, TrackingCounters},
-    pipeline::{PacketOutcome, Route, process},
+    pipeline::{Outcome, Route, process},
 };
 use lb_core::plan::{Capacity, InMemory, Layout, MacTable, Memory, source_pools};
 use lb_packets::Buffer;
@@ -65,7 +65,7 @@ impl Host {
     /// As [`Host::run`], with a buffer of the caller's making.
     pub(crate) fn run_buffer(&mut self, mut buffer: Buffer) -> Verdict {
         self.memory.route = self.route(buffer.frame());
-        let mut outcome = PacketOutcome::UNDECIDED;
+        let mut outcome = Outcome::UNDECIDED;
         let reason = process(&mut buffer, &self.memory, &mut outcome);
         let some = |number: u32| (number != Trace::NONE).then_some(number);
         Verdict {

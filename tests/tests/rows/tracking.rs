@@ -1,4 +1,4 @@
-//! Packets of unsafe slots: each rule of the flow table, on the host and in the kernel, with the table afterwards.
+//! Packets of migrating slots: each rule of the flow table, on the host and in the kernel, with the table afterwards.
 
 use std::net::SocketAddr;
 
@@ -96,7 +96,7 @@ const REFUSED: TrackingCounters = TrackingCounters {
 
 const SPREAD: &str = "192.0.2.8:80";
 
-/// A packet of an unsafe slot of backend 1 that was backend 2's.
+/// A packet of an migrating slot of backend 1 that was backend 2's.
 fn case(name: &'static str, flags: u8, owner: u32, placement: Placement) -> Case {
     Case {
         name,

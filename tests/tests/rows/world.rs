@@ -134,9 +134,9 @@ pub(crate) fn lay_out(
     memory: &mut (impl Memory + ?Sized),
 ) -> Layout {
     let services = Services::new(services).expect("the tests' services are valid");
-    let facts = Fixed { interfaces, sources };
+    let observed = Fixed { interfaces, sources };
     let empty = Layout::new(*capacity, SEED);
-    let plan = empty.plan(pools(&services, &facts), 1, Instant::now());
+    let plan = empty.plan(pools(&services, &observed), 1, Instant::now());
     let Plan { layout, writes } = plan.expect("the tests' services fit");
     apply(&writes, memory);
     layout

@@ -17,33 +17,36 @@ use super::{
 ///
 /// A first packet that is sent again tries other places: its IP header differs in the identification, or the flow label.
 #[inline(always)]
-pub(super) fn allocate<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Scratch) -> StepResult {
-    let Some(port) = needs_source(tables, seen)? else {
+pub(super) fn allocate<P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &mut Scratch) -> StepResult {
+    let Some(port) = needs_source(tables, scratch)? else {
         return Ok(());
     };
-    if seen.is(PacketKind::IcmpError) {
+    if scratch.is(PacketKind::IcmpError) {
         // About no flow of ours.
-        return Err(seen.for_no_service());
+        return Err(scratch.for_no_service());
     }
-    let target = tables.target(seen.outcome.target).ok_or(Reason::Unresolved)?;
-    seen.to.destination = target.addresses[TargetEntry::BACKEND];
-    seen.to.protocol = seen.protocol;
-    let pool = tables.source_pool(seen.v6 != 0);
+    let target = tables.target(scratch.outcome.target).ok_or(Reason::Unresolved)?;
+    scratch.to.destination = target.addresses[TargetEntry::BACKEND];
+    scratch.to.protocol = scratch.protocol;
+    let pool = tables.source_pool(scratch.v6 != 0);
     let seed = tables.seed();
-    let client = hash::mix_wide(seen.source, 0, seed);
-    let header: &[u8; 8] = packet.view(offset(seen.network)).ok_or(Reason::Truncated)?;
-    let flow = hash::mix(hash::mix_wide(seen.source, seen.ports, seed), load64(header, 0));
+    let client = hash::mix_wide(scratch.source, 0, seed);
+    let header: &[u8; 8] = packet.view(offset(scratch.network)).ok_or(Reason::Truncated)?;
+    let flow = hash::mix(
+        hash::mix_wide(scratch.source, scratch.ports, seed),
+        load64(header, 0),
+    );
     let back = NatEntry {
         is_back: 1,
-        ..entry(tables, seen, seen.ends().reversed())
+        ..entry(tables, scratch, scratch.ends().reversed())
     };
     for nth in 0..SnatPoolEntry::TRIES {
-        let Some((address, source_port)) = pool.place(client, flow, nth) else {
+        let Some((address, source_port)) = pool.source_port(client, flow, nth) else {
             break;
         };
-        seen.to.source = tables.nat_source(address).ok_or(Reason::NoSourcePort)?;
-        seen.to.ports = FlowEnds::ports(source_port, port);
-        match claim(tables, &seen.to.reversed(), &back) {
+        scratch.to.source = tables.nat_source(address).ok_or(Reason::NoSourcePort)?;
+        scratch.to.ports = FlowEnds::ports(source_port, port);
+        match claim(tables, &scratch.to.reversed(), &back) {
             InsertOutcome::Made => return Ok(()),
             InsertOutcome::Taken => {}
             InsertOutcome::Full => return Err(Reason::NoSourcePortAnswered),

@@ -22,19 +22,19 @@ use super::{
 
 /// Answers the packet as [`Scratch::answer`] says, or drops it.
 #[inline(always)]
-pub(super) fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Scratch) -> StepResult {
-    let Some(reason) = Reason::from_number(seen.answer as u16) else {
+pub(super) fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> StepResult {
+    let Some(reason) = Reason::from_number(scratch.answer as u16) else {
         return Err(Reason::NoBackend);
     };
-    if !is_answerable(packet, seen) || !tables.may_answer(reason) {
+    if !is_answerable(packet, scratch) || !tables.may_answer(reason) {
         return Err(silent(reason));
     }
     // Answers go back to where the packet came from.
-    seen.outcome.egress = 0;
-    if seen.v6 == 0 {
-        within::<V4, P, T>(packet, tables, seen, reason)?;
+    scratch.outcome.egress = 0;
+    if scratch.v6 == 0 {
+        within::<V4, P, T>(packet, tables, scratch, reason)?;
     } else {
-        within::<V6, P, T>(packet, tables, seen, reason)?;
+        within::<V6, P, T>(packet, tables, scratch, reason)?;
     }
     Err(reason)
 }
@@ -67,12 +67,12 @@ const fn silent(reason: Reason) -> Reason {
 /// RFC 1122 §3.2.2, RFC 4443 §2.4 (e): not an ICMP error, not a later fragment, and not what came from or to more than
 /// one host. RFC 9293 §3.10.7.1: no TCP reset is answered by another.
 #[inline(always)]
-fn is_answerable<P: Packet>(packet: &P, seen: &Scratch) -> bool {
+fn is_answerable<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
     let is_to_one = is_to_one_host(packet);
-    let is_from_one = if seen.v6 == 0 {
-        V4::is_one_host(V4::narrow(seen.source))
+    let is_from_one = if scratch.v6 == 0 {
+        V4::is_one_host(V4::narrow(scratch.source))
     } else {
-        V6::is_one_host(seen.source)
+        V6::is_one_host(scratch.source)
     };
     let is_refused = [
         Reason::Rejected,
@@ -80,13 +80,13 @@ fn is_answerable<P: Packet>(packet: &P, seen: &Scratch) -> bool {
         Reason::UnservedAnswered,
     ]
     .iter()
-    .any(|refusal| seen.answer == *refusal as u32);
-    let is_rejected_tcp = is_refused && seen.protocol == u32::from(TCP);
-    let is_whole = seen.is(PacketKind::Whole);
+    .any(|refusal| scratch.answer == *refusal as u32);
+    let is_rejected_tcp = is_refused && scratch.protocol == u32::from(TCP);
+    let is_whole = scratch.is(PacketKind::Whole);
     let is_kind = if is_rejected_tcp {
-        is_whole && !tcp::resets(seen.outcome.tcp_flags as u8)
+        is_whole && !tcp::resets(scratch.outcome.tcp_flags as u8)
     } else {
-        is_whole || seen.is(PacketKind::FirstFragment)
+        is_whole || scratch.is(PacketKind::FirstFragment)
     };
     is_to_one && is_from_one && is_kind
 }
@@ -95,19 +95,19 @@ fn is_answerable<P: Packet>(packet: &P, seen: &Scratch) -> bool {
 fn within<F: ReplyFamily, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    seen: &Scratch,
+    scratch: &Scratch,
     reason: Reason,
 ) -> Result<(), Reason> {
     let error = match reason {
-        Reason::TooBigAnswered => IcmpError::too_big::<F>(seen.max_len as u16),
+        Reason::TooBigAnswered => IcmpError::too_big::<F>(scratch.max_len as u16),
         Reason::TtlAnswered => IcmpError::no_hop_left::<F>(),
-        _ if seen.protocol == u32::from(TCP) => return reset::<F, P>(packet, seen),
+        _ if scratch.protocol == u32::from(TCP) => return reset::<F, P>(packet, scratch),
         _ => IcmpError::nobody_there::<F>(),
     };
     send_error::<F, P>(
         packet,
-        seen,
-        F::narrow(speaker::<F, T>(tables, seen, reason)),
+        scratch,
+        F::narrow(speaker::<F, T>(tables, scratch, reason)),
         &error,
     )
 }
@@ -118,12 +118,12 @@ fn within<F: ReplyFamily, P: Packet, T: Tables>(
 /// says no such thing. Otherwise as the VIP: networks on the way to a client may drop what comes from private addresses
 /// (RFC 2827), and an answer about the path's MTU must not get lost.
 #[inline(always)]
-fn speaker<F: ReplyFamily, T: Tables>(tables: &T, seen: &Scratch, reason: Reason) -> [u64; 2] {
-    let own = if reason == Reason::TtlAnswered || seen.is_back != 0 {
+fn speaker<F: ReplyFamily, T: Tables>(tables: &T, scratch: &Scratch, reason: Reason) -> [u64; 2] {
+    let own = if reason == Reason::TtlAnswered || scratch.is_back != 0 {
         let upper = tables.upper(tables.ingress());
         upper.and_then(|upper| upper.own_address(F::V6))
     } else {
         None
     };
-    own.unwrap_or(seen.destination)
+    own.unwrap_or(scratch.destination)
 }

@@ -15,31 +15,31 @@ use super::{
 
 const UDP_HEADER: usize = 8;
 
-/// Finds the backend that the connection ID names, if the service is routed so: [`crate::pipeline::PacketOutcome::target`].
+/// Finds the backend that the connection ID names, if the service is routed so: [`crate::pipeline::Outcome::target`].
 /// Otherwise the packet is placed as any other.
 #[inline(always)]
-pub(super) fn cid_route<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Scratch) -> StepResult {
-    let number = seen.service.number();
+pub(super) fn cid_route<P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &mut Scratch) -> StepResult {
+    let number = scratch.service.number();
     // QUIC is never sent in fragments (RFC 9000 §14), and what an error quotes has the client's connection ID.
     let Some(set) = tables.options(number).and_then(|options| {
         let index = options.quic.checked_sub(1)?;
-        tables.quic(index).filter(|_| seen.is(PacketKind::Whole))
+        tables.quic(index).filter(|_| scratch.is(PacketKind::Whole))
     }) else {
         return Ok(());
     };
-    let packet = header(packet, seen);
+    let packet = header(packet, scratch);
     let id = packet.and_then(|(_, cid)| quic::decode(tables, set, &cid).ok());
     let event = match id.and_then(|id| tables.server(&set.servers, &id)) {
         Some(target) => {
-            seen.outcome.target = target;
-            seen.outcome.placement = Placement::ConnectionId as u16;
+            scratch.outcome.target = target;
+            scratch.outcome.placement = Placement::ConnectionId as u16;
             Event::Routed
         }
         None => {
             // A client that has had no answer yet: whoever has a connection knows a connection ID of its server. So a
             // backend that drains gets no new ones.
             if let Some((Header::Long, _)) = packet {
-                seen.outcome.tcp_flags = u16::from(tcp::SYN);
+                scratch.outcome.tcp_flags = u16::from(tcp::SYN);
             }
             Event::Unroutable
         }
@@ -52,10 +52,10 @@ pub(super) fn cid_route<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut
 
 /// The packet's kind of header, and its destination connection ID.
 #[inline(always)]
-fn header<P: Packet>(packet: &P, seen: &Scratch) -> Option<(Header, ConnectionId)> {
+fn header<P: Packet>(packet: &P, scratch: &Scratch) -> Option<(Header, ConnectionId)> {
     const LONG: usize = Header::Long.connection_id();
     const SHORT: usize = Header::Short.connection_id();
-    let udp = offset(seen.transport);
+    let udp = offset(scratch.transport);
     let header: &[u8; UDP_HEADER] = packet.view(udp)?;
     // What follows the datagram is padding.
     let datagram = usize::from(u16::from_be(load16(header, 4)));

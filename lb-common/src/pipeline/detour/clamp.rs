@@ -24,22 +24,23 @@ const MSS_LEN: u8 = 4;
 
 /// Makes the MSS of a SYN no larger than the service says. It never makes one larger, and adds none.
 #[inline(always)]
-pub(super) fn clamp<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Scratch) -> StepResult {
-    if !seen.is(PacketKind::Whole) {
+pub(super) fn clamp<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> StepResult {
+    if !scratch.is(PacketKind::Whole) {
         return Ok(());
     }
     let limit = tables
-        .options(seen.outcome.service_number())
-        .map_or(
-            0,
-            |options| {
-                if seen.v6 == 0 { options.mss4 } else { options.mss6 }
-            },
-        );
+        .options(scratch.outcome.service_number())
+        .map_or(0, |options| {
+            if scratch.v6 == 0 {
+                options.mss4
+            } else {
+                options.mss6
+            }
+        });
     if limit == 0 {
         return Ok(());
     }
-    let transport = offset(seen.transport);
+    let transport = offset(scratch.transport);
     if let Some(at) = find_mss(packet, transport) {
         lower(packet, transport, at, limit).ok_or(Reason::Truncated)?;
     }

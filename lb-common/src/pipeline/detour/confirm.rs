@@ -10,24 +10,24 @@ use super::{
 
 /// Makes the place that [`super::allocate`] found the flow's, unless another packet of the flow has just found another one.
 #[inline(always)]
-pub(super) fn confirm<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
-    if needs_source(tables, seen)?.is_none() || tables.explains() {
+pub(super) fn confirm<T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
+    if needs_source(tables, scratch)?.is_none() || tables.explains() {
         return Ok(());
     }
-    let key = seen.ends();
-    let mut there = entry(tables, seen, seen.to);
-    there.begin(seen.outcome.tcp_flags as u8);
+    let key = scratch.ends();
+    let mut there = entry(tables, scratch, scratch.to);
+    there.begin(scratch.outcome.tcp_flags as u8);
     if tables.claim(&key, &there) == InsertOutcome::Made {
         return Ok(());
     }
-    tables.forget_translation(&seen.to.reversed());
+    tables.forget_translation(&scratch.to.reversed());
     let first = tables.translation(&key, |first| {
-        seen.to = first.to;
+        scratch.to = first.to;
         first.target
     });
-    seen.outcome.target = first.ok_or(Reason::NoSourcePort)?;
-    let target = tables.target(seen.outcome.target).ok_or(Reason::Unresolved)?;
-    seen.outcome.egress = 0;
-    seen.outcome.leave_by(target.egress, tables.ingress());
+    scratch.outcome.target = first.ok_or(Reason::NoSourcePort)?;
+    let target = tables.target(scratch.outcome.target).ok_or(Reason::Unresolved)?;
+    scratch.outcome.egress = 0;
+    scratch.outcome.leave_by(target.egress, tables.ingress());
     Ok(())
 }

@@ -27,17 +27,17 @@ const MAX_PACKET: usize = 65_535;
 
 /// Reads the headers.
 #[inline(always)]
-pub(super) fn dissect<P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Scratch) -> StepResult {
-    match behind_tags(packet, seen).ok_or(Reason::NotIp)? {
-        ETHERTYPE_IPV4 => network::<V4, P, T>(packet, tables, seen),
-        ETHERTYPE_IPV6 => network::<V6, P, T>(packet, tables, seen),
+pub(super) fn dissect<P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &mut Scratch) -> StepResult {
+    match behind_tags(packet, scratch).ok_or(Reason::NotIp)? {
+        ETHERTYPE_IPV4 => network::<V4, P, T>(packet, tables, scratch),
+        ETHERTYPE_IPV6 => network::<V6, P, T>(packet, tables, scratch),
         _ => Err(Reason::NotIp),
     }
 }
 
 /// Looks behind the VLAN tags; the EtherType that stands there.
 #[inline(always)]
-fn behind_tags<P: Packet>(packet: &P, seen: &mut Scratch) -> Option<u16> {
+fn behind_tags<P: Packet>(packet: &P, scratch: &mut Scratch) -> Option<u16> {
     let ethernet: &[u8; ETHERNET] = packet.view(0)?;
     let mut ether_type = load16(ethernet, 12);
     let mut at = ETHERNET;
@@ -46,31 +46,31 @@ fn behind_tags<P: Packet>(packet: &P, seen: &mut Scratch) -> Option<u16> {
             let tag: &[u8; 4] = packet.view(at)?;
             ether_type = load16(tag, 2);
             at += 4;
-            seen.tags += 1;
+            scratch.tags += 1;
         }
     }
-    seen.network = at as u32;
+    scratch.network = at as u32;
     Some(ether_type)
 }
 
 #[inline(always)]
-fn network<F: Family, P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut Scratch) -> StepResult {
-    let ip = F::parse(packet, offset(seen.network)).ok_or(Reason::NoService)?;
+fn network<F: Family, P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &mut Scratch) -> StepResult {
+    let ip = F::parse(packet, offset(scratch.network)).ok_or(Reason::NoService)?;
     link::check::<F, P, T>(packet, tables, ip.destination)?;
-    seen.v6 = u32::from(F::V6);
-    seen.source = F::wide(ip.source);
-    seen.destination = F::wide(ip.destination);
-    seen.transport = ip.transport as u32;
-    seen.len = u32::from(ip.len);
-    seen.protocol = u32::from(ip.protocol);
-    seen.tos = u32::from(ip.tos);
-    seen.ttl = u32::from(ip.ttl);
-    seen.outcome.bytes = u32::from(ip.len);
-    match transport::<F, P>(packet, ip, seen) {
-        Ok(kind) => seen.kind = kind as u32,
+    scratch.v6 = u32::from(F::V6);
+    scratch.source = F::wide(ip.source);
+    scratch.destination = F::wide(ip.destination);
+    scratch.transport = ip.transport as u32;
+    scratch.len = u32::from(ip.len);
+    scratch.protocol = u32::from(ip.protocol);
+    scratch.tos = u32::from(ip.tos);
+    scratch.ttl = u32::from(ip.ttl);
+    scratch.outcome.bytes = u32::from(ip.len);
+    match transport::<F, P>(packet, ip, scratch) {
+        Ok(kind) => scratch.kind = kind as u32,
         Err(oddity) => {
-            seen.kind = PacketKind::NoPorts as u32;
-            seen.set_oddity(oddity);
+            scratch.kind = PacketKind::NoPorts as u32;
+            scratch.set_oddity(oddity);
         }
     }
     Ok(())
@@ -80,7 +80,7 @@ fn network<F: Family, P: Packet, T: Tables>(packet: &P, tables: &T, seen: &mut S
 fn transport<F: Family, P: Packet>(
     packet: &P,
     mut ip: Ip<F::Address>,
-    seen: &mut Scratch,
+    scratch: &mut Scratch,
 ) -> Result<PacketKind, Reason> {
     if let Some(oddity) = ip.oddity.take()
         && oddity != Reason::Fragment
@@ -91,33 +91,33 @@ fn transport<F: Family, P: Packet>(
     let content = content::<F, P>(packet, &ip, end)?;
     ip.protocol = content.protocol;
     ip.transport = within_headers(content.at);
-    seen.protocol = u32::from(ip.protocol);
-    seen.transport = ip.transport as u32;
+    scratch.protocol = u32::from(ip.protocol);
+    scratch.transport = ip.transport as u32;
     let is_icmp = ip.protocol == F::ICMP;
     if content.fragment == 0 {
         return if is_icmp {
             icmp::<F, P>(packet, &ip, end)
         } else {
-            ports(packet, &ip, seen)
+            ports(packet, &ip, scratch)
         };
     }
     if is_icmp {
         // The host puts it together by itself.
         return Err(Reason::NoService);
     }
-    fragment::<F, P>(packet, &ip, &content, end, seen)
+    fragment::<F, P>(packet, &ip, &content, end, scratch)
 }
 
 /// Notes the ports of a whole packet.
 #[inline(always)]
-fn ports<P: Packet, A>(packet: &P, ip: &Ip<A>, seen: &mut Scratch) -> Result<PacketKind, Reason> {
+fn ports<P: Packet, A>(packet: &P, ip: &Ip<A>, scratch: &mut Scratch) -> Result<PacketKind, Reason> {
     let transport = if ip.protocol == SCTP {
         sctp_ports(packet, ip)?
     } else {
         parse::transport(packet, ip)?
     };
-    seen.ports = transport.ports;
-    seen.outcome.tcp_flags = u16::from(transport.flags);
+    scratch.ports = transport.ports;
+    scratch.outcome.tcp_flags = u16::from(transport.flags);
     Ok(PacketKind::Whole)
 }
 
@@ -165,15 +165,15 @@ fn fragment<F: Family, P: Packet>(
     ip: &Ip<F::Address>,
     content: &Payload,
     end: usize,
-    seen: &mut Scratch,
+    scratch: &mut Scratch,
 ) -> Result<PacketKind, Reason> {
-    seen.fragment = content.fragment;
-    seen.fragment_id = content.fragment_id;
-    let start = seen.fragment_start();
+    scratch.fragment = content.fragment;
+    scratch.fragment_id = content.fragment_id;
+    let start = scratch.fragment_start();
     let len = end.wrapping_sub(content.shared_out);
-    seen.fragment_end = start + len as u32;
+    scratch.fragment_end = start + len as u32;
     // RFC 8200 §4.5: all but the last are multiples of 8 bytes long. None is longer than a packet.
-    let is_torn = seen.has_more_fragments() && !len.is_multiple_of(8);
+    let is_torn = scratch.has_more_fragments() && !len.is_multiple_of(8);
     let is_misplaced = start as usize + len > MAX_PACKET;
     if len == 0 || is_torn || is_misplaced {
         return Err(Reason::BadFragment);
@@ -186,13 +186,13 @@ fn fragment<F: Family, P: Packet>(
     if !has_ports {
         return Err(Reason::Fragment);
     }
-    first(packet, ip, end, seen)?;
+    first(packet, ip, end, scratch)?;
     Ok(PacketKind::FirstFragment)
 }
 
 /// The ports of a first fragment, which has to hold the whole transport header (RFC 1858 §4, RFC 7112 §5).
 #[inline(always)]
-fn first<P: Packet, A>(packet: &P, ip: &Ip<A>, end: usize, seen: &mut Scratch) -> Result<(), Reason> {
+fn first<P: Packet, A>(packet: &P, ip: &Ip<A>, end: usize, scratch: &mut Scratch) -> Result<(), Reason> {
     const SHORTEST: usize = 8;
     let transport = if ip.protocol == UDP {
         // Its length is that of the whole datagram.
@@ -207,7 +207,7 @@ fn first<P: Packet, A>(packet: &P, ip: &Ip<A>, end: usize, seen: &mut Scratch) -
     } else {
         parse::transport(packet, ip).map_err(|_| Reason::BadFragment)?
     };
-    seen.ports = transport.ports;
-    seen.outcome.tcp_flags = u16::from(transport.flags);
+    scratch.ports = transport.ports;
+    scratch.outcome.tcp_flags = u16::from(transport.flags);
     Ok(())
 }

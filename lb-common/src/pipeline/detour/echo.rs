@@ -13,17 +13,17 @@ use super::{
 
 /// Answers the echo request.
 #[inline(always)]
-pub(super) fn echo<P: Packet>(packet: &mut P, seen: &mut Scratch) -> StepResult {
-    if seen.v6 == 0 {
-        within::<V4, P>(packet, seen)
+pub(super) fn echo<P: Packet>(packet: &mut P, scratch: &mut Scratch) -> StepResult {
+    if scratch.v6 == 0 {
+        within::<V4, P>(packet, scratch)
     } else {
-        within::<V6, P>(packet, seen)
+        within::<V6, P>(packet, scratch)
     }
 }
 
 #[inline(always)]
-fn within<F: Family, P: Packet>(packet: &mut P, seen: &Scratch) -> StepResult {
-    let ip = seen.ip::<F>();
+fn within<F: Family, P: Packet>(packet: &mut P, scratch: &Scratch) -> StepResult {
+    let ip = scratch.ip::<F>();
     let icmp: &[u8; 8] = packet.view(ip.transport).ok_or(Reason::Truncated)?;
     let sum = match echo::reply_sum::<F>(icmp) {
         // ICMPv6's covers a pseudo header, which is never all zero.

@@ -65,14 +65,14 @@ impl IcmpError {
 #[inline(always)]
 pub(super) fn send_error<F: ReplyFamily, P: Packet>(
     packet: &mut P,
-    seen: &Scratch,
+    scratch: &Scratch,
     source: F::Address,
     error: &IcmpError,
 ) -> StepResult {
     let max_answer = if F::V6 { MAX_ANSWER6 } else { MAX_ANSWER4 };
     let headers = F::HEADER + ICMP_HEADER;
-    let quoted = (seen.len as usize).min(max_answer - headers);
-    let at = offset(seen.network);
+    let quoted = (scratch.len as usize).min(max_answer - headers);
+    let at = offset(scratch.network);
     if !packet.grow(headers as i32) {
         return Err(Reason::NoHeadroom);
     }
@@ -80,10 +80,10 @@ pub(super) fn send_error<F: ReplyFamily, P: Packet>(
         packet.grow(-(headers as i32));
         return Err(Reason::NoHeadroom);
     }
-    turn_link_around(packet, headers, seen.tags).ok_or(SEEN_BEFORE)?;
+    turn_link_around(packet, headers, scratch.tags).ok_or(SEEN_BEFORE)?;
     let own = OwnHeader {
         source,
-        destination: F::narrow(seen.source),
+        destination: F::narrow(scratch.source),
         protocol: F::ICMP,
         len: (ICMP_HEADER + quoted) as u16,
     };

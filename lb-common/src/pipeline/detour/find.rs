@@ -21,54 +21,54 @@ use super::{
 /// Looks for the service in [`Scratch::scope`], and says where to look next. What shows no ports is for a VIP, or ends
 /// here.
 #[inline(always)]
-pub(super) fn find<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
-    let found = if seen.v6 == 0 {
-        within::<V4, T>(tables, seen)
+pub(super) fn find<T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
+    let found = if scratch.v6 == 0 {
+        within::<V4, T>(tables, scratch)
     } else {
-        within::<V6, T>(tables, seen)
+        within::<V6, T>(tables, scratch)
     };
     match found {
-        Err(Reason::NoService) => Err(seen.for_no_service()),
+        Err(Reason::NoService) => Err(scratch.for_no_service()),
         found => found,
     }
 }
 
 #[inline(always)]
-fn within<F: Family, T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
-    let place = Candidate::<F, T>::of(tables, seen);
+fn within<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
+    let place = Candidate::<F, T>::of(tables, scratch);
     let vip = place.vip();
     if let Some(vip) = &vip
-        && seen.vip_flags == 0
+        && scratch.vip_flags == 0
     {
-        seen.vip_flags = u32::from(vip.flags.0);
+        scratch.vip_flags = u32::from(vip.flags.0);
     }
     if let Some(vip) = vip
-        && concerns::<F>(&vip, seen)
+        && concerns::<F>(&vip, scratch)
     {
-        seen.is_for_vip = 1;
-        let is_portless = seen.is(PacketKind::Echo) || seen.is(PacketKind::NoPorts);
+        scratch.is_for_vip = 1;
+        let is_portless = scratch.is(PacketKind::Echo) || scratch.is(PacketKind::NoPorts);
         if is_portless {
-            seen.scope = Scratch::NOWHERE;
-            return seen.oddity().map_or(Ok(()), Err);
+            scratch.scope = Scratch::NOWHERE;
+            return scratch.oddity().map_or(Ok(()), Err);
         }
-        if let Some(service) = place.service(&vip, seen) {
-            seen.scope = Scratch::NOWHERE;
-            seen.service = service;
-            seen.outcome.service = service.id;
-            return seen.oddity().map_or(Ok(()), Err);
+        if let Some(service) = place.service(&vip, scratch) {
+            scratch.scope = Scratch::NOWHERE;
+            scratch.service = service;
+            scratch.outcome.service = service.id;
+            return scratch.oddity().map_or(Ok(()), Err);
         }
-        if !seen.shows_ports() {
+        if !scratch.shows_ports() {
             return Err(Reason::Fragment);
         }
     }
     match tables.lengths(F::V6).after(place.scope) {
         Some(scope) => {
-            seen.scope = scope.number();
+            scratch.scope = scope.number();
             Ok(())
         }
         None => {
-            seen.scope = Scratch::NOWHERE;
-            if seen.shows_ports() {
+            scratch.scope = Scratch::NOWHERE;
+            if scratch.shows_ports() {
                 Ok(())
             } else {
                 Err(Reason::NoService)
@@ -79,10 +79,10 @@ fn within<F: Family, T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
 
 /// Whether a VIP has to do with such a packet at all.
 #[inline(always)]
-fn concerns<F: Family>(vip: &ServiceEntry, seen: &Scratch) -> bool {
-    let protocol = seen.protocol as u8;
+fn concerns<F: Family>(vip: &ServiceEntry, scratch: &Scratch) -> bool {
+    let protocol = scratch.protocol as u8;
     // What hides behind an extension header may well be for a service of this VIP.
-    let hides = F::V6 && !seen.shows_ports() && is_extension_header(protocol);
+    let hides = F::V6 && !scratch.shows_ports() && is_extension_header(protocol);
     hides || protocol == F::ICMP || vip.flags.has(ServiceFlags::speaks(protocol))
 }
 
@@ -96,9 +96,9 @@ struct Candidate<'t, F: Family, T> {
 
 impl<'t, F: Family, T: Tables> Candidate<'t, F, T> {
     #[inline(always)]
-    fn of(tables: &'t T, seen: &Scratch) -> Self {
-        let scope = Scope::from_number(seen.scope);
-        let address = F::narrow(seen.destination);
+    fn of(tables: &'t T, scratch: &Scratch) -> Self {
+        let scope = Scope::from_number(scratch.scope);
+        let address = F::narrow(scratch.destination);
         Self {
             tables,
             lookup: Lookup::new(tables),
@@ -118,14 +118,14 @@ impl<'t, F: Family, T: Tables> Candidate<'t, F, T> {
 
     /// The service of the packet's port.
     #[inline(always)]
-    fn service(&self, vip: &ServiceEntry, seen: &Scratch) -> Option<ServiceEntry> {
-        let protocol = seen.protocol as u8;
-        if !seen.shows_ports() {
+    fn service(&self, vip: &ServiceEntry, scratch: &Scratch) -> Option<ServiceEntry> {
+        let protocol = scratch.protocol as u8;
+        if !scratch.shows_ports() {
             return self.ask(Selector::portless(self.scope, protocol));
         }
-        let exact = Selector::within(self.scope, seen.destination_port(), protocol);
+        let exact = Selector::within(self.scope, scratch.destination_port(), protocol);
         self.ask(exact)
-            .or_else(|| self.ranged(vip, u16::from_be(seen.destination_port()), protocol))
+            .or_else(|| self.ranged(vip, u16::from_be(scratch.destination_port()), protocol))
             .or_else(|| self.any(protocol))
     }
 

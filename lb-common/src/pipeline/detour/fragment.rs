@@ -18,38 +18,38 @@ const TCP_FLAGS: u32 = 8;
 /// A later one asks before it is known whom it is for; a first one when it has turned out to be for a VIP or from a
 /// backend, so that nobody else's fragments fill the table.
 #[inline(always)]
-pub(super) fn fragment<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
-    let is_later = seen.is(PacketKind::LaterFragment);
+pub(super) fn fragment<T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
+    let is_later = scratch.is(PacketKind::LaterFragment);
     let key = FragmentKey {
-        source: seen.source,
-        destination: seen.destination,
-        id: seen.fragment_id,
-        protocol: if seen.v6 == 0 { seen.protocol } else { 0 },
+        source: scratch.source,
+        destination: scratch.destination,
+        id: scratch.fragment_id,
+        protocol: if scratch.v6 == 0 { scratch.protocol } else { 0 },
     };
     let clock = tables.now();
-    let mut record = FragmentEntry::new(seen.ports, seen.protocol, clock);
+    let mut record = FragmentEntry::new(scratch.ports, scratch.protocol, clock);
     let is_known = tables.fragments(&key, &mut record) && record.is_current(clock);
     if !is_known {
-        record = FragmentEntry::new(seen.ports, seen.protocol, clock);
+        record = FragmentEntry::new(scratch.ports, scratch.protocol, clock);
     }
-    if is_later && record.protocol == u32::from(TCP) && seen.fragment_start() <= TCP_FLAGS {
-        seen.kind = PacketKind::NoPorts as u32;
-        seen.set_oddity(Reason::BadFragment);
+    if is_later && record.protocol == u32::from(TCP) && scratch.fragment_start() <= TCP_FLAGS {
+        scratch.kind = PacketKind::NoPorts as u32;
+        scratch.set_oddity(Reason::BadFragment);
         return Ok(());
     }
     if is_later && !is_known {
         return Ok(());
     }
-    let is_last = !seen.has_more_fragments();
-    let is_new = record.add(seen.fragment_start(), seen.fragment_end, is_last);
+    let is_last = !scratch.has_more_fragments();
+    let is_new = record.add(scratch.fragment_start(), scratch.fragment_end, is_last);
     if is_later {
-        seen.ports = record.ports;
-        seen.protocol = record.protocol;
-        seen.outcome.placement = Placement::Fragment as u16;
+        scratch.ports = record.ports;
+        scratch.protocol = record.protocol;
+        scratch.outcome.placement = Placement::Fragment as u16;
     }
     if !is_new {
         // Whether that is the balancer's business depends on whom the packet is for.
-        seen.set_oddity(Reason::BadFragment);
+        scratch.set_oddity(Reason::BadFragment);
     }
     if !is_new || tables.explains() {
         return Ok(());

@@ -21,26 +21,26 @@ pub enum InsertOutcome {
 
 /// Whether the packet's flow is a new one, and its backend reached by `fullnat`.
 #[inline(always)]
-pub(super) fn needs_source<T: Tables>(tables: &T, seen: &Scratch) -> Result<Option<u16>, Reason> {
-    let target = tables.target(seen.outcome.target).ok_or(Reason::Unresolved)?;
-    let is_known = seen.outcome.placement == Placement::Translated as u16;
+pub(super) fn needs_source<T: Tables>(tables: &T, scratch: &Scratch) -> Result<Option<u16>, Reason> {
+    let target = tables.target(scratch.outcome.target).ok_or(Reason::Unresolved)?;
+    let is_known = scratch.outcome.placement == Placement::Translated as u16;
     if target.forward != Forward::FullNat as u8 || is_known {
         return Ok(None);
     }
     Ok(Some(match target.backend_port {
-        0 => seen.destination_port(),
+        0 => scratch.destination_port(),
         port => port,
     }))
 }
 
 /// A new entry of the packet's flow, which tells `to`.
 #[inline(always)]
-pub(super) fn entry<T: Tables>(tables: &T, seen: &Scratch, to: FlowEnds) -> NatEntry {
+pub(super) fn entry<T: Tables>(tables: &T, scratch: &Scratch, to: FlowEnds) -> NatEntry {
     NatEntry {
         to,
-        service: seen.service.number(),
-        owner: seen.outcome.target.wrapping_sub(seen.service.target_base),
-        target: seen.outcome.target,
+        service: scratch.service.number(),
+        owner: scratch.outcome.target.wrapping_sub(scratch.service.target_base),
+        target: scratch.outcome.target,
         clock: tables.now(),
         state: NatEntry::OPEN,
         is_back: 0,
@@ -50,22 +50,22 @@ pub(super) fn entry<T: Tables>(tables: &T, seen: &Scratch, to: FlowEnds) -> NatE
 /// Whether the packet is an answer to an address of the pool: then [`Scratch::to`] is as its client is to see it, and the
 /// number of its service and the index of its target are returned.
 #[inline(always)]
-pub(super) fn answered<T: Tables>(tables: &T, seen: &mut Scratch) -> Option<(u32, u32)> {
+pub(super) fn answered<T: Tables>(tables: &T, scratch: &mut Scratch) -> Option<(u32, u32)> {
     if !tables.features().has(Features::FULLNAT) {
         return None;
     }
-    let leaves_traces = seen.leaves_traces(tables.explains());
+    let leaves_traces = scratch.leaves_traces(tables.explains());
     let clock = tables.now();
-    let key = seen.ends();
+    let key = scratch.ends();
     let known = tables.translation(&key, |known| {
         // Its service may be gone, and then this is a client's packet.
         if known.is_back == 0 {
             return (Trace::NONE, Trace::NONE);
         }
         if leaves_traces {
-            known.touch(clock, seen.outcome.tcp_flags as u8);
+            known.touch(clock, scratch.outcome.tcp_flags as u8);
         }
-        seen.to = known.to;
+        scratch.to = known.to;
         (known.service, known.target)
     });
     known.filter(|(service, _)| *service != Trace::NONE)

@@ -22,23 +22,23 @@ const QUOTED: usize = 8;
 
 /// Takes the flow from the quoted packet, turned round: who sent it is the VIP, who would have got it is the client.
 #[inline(always)]
-pub(super) fn icmp_inner<P: Packet>(packet: &P, seen: &mut Scratch) -> StepResult {
-    let quoted = if seen.v6 == 0 {
-        within::<V4, P>(packet, seen)
+pub(super) fn icmp_inner<P: Packet>(packet: &P, scratch: &mut Scratch) -> StepResult {
+    let quoted = if scratch.v6 == 0 {
+        within::<V4, P>(packet, scratch)
     } else {
-        within::<V6, P>(packet, seen)
+        within::<V6, P>(packet, scratch)
     };
     if let Err(oddity) = quoted {
-        seen.kind = PacketKind::NoPorts as u32;
-        seen.set_oddity(oddity);
+        scratch.kind = PacketKind::NoPorts as u32;
+        scratch.set_oddity(oddity);
     }
     Ok(())
 }
 
 #[inline(always)]
-fn within<F: Family, P: Packet>(packet: &P, seen: &mut Scratch) -> Result<(), Reason> {
-    let end = offset(seen.network) + seen.len as usize;
-    let at = offset(seen.transport + ICMP_HEADER);
+fn within<F: Family, P: Packet>(packet: &P, scratch: &mut Scratch) -> Result<(), Reason> {
+    let end = offset(scratch.network) + scratch.len as usize;
+    let at = offset(scratch.transport + ICMP_HEADER);
     if end.saturating_sub(at) < F::HEADER {
         return Err(Reason::Truncated);
     }
@@ -48,7 +48,7 @@ fn within<F: Family, P: Packet>(packet: &P, seen: &mut Scratch) -> Result<(), Re
         return Err(Reason::BadHeader);
     }
     // Errors go to whom the packet was from (RFC 1122 §3.2.2), who else gets them knows nothing of the flow.
-    let recipient = seen.destination;
+    let recipient = scratch.destination;
     if F::wide(ip.source) != recipient {
         return Err(Reason::NoService);
     }
@@ -62,10 +62,10 @@ fn within<F: Family, P: Packet>(packet: &P, seen: &mut Scratch) -> Result<(), Re
         return Err(Reason::Truncated);
     }
     let header: &[u8; QUOTED] = packet.view(transport).ok_or(Reason::Truncated)?;
-    seen.ports = load32(header, 0).rotate_left(16);
-    seen.source = F::wide(ip.destination);
-    seen.protocol = u32::from(content.protocol);
-    seen.quote = at as u32;
-    seen.quoted_transport = transport as u32;
+    scratch.ports = load32(header, 0).rotate_left(16);
+    scratch.source = F::wide(ip.destination);
+    scratch.protocol = u32::from(content.protocol);
+    scratch.quote = at as u32;
+    scratch.quoted_transport = transport as u32;
     Ok(())
 }

@@ -87,14 +87,14 @@ macro_rules! trait_and_host_run {
     ($($(#[$doc:meta])+ $step:ident $function:ident ($($on:ident),+);)+) => {
         /// The steps of the detour.
         pub trait Steps {
-            $($(#[$doc])+ fn $step(&mut self, seen: &mut Scratch) -> StepResult;)+
+            $($(#[$doc])+ fn $step(&mut self, scratch: &mut Scratch) -> StepResult;)+
         }
 
         impl<P: Packet, T: Tables> Steps for StepByStep<'_, P, T> {
             $(
                 #[inline(always)]
-                fn $step(&mut self, seen: &mut Scratch) -> StepResult {
-                    $step::$step($(self.$on,)+ seen)
+                fn $step(&mut self, scratch: &mut Scratch) -> StepResult {
+                    $step::$step($(self.$on,)+ scratch)
                 }
             )+
         }
@@ -105,74 +105,74 @@ detour_steps!(trait_and_host_run);
 
 /// Takes a packet all the way and says why it left as it did; [`Scratch::outcome`] says more.
 #[inline(always)]
-pub fn detour<S: Steps>(steps: &mut S, seen: &mut Scratch) -> Reason {
-    match step_by_step(steps, seen) {
+pub fn detour<S: Steps>(steps: &mut S, scratch: &mut Scratch) -> Reason {
+    match step_by_step(steps, scratch) {
         Ok(()) => Reason::Forwarded,
         Err(reason) => reason,
     }
 }
 
 #[inline(always)]
-fn step_by_step<S: Steps>(steps: &mut S, seen: &mut Scratch) -> StepResult {
-    steps.dissect(seen)?;
-    if seen.is(PacketKind::IcmpError) {
-        steps.icmp_inner(seen)?;
-    } else if seen.is(PacketKind::LaterFragment) {
-        steps.fragment(seen)?;
+fn step_by_step<S: Steps>(steps: &mut S, scratch: &mut Scratch) -> StepResult {
+    steps.dissect(scratch)?;
+    if scratch.is(PacketKind::IcmpError) {
+        steps.icmp_inner(scratch)?;
+    } else if scratch.is(PacketKind::LaterFragment) {
+        steps.fragment(scratch)?;
     }
     // Twice as many lengths of prefixes for as long as one set of services takes the place of another.
     for _ in 0..=2 * Lengths::MAX {
-        if !seen.is_looked_for() {
+        if !scratch.is_looked_for() {
             break;
         }
-        steps.find(seen)?;
+        steps.find(scratch)?;
     }
-    if seen.is(PacketKind::Echo) {
-        return steps.echo(seen);
+    if scratch.is(PacketKind::Echo) {
+        return steps.echo(scratch);
     }
-    if seen.is(PacketKind::FirstFragment) && seen.is_for_vip != 0 {
-        steps.fragment(seen)?;
+    if scratch.is(PacketKind::FirstFragment) && scratch.is_for_vip != 0 {
+        steps.fragment(scratch)?;
     }
-    if seen.is_for_no_service() {
-        let returned = steps.reverse_nat(seen);
+    if scratch.is_for_no_service() {
+        let returned = steps.reverse_nat(scratch);
         let is_returned = matches!(returned, Err(Reason::Returned | Reason::ReturnedByHost));
-        if is_returned && seen.has_syn() {
-            steps.clamp(seen)?;
+        if is_returned && scratch.has_syn() {
+            steps.clamp(scratch)?;
         }
-        return or_answer(steps, seen, returned);
+        return or_answer(steps, scratch, returned);
     }
-    if let Some(oddity) = seen.oddity() {
+    if let Some(oddity) = scratch.oddity() {
         return Err(oddity);
     }
-    steps.acl(seen)?;
-    if seen.service.flags.has(ServiceFlags::DETOUR) {
-        steps.cid_route(seen)?;
-        steps.nat_lookup(seen)?;
+    steps.acl(scratch)?;
+    if scratch.service.flags.has(ServiceFlags::DETOUR) {
+        steps.cid_route(scratch)?;
+        steps.nat_lookup(scratch)?;
     }
-    let selected = steps.select(seen);
+    let selected = steps.select(scratch);
     if selected.is_err() {
-        return or_answer(steps, seen, selected);
+        return or_answer(steps, scratch, selected);
     }
-    if seen.service.flags.has(ServiceFlags::DETOUR) {
-        let allocated = steps.allocate(seen);
+    if scratch.service.flags.has(ServiceFlags::DETOUR) {
+        let allocated = steps.allocate(scratch);
         if allocated.is_err() {
-            return or_answer(steps, seen, allocated);
+            return or_answer(steps, scratch, allocated);
         }
-        steps.confirm(seen)?;
+        steps.confirm(scratch)?;
     }
-    if seen.has_syn() {
-        steps.clamp(seen)?;
+    if scratch.has_syn() {
+        steps.clamp(scratch)?;
     }
-    steps.send(seen)
+    steps.send(scratch)
 }
 
 /// What a step has left behind, or, if the sender is to be told of it, what becomes of the answer.
 #[inline(always)]
-fn or_answer<S: Steps>(steps: &mut S, seen: &mut Scratch, step: StepResult) -> StepResult {
+fn or_answer<S: Steps>(steps: &mut S, scratch: &mut Scratch, step: StepResult) -> StepResult {
     match step {
         Err(reason) if is_answer(reason) => {
-            seen.answer = reason as u32;
-            steps.answer(seen)
+            scratch.answer = reason as u32;
+            steps.answer(scratch)
         }
         step => step,
     }

@@ -6,28 +6,28 @@ use super::{super::Tables, Scratch, StepResult};
 
 /// Has a packet of a known flow go where its flow goes, as what: [`Scratch::to`].
 #[inline(always)]
-pub(super) fn nat_lookup<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
+pub(super) fn nat_lookup<T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
     if !tables.features().has(Features::FULLNAT) {
         return Ok(());
     }
-    let key = seen.ends();
-    let leaves_traces = seen.leaves_traces(tables.explains());
+    let key = scratch.ends();
+    let leaves_traces = scratch.leaves_traces(tables.explains());
     let clock = tables.now();
-    let named = seen.outcome.target;
+    let named = scratch.outcome.target;
     let known = tables.translation(&key, |known| {
-        let index = seen.service.target_base.wrapping_add(known.owner);
-        seen.to = known.to;
+        let index = scratch.service.target_base.wrapping_add(known.owner);
+        scratch.to = known.to;
         // Its backend may be gone, and another be there in its place. A connection ID may name another one: one client
         // port can have several connections.
         let target = tables.target(index).filter(|target| is_to(target, &known.to));
         let is_elsewhere = named != Trace::NONE && named != index;
-        let is_other = known.service != seen.service.number() || target.is_none() || is_elsewhere;
-        if is_other || known.is_followed_by(seen.outcome.tcp_flags as u8) {
+        let is_other = known.service != scratch.service.number() || target.is_none() || is_elsewhere;
+        if is_other || known.is_followed_by(scratch.outcome.tcp_flags as u8) {
             return (Trace::NONE, false);
         }
         let has_moved = leaves_traces && known.target != index;
         if leaves_traces {
-            known.touch(clock, seen.outcome.tcp_flags as u8);
+            known.touch(clock, scratch.outcome.tcp_flags as u8);
             known.target = index;
         }
         (index, has_moved)
@@ -37,15 +37,15 @@ pub(super) fn nat_lookup<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResul
         Some((Trace::NONE, _)) if !leaves_traces => {}
         Some((Trace::NONE, _)) => {
             tables.forget_translation(&key);
-            tables.forget_translation(&seen.to.reversed());
+            tables.forget_translation(&scratch.to.reversed());
         }
         Some((index, has_moved)) => {
             if has_moved {
                 // Its service's targets lie elsewhere now.
-                tables.translation(&seen.to.reversed(), |back| back.target = index);
+                tables.translation(&scratch.to.reversed(), |back| back.target = index);
             }
-            seen.outcome.target = index;
-            seen.outcome.placement = Placement::Translated as u16;
+            scratch.outcome.target = index;
+            scratch.outcome.placement = Placement::Translated as u16;
         }
     }
     Ok(())

@@ -60,27 +60,28 @@ impl Segment {
 /// # Errors
 /// Why it cannot be done; the packet is as it came then.
 #[inline(always)]
-pub(super) fn reset<F: ReplyFamily, P: Packet>(packet: &mut P, seen: &Scratch) -> StepResult {
-    let (network, transport) = (offset(seen.network), offset(seen.transport));
+pub(super) fn reset<F: ReplyFamily, P: Packet>(packet: &mut P, scratch: &Scratch) -> StepResult {
+    let (network, transport) = (offset(scratch.network), offset(scratch.transport));
     let header: &[u8; HEADER] = packet.view(transport).ok_or(SEEN_BEFORE)?;
     let before_data = (transport + usize::from(header[12] >> 4) * 4 - network) as u32;
     let segment = Segment {
         sequence: u32::from_be(load32(header, 4)),
         acknowledgment: u32::from_be(load32(header, 8)),
         flags: header[13],
-        data: seen.len - before_data,
+        data: scratch.len - before_data,
     };
     if !packet.trim(network + F::HEADER + HEADER) {
         return Err(Reason::NoHeadroom);
     }
     let own = OwnHeader {
-        source: F::narrow(seen.destination),
-        destination: F::narrow(seen.source),
+        source: F::narrow(scratch.destination),
+        destination: F::narrow(scratch.source),
         protocol: TCP,
         len: HEADER as u16,
     };
     F::write_own(packet, network, &own).ok_or(SEEN_BEFORE)?;
-    write_tcp::<F, P>(packet, network + F::HEADER, &own, seen.ports, segment.reset()).ok_or(SEEN_BEFORE)?;
+    write_tcp::<F, P>(packet, network + F::HEADER, &own, scratch.ports, segment.reset())
+        .ok_or(SEEN_BEFORE)?;
     swap_macs(packet)
 }
 

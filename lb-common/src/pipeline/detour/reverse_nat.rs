@@ -22,35 +22,35 @@ use super::{
 pub(super) fn reverse_nat<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    seen: &mut Scratch,
+    scratch: &mut Scratch,
 ) -> StepResult {
-    let no_way = if seen.v6 == 0 {
-        within::<V4, P, T>(packet, tables, seen)
+    let no_way = if scratch.v6 == 0 {
+        within::<V4, P, T>(packet, tables, scratch)
     } else {
-        within::<V6, P, T>(packet, tables, seen)
+        within::<V6, P, T>(packet, tables, scratch)
     };
     let no_way = match no_way {
         Ok(returned) => return Err(returned),
         Err(no_way) => no_way,
     };
     if let NoClientRoute::Because(Reason::NoService) = no_way {
-        return Err(seen.for_no_service());
+        return Err(scratch.for_no_service());
     }
-    seen.is_back = 1;
+    scratch.is_back = 1;
     Err(match no_way {
         NoClientRoute::TooBig(max_len) => {
-            seen.max_len = u32::from(max_len);
+            scratch.max_len = u32::from(max_len);
             Reason::TooBigAnswered
         }
-        NoClientRoute::Because(Reason::TtlExpired) if is_told(tables, seen) => Reason::TtlAnswered,
+        NoClientRoute::Because(Reason::TtlExpired) if is_told(tables, scratch) => Reason::TtlAnswered,
         NoClientRoute::Because(reason) => reason,
     })
 }
 
 /// Whether its service has senders told of their last hop.
 #[inline(always)]
-fn is_told<T: Tables>(tables: &T, seen: &Scratch) -> bool {
-    let options = tables.options(seen.outcome.service_number());
+fn is_told<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
+    let options = tables.options(scratch.outcome.service_number());
     options.is_some_and(|options| options.ttl_expired == TtlExpiredMode::Answer as u8)
 }
 
@@ -58,36 +58,36 @@ fn is_told<T: Tables>(tables: &T, seen: &Scratch) -> bool {
 fn within<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    seen: &mut Scratch,
+    scratch: &mut Scratch,
 ) -> Result<Reason, NoClientRoute> {
-    if seen.oddity != 0 || !seen.shows_ports() {
+    if scratch.oddity != 0 || !scratch.shows_ports() {
         return Err(Reason::NoService.into());
     }
-    let (macs, tags, is_known) = if let Some(whose) = fullnat::answered(tables, seen) {
-        translated::<F, T>(tables, seen, whose)?
+    let (macs, tags, is_known) = if let Some(whose) = fullnat::answered(tables, scratch) {
+        translated::<F, T>(tables, scratch, whose)?
     } else {
-        let (ip, transport) = (seen.ip::<F>(), seen.transport());
-        let answer = answer_of::<F, T>(tables, &ip, &transport, &mut seen.outcome)?;
-        seen.to = answer.to_client(seen.ends());
+        let (ip, transport) = (scratch.ip::<F>(), scratch.transport());
+        let answer = answer_of::<F, T>(tables, &ip, &transport, &mut scratch.outcome)?;
+        scratch.to = answer.to_client(scratch.ends());
         (answer.macs, answer.tags, answer.is_known)
     };
     // One to a VIP, where nothing else asks for its port, has been noted already.
-    if seen.is(PacketKind::FirstFragment) && seen.is_for_vip == 0 {
-        fragment::fragment(tables, seen)?;
-        if let Some(oddity) = seen.oddity() {
+    if scratch.is(PacketKind::FirstFragment) && scratch.is_for_vip == 0 {
+        fragment::fragment(tables, scratch)?;
+        if let Some(oddity) = scratch.oddity() {
             return Err(oddity.into());
         }
     }
     if !is_known {
-        translate::<F, P>(packet, seen, &seen.to, false).ok_or(Reason::Truncated)?;
+        translate::<F, P>(packet, scratch, &scratch.to, false).ok_or(Reason::Truncated)?;
         return Ok(Reason::ReturnedByHost);
     }
     let len = usize::from(tags.bytes());
     let at = ETHERNET + len;
-    move_start(packet, seen.network as usize, at)?;
+    move_start(packet, scratch.network as usize, at)?;
     write_link::<F, P>(packet, macs, tags, len).ok_or(Reason::Truncated)?;
-    seen.move_to(at as u32);
-    translate::<F, P>(packet, seen, &seen.to, true).ok_or(Reason::Truncated)?;
+    scratch.move_to(at as u32);
+    translate::<F, P>(packet, scratch, &scratch.to, true).ok_or(Reason::Truncated)?;
     Ok(Reason::Returned)
 }
 
@@ -95,16 +95,16 @@ fn within<F: Family, P: Packet, T: Tables>(
 #[inline(always)]
 fn translated<F: Family, T: Tables>(
     tables: &T,
-    seen: &mut Scratch,
+    scratch: &mut Scratch,
     (service, target): (u32, u32),
 ) -> Result<((u64, u32), TagsEntry, bool), NoClientRoute> {
     let query = RouteQuery {
         v6: F::V6,
-        source: seen.to.source,
-        destination: seen.to.destination,
-        protocol: seen.protocol as u8,
-        tos: seen.tos as u8,
-        len: seen.len as u16,
+        source: scratch.to.source,
+        destination: scratch.to.destination,
+        protocol: scratch.protocol as u8,
+        tos: scratch.tos as u8,
+        len: scratch.len as u16,
     };
     let ClientRoute {
         macs,
@@ -112,15 +112,15 @@ fn translated<F: Family, T: Tables>(
         tags,
         is_known,
     } = way_back(tables, &query)?;
-    seen.outcome.service = service;
+    scratch.outcome.service = service;
     // Its service's targets may lie elsewhere since the client's last packet: then it counts as nobody's.
     let is_there = tables
         .target(target)
-        .is_some_and(|there| there.addresses[TargetEntry::BACKEND] == seen.source);
-    seen.outcome.target = if is_there { target } else { Trace::NONE };
-    if seen.ttl <= 1 {
+        .is_some_and(|there| there.addresses[TargetEntry::BACKEND] == scratch.source);
+    scratch.outcome.target = if is_there { target } else { Trace::NONE };
+    if scratch.ttl <= 1 {
         return Err(Reason::TtlExpired.into());
     }
-    seen.outcome.leave_by(egress, tables.ingress());
+    scratch.outcome.leave_by(egress, tables.ingress());
     Ok((macs, tags, is_known))
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 
 use super::super::{
-    PacketOutcome,
+    Outcome,
     family::Family,
     parse::{Ip, Transport},
 };
@@ -90,7 +90,7 @@ pub struct Scratch {
     /// The service.
     pub service: ServiceEntry,
     /// What is told of it in the end.
-    pub outcome: PacketOutcome,
+    pub outcome: Outcome,
 }
 
 impl Scratch {
@@ -134,7 +134,7 @@ impl Scratch {
             target_base: 0,
             id: 0,
         },
-        outcome: PacketOutcome::UNDECIDED,
+        outcome: Outcome::UNDECIDED,
     };
 
     /// All places where a service could be have been looked through.

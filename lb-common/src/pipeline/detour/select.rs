@@ -11,36 +11,39 @@ use super::{
     PacketKind, Scratch, StepResult,
 };
 
-/// Picks the backend, unless it is known already: [`crate::pipeline::PacketOutcome::target`].
+/// Picks the backend, unless it is known already: [`crate::pipeline::Outcome::target`].
 #[inline(always)]
-pub(super) fn select<T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
-    if seen.v6 == 0 {
-        within::<V4, T>(tables, seen)
+pub(super) fn select<T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
+    if scratch.v6 == 0 {
+        within::<V4, T>(tables, scratch)
     } else {
-        within::<V6, T>(tables, seen)
+        within::<V6, T>(tables, scratch)
     }
 }
 
 #[inline(always)]
-fn within<F: Family, T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
-    let options = tables.options(seen.service.number()).copied().unwrap_or_default();
-    let is_fragment = seen.fragment != 0;
+fn within<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
+    let options = tables
+        .options(scratch.service.number())
+        .copied()
+        .unwrap_or_default();
+    let is_fragment = scratch.fragment != 0;
     if is_fragment && options.fragments == FragmentMode::Drop as u8 {
         return Err(Reason::Fragment);
     }
     let goes_by_ports = !(is_fragment && options.fragments == FragmentMode::Hash3 as u8);
-    let (source, seed) = (F::narrow(seen.source), tables.seed());
-    let ports = if goes_by_ports { seen.ports } else { 0 };
-    seen.hash = flow_hash::<F>(&seen.service, source, ports, seed);
+    let (source, seed) = (F::narrow(scratch.source), tables.seed());
+    let ports = if goes_by_ports { scratch.ports } else { 0 };
+    scratch.hash = flow_hash::<F>(&scratch.service, source, ports, seed);
     let flow = || F::hash(source, ports, seed);
     // Errors about a flow do not make it one, and neither does what gets no further.
-    let expires = seen.ttl <= 1;
-    let leaves_traces = !seen.is(PacketKind::IcmpError) && !expires;
-    let (service, hash) = (seen.service, seen.hash);
-    let picked = if seen.is_placed() {
-        tables.target(seen.outcome.target).ok_or(Reason::Unresolved)
+    let expires = scratch.ttl <= 1;
+    let leaves_traces = !scratch.is(PacketKind::IcmpError) && !expires;
+    let (service, hash) = (scratch.service, scratch.hash);
+    let picked = if scratch.is_placed() {
+        tables.target(scratch.outcome.target).ok_or(Reason::Unresolved)
     } else {
-        pick(tables, &service, hash, flow, leaves_traces, &mut seen.outcome)
+        pick(tables, &service, hash, flow, leaves_traces, &mut scratch.outcome)
     };
     // For this host itself the last hop is far enough.
     let stays = match picked {
@@ -62,14 +65,14 @@ fn within<F: Family, T: Tables>(tables: &T, seen: &mut Scratch) -> StepResult {
         }
         Err(reason) => return Err(reason),
     };
-    if seen.len > u32::from(target.max_len) {
+    if scratch.len > u32::from(target.max_len) {
         // Also the answer of an unresolved target, whose line is all zero.
         if target.forward == 0 {
             return Err(Reason::Unresolved);
         }
-        seen.max_len = u32::from(target.max_len);
+        scratch.max_len = u32::from(target.max_len);
         return Err(Reason::TooBigAnswered);
     }
-    seen.outcome.leave_by(target.egress, tables.ingress());
+    scratch.outcome.leave_by(target.egress, tables.ingress());
     Ok(())
 }

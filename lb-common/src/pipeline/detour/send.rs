@@ -17,35 +17,35 @@ use super::{
 
 /// Rewrites the packet toward its backend.
 #[inline(always)]
-pub(super) fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut Scratch) -> StepResult {
+pub(super) fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> StepResult {
     const NAT: u8 = Forward::Nat as u8;
     const FULLNAT: u8 = Forward::FullNat as u8;
     const LOCAL: u8 = Forward::Local as u8;
-    let target = tables.target(seen.outcome.target).ok_or(Reason::Unresolved)?;
+    let target = tables.target(scratch.outcome.target).ok_or(Reason::Unresolved)?;
     match target.forward {
         LOCAL => Err(Reason::Local),
         NAT | FULLNAT => {
             if target.forward == NAT {
-                seen.to = to_backend(seen, target);
-            } else if seen.to.protocol == 0 {
+                scratch.to = to_backend(scratch, target);
+            } else if scratch.to.protocol == 0 {
                 // Nobody has given its flow a place.
                 return Err(Reason::Unresolved);
             }
-            if seen.v6 == 0 {
-                nat::<V4, P, T>(packet, tables, seen, target)
+            if scratch.v6 == 0 {
+                nat::<V4, P, T>(packet, tables, scratch, target)
             } else {
-                nat::<V6, P, T>(packet, tables, seen, target)
+                nat::<V6, P, T>(packet, tables, scratch, target)
             }
         }
         _ => packet.wrap(
             tables,
             Wrap {
-                hash: seen.hash,
-                target: seen.outcome.target,
-                network: seen.network,
-                len: seen.len,
-                tos: seen.tos as u16,
-                v6: seen.v6 as u16,
+                hash: scratch.hash,
+                target: scratch.outcome.target,
+                network: scratch.network,
+                len: scratch.len,
+                tos: scratch.tos as u16,
+                v6: scratch.v6 as u16,
             },
         ),
     }
@@ -56,28 +56,28 @@ pub(super) fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, seen: &mut 
 fn nat<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    seen: &mut Scratch,
+    scratch: &mut Scratch,
     target: &TargetEntry,
 ) -> StepResult {
-    let tags = tables.tags(seen.outcome.target).ok_or(Reason::Unresolved)?;
+    let tags = tables.tags(scratch.outcome.target).ok_or(Reason::Unresolved)?;
     let (len, macs) = (tags_len(target), (target.macs_head, target.macs_tail));
     let at = ETHERNET + len;
-    move_start(packet, seen.network as usize, at)?;
+    move_start(packet, scratch.network as usize, at)?;
     write_link::<F, P>(packet, macs, *tags, len).ok_or(Reason::Truncated)?;
-    seen.move_to(at as u32);
-    translate::<F, P>(packet, seen, &seen.to, true).ok_or(Reason::Truncated)
+    scratch.move_to(at as u32);
+    translate::<F, P>(packet, scratch, &scratch.to, true).ok_or(Reason::Truncated)
 }
 
 /// The flow's ends as its backend sees them.
 #[inline(always)]
-fn to_backend(seen: &Scratch, target: &TargetEntry) -> FlowEnds {
+fn to_backend(scratch: &Scratch, target: &TargetEntry) -> FlowEnds {
     let port = match target.backend_port {
-        0 => seen.destination_port(),
+        0 => scratch.destination_port(),
         port => port,
     };
     FlowEnds {
         destination: target.addresses[TargetEntry::BACKEND],
-        ports: FlowEnds::ports(seen.source_port(), port),
-        ..seen.ends()
+        ports: FlowEnds::ports(scratch.source_port(), port),
+        ..scratch.ends()
     }
 }

@@ -22,29 +22,29 @@ const TCP_CHECKSUM: usize = 16;
 #[inline(always)]
 pub(super) fn translate<F: Family, P: Packet>(
     packet: &mut P,
-    seen: &Scratch,
+    scratch: &Scratch,
     to: &FlowEnds,
     is_hop: bool,
 ) -> Option<()> {
-    let from = seen.ends();
-    let at = offset(seen.network);
+    let from = scratch.ends();
+    let at = offset(scratch.network);
     if is_hop {
         F::forwarded(packet, at, None)?;
     }
-    if seen.is(PacketKind::IcmpError) {
-        return error::<F, P>(packet, seen, &from, to);
+    if scratch.is(PacketKind::IcmpError) {
+        return error::<F, P>(packet, scratch, &from, to);
     }
     let change = readdress::<F, P>(packet, at, &from, to)?;
-    if seen.is(PacketKind::LaterFragment) {
+    if scratch.is(PacketKind::LaterFragment) {
         return Some(());
     }
     let change = checksum::fold(change.addresses + checksum::delta(sum(from.ports), sum(to.ports)));
     // What was seen whole before is whole: its end is no concern.
     reconnect(
         packet,
-        offset(seen.transport),
+        offset(scratch.transport),
         usize::MAX,
-        seen.protocol,
+        scratch.protocol,
         to.ports,
         change,
     )?;
@@ -53,22 +53,27 @@ pub(super) fn translate<F: Family, P: Packet>(
 
 /// An ICMP error goes the way of its flow, and quotes a packet that came the other way.
 #[inline(always)]
-fn error<F: Family, P: Packet>(packet: &mut P, seen: &Scratch, from: &FlowEnds, to: &FlowEnds) -> Option<()> {
-    let end = offset(seen.network) + seen.len as usize;
+fn error<F: Family, P: Packet>(
+    packet: &mut P,
+    scratch: &Scratch,
+    from: &FlowEnds,
+    to: &FlowEnds,
+) -> Option<()> {
+    let end = offset(scratch.network) + scratch.len as usize;
     let (back, back_to) = (from.reversed(), to.reversed());
-    let quoted = readdress::<F, P>(packet, offset(seen.quote), &back, &back_to)?;
+    let quoted = readdress::<F, P>(packet, offset(scratch.quote), &back, &back_to)?;
     let ports = checksum::delta(sum(back.ports), sum(back_to.ports));
     let transport = reconnect(
         packet,
-        offset(seen.quoted_transport),
+        offset(scratch.quoted_transport),
         end,
-        seen.protocol,
+        scratch.protocol,
         back_to.ports,
         checksum::fold(quoted.addresses + ports),
     )?;
 
     // Any router may have sent it. If the flow's source is hidden from the recipient, so is the router.
-    let network = offset(seen.network);
+    let network = offset(scratch.network);
     let sender = F::parse(packet, network)?.source;
     let outer = FlowEnds {
         source: F::wide(sender),
@@ -85,7 +90,7 @@ fn error<F: Family, P: Packet>(packet: &mut P, seen: &Scratch, from: &FlowEnds, 
     let outer = readdress::<F, P>(packet, network, &outer, &outer_to)?;
     // ICMPv6's covers the addresses (RFC 4443 §2.3).
     let pseudo = if F::V6 { outer.addresses } else { 0 };
-    let icmp: &mut [u8; 8] = packet.view_mut(offset(seen.transport))?;
+    let icmp: &mut [u8; 8] = packet.view_mut(offset(scratch.transport))?;
     let sum = checksum::adjusted(load16(icmp, 2), quoted.header + ports + transport + pseudo);
     store16(icmp, 2, sum);
     Some(())

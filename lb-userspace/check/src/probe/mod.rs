@@ -82,7 +82,7 @@ impl Prober {
                 self.end(stream, check.close);
                 Ok(())
             }
-            // Boxed: a heartbeat at rest should not carry room for an HTTP exchange.
+            // Boxed: a health check at rest should not carry room for an HTTP exchange.
             Kind::Http(http) => {
                 let mut stream = tcp::connect(address, vrf, sources, check.close, &deadline).await?;
                 let result = Box::pin(http::probe(&mut stream, address, http, &deadline)).await;

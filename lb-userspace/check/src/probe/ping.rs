@@ -34,7 +34,7 @@ pub(super) struct Pinger {
     /// The VRF device that requests go through.
     vrf: Option<String>,
     /// By family, and the source where that is not the kernel's to choose: there are no more than addresses of this host.
-    sockets: Mutex<HashMap<(Family, Option<IpAddr>), EchoSocket>>,
+    sockets: Mutex<HashMap<(EchoFamily, Option<IpAddr>), EchoSocket>>,
 }
 
 impl Pinger {
@@ -52,7 +52,7 @@ impl Pinger {
         sources: &[IpAddr],
         deadline: &Deadline,
     ) -> Result<(), Miss> {
-        let family = Family::of(address);
+        let family = EchoFamily::of(address);
         let from = sources
             .iter()
             .find_map(|source| self.socket(family, Some(*source)).ok());
@@ -70,7 +70,7 @@ impl Pinger {
             .await
     }
 
-    fn socket(&self, family: Family, source: Option<IpAddr>) -> Result<(Arc<UdpSocket>, Waiting), Miss> {
+    fn socket(&self, family: EchoFamily, source: Option<IpAddr>) -> Result<(Arc<UdpSocket>, Waiting), Miss> {
         let mut sockets = lock(&self.sockets);
         // A reader that has ended is of no use to anybody.
         sockets.retain(|_, open| !open.reader.is_finished());
@@ -132,10 +132,10 @@ struct EchoSocket {
 }
 
 impl EchoSocket {
-    fn open(family: Family, kind: Type, vrf: Option<&str>, source: Option<IpAddr>) -> io::Result<Self> {
+    fn open(family: EchoFamily, kind: Type, vrf: Option<&str>, source: Option<IpAddr>) -> io::Result<Self> {
         let (domain, protocol) = match family {
-            Family::V4 => (Domain::IPV4, Protocol::ICMPV4),
-            Family::V6 => (Domain::IPV6, Protocol::ICMPV6),
+            EchoFamily::V4 => (Domain::IPV4, Protocol::ICMPV4),
+            EchoFamily::V6 => (Domain::IPV6, Protocol::ICMPV6),
         };
         let socket = Socket::new(domain, kind, Some(protocol))?;
         socket.set_nonblocking(true)?;
@@ -152,7 +152,7 @@ impl EchoSocket {
         // Datagram and raw ICMP sockets take the same calls and addresses as UDP ones.
         let socket = Arc::new(UdpSocket::from_std(socket.into())?);
         let waiting = Waiting::default();
-        let with_ip_header = family == Family::V4 && kind == Type::RAW;
+        let with_ip_header = family == EchoFamily::V4 && kind == Type::RAW;
         let reader = tokio::spawn(read_replies(
             Arc::clone(&socket),
             Arc::clone(&waiting),
@@ -173,7 +173,7 @@ impl Drop for EchoSocket {
     }
 }
 
-async fn read_replies(socket: Arc<UdpSocket>, waiting: Waiting, family: Family, with_ip_header: bool) {
+async fn read_replies(socket: Arc<UdpSocket>, waiting: Waiting, family: EchoFamily, with_ip_header: bool) {
     // The longest IPv4 header and our echo; what is longer is cut, and is not ours.
     let mut buffer = [0; 60 + ECHO_LENGTH];
     let mut failures = 0;
@@ -212,12 +212,12 @@ fn skip_ip_header(packet: &[u8]) -> Option<&[u8]> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Family {
+enum EchoFamily {
     V4,
     V6,
 }
 
-impl Family {
+impl EchoFamily {
     fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
@@ -313,7 +313,7 @@ mod tests {
         for datagram_allowed in [true, false] {
             in_namespace(datagram_allowed, async || {
                 assert_eq!(
-                    EchoSocket::open(Family::V4, Type::DGRAM, None, None).is_ok(),
+                    EchoSocket::open(EchoFamily::V4, Type::DGRAM, None, None).is_ok(),
                     datagram_allowed
                 );
                 let pinger = Pinger::default();
@@ -349,7 +349,7 @@ mod tests {
             );
             let reason = "ping: network unreachable: is there a route?";
             assert_eq!(unreachable, Err(Miss::Inconclusive(reason.into())));
-            let (_, waiting) = pinger.socket(Family::V4, None).expect("open");
+            let (_, waiting) = pinger.socket(EchoFamily::V4, None).expect("open");
             assert!(lock(&waiting).is_empty(), "every request gives its place up");
         });
     }
@@ -362,7 +362,7 @@ mod tests {
             let pinger = Pinger::default();
             let timed_out = Miss::Failure("timeout after 100ms: no echo reply".into());
             assert_eq!(ping(&pinger, "127.0.0.1", 100).await, Err(timed_out));
-            let (_, waiting) = pinger.socket(Family::V4, None).expect("open");
+            let (_, waiting) = pinger.socket(EchoFamily::V4, None).expect("open");
             assert!(lock(&waiting).is_empty());
         });
     }
@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn only_a_whole_echo_reply_yields_its_token() {
-        for family in [Family::V4, Family::V6] {
+        for family in [EchoFamily::V4, EchoFamily::V6] {
             let mut reply = family.request(0x0123_4567_89ab_cdef);
             assert_eq!(family.reply_token(&reply), None, "a request is no reply");
             reply[0] = family.echo_types().1;

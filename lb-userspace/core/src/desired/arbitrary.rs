@@ -160,7 +160,7 @@ pub fn any_backend() -> impl Strategy<Value = Backend> {
     })
 }
 
-/// A check of each kind; what else it may say is the heartbeats' to test.
+/// A check of each kind; what else it may say is the health checks' to test.
 fn check() -> impl Strategy<Value = Check> {
     let kinds = [
         Kind::None,

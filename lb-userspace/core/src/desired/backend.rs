@@ -136,7 +136,7 @@ impl Backend {
     }
 
     /// Refuses what no operator can ask for: a backend becomes leaving by its removal.
-    pub fn check_wished(&self) -> Result<(), Invalid> {
+    pub fn check_desired(&self) -> Result<(), Invalid> {
         refuse_leaving(Some(self.state))
     }
 

@@ -1,4 +1,4 @@
-//! One change to the wish, as the CLI, the API and a reload express it.
+//! One change to the desired state, as the CLI, the API and a reload express it.
 
 use std::{fmt, net::IpAddr};
 

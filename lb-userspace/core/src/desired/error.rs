@@ -1,4 +1,4 @@
-//! Why a wish was refused, and at which key of it.
+//! Why a desired state was refused, and at which key of it.
 
 use std::fmt;
 

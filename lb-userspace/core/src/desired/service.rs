@@ -180,10 +180,10 @@ impl Service {
     }
 
     /// Refuses what no operator can ask for.
-    pub fn check_wished(&self) -> Result<(), Invalid> {
+    pub fn check_desired(&self) -> Result<(), Invalid> {
         for (i, backend) in self.backends.iter().enumerate() {
             let here = |e: Invalid| e.at(Key::Backend(i, backend.id())).at(Key::Name("backend"));
-            backend.check_wished().map_err(here)?;
+            backend.check_desired().map_err(here)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The whole wish: all services, and the rules that hold between them.
+//! The whole desired state: all services, and the rules that hold between them.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -112,7 +112,7 @@ impl Services {
                 Err(ChangeError::ServiceExists(service.name))
             }
             Change::AddService(service) => {
-                service.check_wished()?;
+                service.check_desired()?;
                 self.with(service)
             }
             Change::SetService(name, patch) => self.edited(name, |service| {
@@ -230,7 +230,7 @@ fn in_list(complaint: Invalid, index: usize) -> Invalid {
 }
 
 fn add_backend(service: &mut Service, backend: Backend) -> Result<(), ChangeError> {
-    backend.check_wished()?;
+    backend.check_desired()?;
     match backend_mut(service, backend.id()) {
         Ok(present) if present.state == AdminState::Leaving => *present = backend,
         Ok(_) => return Err(ChangeError::BackendExists(service.name.clone(), backend.id())),

@@ -1,4 +1,4 @@
-//! The rules of the wish, one by one and as properties.
+//! The rules of the desired state, one by one and as properties.
 
 mod leaving;
 mod unusual;

@@ -151,7 +151,7 @@ pub enum Fragments {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AdminState {
-    /// Takes traffic while its heartbeat is good.
+    /// Takes traffic while its health check is good.
     #[default]
     Ready,
     /// Takes no new flows.

@@ -1,7 +1,7 @@
 //! Taking over tables that an agent left, from the tables alone.
 //!
 //! Invariant: whichever write was the last one before the agent died, the layout read back explains all that packets
-//! can reach, so that an ordinary plan leads from there to the wish; and what cannot have been left by an agent is
+//! can reach, so that an ordinary plan leads from there to the desired state; and what cannot have been left by an agent is
 //! refused, not repaired.
 
 use std::{
@@ -18,11 +18,11 @@ use lb_common::abi::{
 
 use super::{
     capacity::Capacity,
+    key_entries::{KeyEntry, locations, match_key, slot_lines, targets},
     keys::Entries,
     layout::{Layout, Retired, RetiredNumber},
-    leads::{KeyEntry, front, places, slot_lines, targets},
     memory::Memory,
-    options::Options,
+    options::OptionsTable,
     pool::{Pool, PoolKey},
     recall::{self, Cells, RecoveredLocation},
     record,
@@ -103,7 +103,7 @@ pub enum Damage {
 
 impl Layout {
     /// The layout that `memory` shows, which was made for flows hashed under `seed`. The agent that kept it is dead.
-    /// The first plan from it brings everything to the wish; before that nothing is to be swept or released.
+    /// The first plan from it brings everything to the desired state; before that nothing is to be swept or released.
     ///
     /// # Errors
     /// When the tables are damaged.
@@ -131,11 +131,11 @@ impl Layout {
         layout.keys6 = keys(index(true), |line| memory.read_services6(line))?;
         layout.keys6.sort_by_key(|(key, _)| key.0);
         layout.read_records(memory);
-        for (number, leads) in layout.leads()? {
-            layout.read_pool(memory, number, &leads, now)?;
+        for (number, entries) in layout.entries()? {
+            layout.read_pool(memory, number, &entries, now)?;
         }
         let placed: HashSet<u32> = layout.placed.values().map(|placed| placed.number).collect();
-        layout.options = Options::read(
+        layout.options = OptionsTable::read(
             (0..layout.numbers.capacity()).map(|number| (number, memory.read_options(number))),
             memory.read_sources(),
             |number| placed.contains(&number),
@@ -169,7 +169,7 @@ impl Layout {
         for number in 0..self.numbers.capacity() {
             let record = memory.read_pool(number);
             if record.used != 0 {
-                let newest = record.places.iter().map(|place| place.serial).max();
+                let newest = record.locations.iter().map(|location| location.serial).max();
                 self.records.serial = self.records.serial.max(newest.unwrap_or(0));
                 self.records.pools.insert(number, record);
             }
@@ -179,26 +179,26 @@ impl Layout {
     }
 
     /// The keys that lead to each pool.
-    fn leads(&self) -> Result<BTreeMap<u32, Vec<KeyEntry>>, Damage> {
-        let mut leads: BTreeMap<u32, Vec<KeyEntry>> = BTreeMap::new();
-        for lead in self
+    fn entries(&self) -> Result<BTreeMap<u32, Vec<KeyEntry>>, Damage> {
+        let mut entries: BTreeMap<u32, Vec<KeyEntry>> = BTreeMap::new();
+        for entry in self
             .keys4
             .iter()
             .map(KeyEntry::of4)
             .chain(self.keys6.iter().map(KeyEntry::of6))
         {
-            let meaning = lead.selector.meaning();
+            let meaning = entry.selector.meaning();
             if matches!(meaning, Some(Meaning::Vip { .. })) {
                 continue;
             }
-            let number = lead.to.number();
-            let known = ServiceFlags::speaks(lead.selector.protocol()) != 0 && meaning.is_some();
+            let number = entry.to.number();
+            let known = ServiceFlags::speaks(entry.selector.protocol()) != 0 && meaning.is_some();
             if !known || number >= self.numbers.capacity() {
-                return Err(Damage::Key(lead.address, number, lead.selector.protocol()));
+                return Err(Damage::Key(entry.address, number, entry.selector.protocol()));
             }
-            leads.entry(number).or_default().push(lead);
+            entries.entry(number).or_default().push(entry);
         }
-        Ok(leads)
+        Ok(entries)
     }
 
     /// Takes in the pool that those keys lead to.
@@ -206,7 +206,7 @@ impl Layout {
         &mut self,
         memory: &impl ReadBack,
         number: u32,
-        leads: &[KeyEntry],
+        entries: &[KeyEntry],
         now: Instant,
     ) -> Result<(), Damage> {
         let record = self.records.pools.get(&number).ok_or(Damage::Nameless(number))?;
@@ -214,33 +214,33 @@ impl Layout {
         if self.placed.contains_key(&key) {
             return Err(Damage::Twice(key.service, number));
         }
-        let places = places(record, leads).ok_or_else(|| Damage::Place(key.service.clone()))?;
-        for place in &places {
-            self.reserve(place)
+        let locations = locations(record, entries).ok_or_else(|| Damage::Place(key.service.clone()))?;
+        for location in &locations {
+            self.reserve(location)
                 .ok_or_else(|| Damage::Overlap(key.service.clone()))?;
         }
-        let Some((place, others)) = places.split_last() else {
+        let Some((location, others)) = locations.split_last() else {
             return Err(Damage::Place(key.service));
         };
-        for place in others {
-            let (targets, slot_lines) = (targets(place), slot_lines(place));
+        for location in others {
+            let (targets, slot_lines) = (targets(location), slot_lines(location));
             self.retired.push(Retired {
                 at: now,
                 targets,
                 slot_lines,
             });
         }
-        let found: Vec<_> = targets(place)
+        let found: Vec<_> = targets(location)
             .map(|index| record::read(&memory.read_cell(index), number, TargetCell::read(memory, index)))
             .collect();
         let cells = Cells::new(&found, now);
-        let slots = slots(memory, place, &cells, &key, now)?;
-        let lies = RecoveredLocation {
+        let slots = slots(memory, location, &cells, &key, now)?;
+        let recovered = RecoveredLocation {
             number,
-            targets: targets(place),
-            slot_lines: slot_lines(place),
+            targets: targets(location),
+            slot_lines: slot_lines(location),
         };
-        let placed = recall::placed(key.clone(), front(leads, place), lies, cells, slots);
+        let placed = recall::placed(key.clone(), match_key(entries, location), recovered, cells, slots);
         // Numbers are distinct here.
         self.numbers.reserve(&(number..number + 1));
         self.placed.insert(key, placed.into());
@@ -248,21 +248,23 @@ impl Layout {
     }
 
     /// Takes the cells of a place; `None` if they are not there to be taken.
-    fn reserve(&mut self, place: &PoolLocation) -> Option<()> {
-        let possible = place.slots.is_power_of_two()
-            && (SLOTS_PER_LINE..=crate::desired::Service::MAX_SLOTS).contains(&place.slots)
-            && place.targets <= u32::from(Slot::NONE.0)
-            && place.target.checked_add(place.targets).is_some()
-            && place
+    fn reserve(&mut self, location: &PoolLocation) -> Option<()> {
+        let possible = location.slots.is_power_of_two()
+            && (SLOTS_PER_LINE..=crate::desired::Service::MAX_SLOTS).contains(&location.slots)
+            && location.targets <= u32::from(Slot::NONE.0)
+            && location.target.checked_add(location.targets).is_some()
+            && location
                 .slot_line
-                .checked_add(place.slots / SLOTS_PER_LINE)
+                .checked_add(location.slots / SLOTS_PER_LINE)
                 .is_some();
-        (possible && self.targets.reserve(&targets(place)) && self.slot_lines.reserve(&slot_lines(place)))
-            .then_some(())
+        (possible
+            && self.targets.reserve(&targets(location))
+            && self.slot_lines.reserve(&slot_lines(location)))
+        .then_some(())
     }
 
     /// Whether this was read back and no plan was made since.
-    pub fn is_recalled(&self) -> bool {
+    pub fn is_recovered(&self) -> bool {
         self.recalled
     }
 
@@ -313,15 +315,15 @@ where
 /// The slots at a place, each of which leads to somebody of `cells`.
 fn slots(
     memory: &impl ReadBack,
-    place: &PoolLocation,
+    location: &PoolLocation,
     cells: &Cells,
     key: &PoolKey,
     now: Instant,
 ) -> Result<super::slots::SlotTable, Damage> {
-    let current: Vec<Slot> = slot_lines(place)
+    let current: Vec<Slot> = slot_lines(location)
         .flat_map(|line| memory.read_slots(line).0)
         .collect();
-    let previous: Vec<Slot> = slot_lines(place)
+    let previous: Vec<Slot> = slot_lines(location)
         .flat_map(|line| memory.read_previous(line).0)
         .collect();
     for (i, (slot, before)) in current.iter().zip(&previous).enumerate() {

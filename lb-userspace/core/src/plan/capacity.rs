@@ -1,4 +1,4 @@
-//! Sizes of the dataplane's tables, and what is said when a wish does not fit them.
+//! Sizes of the dataplane's tables, and what is said when a desired state does not fit them.
 
 use lb_common::abi::{FLOWS_PER_LINE, MAX_SOURCES, SLOTS_PER_LINE};
 use serde::{Deserialize, Serialize};
@@ -75,7 +75,7 @@ impl Capacity {
     }
 }
 
-/// The wish does not fit the tables.
+/// The desired state does not fit the tables.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CapacityError {
     /// Too many targets.

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     layout::Layout,
-    placed::PlacedPool,
+    placed_pool::PlacedPool,
     snapshot::{LayoutSnapshot, RestoreError},
 };
 use crate::desired::{BackendId, Scheduler};

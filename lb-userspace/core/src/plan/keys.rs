@@ -11,7 +11,7 @@ use lb_common::{
 };
 
 use super::{
-    placed::PlacedPool,
+    placed_pool::PlacedPool,
     ports::{self, Piece},
     target::wide,
 };

@@ -8,8 +8,8 @@ use super::{
     capacity::Capacity,
     extents::Extents,
     keys::Entries,
-    options::Options,
-    placed::{Cell, PlacedPool, PoolView},
+    options::OptionsTable,
+    placed_pool::{Cell, PlacedPool, PoolView},
     pool::{Observed, Pool, PoolKey, pools_after},
     record::Records,
     routing::Routing,
@@ -55,7 +55,7 @@ pub struct Layout {
     pub(super) keys4: Entries<Key4>,
     pub(super) keys6: Entries<Key6>,
     pub(super) records: Records,
-    pub(super) options: Options,
+    pub(super) options: OptionsTable,
     pub(super) routing: Routing,
     /// Options of services whose server IDs may name targets that are somebody else's soon, without these: so they are
     /// where an agent died while it moved targets.
@@ -83,7 +83,7 @@ impl Layout {
             keys4: Vec::new(),
             keys6: Vec::new(),
             records: Records::default(),
-            options: Options::default(),
+            options: OptionsTable::default(),
             routing: Routing::new(capacity.quic_sets(), capacity.server_lines()),
             astray: Vec::new(),
             recalled: false,
@@ -105,16 +105,16 @@ impl Layout {
     }
 
     /// Slots whose owner changed of late.
-    pub fn unsafe_slots(&self) -> u64 {
-        self.placed.values().map(|p| p.slots.unsafes.len() as u64).sum()
+    pub fn migrating_slots(&self) -> u64 {
+        self.placed.values().map(|p| p.slots.migrating.len() as u64).sum()
     }
 
     /// What [`pools`] says, but slot tables are taken from here where they stay as they are: working them out is most
     /// of the work.
     ///
     /// [`pools`]: super::pools
-    pub fn pools(&self, services: &Services, facts: &impl Observed) -> Vec<Pool> {
-        pools_after(services, facts, |key| self.placed.get(key).map(Arc::as_ref))
+    pub fn pools(&self, services: &Services, observed: &impl Observed) -> Vec<Pool> {
+        pools_after(services, observed, |key| self.placed.get(key).map(Arc::as_ref))
     }
 
     /// Where a pool lies.
@@ -134,11 +134,11 @@ impl Layout {
     pub fn owners(&self) -> impl Iterator<Item = (u32, BackendRef)> {
         self.placed.values().flat_map(|placed| {
             placed.owned().map(|(local, id, _)| {
-                let whose = BackendRef {
+                let backend_ref = BackendRef {
                     service: placed.pool.key.service.clone(),
                     backend: id,
                 };
-                (placed.targets.start + local, whose)
+                (placed.targets.start + local, backend_ref)
             })
         })
     }
@@ -147,7 +147,7 @@ impl Layout {
     pub fn owner(&self, index: u32) -> Option<BackendRef> {
         self.owners()
             .find(|(cell, _)| *cell == index)
-            .map(|(_, whose)| whose)
+            .map(|(_, backend_ref)| backend_ref)
     }
 
     /// Whether a cell that belongs to somebody here does not in `next`.

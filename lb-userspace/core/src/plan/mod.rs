@@ -12,13 +12,13 @@ mod capacity;
 mod extents;
 mod history;
 mod in_memory;
+mod key_entries;
 mod keys;
 mod layout;
-mod leads;
 mod macs;
 mod memory;
 mod options;
-mod placed;
+mod placed_pool;
 mod pool;
 mod ports;
 mod recall;
@@ -42,9 +42,9 @@ pub use in_memory::InMemory;
 pub use layout::{BackendRef, Layout};
 pub use macs::MacTable;
 pub use memory::{Memory, apply, insert_flow, take_lists};
-pub use placed::PoolView;
+pub use placed_pool::PoolView;
 pub use pool::{
-    Availability, BackendState, Observed, Origin, Pool, PoolKey, PoolMember, pools, serves, situation,
+    Availability, BackendState, Observed, Pool, PoolKey, PoolMember, PoolOrigin, backend_state, pools, serves,
 };
 pub use service_table::{FamilyTable, TableError};
 pub use slots::FlowFate;

@@ -12,7 +12,7 @@ use lb_common::abi::{self, AclKey, MAX_SOURCES, OptionsEntry};
 
 use super::{
     capacity::CapacityError,
-    placed::PlacedPool,
+    placed_pool::PlacedPool,
     sources::{self, SourceEntry},
     write::Write,
 };
@@ -20,7 +20,7 @@ use crate::desired::{Fragments, MssClamp, TtlExpired};
 
 /// Maps `OPTIONS` and `SOURCES` as they are.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Options {
+pub(super) struct OptionsTable {
     /// By service number; what is not there is all zero.
     lines: BTreeMap<u32, OptionsEntry>,
     /// By service number.
@@ -46,7 +46,7 @@ pub(super) struct OptionWrites {
     pub(super) last: Vec<Write>,
 }
 
-impl Options {
+impl OptionsTable {
     /// As they were read back: `lines` by number, and all entries of all lists. `used` tells whether a number is a
     /// service's.
     pub(super) fn read(

@@ -6,7 +6,7 @@ use lb_common::abi::ServiceFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    placed::PlacedPool,
+    placed_pool::PlacedPool,
     slots::FlowFate,
     target::{NextHop, TargetCell, TunnelSources, Way, encode},
 };
@@ -40,11 +40,11 @@ impl PoolKey {
 /// What is known about a backend beside the operator's wish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Availability {
-    /// Its heartbeat is good, or it has none.
+    /// Its health check is good, or it has none.
     Up,
-    /// No heartbeat has come back yet.
+    /// No health check has come back yet.
     Checking,
-    /// Its heartbeat is bad.
+    /// Its health check is bad.
     Down,
 }
 
@@ -54,9 +54,9 @@ pub enum Availability {
 pub enum BackendState {
     /// Takes traffic.
     Up,
-    /// Heartbeat bad.
+    /// Health check bad.
     Down,
-    /// Waiting for the first heartbeat.
+    /// Waiting for the first health check.
     Checking,
     /// Next hop unknown.
     Unresolved,
@@ -81,7 +81,7 @@ impl fmt::Display for BackendState {
 
 /// What the agent knows about the world when it plans.
 pub trait Observed {
-    /// What the heartbeat of that backend says.
+    /// What the health check of that backend says.
     fn availability(&self, service: &Service, backend: &Backend) -> Availability;
     /// The way to that address, if it is known.
     fn next_hop(&self, address: IpAddr) -> Option<NextHop>;
@@ -95,21 +95,21 @@ pub trait Observed {
 
 /// The way to a backend that its forwarder can use: a packet that keeps its destination address must not be handed to a
 /// gateway, and one that is left to this host must find the backend there.
-fn way(facts: &impl Observed, service: &Service, backend: &Backend) -> Option<Way> {
-    let hop = || facts.next_hop(backend.address);
+fn way(observed: &impl Observed, service: &Service, backend: &Backend) -> Option<Way> {
+    let hop = || observed.next_hop(backend.address);
     match backend.forwarder_in_use(service) {
-        Forwarder::Local => facts.is_own(backend.address).then_some(Way::Here),
+        Forwarder::Local => observed.is_own(backend.address).then_some(Way::Here),
         Forwarder::L2dsr => hop().filter(|hop| hop.on_link).map(Way::Hop),
         _ => hop().map(Way::Hop),
     }
 }
 
 /// Where `backend` stands.
-pub fn situation(facts: &impl Observed, service: &Service, backend: &Backend) -> BackendState {
-    match (backend.state, facts.availability(service, backend)) {
+pub fn backend_state(observed: &impl Observed, service: &Service, backend: &Backend) -> BackendState {
+    match (backend.state, observed.availability(service, backend)) {
         (AdminState::Maint, _) => BackendState::Maint,
         (AdminState::Drain | AdminState::Leaving, _) => BackendState::Drain,
-        (AdminState::Ready, _) if way(facts, service, backend).is_none() => BackendState::Unresolved,
+        (AdminState::Ready, _) if way(observed, service, backend).is_none() => BackendState::Unresolved,
         (AdminState::Ready, Availability::Checking) => BackendState::Checking,
         (AdminState::Ready, Availability::Down) => BackendState::Down,
         (AdminState::Ready, Availability::Up) => BackendState::Up,
@@ -133,12 +133,12 @@ pub struct PoolMember {
 
 /// Where what is known of a pool comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// It was worked out from a wish.
+pub enum PoolOrigin {
+    /// It was worked out from a desired state.
     Wish,
     /// It was read back from tables or a snapshot, which do not say all that it means: it equals no pool that is
     /// wanted, and its slot table is one to start from, not an answer.
-    Recalled,
+    Recovered,
     /// The same, from tables that lead to it differently for the two families.
     Torn,
 }
@@ -162,7 +162,7 @@ pub struct Pool {
     /// Which member owns each slot; `None` when nobody can. Shared by pools whose members agree.
     pub owners: Option<Arc<Vec<u16>>>,
     /// How much of it is known.
-    pub origin: Origin,
+    pub origin: PoolOrigin,
 }
 
 impl PoolMember {
@@ -199,8 +199,8 @@ impl Pool {
     }
 
     /// Whether both lead to the same slot table.
-    fn wants_the_table_of(&self, other: &Self) -> bool {
-        self.origin == Origin::Wish
+    fn shares_table_with(&self, other: &Self) -> bool {
+        self.origin == PoolOrigin::Wish
             && self.service.scheduler == other.service.scheduler
             && self.slots == other.slots
             && self.takers().eq(other.takers())
@@ -211,14 +211,14 @@ impl Pool {
 /// less work.
 ///
 /// [`Layout::pools`]: super::Layout::pools
-pub fn pools(services: &Services, facts: &impl Observed) -> Vec<Pool> {
-    pools_after(services, facts, |_| None)
+pub fn pools(services: &Services, observed: &impl Observed) -> Vec<Pool> {
+    pools_after(services, observed, |_| None)
 }
 
 /// The same, where `present` tells the pool that a name stands for now.
 pub(super) fn pools_after<'p>(
     services: &Services,
-    facts: &impl Observed,
+    observed: &impl Observed,
     present: impl Fn(&PoolKey) -> Option<&'p PlacedPool>,
 ) -> Vec<Pool> {
     let mut tables = Tables::default();
@@ -226,11 +226,11 @@ pub(super) fn pools_after<'p>(
         .iter()
         .flat_map(parts)
         .map(|part| {
-            let mut pool = part.pool(facts);
+            let mut pool = part.pool(observed);
             let present = present(&pool.key);
             pool.slots = present.map_or(0, |present| present.pool.slots).max(pool.slots);
             pool.owners = match present {
-                Some(present) if present.pool.wants_the_table_of(&pool) => present.pool.owners.clone(),
+                Some(present) if present.pool.shares_table_with(&pool) => present.pool.owners.clone(),
                 present => tables.of(&pool, present),
             };
             pool
@@ -240,11 +240,11 @@ pub(super) fn pools_after<'p>(
 
 /// Slot tables worked out already: services that share their backends share the work.
 #[derive(Default)]
-struct Tables(HashMap<TableWish, Option<Arc<Vec<u16>>>>);
+struct Tables(HashMap<TableKey, Option<Arc<Vec<u16>>>>);
 
-/// All that a slot table depends on; [`Pool::wants_the_table_of`] compares the same. The last number tells tables
+/// All that a slot table depends on; [`Pool::shares_table_with`] compares the same. The last number tells tables
 /// apart that are in use: they live as long as this. Where slots are lent, whose they are at home.
-type TableWish = (Scheduler, u32, Vec<Member>, usize, Option<Vec<u16>>);
+type TableKey = (Scheduler, u32, Vec<Member>, usize, Option<Vec<u16>>);
 
 impl Tables {
     fn of(&mut self, pool: &Pool, present: Option<&PlacedPool>) -> Option<Arc<Vec<u16>>> {
@@ -319,7 +319,7 @@ fn parts(service: &Arc<Service>) -> Vec<Part<'_>> {
 
 impl Part<'_> {
     /// What it means; its slots have no owners yet.
-    fn pool(self, facts: &impl Observed) -> Pool {
+    fn pool(self, observed: &impl Observed) -> Pool {
         let Self {
             service,
             v6_part,
@@ -328,7 +328,14 @@ impl Part<'_> {
         } = self;
         let members: Vec<PoolMember> = backends
             .iter()
-            .map(|backend| member(facts, service, vips.first().and_then(|vip| vip.host()), backend))
+            .map(|backend| {
+                member(
+                    observed,
+                    service,
+                    vips.first().and_then(|vip| vip.host()),
+                    backend,
+                )
+            })
             .collect();
         let slots = service
             .slots
@@ -344,22 +351,22 @@ impl Part<'_> {
             slots,
             members,
             owners: None,
-            origin: Origin::Wish,
+            origin: PoolOrigin::Wish,
         }
     }
 }
 
-fn member(facts: &impl Observed, service: &Service, vip: Option<IpAddr>, backend: &Backend) -> PoolMember {
+fn member(observed: &impl Observed, service: &Service, vip: Option<IpAddr>, backend: &Backend) -> PoolMember {
     let mut entry = TargetCell::default();
-    if let Some(way) = way(facts, service, backend) {
-        entry = encode(service, vip, backend, &way, facts.tunnel_sources());
-        if facts.only_interface() == Some(entry.target.egress) {
+    if let Some(way) = way(observed, service, backend) {
+        entry = encode(service, vip, backend, &way, observed.tunnel_sources());
+        if observed.only_interface() == Some(entry.target.egress) {
             entry.target.egress = 0;
         }
     }
-    let (weight, away, flows) = match situation(facts, service, backend) {
+    let (weight, away, flows) = match backend_state(observed, service, backend) {
         BackendState::Up => (backend.weight, 0, FlowFate::Keep),
-        BackendState::Drain if serves(facts, service, backend) => (0, 0, FlowFate::Drain),
+        BackendState::Drain if serves(observed, service, backend) => (0, 0, FlowFate::Drain),
         BackendState::Drain | BackendState::Maint => (0, 0, FlowFate::Cut),
         BackendState::Down | BackendState::Checking | BackendState::Unresolved => {
             (0, backend.weight, FlowFate::Cut)
@@ -375,10 +382,10 @@ fn member(facts: &impl Observed, service: &Service, vip: Option<IpAddr>, backend
 }
 
 /// Whether flows that `backend` has are served by it.
-pub fn serves(facts: &impl Observed, service: &Service, backend: &Backend) -> bool {
+pub fn serves(observed: &impl Observed, service: &Service, backend: &Backend) -> bool {
     backend.state != AdminState::Maint
-        && way(facts, service, backend).is_some()
-        && facts.availability(service, backend) == Availability::Up
+        && way(observed, service, backend).is_some()
+        && observed.availability(service, backend) == Availability::Up
 }
 
 fn flags(service: &Service) -> ServiceFlags {

@@ -2,7 +2,7 @@
 //!
 //! What a pool means is its operator's wish and cannot be read back; what packets find of it can: who is in its
 //! cells, who owns its slots, what leads to it. That is enough for a plan to start from. Invariant: such a pool
-//! changes only by a plan, which brings it to the wish like any other.
+//! changes only by a plan, which brings it to the desired state like any other.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,8 +16,8 @@ use lb_common::abi::{ServiceFlags, Slot};
 use super::{
     layout::{BackendRef, Layout},
     memory::Memory,
-    placed::{Cell, PlacedPool},
-    pool::{Origin, Pool, PoolKey, PoolMember},
+    placed_pool::{Cell, PlacedPool},
+    pool::{Pool, PoolKey, PoolMember, PoolOrigin},
     slots::{FlowFate, LentSlot, MigratingSlot, SlotTable},
     target::TargetCell,
 };
@@ -32,13 +32,13 @@ pub(super) struct MatchKey {
     pub(super) protocol: Protocol,
     pub(super) port: ServicePort,
     pub(super) flags: ServiceFlags,
-    /// [`Origin::Recalled`] or [`Origin::Torn`].
-    pub(super) origin: Origin,
+    /// [`PoolOrigin::Recovered`] or [`PoolOrigin::Torn`].
+    pub(super) origin: PoolOrigin,
 }
 
 /// What was written about a cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Found {
+pub(super) enum FoundCell {
     /// It has been free since the pool has lain there.
     Nobody,
     /// It is nobody's, but flows may name it.
@@ -61,10 +61,10 @@ pub(super) struct Cells {
 
 impl Cells {
     /// Cells in order. Of a backend's cells the last that it was given is its own.
-    pub(super) fn new(found: &[Found], now: Instant) -> Self {
+    pub(super) fn new(found: &[FoundCell], now: Instant) -> Self {
         let mut own: HashMap<BackendId, (u64, usize)> = HashMap::new();
         for (local, cell) in found.iter().enumerate() {
-            if let Found::Of { id, serial, .. } = cell {
+            if let FoundCell::Of { id, serial, .. } = cell {
                 let newest = own.entry(*id).or_insert((*serial, local));
                 *newest = (*newest).max((*serial, local));
             }
@@ -72,10 +72,10 @@ impl Cells {
         let mut this = Self::default();
         for (local, cell) in found.iter().enumerate() {
             this.cells.push(match cell {
-                Found::Nobody => Cell::Free,
-                Found::Gone => Cell::Cooling(now),
-                Found::Of { id, entry, .. } if own[id].1 == local => Cell::Owned(*id, *entry),
-                Found::Of { id, .. } => {
+                FoundCell::Nobody => Cell::Free,
+                FoundCell::Gone => Cell::Cooling(now),
+                FoundCell::Of { id, entry, .. } if own[id].1 == local => Cell::Owned(*id, *entry),
+                FoundCell::Of { id, .. } => {
                     this.renamed.push((local as u32, own[id].1 as u32));
                     Cell::Cooling(now)
                 }
@@ -124,7 +124,7 @@ pub(super) fn slot_table(
         .filter_map(loan)
         .collect();
     let flagged = current.iter().enumerate().filter(|(_, slot)| slot.is_migrating());
-    let unsafes = flagged
+    let migrating = flagged
         .map(|(slot, _)| MigratingSlot {
             slot: slot as u32,
             since: now,
@@ -133,7 +133,7 @@ pub(super) fn slot_table(
     SlotTable {
         current,
         previous,
-        unsafes,
+        migrating,
         lent,
     }
 }
@@ -141,8 +141,8 @@ pub(super) fn slot_table(
 /// The pool as far as it can be told.
 pub(super) fn placed(
     key: PoolKey,
-    front: MatchKey,
-    lies: RecoveredLocation,
+    match_key: MatchKey,
+    location: RecoveredLocation,
     cells: Cells,
     slots: SlotTable,
 ) -> PlacedPool {
@@ -167,21 +167,21 @@ pub(super) fn placed(
     let owners: Vec<u16> = slots.current.iter().map(member).collect();
     let nobody = owners.iter().all(|owner| *owner == u16::MAX);
     let pool = Pool {
-        service: Arc::new(service(&key, &front, slots.len())),
+        service: Arc::new(service(&key, &match_key, slots.len())),
         key,
-        vips: front.vips,
-        flags: front.flags,
+        vips: match_key.vips,
+        flags: match_key.flags,
         slots: slots.len() as u32,
         members,
         owners: (!nobody).then(|| Arc::new(owners)),
-        origin: front.origin,
+        origin: match_key.origin,
     };
     PlacedPool {
         pool,
-        number: lies.number,
-        targets: lies.targets,
+        number: location.number,
+        targets: location.targets,
         cells: cells.cells,
-        slot_lines: lies.slot_lines,
+        slot_lines: location.slot_lines,
         slots,
         renamed: cells.renamed,
         history: None,
@@ -191,11 +191,11 @@ pub(super) fn placed(
 
 /// A service that leads to such tables. Its backends are left to the pool; times are the usual ones until a plan
 /// brings the operator's.
-fn service(key: &PoolKey, front: &MatchKey, slots: usize) -> Service {
-    let has = |flag| front.flags.has(flag);
+fn service(key: &PoolKey, match_key: &MatchKey, slots: usize) -> Service {
+    let has = |flag| match_key.flags.has(flag);
     let MatchKey {
         vips, protocol, port, ..
-    } = front;
+    } = match_key;
     Service {
         affinity: if has(ServiceFlags::CLIENT_IP) {
             Affinity::ClientIp
@@ -233,7 +233,7 @@ fn service(key: &PoolKey, front: &MatchKey, slots: usize) -> Service {
 }
 
 impl Layout {
-    /// The generation of the wish that the tables show.
+    /// The generation of the desired state that the tables show.
     pub fn generation(&self) -> u64 {
         self.control.generation
     }
@@ -247,11 +247,11 @@ impl Layout {
             let SlotTable {
                 current,
                 previous,
-                unsafes,
+                migrating,
                 ..
             } = &placed.slots;
             // The home of a lent slot is out.
-            let before = unsafes.iter().map(|entry| previous[entry.slot as usize]);
+            let before = migrating.iter().map(|entry| previous[entry.slot as usize]);
             let before = before.filter(|slot| !slot.is_lent());
             let named = current.iter().copied().chain(before).filter_map(Slot::owner);
             serving.extend(named.map(|owner| (placed.number, owner)));
@@ -261,7 +261,7 @@ impl Layout {
             serving.insert((value.service(), value.owner()));
             None
         });
-        let whose = |(number, named): (u32, u32)| {
+        let backend_ref = |(number, named): (u32, u32)| {
             let placed = by_number.get(&number)?;
             let renamed = placed.renamed.iter().find(|(from, _)| *from == named);
             let owner = renamed.map_or(named, |(_, to)| *to);
@@ -273,7 +273,7 @@ impl Layout {
                 Cell::Free | Cell::Cooling(_) => None,
             }
         };
-        serving.into_iter().filter_map(whose).collect()
+        serving.into_iter().filter_map(backend_ref).collect()
     }
 
     /// Before the first plan after tables were read back: what nothing is to lead to any more is given up by that

@@ -15,9 +15,9 @@ use lb_common::abi::{CellEntry, NAME_BYTES, PoolEntry, PoolLocation, Selector, S
 
 use super::{
     layout::Layout,
-    placed::{Cell, PlacedPool},
+    placed_pool::{Cell, PlacedPool},
     pool::PoolKey,
-    recall::Found,
+    recall::FoundCell,
     target::TargetCell,
     write::Write,
 };
@@ -67,7 +67,7 @@ impl Layout {
                 old => {
                     let known = old.and_then(|old| before.records.pools.get(&old.number));
                     let reached = known.map_or_else(Vec::new, |_| before.leads_to(placed.number));
-                    let record = with_place(known, key, placed.place(serial), &reached);
+                    let record = with_place(known, key, placed.location(serial), &reached);
                     self.records.pools.insert(placed.number, record);
                     note_cells(placed, None, serial, &mut writes);
                     writes.push(Write::Pool {
@@ -101,7 +101,7 @@ impl Layout {
 }
 
 impl PlacedPool {
-    fn place(&self, serial: u64) -> PoolLocation {
+    fn location(&self, serial: u64) -> PoolLocation {
         PoolLocation {
             target: self.targets.start,
             targets: self.targets.len() as u32,
@@ -113,10 +113,10 @@ impl PlacedPool {
 }
 
 /// Whether that is where packets are led.
-pub(super) fn is_at(place: &PoolLocation, service: &ServiceEntry) -> bool {
-    place.target == service.target_base
-        && place.slot_line == service.slot_line
-        && place.slots == u32::from(service.slot_mask) + 1
+pub(super) fn is_at(location: &PoolLocation, service: &ServiceEntry) -> bool {
+    location.target == service.target_base
+        && location.slot_line == service.slot_line
+        && location.slots == u32::from(service.slot_mask) + 1
 }
 
 fn lie_together(old: &PlacedPool, new: &PlacedPool) -> bool {
@@ -127,7 +127,7 @@ fn lie_together(old: &PlacedPool, new: &PlacedPool) -> bool {
 fn with_place(
     known: Option<&PoolEntry>,
     key: &PoolKey,
-    place: PoolLocation,
+    location: PoolLocation,
     reached: &[ServiceEntry],
 ) -> PoolEntry {
     let mut record = known.copied().unwrap_or_else(PoolEntry::zeroed);
@@ -138,19 +138,19 @@ fn with_place(
     }
     record.v6_part = u32::from(key.v6_part);
     record.used = 1;
-    let places = record.places;
+    let locations = record.locations;
     // Of two places that agree, the newer one says how many cells there are.
     let outdated = |old: &PoolLocation| {
         let again = |other: &PoolLocation| {
             let same = (other.target, other.slot_line, other.slots) == (old.target, old.slot_line, old.slots);
             same && other.serial > old.serial
         };
-        places.iter().any(again)
+        locations.iter().any(again)
     };
     let free = |old: &PoolLocation| outdated(old) || !reached.iter().any(|service| is_at(old, service));
     // Each of the two service tables leads to one place.
-    if let Some(over) = record.places.iter_mut().find(|old| free(old)) {
-        *over = place;
+    if let Some(over) = record.locations.iter_mut().find(|old| free(old)) {
+        *over = location;
     }
     record
 }
@@ -195,13 +195,13 @@ fn cell_record(id: Option<BackendId>, number: u32, serial: u64) -> CellEntry {
 }
 
 /// What the record of a cell of the pool of that number says.
-pub(super) fn read(record: &CellEntry, number: u32, entry: TargetCell) -> Found {
+pub(super) fn read(record: &CellEntry, number: u32, entry: TargetCell) -> FoundCell {
     if record.serial == 0 || u32::from(record.number) != number {
-        return Found::Nobody;
+        return FoundCell::Nobody;
     }
     match Ipv6Addr::from(record.address) {
-        Ipv6Addr::UNSPECIFIED => Found::Gone,
-        address => Found::Of {
+        Ipv6Addr::UNSPECIFIED => FoundCell::Gone,
+        address => FoundCell::Of {
             id: BackendId {
                 address: address.to_canonical(),
                 port: NonZeroU16::new(u16::from_be(record.port)),

@@ -13,7 +13,7 @@ use super::{
     adopt::{Damage, ReadBack},
     capacity::CapacityError,
     extents::Extents,
-    placed::PlacedPool,
+    placed_pool::PlacedPool,
     pool::PoolMember,
     slots::FlowFate,
     write::Write,
@@ -40,7 +40,7 @@ struct QuicSetLocation {
 /// A set that a service's options lead to.
 #[derive(Clone, Debug)]
 struct Set {
-    lies: QuicSetLocation,
+    location: QuicSetLocation,
     meaning: Meaning,
     /// What it was made of; unknown if it was read back.
     wanted: Option<Wanted>,
@@ -73,7 +73,7 @@ impl Routing {
 
     /// The index of a service's set, and 1; 0 if it has none.
     pub(super) fn leads(&self, number: u32) -> u32 {
-        self.present.get(&number).map_or(0, |set| set.lies.index + 1)
+        self.present.get(&number).map_or(0, |set| set.location.index + 1)
     }
 
     /// Whether something given up waits to be usable again.
@@ -120,7 +120,7 @@ impl Routing {
             ));
         }
         for gone in before.into_values() {
-            self.retired.push((now, gone.lies.clone()));
+            self.retired.push((now, gone.location.clone()));
         }
         for (placed, wanted, present) in wanted {
             let set = match present {
@@ -133,7 +133,8 @@ impl Routing {
                             ..(*set).clone()
                         }),
                         present => {
-                            self.retired.extend(present.map(|set| (now, set.lies.clone())));
+                            self.retired
+                                .extend(present.map(|set| (now, set.location.clone())));
                             let set = self.place(meaning, wanted, placed)?;
                             writes.extend(set.writes());
                             Arc::new(set)
@@ -159,7 +160,7 @@ impl Routing {
             .take(meaning.lines.len() as u32)
             .ok_or_else(|| CapacityError::Servers(wanted.servers.len(), name()))?;
         Ok(Set {
-            lies: QuicSetLocation { index, lines },
+            location: QuicSetLocation { index, lines },
             meaning,
             wanted: Some(wanted),
         })
@@ -197,11 +198,11 @@ impl Routing {
             lines: lines.clone().map(|line| memory.read_servers(line)).collect(),
         };
         let stays = meaning.targets().all(|target| targets.contains(&target));
-        let lies = QuicSetLocation { index, lines };
+        let location = QuicSetLocation { index, lines };
         self.present.insert(
             number,
             Arc::new(Set {
-                lies,
+                location,
                 meaning,
                 wanted: None,
             }),
@@ -213,16 +214,18 @@ impl Routing {
 impl Set {
     /// The lines, then what leads to them.
     fn writes(&self) -> [Write; 2] {
-        let Self { lies, meaning, .. } = self;
+        let Self {
+            location, meaning, ..
+        } = self;
         let mut set = meaning.set;
-        set.servers.first = lies.lines.start;
+        set.servers.first = location.lines.start;
         [
             Write::Servers {
-                line: lies.lines.start,
+                line: location.lines.start,
                 lines: meaning.lines.clone(),
             },
             Write::Quic {
-                index: lies.index,
+                index: location.index,
                 set: Box::new(set),
             },
         ]

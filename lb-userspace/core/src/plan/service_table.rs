@@ -47,12 +47,12 @@ const TRIES: u64 = 64;
 /// When no layout fits.
 pub(super) fn build<K, const N: usize, const SPARE: usize>(
     entries: &[(K, ServiceEntry)],
-    place: TableIndex,
+    index: TableIndex,
 ) -> Result<FamilyTable<ServiceLine<K, N, SPARE>>, TableError>
 where
     K: ServiceKey + Default + PartialEq,
 {
-    let index = choose(entries, place, N)?;
+    let index = choose(entries, index, N)?;
     let bits = index.bits;
     let empty = ServiceLine {
         keys: [K::default(); N],
@@ -79,10 +79,10 @@ where
             }
             line = lines[line as usize].next - base;
         }
-        let place = &mut used[line as usize];
-        lines[line as usize].keys[*place] = *key;
-        lines[line as usize].services[*place] = *service;
-        *place += 1;
+        let index = &mut used[line as usize];
+        lines[line as usize].keys[*index] = *key;
+        lines[line as usize].services[*index] = *service;
+        *index += 1;
     }
     Ok(FamilyTable { index, lines })
 }
@@ -90,15 +90,15 @@ where
 /// The first multiplier that needs no chain, or else the one with the fewest chained keys.
 fn choose<K: ServiceKey>(
     entries: &[(K, ServiceEntry)],
-    place: TableIndex,
+    index: TableIndex,
     per_line: usize,
 ) -> Result<TableIndex, TableError> {
-    let (base, bits) = (place.base(), place.bits);
+    let (base, bits) = (index.base(), index.bits);
     let mut best: Option<(usize, TableIndex)> = None;
     let mut fill = vec![0_usize; 1 << bits];
     for attempt in 1..=TRIES {
         let multiplier = lb_common::hash::mix(attempt, 0x6d75_6c74_6970_6c79) | 1;
-        let index = TableIndex { multiplier, ..place };
+        let index = TableIndex { multiplier, ..index };
         fill.fill(0);
         for (key, _) in entries {
             fill[(index.line(key) - base) as usize] += 1;

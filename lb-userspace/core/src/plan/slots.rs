@@ -19,7 +19,7 @@ pub enum FlowFate {
     Drain,
 }
 
-/// An unsafe slot.
+/// An migrating slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MigratingSlot {
     /// Which.
@@ -58,10 +58,10 @@ pub(super) struct Care {
 pub(super) struct SlotTable {
     /// As in map `SLOTS`.
     pub(super) current: Arc<[Slot]>,
-    /// As in map `PREVIOUS`: means something where `current` is unsafe.
+    /// As in map `PREVIOUS`: means something where `current` is migrating.
     pub(super) previous: Arc<[Slot]>,
-    /// The unsafe slots, by number.
-    pub(super) unsafes: Arc<[MigratingSlot]>,
+    /// The migrating slots, by number.
+    pub(super) migrating: Arc<[MigratingSlot]>,
     /// The lent slots, by number. `previous` holds the home ([`Slot::is_lent`]) unless flows have a living previous owner.
     pub(super) lent: Arc<[LentSlot]>,
 }
@@ -84,7 +84,7 @@ impl SlotTable {
         Self {
             previous: std::iter::repeat_n(Slot::NONE, owners.len()).collect(),
             current: owners,
-            unsafes: Arc::from([]),
+            migrating: Arc::from([]),
             lent: Arc::from([]),
         }
     }
@@ -99,8 +99,8 @@ impl SlotTable {
     pub(super) fn grown_to(&self, slots: usize) -> Self {
         let old = self.len();
         let repeated = |table: &[Slot]| table.iter().copied().cycle().take(slots).collect();
-        let unsafes = (0..slots / old).flat_map(|copy| {
-            self.unsafes.iter().map(move |entry| MigratingSlot {
+        let migrating = (0..slots / old).flat_map(|copy| {
+            self.migrating.iter().map(move |entry| MigratingSlot {
                 slot: entry.slot + (copy * old) as u32,
                 ..*entry
             })
@@ -114,7 +114,7 @@ impl SlotTable {
         Self {
             current: repeated(&self.current),
             previous: repeated(&self.previous),
-            unsafes: unsafes.collect(),
+            migrating: migrating.collect(),
             lent: lent.collect(),
         }
     }
@@ -124,8 +124,8 @@ impl SlotTable {
     pub(super) fn changed(&self, wanted: &[Slot], owners: &impl Owners, care: Care, now: Instant) -> Self {
         let mut current = self.current.to_vec();
         let mut previous = self.previous.to_vec();
-        let (mut unsafes, mut lent) = (Vec::new(), Vec::new());
-        let mut known = self.unsafes.iter().peekable();
+        let (mut migrating, mut lent) = (Vec::new(), Vec::new());
+        let mut known = self.migrating.iter().peekable();
         let mut loans = self.lent.iter().peekable();
         let stay = owners.stay();
         for (i, next) in wanted.iter().enumerate() {
@@ -136,17 +136,17 @@ impl SlotTable {
             }
             let known = known.next_if(|entry| entry.slot == i as u32);
             let change = self.change(i, *next, loan, owners, care, now);
-            current[i] = next.with_flag(change.is_unsafe);
-            if change.is_unsafe || change.past.is_lent() {
+            current[i] = next.with_flag(change.is_migrating);
+            if change.is_migrating || change.past.is_lent() {
                 previous[i] = change.past;
             } else if previous[i].is_lent() {
                 previous[i] = *next;
             }
-            if change.is_unsafe {
+            if change.is_migrating {
                 let since = known
                     .filter(|_| change.same_window)
                     .map_or(now, |entry| entry.since);
-                unsafes.push(MigratingSlot {
+                migrating.push(MigratingSlot {
                     slot: i as u32,
                     since,
                 });
@@ -156,7 +156,7 @@ impl SlotTable {
         Self {
             current: current.into(),
             previous: previous.into(),
-            unsafes: unsafes.into(),
+            migrating: migrating.into(),
             lent: lent.into(),
         }
     }
@@ -226,7 +226,7 @@ impl SlotTable {
         if let Some(owner) = alive.filter(|_| is_asked) {
             return SlotChange {
                 past: Slot::owned_by(owner as u16),
-                is_unsafe: true,
+                is_migrating: true,
                 same_window: !moves,
                 loan,
             };
@@ -238,13 +238,13 @@ impl SlotTable {
             past: loan
                 .filter(is_out)
                 .map_or(next, |loan| Slot::owned_by(loan.home).with_flag(true)),
-            is_unsafe: care.tracked && asks,
+            is_migrating: care.tracked && asks,
             same_window: !moves && (before.is_lent() || self.is_over(i as u32)),
             loan,
         }
     }
 
-    /// Whether the window of an unsafe slot is over: then who is not in the flow table belongs to the current owner.
+    /// Whether the window of an migrating slot is over: then who is not in the flow table belongs to the current owner.
     pub(super) fn is_over(&self, slot: u32) -> bool {
         let slot = slot as usize;
         self.previous[slot].owner() == self.current[slot].owner()
@@ -268,7 +268,7 @@ impl SlotTable {
                     .owner()
                     .is_none_or(|owner| ends(owner, entry.since))
         };
-        if !self.unsafes.iter().any(over) {
+        if !self.migrating.iter().any(over) {
             return None;
         }
         let mut previous = self.previous.to_vec();
@@ -279,11 +279,11 @@ impl SlotTable {
             previous[entry.slot as usize] = self.current[entry.slot as usize].with_flag(false);
             MigratingSlot { since: now, ..*entry }
         };
-        let unsafes = self.unsafes.iter().map(ended).collect();
+        let migrating = self.migrating.iter().map(ended).collect();
         Some(Self {
             current: Arc::clone(&self.current),
             previous: previous.into(),
-            unsafes,
+            migrating,
             lent: Arc::clone(&self.lent),
         })
     }
@@ -308,32 +308,32 @@ impl SlotTable {
             return None;
         }
         let mut previous = self.previous.to_vec();
-        let mut unsafes = self.unsafes.to_vec();
+        let mut migrating = self.migrating.to_vec();
         for LentSlot { slot, .. } in self.lent.iter().filter(|loan| over(loan)) {
             let before = &mut previous[*slot as usize];
             if before.is_lent() {
                 *before = self.current[*slot as usize].with_flag(false);
-                if let Ok(at) = unsafes.binary_search_by_key(slot, |entry| entry.slot) {
-                    unsafes[at].since = now;
+                if let Ok(at) = migrating.binary_search_by_key(slot, |entry| entry.slot) {
+                    migrating[at].since = now;
                 }
             }
         }
         Some(Self {
             current: Arc::clone(&self.current),
             previous: previous.into(),
-            unsafes: unsafes.into(),
+            migrating: migrating.into(),
             lent: self.lent.iter().copied().filter(|loan| !over(loan)).collect(),
         })
     }
 
-    /// With those unsafe slots made safe that `settled` says so of.
+    /// With those migrating slots made safe that `settled` says so of.
     pub(super) fn with_flags_cleared(&self, settled: impl Fn(&MigratingSlot) -> bool) -> Option<Self> {
-        if !self.unsafes.iter().any(&settled) {
+        if !self.migrating.iter().any(&settled) {
             return None;
         }
         let mut current = self.current.to_vec();
-        let (safe, unsafes): (Vec<MigratingSlot>, Vec<MigratingSlot>) =
-            self.unsafes.iter().partition(|entry| settled(entry));
+        let (safe, migrating): (Vec<MigratingSlot>, Vec<MigratingSlot>) =
+            self.migrating.iter().partition(|entry| settled(entry));
         for entry in safe {
             let slot = &mut current[entry.slot as usize];
             *slot = slot.with_flag(false);
@@ -341,7 +341,7 @@ impl SlotTable {
         Some(Self {
             current: current.into(),
             previous: Arc::clone(&self.previous),
-            unsafes: unsafes.into(),
+            migrating: migrating.into(),
             lent: Arc::clone(&self.lent),
         })
     }
@@ -351,7 +351,7 @@ impl SlotTable {
 struct SlotChange {
     /// The previous owner, or the home.
     past: Slot,
-    is_unsafe: bool,
+    is_migrating: bool,
     /// Whether its window goes on.
     same_window: bool,
     loan: Option<LentSlot>,
@@ -435,7 +435,7 @@ mod tests {
         let twice = once.changed(&slots(&[2, 5]), &Dead(0, 0), CARE, later);
         assert_eq!(says(&twice, 0), (Some(2), true, Some(0)));
         assert_eq!(
-            *twice.unsafes,
+            *twice.migrating,
             [MigratingSlot {
                 slot: 0,
                 since: later
@@ -520,7 +520,7 @@ mod tests {
         assert!(over.is_over(0) && over.current[0].is_migrating());
         let safe = over.with_flags_cleared(|_| true).unwrap();
         assert_eq!(safe.current, slots(&[1, 1]));
-        assert!(safe.unsafes.is_empty());
+        assert!(safe.migrating.is_empty());
     }
 
     proptest! {
@@ -554,10 +554,10 @@ mod tests {
                     table = table.with_flags_cleared(|entry| over.is_over(entry.slot)).unwrap_or(table);
                 }
                 let flagged = (0..32).filter(|i| table.current[*i as usize].is_migrating());
-                prop_assert!(flagged.eq(table.unsafes.iter().map(|entry| entry.slot)));
+                prop_assert!(flagged.eq(table.migrating.iter().map(|entry| entry.slot)));
                 let grown = table.grown_to(64);
                 let flagged = (0..64).filter(|i| grown.current[*i as usize].is_migrating());
-                prop_assert!(flagged.eq(grown.unsafes.iter().map(|entry| entry.slot)));
+                prop_assert!(flagged.eq(grown.migrating.iter().map(|entry| entry.slot)));
             }
         }
     }

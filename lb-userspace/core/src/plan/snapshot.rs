@@ -16,9 +16,9 @@ use serde_bytes::ByteBuf;
 use super::{
     capacity::{Capacity, CapacityError},
     layout::Layout,
-    placed::{Cell, PlacedPool, Writes},
-    pool::{Origin, PoolKey},
-    recall::{self, Cells, Found, MatchKey, RecoveredLocation},
+    placed_pool::{Cell, PlacedPool, Writes},
+    pool::{PoolKey, PoolOrigin},
+    recall::{self, Cells, FoundCell, MatchKey, RecoveredLocation},
     slots::SlotTable,
     target::TargetCell,
     transition::Plan,
@@ -149,7 +149,7 @@ impl Layout {
                 .ok_or_else(|| CapacityError::TargetRun(n, name()))?,
         };
         let n = slots.len() as u32;
-        let lies = RecoveredLocation {
+        let location = RecoveredLocation {
             targets,
             slot_lines: self
                 .slot_lines
@@ -159,7 +159,7 @@ impl Layout {
         };
         Ok(PlacedPool {
             history: pool.history.clone().map(Arc::new),
-            ..recall::placed(pool.key(), pool.front(), lies, cells, slots)
+            ..recall::placed(pool.key(), pool.front(), location, cells, slots)
         })
     }
 }
@@ -282,7 +282,7 @@ impl PoolSnapshot {
             protocol: self.protocol,
             port: self.port,
             flags: ServiceFlags(self.flags),
-            origin: Origin::Recalled,
+            origin: PoolOrigin::Recovered,
         }
     }
 
@@ -296,19 +296,19 @@ impl PoolSnapshot {
             return Err(self.wrong("it has more cells than slots can name"));
         }
         let found = |cell: &CellSnapshot| {
-            let of = |id: &BackendId, serial| Found::Of {
+            let of = |id: &BackendId, serial| FoundCell::Of {
                 id: *id,
                 serial,
                 entry: TargetCell::default(),
             };
             match cell {
-                CellSnapshot::Free => Found::Nobody,
-                CellSnapshot::Gone => Found::Gone,
+                CellSnapshot::Free => FoundCell::Nobody,
+                CellSnapshot::Gone => FoundCell::Gone,
                 CellSnapshot::Renamed(id) => of(id, 1),
                 CellSnapshot::Of(id) => of(id, 2),
             }
         };
-        let found: Vec<Found> = self.cells.iter().map(found).collect();
+        let found: Vec<FoundCell> = self.cells.iter().map(found).collect();
         let cells = Cells::new(&found, now);
         let mut current = slots(&self.slots).ok_or_else(|| self.wrong("half a slot is left"))?;
         let sizes = SLOTS_PER_LINE as usize..=crate::desired::Service::MAX_SLOTS as usize;

@@ -15,7 +15,7 @@ use lb_common::abi::{FlowKey, FlowState, FlowValue, ServiceFlags, Slot};
 use super::{
     layout::{BackendRef, Layout},
     memory::Memory,
-    placed::{COOL_DOWN, Cell, Parked, PlacedPool, Writes},
+    placed_pool::{COOL_DOWN, Cell, Parked, PlacedPool, Writes},
     record,
     slots::{FlowFate, MigratingSlot},
     write::Write,
@@ -66,7 +66,7 @@ impl Layout {
     /// Whether there is anything that a sweep would look after.
     pub fn wants_sweep(&self) -> bool {
         let wants = |placed: &Arc<PlacedPool>| {
-            !placed.slots.unsafes.is_empty()
+            !placed.slots.migrating.is_empty()
                 || !placed.parked.is_empty()
                 || placed.slots.loans_run()
                 || !placed.renamed.is_empty()
@@ -207,7 +207,7 @@ impl<'a> Round<'a> {
     fn new(placed: &'a PlacedPool, time: FlowTime, cold: impl Fn(Instant) -> bool) -> Self {
         let slots = placed.slots.len();
         let mut settled = vec![false; slots];
-        for entry in placed.slots.unsafes.iter().filter(|entry| cold(entry.since)) {
+        for entry in placed.slots.migrating.iter().filter(|entry| cold(entry.since)) {
             settled[entry.slot as usize] = placed.slots.is_over(entry.slot);
         }
         Self {
@@ -273,11 +273,11 @@ impl<'a> Round<'a> {
 
     fn flows(&self) -> impl Iterator<Item = (BackendRef, u64)> {
         self.placed.owned().map(|(local, id, _)| {
-            let whose = BackendRef {
+            let backend_ref = BackendRef {
                 service: self.placed.pool.key.service.clone(),
                 backend: id,
             };
-            (whose, self.entries[local as usize])
+            (backend_ref, self.entries[local as usize])
         })
     }
 

@@ -12,7 +12,7 @@ use super::{
     history,
     keys::Keys,
     layout::{Layout, RetiredNumber},
-    placed::{COOL_DOWN, Cell, PlacedPool, Writes},
+    placed_pool::{COOL_DOWN, Cell, PlacedPool, Writes},
     pool::Pool,
     service_table,
     slots::SlotTable,

@@ -16,7 +16,7 @@ use lb_common::{
 
 use super::{
     layout::{BackendRef, Layout},
-    placed::PlacedPool,
+    placed_pool::PlacedPool,
     slots::FlowFate,
     sweep::FlowTime,
 };

@@ -39,7 +39,7 @@ struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Start {
-    /// The generation of the wish that it is from.
+    /// The generation of the desired state that it is from.
     generation: u64,
     slots: u32,
     weights: Weights,
@@ -51,7 +51,7 @@ struct Start {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Step {
-    /// The generation of the wish when it was made; a failure or a recovery makes no new one.
+    /// The generation of the desired state when it was made; a failure or a recovery makes no new one.
     generation: u64,
     slots: u32,
     /// The new weights of those whose weight has changed; 0 for those that have gone.

@@ -18,14 +18,14 @@ fn service() -> Service {
     .expect("a service")
 }
 
-fn whose(backend: &str) -> BackendRef {
+fn backend_ref(backend: &str) -> BackendRef {
     BackendRef {
         service: "web".parse().expect("a name"),
         backend: backend.parse().expect("a backend"),
     }
 }
 
-/// Drains with a wish to follow and a clock in seconds.
+/// Drains with a desired state to follow and a clock in seconds.
 struct World {
     services: Services,
     drains: Drains,
@@ -60,7 +60,7 @@ impl World {
             deadline: deadline.map(|text| Some(text.parse().expect("a span"))),
             ..BackendPatch::default()
         };
-        let BackendRef { service, backend } = whose("10.0.0.5");
+        let BackendRef { service, backend } = backend_ref("10.0.0.5");
         self.change(Change::SetBackend(service, backend, patch));
     }
 
@@ -73,12 +73,12 @@ impl World {
     }
 
     fn count_flows(&mut self, flows: u64) {
-        let flows = HashMap::from([(whose("10.0.0.5"), flows)]);
+        let flows = HashMap::from([(backend_ref("10.0.0.5"), flows)]);
         self.drains.observe_flows(&flows, self.now());
     }
 
     fn ends(&self) -> Vec<DrainEnd> {
-        let over = self.drains.over(|_| false, self.now());
+        let over = self.drains.outcomes(|_| false, self.now());
         over.into_iter().map(|over| over.end).collect()
     }
 }
@@ -124,7 +124,7 @@ fn the_deadline_ends_what_goes_on() {
     assert_eq!(world.ends(), []);
     world.packets += 1;
     world.pass(1);
-    let over = world.drains.over(|_| false, world.now());
+    let over = world.drains.outcomes(|_| false, world.now());
     assert_eq!((over[0].end, over[0].flows), (DrainEnd::Deadline, Some(7)));
 }
 
@@ -132,9 +132,10 @@ fn the_deadline_ends_what_goes_on() {
 fn a_backend_that_is_down_has_no_flows_to_wait_for() {
     let mut world = World::new();
     world.set(AdminState::Drain, None);
-    let over = world
-        .drains
-        .over(|whose| *whose == self::whose("10.0.0.5"), world.now());
+    let over = world.drains.outcomes(
+        |backend_ref| *backend_ref == self::backend_ref("10.0.0.5"),
+        world.now(),
+    );
     assert_eq!(
         over.iter().map(|over| over.end).collect::<Vec<_>>(),
         [DrainEnd::Down]
@@ -158,7 +159,7 @@ fn a_drain_goes_on_when_its_backend_is_removed() {
     let mut world = World::new();
     world.set(AdminState::Drain, None);
     world.pass(IDLE - 1);
-    let BackendRef { service, backend } = whose("10.0.0.5");
+    let BackendRef { service, backend } = backend_ref("10.0.0.5");
     world.change(Change::RemoveBackend(service, backend, Removal::Drain));
     world.pass(1);
     assert_eq!(world.ends(), [DrainEnd::Silent]);
@@ -172,13 +173,13 @@ fn the_wish_is_followed_to_the_end() {
         service: None,
     };
     world.change(Change::Drain(zone, None));
-    let BackendRef { service, backend } = whose("10.0.0.5");
+    let BackendRef { service, backend } = backend_ref("10.0.0.5");
     world.change(Change::RemoveBackend(service, backend, Removal::Drain));
     world.pass(IDLE);
-    let over = world.drains.over(|_| false, world.now());
+    let over = world.drains.outcomes(|_| false, world.now());
     let names: Vec<_> = over
         .iter()
-        .map(|over| (over.whose.service.clone(), over.whose.backend))
+        .map(|over| (over.backend_ref.service.clone(), over.backend_ref.backend))
         .collect();
     let before = world.services.clone();
     world.change(Change::EndDrains(names));
@@ -202,7 +203,7 @@ fn what_is_remembered_is_bounded() {
     let mut world = World::new();
     for _ in 0..Drains::REMEMBERED + 5 {
         let over = vec![DrainOutcome {
-            whose: whose("10.0.0.5"),
+            backend_ref: backend_ref("10.0.0.5"),
             end: DrainEnd::Silent,
             flows: None,
         }];
@@ -224,7 +225,7 @@ fn drains_of_a_checkpoint_go_on_by_the_time_that_is_known() {
     ] {
         let mut world = World::new();
         world.set(AdminState::Drain, None);
-        let BackendRef { service, backend } = whose("10.0.0.5");
+        let BackendRef { service, backend } = backend_ref("10.0.0.5");
         let state = DrainState {
             service,
             backend,

@@ -111,13 +111,13 @@ impl<'a> Pair<'a> {
     }
 
     fn backend(&self, share: &Share, live: &impl Fn(&BackendRef) -> u64) -> BackendPlan {
-        let whose = BackendRef {
+        let backend_ref = BackendRef {
             service: self.name().clone(),
             backend: share.id,
         };
         // Only TCP flows are counted: they say when they begin.
         let counted = self.any().service.protocol == Protocol::Tcp;
-        let flows = counted.then(|| share.before.map_or(0, |_| live(&whose)));
+        let flows = counted.then(|| share.before.map_or(0, |_| live(&backend_ref)));
         let fate = share.fate();
         let part = |slots: u32| f64::from(slots) / f64::from(share.slots_before.max(1));
         let of = |part: f64| flows.map(|flows| (flows as f64 * part).round() as u64);

@@ -63,11 +63,11 @@ const CAPACITY: Capacity = Capacity {
 };
 
 fn plans(present: &Services, next: &Services) -> Vec<ServicePlan> {
-    let (facts, empty) = (seen(), Layout::new(CAPACITY, 1));
+    let (observed, empty) = (seen(), Layout::new(CAPACITY, 1));
     let plan = empty
-        .plan(empty.pools(present, &facts), 1, Instant::now())
+        .plan(empty.pools(present, &observed), 1, Instant::now())
         .unwrap();
-    preview(&plan.layout, present, next, &facts, |_| 10).unwrap()
+    preview(&plan.layout, present, next, &observed, |_| 10).unwrap()
 }
 
 /// Each backend's fate and slots, before and after.

@@ -36,7 +36,7 @@ pub const PIN_DIR: &str = "/sys/fs/bpf/lb-decap";
 
 /// Which packets are decapsulated.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct DecapRules {
     /// The kinds of tunnels: `ipip`, `gue`, `fou`, `gre`.
     pub tunnels: Vec<Forwarder>,
     /// UDP ports of `gue`, at most [`Ports::MAX`].
@@ -47,7 +47,7 @@ pub struct Rules {
     pub from: Vec<IpNet>,
 }
 
-impl Rules {
+impl DecapRules {
     fn ports(&self, tunnel: Forwarder, ports: &[u16]) -> Result<u64> {
         if !self.tunnels.contains(&tunnel) {
             return Ok(0);
@@ -98,7 +98,7 @@ impl Decap {
     ///
     /// # Errors
     /// When there are too many ports, or the kernel refuses.
-    pub fn load(rules: &Rules) -> Result<Self> {
+    pub fn load(rules: &DecapRules) -> Result<Self> {
         let both = [Forwarder::Gue, Forwarder::Fou];
         let shared = rules.gue_ports.iter().find(|port| rules.fou_ports.contains(port));
         if let Some(port) = shared.filter(|_| both.iter().all(|tunnel| rules.tunnels.contains(tunnel))) {

@@ -18,7 +18,7 @@ const FILE: &str = "backend-setup.json";
 
 /// A step that was taken, and the way back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
+pub struct SetupChange {
     /// The step.
     pub step: SetupStep,
     /// How it was before.
@@ -68,7 +68,7 @@ pub enum Undo {
 #[derive(Debug)]
 pub struct Done {
     path: PathBuf,
-    changes: Vec<Change>,
+    changes: Vec<SetupChange>,
 }
 
 impl Done {
@@ -99,13 +99,13 @@ impl Done {
     }
 
     /// What was changed last.
-    pub fn last(&self) -> Option<&Change> {
+    pub fn last(&self) -> Option<&SetupChange> {
         self.changes.last()
     }
 
     /// Adds a change, in the place of an earlier one to the same `lb decap`.
-    pub(super) fn add(&mut self, change: Change) -> Result<()> {
-        let same = |before: &&mut Change| before.step.is_same_decap(&change.step);
+    pub(super) fn add(&mut self, change: SetupChange) -> Result<()> {
+        let same = |before: &&mut SetupChange| before.step.is_same_decap(&change.step);
         match self.changes.iter_mut().find(same) {
             Some(before) => *before = change,
             None => self.changes.push(change),

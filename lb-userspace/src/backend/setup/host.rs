@@ -22,8 +22,8 @@ use rtnetlink::{
 };
 use tokio::task::JoinSet;
 
-use super::{Change, SetupStep, done::Undo, plan::Kernel, step::LOOPBACK};
-use crate::backend::decap::{self, Decap, Rules};
+use super::{SetupChange, SetupStep, done::Undo, plan::Kernel, step::LOOPBACK};
+use crate::backend::decap::{self, Decap, DecapRules};
 use crate::dataplane::PinDir;
 use crate::netlink::{find_carrier, find_interface};
 use lb_core::desired::Forwarder;
@@ -76,8 +76,8 @@ impl HostNetwork {
         }
     }
 
-    pub(super) async fn undo(&self, change: &Change) -> Result<()> {
-        let Change { step, undo } = change;
+    pub(super) async fn undo(&self, change: &SetupChange) -> Result<()> {
+        let SetupChange { step, undo } = change;
         match undo {
             Undo::Sysctl { key, value } => write(key, value),
             Undo::RemoveAddress { address, vrf } => self.remove_address(*address, vrf.as_deref()).await,
@@ -365,7 +365,7 @@ async fn attach(step: &SetupStep, before: Option<&SetupStep>) -> Result<Option<U
         bail!("no step for lb decap");
     };
     let ports = |tunnel| tunnels.get(&tunnel).into_iter().flatten().copied().collect();
-    let mut decap = Decap::load(&Rules {
+    let mut decap = Decap::load(&DecapRules {
         tunnels: tunnels.keys().copied().collect(),
         gue_ports: ports(Forwarder::Gue),
         fou_ports: ports(Forwarder::Fou),

@@ -12,9 +12,9 @@ mod step;
 mod tests;
 mod tunnels;
 
-pub use done::{Change, Done, Undo};
+pub use done::{Done, SetupChange, Undo};
 pub use host::ThisKernel;
-pub use need::{Families, Need};
+pub use need::{Families, ServiceNeed};
 pub use plan::{Kernel, SetupOptions, SetupPlan, plan};
 pub use step::SetupStep;
 
@@ -31,7 +31,7 @@ pub const STATE_DIR: &str = "/run/lb";
 ///
 /// # Errors
 /// When a step fails; those before it stay, and can be undone.
-pub async fn apply(steps: &[SetupStep], state_dir: &Path) -> Result<Vec<Change>> {
+pub async fn apply(steps: &[SetupStep], state_dir: &Path) -> Result<Vec<SetupChange>> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "this changes the host's network: run it as root"
@@ -55,7 +55,7 @@ pub async fn apply(steps: &[SetupStep], state_dir: &Path) -> Result<Vec<Change>>
         };
         let undo = host.take(&step, before).await.with_context(cannot)?;
         if let Some(undo) = undo {
-            let change = Change { step, undo };
+            let change = SetupChange { step, undo };
             changed.push(change.clone());
             done.add(change)?;
         }
@@ -67,7 +67,7 @@ pub async fn apply(steps: &[SetupStep], state_dir: &Path) -> Result<Vec<Change>>
 ///
 /// # Errors
 /// When something cannot be undone; that and what was done before it stay written down.
-pub async fn undo(state_dir: &Path) -> Result<Vec<Change>> {
+pub async fn undo(state_dir: &Path) -> Result<Vec<SetupChange>> {
     let mut done = Done::load(state_dir)?;
     let host = HostNetwork::open()?;
     let mut undone = Vec::new();

@@ -7,7 +7,7 @@ use lb_core::desired::{Forwarder, Prefix, Service};
 
 /// What of a service matters to one of its backends, or to all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Need {
+pub struct ServiceNeed {
     /// The addresses that clients use.
     pub vips: Vec<Prefix>,
     /// How packets come, each way once.
@@ -41,9 +41,9 @@ impl Families {
 }
 
 /// How a backend is reached: its address, and its own forwarder.
-type Way = (IpAddr, Option<Forwarder>);
+type BackendRoute = (IpAddr, Option<Forwarder>);
 
-impl Need {
+impl ServiceNeed {
     /// Of a service in a configuration file; of one backend alone, if `only` names it.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Need {
     /// The same of a service as an agent shows it.
     ///
     /// # Errors
-    /// As [`Need::of_service`].
+    /// As [`ServiceNeed::of_service`].
     pub fn of_view(service: &ServiceView, only: Option<IpAddr>) -> Result<Self, String> {
         let ways = service
             .backends
@@ -77,11 +77,11 @@ impl Need {
     }
 
     fn of_ways(
-        ways: impl Iterator<Item = Way>,
+        ways: impl Iterator<Item = BackendRoute>,
         default: Forwarder,
         only: Option<IpAddr>,
     ) -> Result<Self, String> {
-        let ways: Vec<Way> = ways
+        let ways: Vec<BackendRoute> = ways
             .filter(|(address, _)| only.is_none_or(|only| only == *address))
             .collect();
         if let (Some(only), []) = (only, ways.as_slice()) {

@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Need, SetupStep, tunnels};
+use super::{ServiceNeed, SetupStep, tunnels};
 use crate::dataplane::Mode;
 use lb_core::desired::{Forwarder, Prefix};
 
@@ -47,7 +47,7 @@ pub struct SetupPlan {
 ///
 /// # Errors
 /// When something is missing that only the operator knows.
-pub fn plan(need: &Need, options: &SetupOptions, kernel: &impl Kernel) -> Result<SetupPlan, String> {
+pub fn plan(need: &ServiceNeed, options: &SetupOptions, kernel: &impl Kernel) -> Result<SetupPlan, String> {
     let mut plan = SetupPlan::default();
     if need.owns_vips() {
         plan.own(need, options);
@@ -78,7 +78,7 @@ impl SetupPlan {
     }
 
     /// The VIPs on this host, without telling its network.
-    fn own(&mut self, need: &Need, options: &SetupOptions) {
+    fn own(&mut self, need: &ServiceNeed, options: &SetupOptions) {
         let inner = need.inner();
         if inner.v4 {
             for (name, value, fine) in [("arp_ignore", "1", &["2", "8"][..]), ("arp_announce", "2", &[])] {
@@ -110,7 +110,7 @@ impl SetupPlan {
     }
 
     /// For `nat`, which rewrites answers on their way back.
-    fn answer_through_balancer(&mut self, need: &Need, options: &SetupOptions) -> Result<(), String> {
+    fn answer_through_balancer(&mut self, need: &ServiceNeed, options: &SetupOptions) -> Result<(), String> {
         let inner = need.inner();
         for (needed, name, is_family) in [
             (inner.v4, "IPv4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool),

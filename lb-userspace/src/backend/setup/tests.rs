@@ -14,9 +14,9 @@ impl Kernel for Without {
 
 const ALL: Without = Without(&[]);
 
-fn need(forwarders: &[Forwarder], vips: &[&str]) -> Need {
+fn need(forwarders: &[Forwarder], vips: &[&str]) -> ServiceNeed {
     let vips: Vec<Prefix> = vips.iter().map(|vip| vip.parse().unwrap()).collect();
-    Need {
+    ServiceNeed {
         outer: Families::of(vips.iter().map(|vip| vip.address())),
         vips,
         forwarders: forwarders.to_vec(),
@@ -36,7 +36,7 @@ fn options() -> SetupOptions {
     }
 }
 
-fn commands(need: &Need, options: &SetupOptions, kernel: &impl Kernel) -> Vec<String> {
+fn commands(need: &ServiceNeed, options: &SetupOptions, kernel: &impl Kernel) -> Vec<String> {
     let plan = plan(need, options, kernel).unwrap();
     plan.steps.iter().map(ToString::to_string).collect()
 }
@@ -151,7 +151,7 @@ fn devices_end_tunnels_where_the_kernel_has_them() {
             "sysctl -w net/ipv4/conf/ip6tnl0/rp_filter=2"
         ]
     );
-    let fou = Need {
+    let fou = ServiceNeed {
         tunnel_port: std::num::NonZeroU16::new(7777),
         ..need(&[Forwarder::Fou], &["192.0.2.80"])
     };
@@ -174,7 +174,7 @@ fn lb_decap_ends_them_where_it_does_not() {
         3,
         "sit is for IPv6 in IPv4"
     );
-    let crossing = Need {
+    let crossing = ServiceNeed {
         outer: Families { v4: true, v6: false },
         ..need(&[Forwarder::Ipip], &["2001:db8::80"])
     };
@@ -246,7 +246,7 @@ fn what_was_changed_is_remembered_until_it_is_undone() {
     let directory = tempfile::tempdir().unwrap();
     let change = |address: &str| {
         let address = address.parse().unwrap();
-        Change {
+        SetupChange {
             step: SetupStep::Address { address, vrf: None },
             undo: Undo::RemoveAddress { address, vrf: None },
         }

@@ -3,7 +3,7 @@
 //! The balancer varies the outer source address with the flow, so that only devices will do that take packets from
 //! anywhere: those that the modules bring with them.
 
-use super::{Kernel, Need, SetupOptions, SetupPlan, SetupStep};
+use super::{Kernel, ServiceNeed, SetupOptions, SetupPlan, SetupStep};
 use lb_core::desired::Forwarder;
 
 /// A tunnel device that its module brings.
@@ -47,7 +47,7 @@ const GUE: u32 = 4;
 const GRE: u32 = 4;
 
 /// Ends the tunnels among the forwarders.
-pub(super) fn end(plan: &mut SetupPlan, need: &Need, options: &SetupOptions, kernel: &impl Kernel) {
+pub(super) fn end(plan: &mut SetupPlan, need: &ServiceNeed, options: &SetupOptions, kernel: &impl Kernel) {
     let is_tunnel = |forwarder: &Forwarder| overhead(*forwarder).is_some();
     let tunnels: Vec<Forwarder> = need.forwarders.iter().copied().filter(is_tunnel).collect();
     if tunnels.is_empty() {
@@ -101,7 +101,7 @@ const fn overhead(forwarder: Forwarder) -> Option<u32> {
 /// Why `lb decap` is to end these tunnels, if it is.
 fn why_decap(
     tunnels: &[Forwarder],
-    need: &Need,
+    need: &ServiceNeed,
     options: &SetupOptions,
     kernel: &impl Kernel,
 ) -> Option<String> {
@@ -134,7 +134,7 @@ fn why_decap(
     })
 }
 
-fn devices(tunnels: &[Forwarder], need: &Need) -> Vec<Device> {
+fn devices(tunnels: &[Forwarder], need: &ServiceNeed) -> Vec<Device> {
     let (inner, outer) = (need.inner(), need.outer);
     let gre = tunnels.contains(&Forwarder::Gre);
     let ip = tunnels.iter().any(|tunnel| *tunnel != Forwarder::Gre);
@@ -151,7 +151,7 @@ fn devices(tunnels: &[Forwarder], need: &Need) -> Vec<Device> {
 }
 
 /// Takes UDP off; what is inside goes on to the devices.
-fn listen(plan: &mut SetupPlan, tunnel: Forwarder, need: &Need, options: &SetupOptions) {
+fn listen(plan: &mut SetupPlan, tunnel: Forwarder, need: &ServiceNeed, options: &SetupOptions) {
     let Some(usual) = tunnel.default_tunnel_port() else {
         return;
     };
@@ -220,7 +220,7 @@ fn bring_up(plan: &mut SetupPlan, device: &Device, options: &SetupOptions) {
 }
 
 /// What the tunnel costs, and what helps.
-fn about_mtu(tunnels: &[Forwarder], need: &Need) -> String {
+fn about_mtu(tunnels: &[Forwarder], need: &ServiceNeed) -> String {
     let ip = if need.outer.v6 { 40 } else { 20 };
     let most = tunnels
         .iter()

@@ -13,14 +13,14 @@ use lb_core::desired::{Services, arbitrary};
 use lb_core::plan::{Capacity, LayoutSnapshot};
 
 /// A state with these services, all of whose backends were up.
-pub(super) fn state(services: Services) -> State {
+pub(super) fn state(services: Services) -> SavedState {
     let backends = services.iter().flat_map(|service| {
         service
             .backends
             .iter()
             .map(move |b| (service.name.clone(), b.id()))
     });
-    State {
+    SavedState {
         lb_version: "0.1.0".into(),
         written: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
         clock: serde_json::from_str(r#"{"boot": "4711", "at": {"secs": 3, "nanos": 500}}"#).unwrap(),
@@ -72,7 +72,7 @@ fn seal(bytes: &mut [u8], state: usize, abi_version: u32) {
     .seal(bytes);
 }
 
-fn any_state() -> impl Strategy<Value = State> {
+fn any_state() -> impl Strategy<Value = SavedState> {
     arbitrary::services().prop_map(state)
 }
 
@@ -177,7 +177,7 @@ fn flows_of_another_layout_are_left_out() {
 
 #[test]
 fn health_of_nobody_is_refused() {
-    let lonely = State {
+    let lonely = SavedState {
         health: vec![BackendBelief {
             service: "web".parse().unwrap(),
             backend: "10.0.0.5".parse().unwrap(),

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use tempfile::TempDir;
 
-use super::super::{Checkpoint, SetAside, State, Store, Unusable, Writer, list, load};
+use super::super::{Checkpoint, SavedState, SetAside, Store, Unusable, Writer, list, load};
 use lb_core::desired::Services;
 
 const KEEP: usize = 3;
@@ -13,8 +13,8 @@ fn store(state_dir: &TempDir) -> Store {
     Store::open(state_dir.path(), KEEP).unwrap()
 }
 
-fn state(generation: u64) -> State {
-    State {
+fn state(generation: u64) -> SavedState {
+    SavedState {
         generation,
         ..super::state(Services::default())
     }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::lab::{Namespace, Net, hasten_neighbours, ip_command, set_sysctl};
 use super::{
-    Family, InterfaceError, NextHop, NextHops, Resolution, ResolverHandle, find_interface,
+    InterfaceError, NextHop, NextHops, Resolution, ResolverHandle, SysctlFamily, find_interface,
     forwarding_enabled, monitor::Monitor, most_neighbours, resolver::spawn_with, spawn_resolver,
 };
 use crate::supervise::Vitals;
@@ -455,7 +455,7 @@ fn has_the_kernel_keep_neighbours_fresh_only_while_they_are_used() {
 fn resolves_more_neighbours_than_the_kernel_counts() {
     let pair = Pair::new();
     pair.lb.run(async |net| {
-        let most = most_neighbours(Family::V4).expect("a limit") as usize;
+        let most = most_neighbours(SysctlFamily::V4).expect("a limit") as usize;
         let count = most + 300;
         assert!(count < 60_000, "a network of /16 is large enough");
         net.add_address("eth0", "10.7.0.1/16").await;
@@ -662,7 +662,7 @@ fn describes_an_interface() {
 fn reads_whether_an_interface_forwards() {
     let pair = Pair::new();
     pair.lb.run(async |_| {
-        for (family, directory) in [(Family::V4, "ipv4"), (Family::V6, "ipv6")] {
+        for (family, directory) in [(SysctlFamily::V4, "ipv4"), (SysctlFamily::V6, "ipv6")] {
             for (value, expected) in [("0", false), ("1", true)] {
                 set_sysctl(&format!("{directory}/conf/eth0/forwarding"), value);
                 assert_eq!(forwarding_enabled(family, "eth0").expect("a setting"), expected);

@@ -5,7 +5,7 @@ use std::fs;
 use lb_api::view::DataplaneOrigin;
 use lb_core::plan::Capacity;
 use lb_lab::{Agent, BpfFs, Forwarder, Lab, LabOptions, LbOptions};
-use lb_userspace::dataplane::{Dataplane, Origin, PinDir, Settings};
+use lb_userspace::dataplane::{Dataplane, DataplaneSource, PinDir, Settings};
 
 use super::{
     super::support::{LIMIT, requests, rig::lb, wait_until, xdp_on},
@@ -155,7 +155,7 @@ fn recorded_dataplane_is_laid_out_as_it_was_and_taken_over() {
         )
     };
     let dataplane = rig.lab.balancer.namespace.run(open).unwrap().unwrap();
-    assert_eq!(dataplane.origin(), Origin::Adopted);
+    assert_eq!(dataplane.origin(), DataplaneSource::Adopted);
     assert_eq!(lb_fixture::record(&copy.pin_dir()).unwrap(), recorded);
 }
 

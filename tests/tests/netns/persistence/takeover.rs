@@ -13,7 +13,7 @@ use lb_api::view::DataplaneOrigin;
 use lb_common::abi::Control;
 use lb_core::plan::Capacity;
 use lb_lab::{Forwarder, Lab, LabOptions, traffic::load::Load};
-use lb_userspace::dataplane::{Dataplane, Mode, Origin, PinDir, Settings};
+use lb_userspace::dataplane::{Dataplane, DataplaneSource, Mode, PinDir, Settings};
 use lb_userspace::netlink::find_interface;
 
 use super::{
@@ -63,7 +63,7 @@ fn dataplane_outlives_a_killed_agent_and_the_next_one_takes_it_over() {
     );
 }
 
-/// Killed and started again under load, with heartbeats that a new agent has not made yet: the tables stay as they are.
+/// Killed and started again under load, with health checks that a new agent has not made yet: the tables stay as they are.
 #[test]
 fn agent_starts_again_under_load_and_nobody_notices() {
     let lab = Lab::new(LabOptions {
@@ -162,7 +162,7 @@ fn program_is_replaced_under_load_and_meets_the_same_tables() {
         };
         let pins = PinDir::lock(&directory).unwrap();
         let mut dataplane = Dataplane::open(pins, &capacity, 0, Settings::default()).unwrap();
-        assert_eq!(dataplane.origin(), Origin::Adopted);
+        assert_eq!(dataplane.origin(), DataplaneSource::Adopted);
         assert_ne!(dataplane.capacity(), capacity, "its sizes stay");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -9,7 +9,7 @@ use std::{
 
 use hyper::{Request, StatusCode, body::Bytes};
 use lb_api::{
-    packet::{ExplainRequest, Flow, FlowProtocol},
+    packet::{ExplainRequest, FlowProtocol, PacketSpec},
     view::{BackendState, BackendView, ExplainView},
 };
 use lb_lab::{
@@ -140,7 +140,7 @@ impl Rig {
         target: SocketAddr,
         size: Option<u16>,
     ) -> ExplainView {
-        let flow = Flow {
+        let flow = PacketSpec {
             protocol: FlowProtocol::Tcp,
             client: self.client().address_like(target.ip()),
             client_port,

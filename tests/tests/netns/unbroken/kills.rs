@@ -40,7 +40,7 @@ struct Wanted {
     drains: bool,
 }
 
-/// A change of the wish, and the request that asks for it.
+/// A change of the desired state, and the request that asks for it.
 struct Change {
     wish: Wish,
     method: &'static str,
@@ -95,7 +95,7 @@ fn change(stage: &Stage, wish: &Wish, random: &mut StdRng) -> Change {
     }
 }
 
-/// The wish that a view shows: backends that are leaving are not wanted any more.
+/// The desired state that a view shows: backends that are leaving are not wanted any more.
 fn shown(stage: &Stage, view: &ServiceView) -> Wish {
     let wanted = view.backends.iter().filter_map(|backend| {
         let index = stage

@@ -13,7 +13,7 @@ use std::{
 use lb_bench::{Segments, Stream};
 use lb_core::plan::Capacity;
 use lb_lab::{Forwarder, Lab};
-use lb_userspace::dataplane::{Dataplane, Mode, Origin, PinDir, Settings};
+use lb_userspace::dataplane::{Dataplane, DataplaneSource, Mode, PinDir, Settings};
 use lb_userspace::netlink::find_interface;
 
 use super::{Plan, Stage, during};
@@ -106,7 +106,7 @@ fn replace(pins: &Path) {
     };
     let mut dataplane =
         Dataplane::open(PinDir::lock(pins).unwrap(), &capacity, 0, Settings::default()).unwrap();
-    assert_eq!(dataplane.origin(), Origin::Adopted);
+    assert_eq!(dataplane.origin(), DataplaneSource::Adopted);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -124,8 +124,8 @@ impl Tables for InMemory {
         self.clock
     }
 
-    fn place(&self, query: &Query) -> Selected {
-        flows::place(self, query)
+    fn look_up(&self, query: &Query) -> Selected {
+        flows::look_up(self, query)
     }
 
     fn explains(&self) -> bool {
@@ -217,8 +217,8 @@ impl FlowTable for InMemory {
         flows::known(self, query, value, entry)
     }
 
-    fn better(&self, best: u32, place: u32, value: FlowValue, clock: u32) -> u32 {
-        flows::better(best, place, value, clock)
+    fn better(&self, best: u32, nth: u32, value: FlowValue, clock: u32) -> u32 {
+        flows::better(best, nth, value, clock)
     }
 
     fn insert(&self, key: FlowKey, value: FlowValue, clock: u32) -> bool {

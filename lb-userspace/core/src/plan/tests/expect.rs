@@ -1,4 +1,4 @@
-//! What a packet must meet, worked out from the wish and the facts alone.
+//! What a packet must meet, worked out from the desired state and the facts alone.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::{
 use crate::desired::{Backend, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Vlan};
 use crate::plan::{Layout, NextHop, Observed, PoolKey};
 
-/// Whether a packet met what the wish and the facts ask for.
+/// Whether a packet met what the desired state and the facts ask for.
 pub(super) fn check(sample: &Sample, seen: &Seen, world: &World, layout: &Layout) {
     match sample.kind {
         Kind::ToService => check_to_service(sample, seen, world, layout),
@@ -106,13 +106,13 @@ fn check_to_service(sample: &Sample, seen: &Seen, world: &World, layout: &Layout
         return;
     }
     assert!(is_sent, "{sample:?} {:?}", seen.reason);
-    let whose = layout
+    let backend_ref = layout
         .owner(seen.outcome.target)
         .expect("the target is somebody's");
     let backend = service
-        .backend(whose.backend)
+        .backend(backend_ref.backend)
         .expect("the backend is the service's");
-    assert_eq!(whose.service, service.name, "{sample:?}");
+    assert_eq!(backend_ref.service, service.name, "{sample:?}");
     let may = if sample.opens { World::takes } else { World::keeps };
     assert!(
         may(world, service, vip, backend),

@@ -39,8 +39,8 @@ impl FlowTable for Cpu<'_> {
         flows::insert(self, key, value, clock)
     }
 
-    fn better(&self, best: u32, place: u32, value: FlowValue, clock: u32) -> u32 {
-        flows::better(best, place, value, clock)
+    fn better(&self, best: u32, nth: u32, value: FlowValue, clock: u32) -> u32 {
+        flows::better(best, nth, value, clock)
     }
 
     fn clock(&self) -> u32 {
@@ -70,7 +70,7 @@ fn query(flow: u32, flags: u8) -> Query {
         key: FlowKey(u64::from(flow) << 32 | 0xabcd),
         service: SERVICE,
         packet: Query::packet(Slot::owned_by(flow as u16), flags) | Query::IS_ALWAYS,
-        place: 0,
+        slot_index: 0,
     }
 }
 
@@ -107,7 +107,7 @@ fn nobody_ever_gets_the_owner_of_another_flow() {
                         } else {
                             ACK
                         };
-                        let placed = flows::place(&cpu, &query(flow, flags));
+                        let placed = flows::look_up(&cpu, &query(flow, flags));
                         assert_eq!(placed.owner(), flow, "packet {packet} of thread {thread}");
                         let known = placed.placement() == Placement::Known as u32;
                         hits.fetch_add(u64::from(known), Relaxed);

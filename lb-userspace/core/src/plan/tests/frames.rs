@@ -6,7 +6,7 @@ use lb_common::{
     abi::Reason,
     net::{Bytes, TCP, UDP},
     pipeline::{
-        Packet, PacketOutcome, Route, Tables, process,
+        Outcome, Packet, Route, Tables, process,
         wrap::{self, Wrap},
     },
 };
@@ -42,7 +42,7 @@ pub(super) struct Sample {
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) reason: Reason,
-    pub(super) outcome: PacketOutcome,
+    pub(super) outcome: Outcome,
     pub(super) frame: Vec<u8>,
 }
 
@@ -108,7 +108,7 @@ impl Sample {
             bytes: [vec![0; Buffer::ROOM], self.frame()].concat(),
             start: Buffer::ROOM,
         };
-        let mut outcome = PacketOutcome::UNDECIDED;
+        let mut outcome = Outcome::UNDECIDED;
         let reason = process(&mut buffer, memory, &mut outcome);
         let frame = buffer.bytes.split_off(buffer.start);
         Seen {

@@ -196,13 +196,13 @@ fn who_comes_back_late_is_a_newcomer() {
     run.out(0, true);
     let placed = run.layout.placed.values().next().unwrap();
     let lent = placed.slots.lent.len();
-    assert!(lent > 0 && placed.slots.unsafes.len() == lent);
+    assert!(lent > 0 && placed.slots.migrating.len() == lent);
     assert!(run.layout.wants_sweep());
     run.step(Step::Pass(121_000));
     run.step(Step::Pass(2_000));
     run.step(Step::Pass(2_000));
     let placed = run.layout.placed.values().next().unwrap();
-    assert!(placed.slots.lent.is_empty() && placed.slots.unsafes.is_empty());
+    assert!(placed.slots.lent.is_empty() && placed.slots.migrating.is_empty());
     assert!(!run.layout.wants_sweep());
     run.out(0, false);
     let placed = run.layout.placed.values().next().unwrap();
@@ -211,7 +211,7 @@ fn who_comes_back_late_is_a_newcomer() {
     assert!(
         placed
             .slots
-            .unsafes
+            .migrating
             .iter()
             .all(|entry| before(entry) != now(entry))
     );
@@ -226,7 +226,7 @@ fn flows_in_the_table_are_back_with_their_backend() {
     let cell = placed.cell_of()[&id(1)];
     let service = lb_common::abi::ServiceEntry::id_of(placed.number as u16, 0);
     let value = |owner| FlowValue::new(owner, FlowState::Established, service, TIME.now);
-    let flow = |i: usize| FlowKey(u64::from(placed.slots.unsafes[i].slot) << 48 | 5);
+    let flow = |i: usize| FlowKey(u64::from(placed.slots.migrating[i].slot) << 48 | 5);
     assert!(run.memory.insert_flow(flow(0), value(cell)));
     assert!(run.memory.insert_flow(flow(1), value(cell)));
     let known = |run: &mut Run| {

@@ -79,7 +79,7 @@ impl Run {
         self.world.take(step);
         match self.plan() {
             Ok(plan) => self.carry_out(plan),
-            // As the agent does it: the wish is refused, and everything stays.
+            // As the agent does it: the desired state is refused, and everything stays.
             Err(_) => self.world = before,
         }
         let sweep = self.layout.sweep(&mut self.memory, TIME, self.now);
@@ -115,7 +115,7 @@ impl Run {
             Err(_) if self.layout.has_retired() => {
                 self.ledger.wait();
                 let sweep = self.layout.sweep_after_wait(&mut self.memory, TIME, self.now);
-                // The wish may be refused yet.
+                // The desired state may be refused yet.
                 self.take(sweep, false);
                 self.layout.release_all();
                 self.layout.plan(pools, self.generation, self.now)

@@ -17,8 +17,8 @@ impl Run {
         }
     }
 
-    /// After a crash that left `memory`: a new agent reads it back and brings it to the wish. On the way packets find
-    /// what they found at the crash, or what the wish says. `again` tells after how many writes that agent dies too.
+    /// After a crash that left `memory`: a new agent reads it back and brings it to the desired state. On the way packets find
+    /// what they found at the crash, or what the desired state says. `again` tells after how many writes that agent dies too.
     fn recover(&self, memory: &InMemory, again: usize) {
         let samples = Sample::all();
         let mut memory = memory.clone();
@@ -45,7 +45,7 @@ impl Run {
         self.recovered(&memory);
     }
 
-    /// The plan from what is found to the wish.
+    /// The plan from what is found to the desired state.
     fn recovery(&self, memory: &InMemory) -> Plan {
         let mut memory = memory.clone();
         let mut layout =
@@ -62,11 +62,11 @@ impl Run {
         .expect("room for what had room")
     }
 
-    /// Whether the wish comes true from what is found, also where room must be made first.
+    /// Whether the desired state comes true from what is found, also where room must be made first.
     fn settled(&self, memory: &InMemory) {
         let mut memory = memory.clone();
         let layout = Layout::adopt(CAPACITY, SEED, &mut memory, self.now).expect("tables that an agent left");
-        assert!(layout.is_recalled() && !layout.wants_sweep());
+        assert!(layout.is_recovered() && !layout.wants_sweep());
         let plan = layout
             .plan(layout.present(), self.generation, self.now)
             .expect("nothing new");
@@ -84,7 +84,7 @@ impl Run {
         self.recovered(&memory);
     }
 
-    /// Whether the wish comes true from what is found.
+    /// Whether the desired state comes true from what is found.
     pub(super) fn recovered(&self, memory: &InMemory) {
         let mut memory = memory.clone();
         let plan = self.recovery(&memory);

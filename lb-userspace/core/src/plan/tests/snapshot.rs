@@ -4,7 +4,7 @@ use lb_common::abi::{FlowKey, FlowState, FlowValue, ServiceEntry};
 
 use super::*;
 use crate::desired::BackendId;
-use crate::plan::{placed::PlacedPool, slots::MigratingSlot};
+use crate::plan::{placed_pool::PlacedPool, slots::MigratingSlot};
 
 /// Reads a snapshot from what it was written as.
 fn reread(snapshot: &LayoutSnapshot) -> LayoutSnapshot {
@@ -31,7 +31,7 @@ fn flows(layout: &Layout, then: u32) -> Vec<(FlowKey, FlowValue)> {
         };
         placed
             .slots
-            .unsafes
+            .migrating
             .iter()
             .enumerate()
             .filter_map(flow)
@@ -45,7 +45,7 @@ fn flows(layout: &Layout, then: u32) -> Vec<(FlowKey, FlowValue)> {
 }
 
 /// Whose a flow is: its pool, VIP and backend.
-fn whose(layout: &Layout, value: FlowValue) -> Option<(PoolKey, crate::desired::Prefix, BackendId)> {
+fn backend_ref(layout: &Layout, value: FlowValue) -> Option<(PoolKey, crate::desired::Prefix, BackendId)> {
     let placed = layout
         .placed
         .values()
@@ -104,9 +104,9 @@ impl Run {
             assert_eq!(key, old_key);
             assert_eq!(value.age(now), old.age(then));
             assert_eq!(value.state(), old.state());
-            let owner = whose(&self.layout, *old);
+            let owner = backend_ref(&self.layout, *old);
             assert!(owner.is_some());
-            assert_eq!(whose(&plan.layout, *value), owner);
+            assert_eq!(backend_ref(&plan.layout, *value), owner);
         }
         for (key, old) in &self.layout.placed {
             let new = &plan.layout.placed[key];
@@ -214,7 +214,7 @@ fn older_flows_find_their_backends_in_newer_tables() {
     let owners = |layout: &Layout, flows: &[(FlowKey, FlowValue)]| -> Vec<_> {
         flows
             .iter()
-            .filter_map(|(_, value)| whose(layout, *value))
+            .filter_map(|(_, value)| backend_ref(layout, *value))
             .collect()
     };
     let mut expected = owners(&old, &flows);
@@ -242,7 +242,10 @@ fn who_is_named_by_an_older_cell_serves_as_well() {
     let plan = Layout::restore(CAPACITY, SEED, &snapshot, Instant::now()).unwrap();
     let mut memory = InMemory::new(&CAPACITY, SEED);
     let serving = plan.layout.serving(&mut memory).into_iter();
-    assert_eq!(serving.map(|whose| whose.backend).collect::<Vec<_>>(), [id]);
+    assert_eq!(
+        serving.map(|backend_ref| backend_ref.backend).collect::<Vec<_>>(),
+        [id]
+    );
 }
 
 /// A history that leads elsewhere is found.
@@ -277,7 +280,7 @@ fn another_seed_keeps_the_tables_only() {
     assert_eq!(snapshot.flows(&restored, 9000, 9, flows).count(), 0);
     for (key, old) in &run.layout.placed {
         let new = &restored.placed[key];
-        assert!(new.slots.unsafes.is_empty() && new.slots.current.iter().all(|slot| !slot.is_migrating()));
+        assert!(new.slots.migrating.is_empty() && new.slots.current.iter().all(|slot| !slot.is_migrating()));
         let owners = |placed: &PlacedPool| {
             placed
                 .slots

@@ -1,4 +1,4 @@
-//! What may happen to a balancer: changes of the wish, and news of the world.
+//! What may happen to a balancer: changes of the desired state, and news of the world.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,7 +26,7 @@ pub(super) enum Step {
     Rewrite(ServiceName, Front),
     /// Other clients may use a service.
     Permit(ServiceName, Option<Source>),
-    /// A heartbeat says so.
+    /// A health check says so.
     Up(IpAddr, bool),
     /// A way is learnt, changed or lost.
     Hop(IpAddr, Option<NextHop>),
@@ -61,7 +61,7 @@ impl Front {
     }
 }
 
-/// The wish and the facts.
+/// The desired state and the facts.
 #[derive(Clone, Debug)]
 pub(super) struct World {
     pub(super) services: Services,

@@ -173,7 +173,9 @@ fn whoever_takes_no_new_flows_gets_unknown_datagrams_for_the_window_only() {
             }
             let flows = |run: &mut Run, time| {
                 let found = run.layout.sweep(&mut run.memory, time, run.now).flows;
-                let of = |(whose, flows): (BackendRef, u64)| (whose.backend == leaving).then_some(flows);
+                let of = |(backend_ref, flows): (BackendRef, u64)| {
+                    (backend_ref.backend == leaving).then_some(flows)
+                };
                 found.into_iter().find_map(of)
             };
             // Their second packet has been seen: they are remembered for the idle time.

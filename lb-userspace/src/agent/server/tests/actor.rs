@@ -9,7 +9,7 @@ use super::super::{ApiSocket, serve};
 use crate::agent::drains::Drains;
 use crate::agent::handle::{AgentHandle, Command, RequestError};
 use crate::agent::preview::preview;
-use crate::config::{Config, Dataplane};
+use crate::config::{Config, DataplaneConfig};
 use crate::supervise::{Supervisor, Vitals};
 use lb_api::{Applied, Planned, Reloaded};
 use lb_api::{
@@ -180,13 +180,13 @@ impl Actor {
     /// Nobody is down, and no packet ever comes: drains end when their backends have been silent for long enough.
     fn end_drains(&mut self) {
         self.drains.observe_packets(|_| 0, Instant::now());
-        let over = self.drains.over(|_| false, Instant::now());
+        let over = self.drains.outcomes(|_| false, Instant::now());
         if over.is_empty() {
             return;
         }
         let names = over
             .iter()
-            .map(|over| (over.whose.service.clone(), over.whose.backend));
+            .map(|over| (over.backend_ref.service.clone(), over.backend_ref.backend));
         let before = self.services.clone();
         let ended = self.change(Change::EndDrains(names.collect()), None);
         let generation = ended.expect("a drain can end").generation;
@@ -251,7 +251,7 @@ impl Actor {
     }
 
     fn backend_view(&self, service: &Service, backend: &Backend) -> BackendView {
-        let whose = BackendRef {
+        let backend_ref = BackendRef {
             service: service.name.clone(),
             backend: backend.id(),
         };
@@ -268,7 +268,7 @@ impl Actor {
             forwarder: backend.forwarder,
             vlan: backend.vlan,
             server_id: backend.server_id.clone(),
-            drain: self.drains.view(&whose, backend, Instant::now()),
+            drain: self.drains.view(&backend_ref, backend, Instant::now()),
             reason: Some("not checked yet".into()),
             since: 0.0,
             share: 0.0,
@@ -359,11 +359,11 @@ impl Observed for AllIsWell {
 
     fn tunnel_sources(&self) -> &TunnelSources {
         static SOURCES: LazyLock<TunnelSources> = LazyLock::new(|| {
-            let Dataplane {
+            let DataplaneConfig {
                 tunnel_source_v4: v4,
                 tunnel_source_v6: v6,
                 ..
-            } = Dataplane::default();
+            } = DataplaneConfig::default();
             TunnelSources { v4, v6 }
         });
         &SOURCES

@@ -2,16 +2,16 @@
 
 use std::{collections::HashMap, time::SystemTime};
 
-use super::facts::ObservedState;
+use super::observed::ObservedState;
 use lb_core::desired::{BackendId, ServiceName, Services};
-use lb_core::plan::{BackendState, situation};
+use lb_core::plan::{BackendState, backend_state};
 
 /// A backend of a service.
 type Key = (ServiceName, BackendId);
 
 /// The present situation of every backend, and since when.
 #[derive(Debug, Default)]
-pub(super) struct Situations(HashMap<Key, (BackendState, SystemTime)>);
+pub(super) struct BackendStates(HashMap<Key, (BackendState, SystemTime)>);
 
 /// A backend that stands elsewhere than before.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,12 +23,12 @@ pub(super) struct Transition {
     pub(super) now: BackendState,
 }
 
-impl Situations {
+impl BackendStates {
     /// Takes note of what has changed, and says what that is.
     pub(super) fn observe(
         &mut self,
         services: &Services,
-        knowledge: &ObservedState,
+        observed: &ObservedState,
         at: SystemTime,
     ) -> Vec<Transition> {
         let mut next = HashMap::with_capacity(self.0.len());
@@ -36,7 +36,7 @@ impl Situations {
         for service in services.iter() {
             for backend in &service.backends {
                 let key = (service.name.clone(), backend.id());
-                let now = situation(knowledge, service, backend);
+                let now = backend_state(observed, service, backend);
                 let before = self.0.get(&key).copied();
                 if before.is_none_or(|(before, _)| before != now) {
                     let (service, backend) = key.clone();

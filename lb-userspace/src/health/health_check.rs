@@ -1,4 +1,4 @@
-//! The life of one heartbeat: wait, check, judge, report; until its task is aborted.
+//! The life of one health check: wait, check, judge, report; until its task is aborted.
 //!
 //! Invariant: checks of one target never overlap, and never start closer together than its fast interval (less its
 //! jitter), whoever asks for haste.
@@ -12,14 +12,14 @@ use tokio::time::Instant;
 
 use super::asker::Asker;
 use super::turns::Turns;
-use super::{FailureReport, Judge, State, Status, Verdict};
+use super::{FailureReport, Health, Judge, Status, Verdict};
 use crate::supervise::{Supervisor, guarded};
 use lb_check::{Miss, ProbeTarget, Timing};
 
 /// How many checks in a row may prove nothing before the last of them counts as a failure after all.
 const MAX_INCONCLUSIVE: u8 = 3;
 
-/// What all heartbeats of an engine share.
+/// What all health checks of an engine share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) asker: Mutex<Arc<Asker>>,
@@ -34,9 +34,9 @@ impl Shared {
     }
 }
 
-/// How a heartbeat stands: it writes, snapshots read, and the heartbeat that takes its place begins with it.
+/// How a health check stands: it writes, snapshots read, and the health check that takes its place begins with it.
 #[derive(Clone, Debug)]
-pub(super) struct StatusCell(Arc<Mutex<CheckState>>);
+pub(super) struct CheckStateCell(Arc<Mutex<CheckState>>);
 
 #[derive(Clone, Debug)]
 struct CheckState {
@@ -45,14 +45,14 @@ struct CheckState {
     latency: Option<Duration>,
 }
 
-impl StatusCell {
+impl CheckStateCell {
     /// Nothing is believed.
     pub(super) fn new(timing: Timing, now: SystemTime) -> Self {
         Self::of(Judge::new(timing, now))
     }
 
     /// `state` is believed.
-    pub(super) fn believing(timing: Timing, state: State, now: SystemTime) -> Self {
+    pub(super) fn believing(timing: Timing, state: Health, now: SystemTime) -> Self {
         Self::of(Judge::believing(timing, state, now))
     }
 
@@ -64,9 +64,9 @@ impl StatusCell {
         })))
     }
 
-    /// What the next heartbeat begins with, which asks the same by another timing. Where `state` is believed, and not
+    /// What the next health check begins with, which asks the same by another timing. Where `state` is believed, and not
     /// what this one says, its results do not count.
-    pub(super) fn retimed(&self, timing: Timing, state: State, now: SystemTime) -> Self {
+    pub(super) fn retimed(&self, timing: Timing, state: Health, now: SystemTime) -> Self {
         let standing = self.lock().clone();
         let judge = if standing.judge.state() == state {
             standing.judge.retimed(timing)
@@ -77,9 +77,9 @@ impl StatusCell {
     }
 
     /// Has it believe `state`, unless it knows better.
-    pub(super) fn believe(&self, timing: Timing, state: State, now: SystemTime) {
+    pub(super) fn believe(&self, timing: Timing, state: Health, now: SystemTime) {
         let judge = &mut self.lock().judge;
-        if judge.state() == State::Checking {
+        if judge.state() == Health::Checking {
             *judge = Judge::believing(timing, state, now);
         }
     }
@@ -108,11 +108,11 @@ impl StatusCell {
     }
 
     fn is_down(&self) -> bool {
-        self.lock().judge.state() == State::Down
+        self.lock().judge.state() == Health::Down
     }
 
     /// Takes one result; the new state if it makes a verdict.
-    fn observe(&self, reason: Option<&str>, took: Duration, at: SystemTime) -> Option<State> {
+    fn observe(&self, reason: Option<&str>, took: Duration, at: SystemTime) -> Option<Health> {
         let mut standing = self.lock();
         if let Some(reason) = reason {
             standing.last_failure = Some(FailureReport {
@@ -130,13 +130,13 @@ impl StatusCell {
     }
 }
 
-/// One heartbeat.
+/// One health check.
 #[derive(Debug)]
-pub(super) struct Heartbeat {
+pub(super) struct HealthCheck {
     target: ProbeTarget,
     shared: Arc<Shared>,
-    status: StatusCell,
-    /// Rings when a heartbeat of the same host begins to doubt it.
+    status: CheckStateCell,
+    /// Rings when a health check of the same host begins to doubt it.
     alarm: watch::Sender<()>,
     alarmed: watch::Receiver<()>,
     inconclusive: u8,
@@ -145,12 +145,12 @@ pub(super) struct Heartbeat {
 /// The verdicts are no longer wanted.
 struct Unwanted;
 
-impl Heartbeat {
-    /// A heartbeat of `target`; `alarm` is shared by all heartbeats of its host.
+impl HealthCheck {
+    /// A health check of `target`; `alarm` is shared by all health checks of its host.
     pub(super) fn new(
         target: ProbeTarget,
         shared: Arc<Shared>,
-        status: StatusCell,
+        status: CheckStateCell,
         alarm: watch::Sender<()>,
     ) -> Self {
         let alarmed = alarm.subscribe();
@@ -246,7 +246,7 @@ impl Heartbeat {
         let was_steady = self.status.is_steady_up();
         let reason = result.err();
         let verdict = self.status.observe(reason.as_deref(), latency, at);
-        // A check that was hastened found what the host's other heartbeats are being asked already.
+        // A check that was hastened found what the host's other health checks are being asked already.
         if was_steady && reason.is_some() && !hastened {
             self.alarm.send_replace(());
             self.alarmed.mark_unchanged();
@@ -278,8 +278,8 @@ mod tests {
         };
         let address = "127.0.0.1:80".parse().expect("an address");
         let target = ProbeTarget::new(address, &Check::default()).expect("a target");
-        let status = StatusCell::new(target.check().timing.clone(), SystemTime::now());
-        let mut heartbeat = Heartbeat::new(target, Arc::new(shared), status, watch::Sender::new(()));
+        let status = CheckStateCell::new(target.check().timing.clone(), SystemTime::now());
+        let mut heartbeat = HealthCheck::new(target, Arc::new(shared), status, watch::Sender::new(()));
 
         let nothing = || Err(Miss::Inconclusive("out of file descriptors".into()));
         let failed = Some(Err("out of file descriptors".to_owned()));

@@ -12,7 +12,7 @@ use std::{
 use lb_common::abi::{FlowKey, FlowValue, Slot};
 
 use super::{
-    pool::{Origin, Pool, PoolMember},
+    pool::{Pool, PoolMember, PoolOrigin},
     slots::{Care, FlowFate, Owners, SlotTable},
     target::TargetCell,
     write::Write,
@@ -75,8 +75,8 @@ impl PoolView<'_> {
     }
 
     /// How many slots have changed their owner of late, so that their flows are looked up.
-    pub fn unsafe_slots(&self) -> usize {
-        self.0.slots.unsafes.len()
+    pub fn migrating_slots(&self) -> usize {
+        self.0.slots.migrating.len()
     }
 
     /// The number that the pool's counters are kept under.
@@ -309,7 +309,7 @@ impl PlacedPool {
             service, vips, flags, ..
         } = &self.pool;
         let keys = |service: &Service| (service.protocol, service.port);
-        self.pool.origin != Origin::Torn
+        self.pool.origin != PoolOrigin::Torn
             && *vips == pool.vips
             && *flags == pool.flags
             && keys(service) == keys(&pool.service)

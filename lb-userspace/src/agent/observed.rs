@@ -1,4 +1,4 @@
-//! What the agent knows about the world, for the planner: heartbeats, next hops, interfaces.
+//! What the agent knows about the world, for the planner: health checks, next hops, interfaces.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -6,14 +6,14 @@ use std::{
 };
 
 use crate::health::{self, Belief, Beliefs};
-use crate::netlink::{Need, NextHops, Resolution};
+use crate::netlink::{NextHops, Resolution, RouteNeed};
 use lb_check::ProbeTarget;
 use lb_core::desired::{AdminState, Backend, Forwarder, Service, Services};
 use lb_core::plan::{Availability, BackendRef, NextHop, Observed, TunnelSources};
 
-/// The heartbeat of a backend of a service; `None` when it has none. Equal ones are shared: a host that fails leaves
+/// The health check of a backend of a service; `None` when it has none. Equal ones are shared: a host that fails leaves
 /// all services that check it the same way at once.
-pub(super) fn heartbeat(service: &Service, backend: &Backend) -> Option<ProbeTarget> {
+pub(super) fn probe_target(service: &Service, backend: &Backend) -> Option<ProbeTarget> {
     if backend.state == AdminState::Maint {
         return None;
     }
@@ -21,10 +21,10 @@ pub(super) fn heartbeat(service: &Service, backend: &Backend) -> Option<ProbeTar
     ProbeTarget::new(SocketAddr::new(backend.address, port), &service.check_in_use())
 }
 
-/// All heartbeats that `services` want.
-pub(super) fn heartbeats(services: &Services) -> HashSet<ProbeTarget> {
+/// All health checks that `services` want.
+pub(super) fn probe_targets(services: &Services) -> HashSet<ProbeTarget> {
     each(services)
-        .filter_map(|(service, backend)| heartbeat(service, backend))
+        .filter_map(|(service, backend)| probe_target(service, backend))
         .collect()
 }
 
@@ -41,13 +41,13 @@ pub(super) fn addresses(services: &Services, pool: &[IpAddr]) -> BTreeSet<IpAddr
 }
 
 /// What the addresses of [`addresses`] need of their ways, beside that there is one.
-pub(super) fn needs(services: &Services, pool: &[IpAddr]) -> BTreeMap<IpAddr, Need> {
+pub(super) fn needs(services: &Services, pool: &[IpAddr]) -> BTreeMap<IpAddr, RouteNeed> {
     let need = |(service, backend): (&Service, &Backend)| match backend.forwarder_in_use(service) {
-        Forwarder::L2dsr => Some((backend.address, Need::OnLink)),
-        Forwarder::Local => Some((backend.address, Need::Own)),
+        Forwarder::L2dsr => Some((backend.address, RouteNeed::OnLink)),
+        Forwarder::Local => Some((backend.address, RouteNeed::Own)),
         _ => None,
     };
-    let pool = pool.iter().map(|&address| (address, Need::Own));
+    let pool = pool.iter().map(|&address| (address, RouteNeed::Own));
     each(services).filter_map(need).chain(pool).collect()
 }
 
@@ -61,8 +61,8 @@ pub(super) fn each(services: &Services) -> impl Iterator<Item = (&Service, &Back
 /// The present knowledge.
 #[derive(Debug)]
 pub(super) struct ObservedState {
-    /// What is believed of each heartbeat; absent before its first verdict.
-    pub(super) verdicts: HashMap<ProbeTarget, health::State>,
+    /// What is believed of each health check; absent before its first verdict.
+    pub(super) verdicts: HashMap<ProbeTarget, health::Health>,
     /// Backends that the tables of an earlier agent give flows to. They are taken to be up when the services are known.
     pub(super) serving: HashSet<BackendRef>,
     /// The next hop of each backend address.
@@ -74,23 +74,22 @@ pub(super) struct ObservedState {
 }
 
 impl ObservedState {
-    /// What `next` is to begin with where nothing is known of its heartbeats: what is known of the one before that asked
+    /// What `next` is to begin with where nothing is known of its health checks: what is known of the one before that asked
     /// the same, and that backends are up which are up by another check, or by the tables. So a change of a check, or
     /// a restart, is no reason to take a backend's flows away at the first failure. For almost all backends, at almost
     /// every change, there is nothing to believe, since they have a verdict.
     pub(super) fn beliefs(&self, services: &Services, next: &Services) -> Beliefs {
         let mut beliefs = Beliefs::new();
         for (service, backend) in each(next) {
-            let Some(heartbeat) = heartbeat(service, backend).filter(|heartbeat| !self.is_judged(heartbeat))
-            else {
+            let Some(target) = probe_target(service, backend).filter(|target| !self.is_judged(target)) else {
                 continue;
             };
-            let Some(belief) = self.belief(&heartbeat, services, service, backend) else {
+            let Some(belief) = self.belief(&target, services, service, backend) else {
                 continue;
             };
-            // A heartbeat that several backends share is believed good if any of them serves.
-            let first = beliefs.entry(heartbeat).or_insert_with(|| belief.clone());
-            if belief.state == health::State::Up && first.state != health::State::Up {
+            // A health check that several backends share is believed good if any of them serves.
+            let first = beliefs.entry(target).or_insert_with(|| belief.clone());
+            if belief.state == health::Health::Up && first.state != health::Health::Up {
                 *first = belief;
             }
         }
@@ -99,13 +98,13 @@ impl ObservedState {
 
     fn belief(
         &self,
-        heartbeat: &ProbeTarget,
+        target: &ProbeTarget,
         services: &Services,
         service: &Service,
         backend: &Backend,
     ) -> Option<Belief> {
         let up = Belief {
-            state: health::State::Up,
+            state: health::Health::Up,
             after: None,
         };
         if self.serves_by_the_tables(service, backend) {
@@ -113,8 +112,8 @@ impl ObservedState {
         }
         let service = services.get(&service.name)?;
         let backend = service.backend(backend.id())?;
-        let before = self::heartbeat(service, backend);
-        let same = before.filter(|before| before.asks_what(heartbeat));
+        let before = probe_target(service, backend);
+        let same = before.filter(|before| before.asks_what(target));
         if let Some(before) = same.filter(|before| self.is_judged(before)) {
             return Some(Belief {
                 state: self.verdicts[&before],
@@ -126,9 +125,9 @@ impl ObservedState {
         is_up.then_some(up)
     }
 
-    fn is_judged(&self, heartbeat: &ProbeTarget) -> bool {
-        let verdict = self.verdicts.get(heartbeat);
-        verdict.is_some_and(|state| *state != health::State::Checking)
+    fn is_judged(&self, target: &ProbeTarget) -> bool {
+        let verdict = self.verdicts.get(target);
+        verdict.is_some_and(|state| *state != health::Health::Checking)
     }
 
     /// Whether an earlier agent left flows to this backend.
@@ -141,25 +140,24 @@ impl ObservedState {
             })
     }
 
-    /// `services` are what heartbeats run for now: what was believed of them is known, and all else is dropped.
-    pub(super) fn settle(&mut self, services: &Services, beliefs: &Beliefs) {
-        let heartbeats = heartbeats(services);
+    /// `services` are what health checks run for now: what was believed of them is known, and all else is dropped.
+    pub(super) fn accept(&mut self, services: &Services, beliefs: &Beliefs) {
+        let targets = probe_targets(services);
         let states = beliefs
             .iter()
-            .map(|(heartbeat, belief)| (heartbeat.clone(), belief.state));
+            .map(|(target, belief)| (target.clone(), belief.state));
         self.verdicts.extend(states);
-        self.verdicts
-            .retain(|heartbeat, _| heartbeats.contains(heartbeat));
+        self.verdicts.retain(|target, _| targets.contains(target));
         self.serving.clear();
     }
 }
 
 impl Observed for ObservedState {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability {
-        let Some(heartbeat) = heartbeat(service, backend) else {
+        let Some(target) = probe_target(service, backend) else {
             return Availability::Up;
         };
-        availability(self.verdicts.get(&heartbeat))
+        availability(self.verdicts.get(&target))
     }
 
     fn next_hop(&self, address: IpAddr) -> Option<NextHop> {
@@ -190,24 +188,24 @@ impl Observed for ObservedState {
     }
 }
 
-fn availability(verdict: Option<&health::State>) -> Availability {
+fn availability(verdict: Option<&health::Health>) -> Availability {
     match verdict {
-        None | Some(health::State::Checking) => Availability::Checking,
-        Some(health::State::Up) => Availability::Up,
-        Some(health::State::Down) => Availability::Down,
+        None | Some(health::Health::Checking) => Availability::Checking,
+        Some(health::Health::Up) => Availability::Up,
+        Some(health::Health::Down) => Availability::Down,
     }
 }
 
 /// What is known, and what is believed besides if a change is made. Nothing is known of what is believed.
 pub(super) struct Expected<'a> {
-    pub(super) knowledge: &'a ObservedState,
+    pub(super) observed: &'a ObservedState,
     pub(super) beliefs: &'a Beliefs,
 }
 
 impl Observed for Expected<'_> {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability {
-        let belief = || self.beliefs.get(&heartbeat(service, backend)?);
-        match self.knowledge.availability(service, backend) {
+        let belief = || self.beliefs.get(&probe_target(service, backend)?);
+        match self.observed.availability(service, backend) {
             Availability::Checking if !self.beliefs.is_empty() => {
                 availability(belief().map(|belief| &belief.state))
             }
@@ -216,18 +214,18 @@ impl Observed for Expected<'_> {
     }
 
     fn next_hop(&self, address: IpAddr) -> Option<NextHop> {
-        self.knowledge.next_hop(address)
+        self.observed.next_hop(address)
     }
 
     fn is_own(&self, address: IpAddr) -> bool {
-        self.knowledge.is_own(address)
+        self.observed.is_own(address)
     }
 
     fn tunnel_sources(&self) -> &TunnelSources {
-        self.knowledge.tunnel_sources()
+        self.observed.tunnel_sources()
     }
 
     fn only_interface(&self) -> Option<u32> {
-        self.knowledge.only_interface()
+        self.observed.only_interface()
     }
 }

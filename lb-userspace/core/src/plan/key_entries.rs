@@ -10,7 +10,7 @@ use lb_common::{
     net::{SCTP, TCP},
 };
 
-use super::{pool::Origin, recall::MatchKey, record};
+use super::{pool::PoolOrigin, recall::MatchKey, record};
 use crate::desired::{PortRange, Prefix, Protocol, ServicePort};
 
 /// A key, and what it leads to.
@@ -52,57 +52,57 @@ impl KeyEntry {
         self.selector.leads_to_slots()
     }
 }
-pub(super) fn targets(place: &PoolLocation) -> Range<u32> {
-    place.target..place.target + place.targets
+pub(super) fn targets(location: &PoolLocation) -> Range<u32> {
+    location.target..location.target + location.targets
 }
 
-pub(super) fn slot_lines(place: &PoolLocation) -> Range<u32> {
-    place.slot_line..place.slot_line + place.slots / SLOTS_PER_LINE
+pub(super) fn slot_lines(location: &PoolLocation) -> Range<u32> {
+    location.slot_line..location.slot_line + location.slots / SLOTS_PER_LINE
 }
 /// The places that keys lead to, oldest first; `None` if one is not noted.
-pub(super) fn places(record: &PoolEntry, leads: &[KeyEntry]) -> Option<Vec<PoolLocation>> {
-    let mut places: Vec<PoolLocation> = Vec::new();
-    for lead in leads.iter().filter(|lead| lead.is_to_service()) {
+pub(super) fn locations(record: &PoolEntry, entries: &[KeyEntry]) -> Option<Vec<PoolLocation>> {
+    let mut locations: Vec<PoolLocation> = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.is_to_service()) {
         let noted = record
-            .places
+            .locations
             .iter()
-            .filter(|place| record::is_at(place, &lead.to));
-        let place = noted.max_by_key(|place| place.serial)?;
-        if !places.contains(place) {
-            places.push(*place);
+            .filter(|location| record::is_at(location, &entry.to));
+        let location = noted.max_by_key(|location| location.serial)?;
+        if !locations.contains(location) {
+            locations.push(*location);
         }
     }
-    places.sort_by_key(|place| place.serial);
-    let within = |lead: &KeyEntry| {
-        places
+    locations.sort_by_key(|location| location.serial);
+    let within = |entry: &KeyEntry| {
+        locations
             .iter()
-            .any(|place| targets(place).contains(&lead.to.target_base))
+            .any(|location| targets(location).contains(&entry.to.target_base))
     };
-    let explained = leads.iter().all(|lead| lead.is_to_service() || within(lead));
-    explained.then_some(places)
+    let explained = entries.iter().all(|entry| entry.is_to_service() || within(entry));
+    explained.then_some(locations)
 }
 
 /// What leads packets to that place. Where only one of the two service tables was switched, keys may disagree; the
 /// IPv4 table is the first.
-pub(super) fn front(leads: &[KeyEntry], place: &PoolLocation) -> MatchKey {
-    let here = leads
+pub(super) fn match_key(entries: &[KeyEntry], location: &PoolLocation) -> MatchKey {
+    let here = entries
         .iter()
-        .filter(|lead| lead.is_to_service() && record::is_at(place, &lead.to));
+        .filter(|entry| entry.is_to_service() && record::is_at(location, &entry.to));
     let mut by_vip: BTreeMap<(u32, IpAddr, Scope), Vec<&KeyEntry>> = BTreeMap::new();
-    for lead in here {
+    for entry in here {
         by_vip
-            .entry((lead.to.vip(), lead.address, lead.scope()))
+            .entry((entry.to.vip(), entry.address, entry.scope()))
             .or_default()
-            .push(lead);
+            .push(entry);
     }
-    let how = |(_, leads): (&(u32, IpAddr, Scope), &Vec<&KeyEntry>)| {
-        let lead = leads[0];
-        let protocol = match lead.selector.protocol() {
+    let how = |(_, entries): (&(u32, IpAddr, Scope), &Vec<&KeyEntry>)| {
+        let entry = entries[0];
+        let protocol = match entry.selector.protocol() {
             TCP => Protocol::Tcp,
             SCTP => Protocol::Sctp,
             _ => Protocol::Udp,
         };
-        (protocol, port(leads), lead.to.flags)
+        (protocol, port(entries), entry.to.flags)
     };
     let first = by_vip.iter().min_by_key(|((_, address, _), _)| *address).map(how);
     let (protocol, port, flags) = first.unwrap_or((Protocol::Tcp, ServicePort::Any, ServiceFlags::default()));
@@ -112,7 +112,11 @@ pub(super) fn front(leads: &[KeyEntry], place: &PoolLocation) -> MatchKey {
         protocol,
         port,
         flags,
-        origin: if agree { Origin::Recalled } else { Origin::Torn },
+        origin: if agree {
+            PoolOrigin::Recovered
+        } else {
+            PoolOrigin::Torn
+        },
     }
 }
 
@@ -125,8 +129,8 @@ fn vip((_, address, scope): (u32, IpAddr, Scope)) -> Option<Prefix> {
 }
 
 /// The ports that keys of one VIP were made for. What narrower ranges took at the ends cannot be told.
-fn port(leads: &[&KeyEntry]) -> ServicePort {
-    let ports = |lead: &&KeyEntry| match lead.selector.meaning()? {
+fn port(entries: &[&KeyEntry]) -> ServicePort {
+    let ports = |entry: &&KeyEntry| match entry.selector.meaning()? {
         Meaning::ToService { port, .. } => {
             let port = NonZeroU16::new(u16::from_be(port))?;
             Some((port, port))
@@ -136,7 +140,7 @@ fn port(leads: &[&KeyEntry]) -> ServicePort {
         }
         Meaning::Portless { .. } | Meaning::Vip { .. } | Meaning::FromBackend { .. } => None,
     };
-    let all = || leads.iter().filter_map(ports);
+    let all = || entries.iter().filter_map(ports);
     let first = all().map(|(first, _)| first).min();
     let last = all().map(|(_, last)| last).max();
     first
