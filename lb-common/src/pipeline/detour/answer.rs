@@ -26,8 +26,8 @@ pub(super) fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: 
     let Some(reason) = Reason::from_number(scratch.answer as u16) else {
         return Err(Reason::NoBackend);
     };
-    if !is_answerable(packet, scratch) || !tables.may_answer(reason) {
-        return Err(silent(reason));
+    if !is_answerable(packet, scratch, reason) || !tables.may_answer(reason) {
+        return Err(reason.untold().unwrap_or(Reason::NoBackend));
     }
     // Answers go back to where the packet came from.
     scratch.outcome.egress = 0;
@@ -39,49 +39,17 @@ pub(super) fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: 
     Err(reason)
 }
 
-/// Whether packets that leave for that reason are answered.
-#[inline(always)]
-pub(super) const fn is_answer(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::TooBigAnswered
-            | Reason::TtlAnswered
-            | Reason::Rejected
-            | Reason::NoSourcePortAnswered
-            | Reason::UnservedAnswered
-    )
-}
-
-/// What becomes of a packet that is not to be answered.
-#[inline(always)]
-const fn silent(reason: Reason) -> Reason {
-    match reason {
-        Reason::TooBigAnswered => Reason::TooBig,
-        Reason::TtlAnswered => Reason::TtlExpired,
-        Reason::NoSourcePortAnswered => Reason::NoSourcePort,
-        Reason::UnservedAnswered => Reason::Unserved,
-        _ => Reason::NoBackend,
-    }
-}
-
 /// RFC 1122 §3.2.2, RFC 4443 §2.4 (e): not an ICMP error, not a later fragment, and not what came from or to more than
 /// one host. RFC 9293 §3.10.7.1: no TCP reset is answered by another.
 #[inline(always)]
-fn is_answerable<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
+fn is_answerable<P: Packet>(packet: &P, scratch: &Scratch, reason: Reason) -> bool {
     let is_to_one = is_to_one_host(packet);
     let is_from_one = if scratch.v6 == 0 {
         V4::is_one_host(V4::narrow(scratch.source))
     } else {
         V6::is_one_host(scratch.source)
     };
-    let is_refused = [
-        Reason::Rejected,
-        Reason::NoSourcePortAnswered,
-        Reason::UnservedAnswered,
-    ]
-    .iter()
-    .any(|refusal| scratch.answer == *refusal as u32);
-    let is_rejected_tcp = is_refused && scratch.protocol == u32::from(TCP);
+    let is_rejected_tcp = reason.is_refusal() && scratch.protocol == u32::from(TCP);
     let is_whole = scratch.is(PacketKind::Whole);
     let is_kind = if is_rejected_tcp {
         is_whole && !tcp::resets(scratch.outcome.tcp_flags as u8)
