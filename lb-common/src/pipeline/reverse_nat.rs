@@ -3,7 +3,7 @@
 use crate::abi::{Direction, Features, FlowEnds, Reason, ServiceFlags, TagsEntry, TargetEntry};
 
 use super::{
-    Outcome, Packet, Route, RouteQuery, Tables,
+    Host, Outcome, Packet, Route, RouteQuery, ServiceTables,
     family::Family,
     parse::{Ip, Transport},
     rewrite,
@@ -65,7 +65,7 @@ impl From<Reason> for NoClientRoute {
 /// # Errors
 /// Why there is none.
 #[inline(always)]
-pub(super) fn way_back<T: Tables>(tables: &T, query: &RouteQuery) -> Result<ClientRoute, NoClientRoute> {
+pub(super) fn way_back<T: Host>(tables: &T, query: &RouteQuery) -> Result<ClientRoute, NoClientRoute> {
     match tables.route(query) {
         // The backend talks to this host itself, as it does when it answers a health check.
         Route::Local => Err(Reason::NoService.into()),
@@ -91,7 +91,7 @@ pub(super) fn way_back<T: Tables>(tables: &T, query: &RouteQuery) -> Result<Clie
 /// # Errors
 /// Why it is none, or goes no further.
 #[inline(always)]
-pub(super) fn answer_of<'t, F: Family, T: Tables>(
+pub(super) fn answer_of<'t, F: Family, T: ServiceTables + Host>(
     tables: &'t T,
     ip: &Ip<F::Address>,
     transport: &Transport,

@@ -10,7 +10,7 @@ use crate::{
 
 use super::{
     super::{
-        Packet, Tables,
+        Host, Packet,
         echo::is_to_one_host,
         family::{Family, V4, V6},
     },
@@ -22,7 +22,7 @@ use super::{
 
 /// Answers the packet as [`Scratch::answer`] says, or drops it.
 #[inline(always)]
-pub(super) fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> StepResult {
+pub(super) fn answer<P: Packet, T: Host>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> StepResult {
     let Some(reason) = Reason::from_number(scratch.answer as u16) else {
         return Err(Reason::NoBackend);
     };
@@ -60,7 +60,7 @@ fn is_answerable<P: Packet>(packet: &P, scratch: &Scratch, reason: Reason) -> bo
 }
 
 #[inline(always)]
-fn within<F: ReplyFamily, P: Packet, T: Tables>(
+fn within<F: ReplyFamily, P: Packet, T: Host>(
     packet: &mut P,
     tables: &T,
     scratch: &Scratch,
@@ -86,7 +86,7 @@ fn within<F: ReplyFamily, P: Packet, T: Tables>(
 /// says no such thing. Otherwise as the VIP: networks on the way to a client may drop what comes from private addresses
 /// (RFC 2827), and an answer about the path's MTU must not get lost.
 #[inline(always)]
-fn speaker<F: ReplyFamily, T: Tables>(tables: &T, scratch: &Scratch, reason: Reason) -> [u64; 2] {
+fn speaker<F: ReplyFamily, T: Host>(tables: &T, scratch: &Scratch, reason: Reason) -> [u64; 2] {
     let own = if reason == Reason::TtlAnswered || scratch.is_back != 0 {
         let upper = tables.upper(tables.ingress());
         upper.and_then(|upper| upper.own_address(F::V6))

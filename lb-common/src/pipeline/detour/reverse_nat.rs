@@ -7,7 +7,7 @@ use crate::{
 
 use super::{
     super::{
-        Packet, RouteQuery, Tables,
+        Host, Packet, RouteQuery, ServiceTables, Tables,
         family::{Family, V4, V6},
         reverse_nat::{ClientRoute, NoClientRoute, answer_of, way_back},
         wrap::{move_start, write_link},
@@ -49,7 +49,7 @@ pub(super) fn reverse_nat<P: Packet, T: Tables>(
 
 /// Whether its service has senders told of their last hop.
 #[inline(always)]
-fn is_told<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
+fn is_told<T: ServiceTables>(tables: &T, scratch: &Scratch) -> bool {
     let options = tables.options(scratch.outcome.service_number());
     options.is_some_and(|options| options.ttl_expired == TtlExpiredMode::Answer as u8)
 }
@@ -93,7 +93,7 @@ fn within<F: Family, P: Packet, T: Tables>(
 
 /// The way of an answer in a flow through `fullnat`: MACs, the tags of frames there, and whether it is known.
 #[inline(always)]
-fn translated<F: Family, T: Tables>(
+fn translated<F: Family, T: ServiceTables + Host>(
     tables: &T,
     scratch: &mut Scratch,
     (service, target): (u32, u32),
