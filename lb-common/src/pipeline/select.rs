@@ -2,7 +2,7 @@
 
 use crate::{
     abi::{FlowKey, Reason, SLOTS_PER_LINE, ServiceEntry, ServiceFlags, Slot, TargetEntry},
-    flows::Query,
+    flow::Query,
 };
 
 use super::{FlowTables, Host, Outcome, ServiceTables, family::Family};

@@ -2,17 +2,17 @@
 
 use crate::{
     abi::{FragmentEntry, FragmentKey, SlotLine},
-    flows::{Event, Query, Selected},
+    flow::{Event, Query, Selected},
 };
 
 /// The tables that say which backend a flow belongs to. The rules of one of them, the flow table, ask
-/// [`crate::flows::FlowTable`].
+/// [`crate::flow::FlowTable`].
 pub trait FlowTables {
     /// Seed of the flow hash.
     fn seed(&self) -> u64;
     /// A line of map `SLOTS`.
     fn slots(&self, line: u32) -> Option<&SlotLine>;
-    /// Asks the flow table: [`crate::flows::look_up`], which the kernel build makes a function of its own.
+    /// Asks the flow table: [`crate::flow::look_up`], which the kernel build makes a function of its own.
     fn look_up(&self, query: &Query) -> Selected;
     /// Notes what became of a packet of the service of that number.
     fn count(&self, number: u32, event: Event);

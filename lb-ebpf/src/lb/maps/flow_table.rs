@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{FlowKey, FlowLine, FlowValue, SLOTS_PER_LINE, Slot, SlotLine, TrackingCounters},
-    flows::{Event, FlowTable, Query, Selected, SharedLine, Word, better, insert, known, look_up},
+    flow::{Event, FlowTable, Query, Selected, SharedLine, Word, better, insert, known, look_up},
 };
 
 use super::super::globals;

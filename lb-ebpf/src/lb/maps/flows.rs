@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{FragmentEntry, FragmentKey, SlotLine},
-    flows::{Event, Query, Selected},
+    flow::{Event, Query, Selected},
     pipeline::FlowTables,
 };
 

@@ -2,7 +2,7 @@
 
 use lb_common::{
     abi::{FlowKey, FlowValue, FragmentEntry, FragmentKey, SLOTS_PER_LINE, Slot, SlotLine, TrackingCounters},
-    flows::{self, Event, FlowTable, Query, Selected, SharedLine, Word},
+    flow::{self, Event, FlowTable, Query, Selected, SharedLine, Word},
     pipeline::FlowTables,
 };
 
@@ -18,7 +18,7 @@ impl FlowTables for InMemory {
     }
 
     fn look_up(&self, query: &Query) -> Selected {
-        flows::look_up(self, query)
+        flow::look_up(self, query)
     }
 
     fn count(&self, number: u32, event: Event) {
@@ -59,15 +59,15 @@ impl FlowTable for InMemory {
     }
 
     fn known(&self, query: &Query, value: FlowValue, entry: u32) -> Selected {
-        flows::known(self, query, value, entry)
+        flow::known(self, query, value, entry)
     }
 
     fn better(&self, best: u32, nth: u32, value: FlowValue, clock: u32) -> u32 {
-        flows::better(best, nth, value, clock)
+        flow::better(best, nth, value, clock)
     }
 
     fn insert(&self, key: FlowKey, value: FlowValue, clock: u32) -> bool {
-        flows::insert(self, key, value, clock)
+        flow::insert(self, key, value, clock)
     }
 
     fn clock(&self) -> u32 {
