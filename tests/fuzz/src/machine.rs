@@ -311,15 +311,7 @@ impl Loaded {
             })
             .context("the kernel refused to run the program on this frame")?;
         output.truncate(result.data_size_out as usize);
-        let is_answer = matches!(
-            explained.reason,
-            Reason::TooBigAnswered
-                | Reason::TtlAnswered
-                | Reason::Rejected
-                | Reason::NoSourcePortAnswered
-                | Reason::UnservedAnswered
-        );
-        if is_answer && result.return_value == XDP_DROP && output == frame {
+        if explained.reason.is_answer() && result.return_value == XDP_DROP && output == frame {
             return Ok(());
         }
         let expected = action(explained.reason, explained.redirected);

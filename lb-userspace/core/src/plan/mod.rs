@@ -24,6 +24,7 @@ mod ports;
 mod recall;
 mod record;
 mod routing;
+mod service_flags;
 mod service_table;
 mod slots;
 mod snapshot;

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     placed_pool::PlacedPool,
+    service_flags::FlaggedWords,
     slots::FlowFate,
     target::{NextHop, TargetCell, TunnelSources, Way, encode},
 };
 use crate::desired::{
-    AdminState, Affinity, Backend, BackendId, Forwarder, MssClamp, OnEmpty, Prefix, Scheduler, Service,
-    ServiceName, Services, Source, TrackingPolicy, Unserved,
+    AdminState, Backend, BackendId, Forwarder, MssClamp, Prefix, Scheduler, Service, ServiceName, Services,
+    Source,
 };
 use crate::schedule::{Last, Member, homeward, schedule, table_size};
 
@@ -389,23 +390,11 @@ pub fn serves(observed: &impl Observed, service: &Service, backend: &Backend) ->
 }
 
 fn flags(service: &Service) -> ServiceFlags {
-    let affinity = match service.affinity {
-        Affinity::Flow => 0,
-        Affinity::ClientIp => ServiceFlags::CLIENT_IP,
-    };
-    let on_empty = match service.on_empty {
-        OnEmpty::Drop => 0,
-        OnEmpty::Pass => ServiceFlags::PASS_WHEN_EMPTY,
-        OnEmpty::Reject => ServiceFlags::REJECT_WHEN_EMPTY,
-    };
-    let unserved = match service.unserved {
-        Unserved::Pass => 0,
-        Unserved::Drop => ServiceFlags::DROP_UNSERVED,
-        Unserved::Reject => ServiceFlags::REJECT_UNSERVED,
-    };
-    let tracking = match service.tracking {
-        TrackingPolicy::Always => ServiceFlags::TRACK_ALWAYS,
-        TrackingPolicy::Changes | TrackingPolicy::Never => 0,
+    let words = FlaggedWords {
+        affinity: service.affinity,
+        on_empty: service.on_empty,
+        unserved: service.unserved,
+        tracking: service.tracking,
     };
     let permits_all = service.source.as_ref().is_none_or(Source::is_empty);
     let backends = &service.backends;
@@ -421,5 +410,5 @@ fn flags(service: &Service) -> ServiceFlags {
         MssClamp::Off => 0,
         MssClamp::Auto | MssClamp::To(_) => ServiceFlags::DETOUR_SYN,
     };
-    ServiceFlags(affinity | on_empty | unserved | tracking | detour | mss)
+    ServiceFlags(words.flags().0 | detour | mss)
 }

@@ -18,12 +18,11 @@ use super::{
     memory::Memory,
     placed_pool::{Cell, PlacedPool},
     pool::{Pool, PoolKey, PoolMember, PoolOrigin},
+    service_flags::FlaggedWords,
     slots::{FlowFate, LentSlot, MigratingSlot, SlotTable},
     target::TargetCell,
 };
-use crate::desired::{
-    Affinity, BackendId, Forwarder, OnEmpty, Prefix, Protocol, Service, ServicePort, TrackingPolicy, Unserved,
-};
+use crate::desired::{BackendId, Forwarder, Prefix, Protocol, Service, ServicePort};
 
 /// What leads packets to a pool, and how it treats them.
 #[derive(Clone, Debug, PartialEq)]
@@ -192,36 +191,21 @@ pub(super) fn placed(
 /// A service that leads to such tables. Its backends are left to the pool; times are the usual ones until a plan
 /// brings the operator's.
 fn service(key: &PoolKey, match_key: &MatchKey, slots: usize) -> Service {
-    let has = |flag| match_key.flags.has(flag);
     let MatchKey {
         vips, protocol, port, ..
     } = match_key;
+    let FlaggedWords {
+        affinity,
+        on_empty,
+        unserved,
+        tracking,
+    } = match_key.flags.into();
     Service {
-        affinity: if has(ServiceFlags::CLIENT_IP) {
-            Affinity::ClientIp
-        } else {
-            Affinity::Flow
-        },
-        on_empty: if has(ServiceFlags::PASS_WHEN_EMPTY) {
-            OnEmpty::Pass
-        } else if has(ServiceFlags::REJECT_WHEN_EMPTY) {
-            OnEmpty::Reject
-        } else {
-            OnEmpty::Drop
-        },
-        unserved: if has(ServiceFlags::REJECT_UNSERVED) {
-            Unserved::Reject
-        } else if has(ServiceFlags::DROP_UNSERVED) {
-            Unserved::Drop
-        } else {
-            Unserved::Pass
-        },
+        affinity,
+        on_empty,
+        unserved,
+        tracking,
         slots: Some(slots as u32),
-        tracking: if has(ServiceFlags::TRACK_ALWAYS) {
-            TrackingPolicy::Always
-        } else {
-            TrackingPolicy::Changes
-        },
         ..Service::new(
             key.service.clone(),
             vips.clone(),
