@@ -12,7 +12,7 @@ const _: () = assert!(
 
 pub mod abi;
 pub mod decap;
-pub mod flows;
+pub mod flow;
 pub mod hash;
 pub mod net;
 pub mod pipeline;

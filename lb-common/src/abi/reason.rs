@@ -126,6 +126,35 @@ impl Reason {
     pub fn from_number(number: u16) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
+
+    /// The reason of a packet whose sender was to be told, by an ICMP error or a TCP reset, and could not be; `None` of a
+    /// reason that tells the sender nothing.
+    #[inline(always)]
+    pub const fn untold(self) -> Option<Self> {
+        match self {
+            Self::TooBigAnswered => Some(Self::TooBig),
+            Self::TtlAnswered => Some(Self::TtlExpired),
+            Self::Rejected => Some(Self::NoBackend),
+            Self::NoSourcePortAnswered => Some(Self::NoSourcePort),
+            Self::UnservedAnswered => Some(Self::Unserved),
+            _ => None,
+        }
+    }
+
+    /// Whether the sender of a packet that leaves for this reason is told.
+    #[inline(always)]
+    pub const fn is_answer(self) -> bool {
+        self.untold().is_some()
+    }
+
+    /// Whether the sender is told that nobody serves the packet, which TCP says by a reset.
+    #[inline(always)]
+    pub const fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::Rejected | Self::NoSourcePortAnswered | Self::UnservedAnswered
+        )
+    }
 }
 
 const _: () = {
@@ -186,6 +215,19 @@ mod tests {
             assert_eq!(Reason::from_number(*number).map(Reason::name), Some(*name));
         }
         assert_eq!(Reason::from_number(Reason::COUNT as u16), None);
+    }
+
+    #[test]
+    fn an_answer_is_sent_and_what_cannot_be_told_is_dropped() {
+        let is_named_so = |name: &str| name.ends_with("-answered") || name == "rejected";
+        for reason in Reason::ALL {
+            assert_eq!(reason.is_answer(), is_named_so(reason.name()), "{reason:?}");
+            assert!(!reason.is_refusal() || reason.is_answer(), "{reason:?}");
+            if let Some(untold) = reason.untold() {
+                let actions = (reason.action(), untold.action());
+                assert_eq!(actions, (Action::Send, Action::Drop), "{reason:?}");
+            }
+        }
     }
 
     #[test]

@@ -150,9 +150,10 @@ fn answer<F: Family, P: Packet, T: Tables>(
         }
         NoClientRoute::Because(reason) => Some(reason),
     })?;
-    if !answer.is_known || !answer.tags.is_empty() || answer.clamps && transport.is_syn() {
+    let route = &answer.route;
+    if !route.is_known || !route.tags.is_empty() || answer.clamps && transport.is_syn() {
         return Err(DETOUR);
     }
-    rewrite::set_macs(packet, answer.macs.0, answer.macs.1)?;
+    rewrite::set_macs(packet, route.macs.0, route.macs.1)?;
     Ok(answer.restore::<F, P>(packet, ip, transport)?)
 }

@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-use super::{Packet, Tables, parse::Ip};
+use super::{Packet, ServiceTables, parse::Ip};
 
 /// Length of the EtherType in front of an IP header.
 pub(super) const ETHER_TYPE: usize = 2;
@@ -76,12 +76,15 @@ pub(super) trait Family {
     fn parse<P: Packet>(packet: &P, at: usize) -> Option<Ip<Self::Address>>;
     fn key(address: Self::Address, selector: Selector) -> Self::Key;
     /// What a line says about a key, and the line after it.
-    fn find_in_line<T: Tables>(tables: &T, line: u32, key: &Self::Key)
-    -> Option<(Option<ServiceEntry>, u32)>;
-    /// Follows a chain: see [`Tables::follow4`].
-    fn follow<T: Tables>(tables: &T, first: u32, key: &Self::Key) -> u32;
-    /// The service of that key: see [`Tables::look_up4`].
-    fn look_up<T: Tables>(tables: &T, key: &Self::Key) -> Option<ServiceEntry>;
+    fn find_in_line<T: ServiceTables>(
+        tables: &T,
+        line: u32,
+        key: &Self::Key,
+    ) -> Option<(Option<ServiceEntry>, u32)>;
+    /// Follows a chain: see [`ServiceTables::follow4`].
+    fn follow<T: ServiceTables>(tables: &T, first: u32, key: &Self::Key) -> u32;
+    /// The service of that key: see [`ServiceTables::look_up4`].
+    fn look_up<T: ServiceTables>(tables: &T, key: &Self::Key) -> Option<ServiceEntry>;
     /// The first address of the prefix of that length (1 to 127) that holds `address`.
     fn masked(address: Self::Address, length: u8) -> Self::Address;
     fn hash(source: Self::Address, ports: u32, seed: u64) -> u64;
@@ -163,17 +166,21 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn find_in_line<T: Tables>(tables: &T, line: u32, key: &Key4) -> Option<(Option<ServiceEntry>, u32)> {
+    fn find_in_line<T: ServiceTables>(
+        tables: &T,
+        line: u32,
+        key: &Key4,
+    ) -> Option<(Option<ServiceEntry>, u32)> {
         tables.service_line4(line).map(|line| (line.find(key), line.next))
     }
 
     #[inline(always)]
-    fn follow<T: Tables>(tables: &T, first: u32, key: &Key4) -> u32 {
+    fn follow<T: ServiceTables>(tables: &T, first: u32, key: &Key4) -> u32 {
         tables.follow4(first, key)
     }
 
     #[inline(always)]
-    fn look_up<T: Tables>(tables: &T, key: &Key4) -> Option<ServiceEntry> {
+    fn look_up<T: ServiceTables>(tables: &T, key: &Key4) -> Option<ServiceEntry> {
         tables.look_up4(key)
     }
 
@@ -340,17 +347,21 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn find_in_line<T: Tables>(tables: &T, line: u32, key: &Key6) -> Option<(Option<ServiceEntry>, u32)> {
+    fn find_in_line<T: ServiceTables>(
+        tables: &T,
+        line: u32,
+        key: &Key6,
+    ) -> Option<(Option<ServiceEntry>, u32)> {
         tables.service_line6(line).map(|line| (line.find(key), line.next))
     }
 
     #[inline(always)]
-    fn follow<T: Tables>(tables: &T, first: u32, key: &Key6) -> u32 {
+    fn follow<T: ServiceTables>(tables: &T, first: u32, key: &Key6) -> u32 {
         tables.follow6(first, key)
     }
 
     #[inline(always)]
-    fn look_up<T: Tables>(tables: &T, key: &Key6) -> Option<ServiceEntry> {
+    fn look_up<T: ServiceTables>(tables: &T, key: &Key6) -> Option<ServiceEntry> {
         tables.look_up6(key)
     }
 

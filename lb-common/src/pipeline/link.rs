@@ -6,14 +6,14 @@ use crate::{
     net::{ETHERNET, load64},
 };
 
-use super::{Packet, Tables, family::Family};
+use super::{Host, Packet, family::Family};
 
 /// Refuses frames for other hosts (RFC 1122 §3.3.4), and frames for groups whose packet is for one host (§3.3.6).
 ///
 /// # Errors
 /// [`Reason::OtherHost`].
 #[inline(always)]
-pub(super) fn check<F: Family, P: Packet, T: Tables>(
+pub(super) fn check<F: Family, P: Packet, T: Host>(
     packet: &P,
     tables: &T,
     destination: F::Address,
@@ -29,7 +29,7 @@ pub(super) fn check<F: Family, P: Packet, T: Tables>(
 
 /// Whether a frame to that MAC is for this host, if what tells at once does not.
 #[inline(always)]
-pub fn accepts<T: Tables>(tables: &T, mac: Mac, is_for_group: bool) -> bool {
+pub fn accepts<T: Host>(tables: &T, mac: Mac, is_for_group: bool) -> bool {
     let interface = tables.ingress();
     let key = MacKey::new(interface, mac);
     let is_common = (1..OwnMacs::COMMON).any(|index| tables.common_mac(index) == mac);

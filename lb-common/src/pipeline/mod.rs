@@ -9,24 +9,26 @@
 pub mod detour;
 mod direct;
 mod echo;
-mod environment;
 mod family;
 mod link;
 mod outcome;
+mod packet;
 mod parse;
 mod reverse_nat;
 mod rewrite;
 mod select;
 mod services;
+mod tables;
 pub mod wrap;
 
 use crate::abi::Reason;
 
 pub use direct::direct;
-pub use environment::{Packet, Route, RouteQuery, Tables};
 pub use link::accepts;
 pub use outcome::Outcome;
+pub use packet::Packet;
 pub use services::{look_up4, look_up6};
+pub use tables::{FlowTables, Host, NatTables, QuicTables, Route, RouteQuery, ServiceTables, Tables};
 
 use detour::{Scratch, StepByStep, detour};
 

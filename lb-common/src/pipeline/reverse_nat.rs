@@ -3,7 +3,7 @@
 use crate::abi::{Direction, Features, FlowEnds, Reason, ServiceFlags, TagsEntry, TargetEntry};
 
 use super::{
-    Outcome, Packet, Route, RouteQuery, Tables,
+    Host, Outcome, Packet, Route, RouteQuery, ServiceTables,
     family::Family,
     parse::{Ip, Transport},
     rewrite,
@@ -14,17 +14,14 @@ use super::{
 pub(super) struct ReversedPacket<'t> {
     /// The backend.
     pub(super) target: &'t TargetEntry,
-    /// MACs of the way to the client, laid out as in [`TargetEntry`].
-    pub(super) macs: (u64, u32),
-    /// The VLAN tags that frames carry there.
-    pub(super) tags: TagsEntry,
-    /// [`ClientRoute::is_known`]
-    pub(super) is_known: bool,
+    /// The way to the client.
+    pub(super) route: ClientRoute,
     /// Whether the service bounds the MSS of SYNs, which the detour does.
     pub(super) clamps: bool,
 }
 
 /// The way to a client.
+#[derive(Clone, Copy)]
 pub(super) struct ClientRoute {
     /// MACs, laid out as in [`TargetEntry`].
     pub(super) macs: (u64, u32),
@@ -43,6 +40,19 @@ impl ClientRoute {
         tags: TagsEntry::NONE,
         is_known: false,
     };
+
+    /// Has a packet with that TTL or hop limit leave this way.
+    ///
+    /// # Errors
+    /// When its last hop was the one to the balancer.
+    #[inline(always)]
+    pub(super) fn take<T: Host>(&self, tables: &T, ttl: u8, outcome: &mut Outcome) -> Result<(), Reason> {
+        if ttl <= 1 {
+            return Err(Reason::TtlExpired);
+        }
+        outcome.leave_by(self.egress, tables.ingress());
+        Ok(())
+    }
 }
 
 /// Why an answer goes no further.
@@ -65,7 +75,7 @@ impl From<Reason> for NoClientRoute {
 /// # Errors
 /// Why there is none.
 #[inline(always)]
-pub(super) fn way_back<T: Tables>(tables: &T, query: &RouteQuery) -> Result<ClientRoute, NoClientRoute> {
+pub(super) fn way_back<T: Host>(tables: &T, query: &RouteQuery) -> Result<ClientRoute, NoClientRoute> {
     match tables.route(query) {
         // The backend talks to this host itself, as it does when it answers a health check.
         Route::Local => Err(Reason::NoService.into()),
@@ -91,7 +101,7 @@ pub(super) fn way_back<T: Tables>(tables: &T, query: &RouteQuery) -> Result<Clie
 /// # Errors
 /// Why it is none, or goes no further.
 #[inline(always)]
-pub(super) fn answer_of<'t, F: Family, T: Tables>(
+pub(super) fn answer_of<'t, F: Family, T: ServiceTables + Host>(
     tables: &'t T,
     ip: &Ip<F::Address>,
     transport: &Transport,
@@ -117,23 +127,13 @@ pub(super) fn answer_of<'t, F: Family, T: Tables>(
         tos: ip.tos,
         len: ip.len,
     };
-    let ClientRoute {
-        macs,
-        egress,
-        tags,
-        is_known,
-    } = way_back(tables, &query)?;
+    let route = way_back(tables, &query)?;
     outcome.service = service.id;
     outcome.target = service.target_base;
-    if ip.ttl <= 1 {
-        return Err(Reason::TtlExpired.into());
-    }
-    outcome.leave_by(egress, tables.ingress());
+    route.take(tables, ip.ttl, outcome)?;
     Ok(ReversedPacket {
         target,
-        macs,
-        tags,
-        is_known,
+        route,
         clamps: service.flags.has(ServiceFlags::DETOUR_SYN),
     })
 }

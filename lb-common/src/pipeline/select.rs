@@ -2,10 +2,10 @@
 
 use crate::{
     abi::{FlowKey, Reason, SLOTS_PER_LINE, ServiceEntry, ServiceFlags, Slot, TargetEntry},
-    flows::Query,
+    flow::Query,
 };
 
-use super::{Outcome, Tables, family::Family};
+use super::{FlowTables, Host, Outcome, ServiceTables, family::Family};
 
 /// What decides the slot: the flow, or with affinity its client alone.
 #[inline(always)]
@@ -21,7 +21,7 @@ pub(super) fn flow_hash<F: Family>(service: &ServiceEntry, source: F::Address, p
 /// The backend that the flow belongs to: its slot's owner, unless that has changed of late. `flow` hashes the flow by
 /// all of its ports; a packet that `leaves_traces` may be written down as its flow's first.
 #[inline(always)]
-pub(super) fn pick<'t, T: Tables>(
+pub(super) fn pick<'t, T: ServiceTables + FlowTables + Host>(
     tables: &'t T,
     service: &ServiceEntry,
     hash: u64,
@@ -73,7 +73,7 @@ pub(super) fn pick<'t, T: Tables>(
 
 /// Asks the flow table whom the flow belongs to. `packet` is as in [`Query`], `slot_index` the index of its slot in `SLOTS`.
 #[inline(always)]
-fn look_up<T: Tables>(
+fn look_up<T: FlowTables>(
     tables: &T,
     service: &ServiceEntry,
     key: FlowKey,

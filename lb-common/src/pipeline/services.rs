@@ -5,24 +5,24 @@ use core::marker::PhantomData;
 use crate::abi::{Direction, Features, Key4, Key6, Selector, ServiceEntry};
 
 use super::{
-    Tables,
+    ServiceTables,
     family::{Family, V4, V6},
 };
 
 /// The service of that key in the table of IPv4.
 #[inline(always)]
-pub fn look_up4<T: Tables>(tables: &T, key: &Key4) -> Option<ServiceEntry> {
+pub fn look_up4<T: ServiceTables>(tables: &T, key: &Key4) -> Option<ServiceEntry> {
     by_key::<V4, T>(tables, key)
 }
 
 /// The service of that key in the table of IPv6.
 #[inline(always)]
-pub fn look_up6<T: Tables>(tables: &T, key: &Key6) -> Option<ServiceEntry> {
+pub fn look_up6<T: ServiceTables>(tables: &T, key: &Key6) -> Option<ServiceEntry> {
     by_key::<V6, T>(tables, key)
 }
 
 #[inline(always)]
-fn by_key<F: Family, T: Tables>(tables: &T, key: &F::Key) -> Option<ServiceEntry> {
+fn by_key<F: Family, T: ServiceTables>(tables: &T, key: &F::Key) -> Option<ServiceEntry> {
     let line = tables.service_index(F::V6).line(key);
     let (found, next) = F::find_in_line(tables, line, key)?;
     if found.is_some() || next == 0 {
@@ -38,7 +38,7 @@ pub(super) struct Lookup<'t, F, T> {
     family: PhantomData<F>,
 }
 
-impl<'t, F: Family, T: Tables> Lookup<'t, F, T> {
+impl<'t, F: Family, T: ServiceTables> Lookup<'t, F, T> {
     #[inline(always)]
     pub(super) fn new(tables: &'t T) -> Self {
         Self {

@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    Packet, Tables,
+    Packet, ServiceTables,
     family::{ETHER_TYPE, Family, Outer, V4, V6},
 };
 
@@ -84,7 +84,7 @@ pub(super) const fn wraps(forward: u8) -> bool {
 /// # Errors
 /// Why it cannot be done; the packet is as it came then.
 #[inline(always)]
-pub fn wrap<P: Packet, T: Tables>(packet: &mut P, tables: &T, wrap: Wrap) -> Result<(), Reason> {
+pub fn wrap<P: Packet, T: ServiceTables>(packet: &mut P, tables: &T, wrap: Wrap) -> Result<(), Reason> {
     let target = tables.target(wrap.target).ok_or(Reason::Unresolved)?;
     let tags = tables.tags(wrap.target).ok_or(Reason::Unresolved)?;
     let front = Encapsulation::of(target.forward, tags_len(target)).ok_or(Reason::Unresolved)?;

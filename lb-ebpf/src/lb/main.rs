@@ -7,19 +7,14 @@
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics, adt_const_params))]
 #![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "as above"))]
 
-mod answers;
 mod cipher;
 mod detour;
-mod flows;
-mod fragments;
 #[path = "../frame.rs"]
 mod frame;
 mod globals;
 mod maps;
 mod packet;
-mod route;
 mod trace;
-mod translations;
 
 use core::hint::black_box;
 

@@ -6,7 +6,7 @@ use lb_common::{
     pipeline::Outcome,
 };
 
-use super::flows;
+use super::maps;
 
 /// The trace that the packet carries, if it is to be explained.
 #[inline(always)]
@@ -35,6 +35,6 @@ pub(super) fn fill_in(context: &XdpContext, reason: Reason, outcome: &Outcome) -
     trace.slot = outcome.slot;
     trace.egress = outcome.egress;
     trace.placement = outcome.placement.into();
-    trace.clock = flows::clock();
+    trace.clock = maps::clock();
     true
 }

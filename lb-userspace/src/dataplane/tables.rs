@@ -9,7 +9,7 @@ use lb_common::{
         CellEntry, Control, FlowKey, FlowLine, FlowValue, Meta, OptionsEntry, PoolEntry, QuicSetEntry,
         SLOTS_PER_LINE, ServerLine, ServiceLine4, ServiceLine6, Slot, SlotLine, TagsEntry, TargetEntry, map,
     },
-    flows::SharedLine,
+    flow::SharedLine,
 };
 
 use super::{Dataplane, mapped::Mapped, sources::Sources};

@@ -5,10 +5,7 @@ use std::collections::HashMap;
 
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 
-use super::{
-    devices::Devices,
-    interface::{Interface, InterfaceError, Link, Lower, describe},
-};
+use super::interface::{Interface, InterfaceError, Link, Lower, describe};
 
 /// What the kernel calls a bond.
 const BOND: &str = "bond";
@@ -95,15 +92,6 @@ impl Device {
     fn is_switch(&self) -> bool {
         SWITCHES.contains(&self.interface.driver.as_str())
     }
-}
-
-/// Finds where packets of the interface `name` of the calling thread's network namespace are first seen.
-///
-/// # Errors
-/// When there is no interface of that name, when it lies on one of another network namespace, or the kernel cannot be
-/// asked.
-pub async fn find_carrier(name: &str) -> Result<Carrier, InterfaceError> {
-    Devices::list().await?.carrier(name)
 }
 
 pub(super) fn carrier(name: &str, devices: &HashMap<u32, Device>) -> Result<Carrier, InterfaceError> {

@@ -103,6 +103,15 @@ pub async fn watch_devices(lists: &watch::Sender<Arc<Devices>>, ask: &Notify) ->
     Ok(())
 }
 
+/// Finds where packets of the interface `name` of the calling thread's network namespace are first seen.
+///
+/// # Errors
+/// When there is no interface of that name, when it lies on one of another network namespace, or the kernel cannot be
+/// asked.
+pub async fn find_carrier(name: &str) -> Result<Carrier, InterfaceError> {
+    Devices::list().await?.carrier(name)
+}
+
 #[cfg(test)]
 mod tests {
     use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};

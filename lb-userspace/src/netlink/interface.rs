@@ -11,7 +11,6 @@ use rtnetlink::packet_route::link::{
 };
 
 use super::socket::{Error, Socket};
-use super::view::vrf;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +118,21 @@ pub async fn interfaces() -> Result<Vec<Interface>, InterfaceError> {
     let socket = Socket::open()?;
     visit_links(&socket, |message, link| all.push(describe(message, link))).await?;
     Ok(all)
+}
+
+/// Devices that may lie between an interface and its VRF: a bond, a bridge.
+const MAX_MASTERS: usize = 8;
+
+/// The VRF that an interface belongs to.
+pub(super) fn vrf(link: &Link, links: &HashMap<u32, Link>) -> Option<u32> {
+    let mut at = link;
+    for _ in 0..MAX_MASTERS {
+        at = links.get(&at.master?)?;
+        if at.is_vrf {
+            return Some(at.index);
+        }
+    }
+    None
 }
 
 /// The VRF device that the interface `name` belongs to.

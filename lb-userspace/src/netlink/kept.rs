@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::next_hop::Resolution;
+use super::next_hop::{FoundRoute, Resolution};
 
 /// What only some ways are good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,28 +29,6 @@ impl RouteNeed {
             (Self::OnLink, Resolution::Resolved(hop)) => hop.gateway.is_none(),
             (Self::Own, way) => *way == Resolution::Own,
             _ => false,
-        }
-    }
-}
-
-/// What the kernel says of an address at present.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum FoundRoute {
-    /// A way.
-    Way(Resolution),
-    /// None, for that reason.
-    None {
-        reason: String,
-        /// The next hop that the kernel has asked for in vain.
-        silent: Option<IpAddr>,
-    },
-}
-
-impl From<FoundRoute> for Resolution {
-    fn from(found: FoundRoute) -> Self {
-        match found {
-            FoundRoute::Way(way) => way,
-            FoundRoute::None { reason, .. } => Self::Unresolved { reason },
         }
     }
 }

@@ -27,8 +27,8 @@ mod words;
 mod xdp_features;
 
 pub use address::own_addresses;
-pub use carrier::{Carrier, find_carrier};
-pub use devices::{Devices, watch_devices};
+pub use carrier::Carrier;
+pub use devices::{Devices, find_carrier, watch_devices};
 pub(crate) use ethtool::merging;
 pub use interface::{
     AttachedXdp, Interface, InterfaceError, XdpMode, common_vrf, find_interface, interface_name, interfaces,

@@ -13,8 +13,7 @@ use rtnetlink::packet_route::neighbour::{
 };
 use rtnetlink::packet_route::route::RouteProtocol;
 
-use super::route::family;
-use super::socket::{Error, Socket};
+use super::socket::{Error, Socket, family};
 
 /// Marks the entries that lb asked the kernel to manage (`ip neigh` shows it as `proto 108`), so that a restarted
 /// agent knows which ones it may hand back.

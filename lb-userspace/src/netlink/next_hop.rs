@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use lb_common::abi::TagsEntry;
 
 use super::interface::Link;
-use super::kept::FoundRoute;
 use super::neighbour::{NeighbourTable, Reachability};
 use super::route::Route;
 use super::upper::{Egress, egress};
@@ -42,6 +41,28 @@ pub enum Resolution {
         /// Why not, in an operator's words.
         reason: String,
     },
+}
+
+/// What the kernel says of an address at present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FoundRoute {
+    /// A way.
+    Way(Resolution),
+    /// None, for that reason.
+    None {
+        reason: String,
+        /// The next hop that the kernel has asked for in vain.
+        silent: Option<IpAddr>,
+    },
+}
+
+impl From<FoundRoute> for Resolution {
+    fn from(found: FoundRoute) -> Self {
+        match found {
+            FoundRoute::Way(way) => way,
+            FoundRoute::None { reason, .. } => Self::Unresolved { reason },
+        }
+    }
 }
 
 impl Resolution {

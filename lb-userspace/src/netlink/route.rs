@@ -11,7 +11,7 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::neighbour::NeighbourKey;
-use super::socket::{Error, Socket};
+use super::socket::{Error, Socket, family};
 use super::view::View;
 
 /// Gateways that are kept fresh besides those of default routes: the rest are made sure of as packets use them.
@@ -281,12 +281,4 @@ pub(super) fn destination(message: &RouteMessage) -> Option<IpNet> {
         message.header.destination_prefix_length,
     )
     .ok()
-}
-
-/// The netlink family of an address.
-pub(super) fn family(address: IpAddr) -> AddressFamily {
-    match address {
-        IpAddr::V4(_) => AddressFamily::Inet,
-        IpAddr::V6(_) => AddressFamily::Inet6,
-    }
 }

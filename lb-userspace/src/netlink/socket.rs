@@ -2,11 +2,13 @@
 //! or given up after a bounded time.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use rtnetlink::Handle;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -108,5 +110,13 @@ impl Socket {
             }
         }
         Ok(())
+    }
+}
+
+/// The netlink family of an address.
+pub(super) fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
     }
 }

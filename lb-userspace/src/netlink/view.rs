@@ -6,12 +6,13 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use super::{interface::Link, upper::Addresses};
+use super::{
+    interface::{Link, vrf},
+    upper::Addresses,
+};
 
 /// Questions that are asked for one address at most.
 const MAX_VIEWS: usize = 32;
-/// Devices that may lie between an interface and its VRF: a bond, a bridge.
-const MAX_MASTERS: usize = 8;
 
 /// From where a route is looked up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,18 +51,6 @@ pub(super) fn views(interfaces: &[u32], links: &HashMap<u32, Link>, addresses: &
     }
     let without = vrfs.into_iter().map(|vrf| View { vrf, source: None });
     without.chain(sources).take(MAX_VIEWS).collect()
-}
-
-/// The VRF that an interface belongs to.
-pub(super) fn vrf(link: &Link, links: &HashMap<u32, Link>) -> Option<u32> {
-    let mut at = link;
-    for _ in 0..MAX_MASTERS {
-        at = links.get(&at.master?)?;
-        if at.is_vrf {
-            return Some(at.index);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 use anyhow::{Result, bail, ensure};
 use lb_common::abi::Action;
 use lb_packets::check_sums;
+use lb_world::World;
 
 use super::{
     flaw::Broken,
     machine::{Did, Host, Loaded},
     model::{Model, Said},
-    world::World,
 };
 
 /// All that have an opinion, in the same state.

@@ -26,7 +26,6 @@ pub use model::Mistake;
 pub use options::Options;
 pub use run::{Summary, run};
 pub use saved::DIRECTORY;
-pub use world::World;
 
 /// The last line of `--json`.
 #[derive(Debug, Serialize)]
@@ -77,6 +76,6 @@ pub fn main(options: &Options) -> Result<ExitCode> {
 /// Without privilege, or when the kernel refuses the program.
 pub fn replay(directory: &Path) -> Result<Vec<String>> {
     let kernel = Kernel::new()?;
-    let world = World::new(kernel.interfaces)?;
+    let world = world::world(kernel.interfaces)?;
     kernel.within(|| saved::replay(directory, &world))
 }

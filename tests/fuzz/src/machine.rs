@@ -7,31 +7,23 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use aya::programs::{TestRun, TestRunOptions};
 use lb_common::{
     abi::{self, Action, Reason, TagsEntry, Trace},
     pipeline::{Outcome, Route, RouteQuery, process},
 };
 use lb_core::desired::BackendId;
-use lb_core::observed::InterfaceMacs;
-use lb_core::plan::{InMemory, Layout, MacTable, source_pools};
+use lb_core::plan::{InMemory, Layout, Memory, Write};
 use lb_lab::{Namespace, NextHop, Route as LabRoute};
 use lb_packets::Buffer;
-use lb_userspace::dataplane::{Dataplane, Settings};
+use lb_userspace::dataplane::Dataplane;
 use lb_userspace::netlink::{Upper, Uppers};
-
-use super::flaw::Flaw;
-use super::world::{
-    Interfaces, OWN, OWN_MAC, OWN4, OWN6, ROUTER, ROUTER_MAC, SEED, TAGGED, TAGGED_MTU, TAGGED_VLANS,
-    UPPER_MAC, VIRTUAL_MAC, World, is_tagged,
+use lb_world::{
+    Interfaces, ROUTER_MAC, World, XDP_DROP, add_interfaces, expected_action, explain, in_memory, load,
+    namespace, send, to_router,
 };
 
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
-const XDP_REDIRECT: u32 = 4;
-/// Room for what a frame grows by.
-const GROWTH: usize = 256;
+use super::flaw::Flaw;
+use super::world::{MTU, OWN, OWN4, OWN6, ROUTER, TAGGED, TAGGED_MTU, TAGGED_VLANS, is_tagged};
 
 /// What became of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,16 +50,12 @@ impl Host {
     /// # Errors
     /// When the world does not fit.
     pub(super) fn new(world: &World, flaw: Option<Flaw>) -> Result<Self> {
-        let mut memory = InMemory::new(&World::CAPACITY, SEED);
-        memory.ingress = world.interfaces().front;
+        let mut memory = in_memory(world.capacity(), world.interfaces(), world.source_pool());
         memory.routing = Some(route);
-        (memory.nat_sources, memory.source_pools) =
-            source_pools(&world.source_pool().addresses, world.source_pool().ports.clone());
         memory
             .uppers
             .insert(world.interfaces().front, front(world.interfaces().front));
-        memory.macs = macs(world.interfaces());
-        let layout = world.lay_out(&mut memory, flaw)?;
+        let layout = lay_out(world, &mut memory, flaw)?;
         Ok(Self { memory, layout })
     }
 
@@ -84,6 +72,16 @@ impl Host {
             frame: buffer.frame().to_vec(),
         }
     }
+}
+
+/// Lays a world out, but for the flaw.
+fn lay_out(world: &World, memory: &mut impl Memory, flaw: Option<Flaw>) -> Result<Layout> {
+    let spoil = |writes: &mut [Write]| {
+        if let Some(flaw) = flaw {
+            flaw.spoil(writes);
+        }
+    };
+    world.lay_out_spoiled(memory, spoil)
 }
 
 fn backend(layout: &Layout, target: Option<u32>) -> Option<BackendId> {
@@ -110,14 +108,7 @@ fn route(memory: &InMemory, query: &RouteQuery) -> Route {
     if u32::from(query.len) > mtu {
         return Route::TooBig(mtu as u16);
     }
-    let [r0, r1, r2, r3, r4, r5] = ROUTER_MAC;
-    let [o0, o1, o2, o3, o4, o5] = OWN_MAC;
-    Route::Hop {
-        macs_head: u64::from_ne_bytes([r0, r1, r2, r3, r4, r5, o0, o1]),
-        macs_tail: u32::from_ne_bytes([o2, o3, o4, o5]),
-        egress: memory.ingress,
-        tags,
-    }
+    to_router(memory.ingress, tags)
 }
 
 /// The interface that packets come in by, in the program's words.
@@ -148,16 +139,6 @@ fn uppers(interfaces: Interfaces) -> Uppers {
     ]))
 }
 
-/// MACs that frames to the balancer bear at its front interface.
-fn macs(interfaces: Interfaces) -> MacTable {
-    let front = InterfaceMacs {
-        own: OWN_MAC,
-        others: [UPPER_MAC].into(),
-        master: None,
-    };
-    MacTable::new(&[(interfaces.front, front)].into(), &[VIRTUAL_MAC.into()])
-}
-
 /// A namespace with the routes that `route` tells of.
 pub struct Kernel {
     namespace: Namespace,
@@ -174,8 +155,6 @@ const TAGGED_OWN: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x98, 0, 0, 0, 0, 1)),
 ];
 const TAGGED_ROUTER: [&str; 2] = ["198.18.1.2", "2001:db8:98::2"];
-/// The MTU of the others.
-const MTU: u32 = 1500;
 
 impl Kernel {
     /// Makes the namespace.
@@ -183,22 +162,10 @@ impl Kernel {
     /// # Errors
     /// Without privilege.
     pub(super) fn new() -> Result<Self> {
-        let namespace = Namespace::new("fuzz")?;
-        namespace.set_sysctls(&[
-            ("net/ipv4/ip_forward", "1"),
-            ("net/ipv6/conf/all/forwarding", "1"),
-        ])?;
+        let namespace = namespace("fuzz")?;
         let interfaces = namespace.netlink(async |netlink| {
             let devices = [(FRONT, MTU), (BACK, MTU), (TAGGED_DEVICE, TAGGED_MTU)];
-            for (interface, mtu) in devices {
-                let peer = &format!("{interface}-peer");
-                netlink.add_veth(interface, peer).await?;
-                netlink.configure(interface, OWN_MAC, mtu).await?;
-                for end in [interface, peer] {
-                    netlink.set_up(end).await?;
-                }
-                netlink.wait_until_up(interface).await?;
-            }
+            let interfaces = add_interfaces(netlink, devices).await?;
             let everywhere = ["0.0.0.0/0", "::/0"];
             let ways = [
                 (FRONT, OWN, ROUTER, everywhere),
@@ -220,11 +187,7 @@ impl Kernel {
                     netlink.add_route(&route).await?;
                 }
             }
-            Ok(Interfaces {
-                front: netlink.index(FRONT).await?,
-                back: netlink.index(BACK).await?,
-                tagged: netlink.index(TAGGED_DEVICE).await?,
-            })
+            Ok(interfaces)
         })?;
         Ok(Self {
             namespace,
@@ -255,13 +218,9 @@ impl Loaded {
     /// When the kernel refuses the program or a map.
     pub(super) fn new(world: &World, flaw: Option<Flaw>) -> Result<Self> {
         let interfaces = world.interfaces();
-        let mut dataplane = Dataplane::load(&World::CAPACITY, SEED, Settings::default())?;
-        dataplane.allow_egress(interfaces.back)?;
-        dataplane.set_uppers(&uppers(interfaces), &[])?;
-        dataplane.set_macs(&macs(interfaces))?;
-        let sources = world.source_pool();
-        dataplane.set_source_pools(&sources.addresses, sources.ports.clone())?;
-        let layout = world.lay_out(&mut dataplane.tables()?, flaw)?;
+        let uppers = uppers(interfaces);
+        let dataplane = load(world.capacity(), interfaces, &uppers, world.source_pool())?;
+        let layout = lay_out(world, &mut dataplane.tables()?, flaw)?;
         Ok(Self {
             dataplane,
             layout,
@@ -274,15 +233,7 @@ impl Loaded {
     /// # Errors
     /// When the kernel does not run it, or its action does not go with its reason.
     pub(super) fn explain(&self, frame: &[u8]) -> Result<Did> {
-        let explained = self.dataplane.explain(frame, self.interfaces.front)?;
-        let redirected = explained.action == XDP_REDIRECT;
-        let expected = action(explained.reason, redirected);
-        ensure!(
-            explained.action == expected,
-            "XDP action {} for {:?}",
-            explained.action,
-            explained.reason
-        );
+        let (explained, redirected) = explain(&self.dataplane, frame, self.interfaces.front)?;
         Ok(Did {
             reason: explained.reason,
             backend: backend(&self.layout, explained.target),
@@ -297,48 +248,18 @@ impl Loaded {
     /// # Errors
     /// When the kernel does not run it, or it does something else.
     pub(super) fn run(&self, frame: &[u8], explained: &Did) -> Result<()> {
-        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        let context = [0, frame.len() as u32, 0, self.interfaces.front, 0, 0];
-        let mut output = vec![0; frame.len() + GROWTH];
-        let result = self
-            .dataplane
-            .program()?
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                data_out: Some(&mut output),
-                ctx_in: Some(bytemuck::bytes_of(&context)),
-                ..TestRunOptions::new()
-            })
-            .context("the kernel refused to run the program on this frame")?;
-        output.truncate(result.data_size_out as usize);
-        let is_answer = matches!(
-            explained.reason,
-            Reason::TooBigAnswered
-                | Reason::TtlAnswered
-                | Reason::Rejected
-                | Reason::NoSourcePortAnswered
-                | Reason::UnservedAnswered
-        );
-        if is_answer && result.return_value == XDP_DROP && output == frame {
+        let (action, output) = send(&self.dataplane, frame, self.interfaces.front)?;
+        if explained.reason.is_answer() && action == XDP_DROP && output == frame {
             return Ok(());
         }
-        let expected = action(explained.reason, explained.redirected);
+        let expected = expected_action(explained.reason, explained.redirected);
         ensure!(
-            result.return_value == expected && output == explained.frame,
+            action == expected && output == explained.frame,
             "unexplained, the action is {} for {:?}, and the frame is {}",
-            result.return_value,
+            action,
             explained.reason,
             super::saved::hex(&output)
         );
         Ok(())
-    }
-}
-
-fn action(reason: Reason, redirected: bool) -> u32 {
-    match reason.action() {
-        Action::Pass | Action::Hand => XDP_PASS,
-        Action::Drop => XDP_DROP,
-        Action::Send if redirected => XDP_REDIRECT,
-        Action::Send => XDP_TX,
     }
 }

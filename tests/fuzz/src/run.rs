@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Result;
 use lb_common::abi::Reason;
+use lb_world::World;
 
 use super::{
     case::Case,
@@ -17,8 +18,7 @@ use super::{
     generate::Generator,
     machine::Kernel,
     options::Options,
-    saved,
-    world::World,
+    saved, world,
 };
 
 /// Packets after which everything begins anew, so that what is remembered stays small.
@@ -51,7 +51,7 @@ pub struct Summary {
 /// Without privilege, or when the kernel refuses the program.
 pub fn run(options: &Options, broken: Broken) -> Result<Summary> {
     let kernel = Kernel::new()?;
-    let world = World::new(kernel.interfaces)?;
+    let world = world::world(kernel.interfaces)?;
     kernel.within(|| Run::new(&world, options, broken).go())
 }
 

@@ -14,13 +14,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use lb_world::World;
 
 use super::{
     compare::{Disagreement, Judges},
     flaw::Broken,
     machine::Did,
     model::Said,
-    world::World,
 };
 
 /// Where rows are kept, in the repository.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use lb_common::{
     abi::{Direction, Key4, Key6, SLOTS_PER_LINE, Selector, ServiceEntry, Slot, SlotLine},
-    pipeline::Tables,
+    pipeline::{FlowTables, ServiceTables},
 };
 use lb_core::plan::InMemory;
 

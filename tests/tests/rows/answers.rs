@@ -9,7 +9,7 @@ use lb_packets::{Body, Frame};
 use super::{
     options::{REJECTING, REJECTING_ALL, SILENT, vip4, vip6},
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, expired, told, too_big, unsent},
-    world::{SMALL, World},
+    service_set::{SMALL, ServiceSet},
 };
 
 const FIN: u8 = 0x01;
@@ -22,7 +22,7 @@ const ACKNOWLEDGED: u32 = 0x0506_0708;
 
 pub(crate) fn rows() -> Vec<Row> {
     let optional = [silent(), reset(), unreachable(), not_refused()].concat();
-    let optional = optional.into_iter().map(|row| row.within(World::Options));
+    let optional = optional.into_iter().map(|row| row.within(ServiceSet::Options));
     let plain = [lengths(), not_told(), headers()].concat();
     optional.chain(plain).collect()
 }

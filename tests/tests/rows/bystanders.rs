@@ -5,7 +5,7 @@ use lb_packets::Frame;
 
 use super::{
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, passed, unsent},
-    world::World,
+    service_set::ServiceSet,
 };
 
 const A4: &str = "198.51.100.50";
@@ -76,13 +76,13 @@ fn no_service() -> Vec<Row> {
         passed("multicast, IPv6", Frame::udp(C6, "[ff02::fb]:5353")),
         passed("all zero addresses", Frame::udp("0.0.0.0:1", "0.0.0.0:1")),
         passed("all zero addresses, IPv6", Frame::udp("[::]:1", "[::]:1")),
-        passed("without any services", Frame::tcp(C4, "192.0.2.1:80")).within(World::Nothing),
-        passed("without any services, IPv6", Frame::tcp(C6, "[2001:db8::1]:80")).within(World::Nothing),
+        passed("without any services", Frame::tcp(C4, "192.0.2.1:80")).within(ServiceSet::Nothing),
+        passed("without any services, IPv6", Frame::tcp(C6, "[2001:db8::1]:80")).within(ServiceSet::Nothing),
         passed(
             "any port, where no service takes any",
             Frame::tcp(C4, "192.0.2.1:81"),
         )
-        .within(World::Plain),
+        .within(ServiceSet::Plain),
     ]
 }
 

@@ -11,13 +11,14 @@ use lb_common::abi::{
 use lb_core::desired::{Forwarder, Service};
 use lb_core::plan::{Capacity, Layout, Memory};
 use lb_packets::Frame;
+use lb_world::{Interfaces, SEED};
 
 use super::{
     host::{Host, INTERFACES},
     kernel::Kernel,
     row::{CLIENT4, CLIENT6},
+    service_set::{plain_world, service},
     verdict::Verdict,
-    world::{Interfaces, SEED, World, lay_out, service},
 };
 
 /// A packet, and the number of the service that it is for.
@@ -132,8 +133,8 @@ fn every_key_of_a_crowded_table_is_found() {
         nat_flows: 4096,
     };
     let build = |interfaces, memory: &mut dyn Memory| {
-        let sources = World::Full.tunnel_sources();
-        lay_out(services(9, 10), &capacity, interfaces, sources, memory)
+        let world = plain_world(services(9, 10), capacity, interfaces);
+        world.lay_out(memory).unwrap()
     };
     check(&capacity, build, |layout| probes(layout, 9, 10));
 }
@@ -148,8 +149,8 @@ fn every_key_of_thousands_is_found() {
         nat_flows: 4096,
     };
     let build = |interfaces, memory: &mut dyn Memory| {
-        let sources = World::Full.tunnel_sources();
-        lay_out(services(1024, 4), &capacity, interfaces, sources, memory)
+        let world = plain_world(services(1024, 4), capacity, interfaces);
+        world.lay_out(memory).unwrap()
     };
     check(&capacity, build, |layout| probes(layout, 1024, 4));
 }

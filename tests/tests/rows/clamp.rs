@@ -5,7 +5,7 @@ use lb_packets::Frame;
 use super::{
     options::{CLAMPED, CLAMPED_TO_FIT, MSS, NAT_CLAMPED, PLAIN, vip4, vip6},
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, l2dsr, nat, returned, tunnelled},
-    world::{SMALL, World},
+    service_set::{SMALL, ServiceSet},
 };
 
 const SYN: u8 = 0x02;
@@ -14,7 +14,9 @@ const BACKEND: &str = "10.0.0.1";
 
 pub(crate) fn rows() -> Vec<Row> {
     let rows = [values(), places(), left(), to_fit(), both_ways()].concat();
-    rows.into_iter().map(|row| row.within(World::Options)).collect()
+    rows.into_iter()
+        .map(|row| row.within(ServiceSet::Options))
+        .collect()
 }
 
 fn syn4(options: &[u8]) -> Frame {

@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::Reason::{BadHeader, NoBackend, TooBig, Truncated, TtlExpired};
 use lb_packets::{Frame, flow_hash};
+use lb_world::SEED;
 
 use super::{
     options::{HASH3, PLAIN, SCTP, vip4, vip6},
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, l2dsr, passed, tunnelled, unsent},
-    world::{SEED, World},
+    service_set::ServiceSet,
 };
 
 /// Routers on the way to clients.
@@ -17,7 +18,7 @@ const ROUTER6: &str = "2001:db8:c::7";
 const BACKEND: &str = "10.0.0.1";
 
 pub(crate) fn rows() -> Vec<Row> {
-    let optional = sctp().into_iter().map(|row| row.within(World::Options));
+    let optional = sctp().into_iter().map(|row| row.within(ServiceSet::Options));
     let plain = [kinds(), quotes(), in_tunnels(), not_forwarded(), malformed()].concat();
     optional.chain(plain).collect()
 }
@@ -242,7 +243,7 @@ fn not_forwarded() -> Vec<Row> {
             "an error in fragments",
             error(needed, &tcp4(), 28).fragment(0x2000),
         ),
-        passed("an error without any services", error(needed, &tcp4(), 28)).within(World::Nothing),
+        passed("an error without any services", error(needed, &tcp4(), 28)).within(ServiceSet::Nothing),
         unsent(
             "an error about a service without backends",
             error(needed, &empty, 28),

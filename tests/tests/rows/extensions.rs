@@ -97,7 +97,7 @@ fn walked() -> Vec<Row> {
         too_big(
             "hop-by-hop options, too big",
             &long.ip_len(900),
-            super::world::SMALL,
+            super::service_set::SMALL,
         ),
     ]);
     rows

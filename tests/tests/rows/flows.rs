@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use anyhow::Result;
 use lb_common::abi::Reason;
 use lb_packets::{Frame, flow_hash};
+use lb_world::SEED;
 
 use super::{
     host::{Host, INTERFACES},
     kernel::Kernel,
+    service_set::ServiceSet,
     verdict::Verdict,
-    world::{SEED, World},
 };
 
 const PORTS: std::ops::Range<u16> = 1024..1324;
@@ -62,15 +63,15 @@ fn check(mut run: impl FnMut(&[u8]) -> Result<Verdict>) {
 
 #[test]
 fn flows_spread_unless_the_client_decides_on_the_host() {
-    let mut host = Host::new(World::Full, INTERFACES);
+    let mut host = Host::new(ServiceSet::Full, INTERFACES);
     check(|frame| Ok(host.run(frame)));
 }
 
 #[test]
 fn flows_spread_unless_the_client_decides_in_the_kernel() {
     let kernel = Kernel::new().unwrap();
-    let mut host = Host::new(World::Full, kernel.interfaces);
-    let checked = kernel.with_loaded(World::Full, |loaded| {
+    let mut host = Host::new(ServiceSet::Full, kernel.interfaces);
+    let checked = kernel.with_loaded(ServiceSet::Full, |loaded| {
         check(|frame| {
             let verdict = loaded.explain(frame)?;
             assert_eq!(verdict, host.run(frame), "host and kernel agree");

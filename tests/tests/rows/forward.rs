@@ -7,7 +7,7 @@ use super::{
     row::{
         CLIENT4 as C4, CLIENT6 as C6, Row, expired, hash, l2dsr, too_big, tunnelled, tunnelled_from, unsent,
     },
-    world::{SMALL, World},
+    service_set::{SMALL, ServiceSet},
 };
 
 const SYN: u8 = 0x02;
@@ -169,14 +169,14 @@ fn variations() -> Vec<Row> {
             &varied4(&spread4()),
             "10.0.0.2",
         )
-        .within(World::Varied),
+        .within(ServiceSet::Varied),
         tunnelled_from(
             "outer source varies, IPv6",
             &spread6(),
             &varied6(&spread6()),
             "2001:db8:b::3",
         )
-        .within(World::Varied),
+        .within(ServiceSet::Varied),
     ]
 }
 
@@ -272,7 +272,7 @@ fn without_backend() -> Vec<Row> {
         row("no backends declared", 20, NoBackend),
     ]
     .concat();
-    let emptied = row("an emptied target", 1, Unresolved).map(|row| row.within(World::Emptied));
+    let emptied = row("an emptied target", 1, Unresolved).map(|row| row.within(ServiceSet::Emptied));
     rows.extend(emptied);
     rows.push(expired(
         "TTL 1 without backend",

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use lb_common::abi::Reason::{BadFragment, Fragment, NoService, Truncated};
 use lb_packets::{Frame, flow_hash};
+use lb_world::SEED;
 
 use super::{
     options::{HASH3, NO_FRAGMENTS, PLAIN, vip4, vip6},
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, expired, l2dsr, passed, too_big, tunnelled, unsent},
-    world::{SEED, SMALL, World},
+    service_set::{SMALL, ServiceSet},
 };
 
 const A4: &str = "198.51.100.50";
@@ -19,7 +20,7 @@ const BACKEND: &str = "10.0.0.1";
 
 pub(crate) fn rows() -> Vec<Row> {
     let optional = [followed(), in_odd_orders(), by_addresses(), dropped()].concat();
-    let optional = optional.into_iter().map(|row| row.within(World::Options));
+    let optional = optional.into_iter().map(|row| row.within(ServiceSet::Options));
     let plain = [
         in_tunnels(),
         strangers(),

@@ -7,12 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::abi::{Placement, Reason};
 use lb_core::desired::{Forwarder, Service};
 use lb_packets::Frame;
+use lb_world::{OWN_MAC, ROUTER_MAC, SourcePool, backend_mac};
 
 use super::{
     answers::resets_for,
     quic,
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, expired, forwarded, passed, told},
-    world::{OWN_MAC, ROUTER_MAC, World, backend_mac, service},
+    service_set::{ServiceSet, service},
 };
 
 /// What backends see.
@@ -22,18 +23,22 @@ const PORT: u16 = 5000;
 const OUTSIDE: [&str; 2] = ["198.51.100.7", "2001:db8:c::7"];
 const INSIDE: [&str; 2] = ["10.0.0.250", "2001:db8:b::fa"];
 
-/// The pool's addresses.
-pub(crate) fn pool() -> Vec<IpAddr> {
-    SOURCES.iter().map(|address| address.parse().unwrap()).collect()
+/// The pool.
+pub(crate) fn source_pool() -> SourcePool {
+    SourcePool {
+        addresses: SOURCES.iter().map(|address| address.parse().unwrap()).collect(),
+        ports: PORT..=PORT,
+    }
 }
-
-/// The pool's ports.
-pub(crate) const PORTS: std::ops::RangeInclusive<u16> = PORT..=PORT;
 
 /// Whom a packet to `destination` goes to: every client here is one.
 pub(crate) fn recipient(destination: IpAddr) -> IpAddr {
     let client = |text: &str| text.parse::<SocketAddr>().unwrap().ip();
-    match pool().iter().position(|address| *address == destination) {
+    match source_pool()
+        .addresses
+        .iter()
+        .position(|address| *address == destination)
+    {
         Some(0) => client(C4),
         Some(_) => client(C6),
         None => destination,
@@ -176,7 +181,7 @@ pub(crate) fn rows() -> Vec<Row> {
         .chain(fragments())
         .chain(connections())
         .chain(strangers());
-    all.map(|row| row.within(World::FullNat)).collect()
+    all.map(|row| row.within(ServiceSet::FullNat)).collect()
 }
 
 /// All that a flow may meet.
@@ -309,7 +314,7 @@ fn connections() -> Vec<Row> {
 }
 
 fn strangers() -> Vec<Row> {
-    let source = SocketAddr::new(pool()[0], PORT).to_string();
+    let source = SocketAddr::new(source_pool().addresses[0], PORT).to_string();
     let unknown = Frame::tcp("192.0.2.1:80", "198.51.100.50:47000");
     vec![
         passed("to the pool from a stranger", Frame::tcp("10.0.0.99:80", &source)),

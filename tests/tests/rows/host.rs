@@ -7,25 +7,20 @@ use lb_common::{
     abi::{Placement, Trace, TrackingCounters},
     pipeline::{Outcome, Route, process},
 };
-use lb_core::plan::{Capacity, InMemory, Layout, MacTable, Memory, source_pools};
+use lb_core::plan::{Capacity, InMemory, Layout, MacTable, Memory};
 use lb_packets::Buffer;
+use lb_world::{Interfaces, in_memory};
 
-use super::{
-    fullnat, hosts, routes,
-    row::ip_start,
-    tracking::Machine,
-    verdict::Verdict,
-    world::{Interfaces, SEED, World},
-};
+use super::{fullnat, routes, row::ip_start, service_set::ServiceSet, tracking::Machine, verdict::Verdict};
 
 /// Any numbers will do.
 pub(crate) const INTERFACES: Interfaces = Interfaces {
     front: 2,
     back: 4,
-    vlan: 6,
+    tagged: 6,
 };
 
-/// A world in plain memory.
+/// Services in plain memory.
 pub(crate) struct Host {
     pub(crate) layout: Layout,
     memory: InMemory,
@@ -33,9 +28,9 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(world: World, interfaces: Interfaces) -> Self {
-        Self::with(&World::CAPACITY, interfaces, |memory| {
-            world.build(interfaces, memory)
+    pub(crate) fn new(services: ServiceSet, interfaces: Interfaces) -> Self {
+        Self::with(&ServiceSet::CAPACITY, interfaces, |memory| {
+            services.lay_out(interfaces, memory)
         })
     }
 
@@ -45,10 +40,7 @@ impl Host {
         interfaces: Interfaces,
         build: impl FnOnce(&mut InMemory) -> Layout,
     ) -> Self {
-        let mut memory = InMemory::new(capacity, SEED);
-        memory.ingress = interfaces.front;
-        memory.macs = hosts::macs(interfaces);
-        (memory.nat_sources, memory.source_pools) = source_pools(&fullnat::pool(), fullnat::PORTS);
+        let mut memory = in_memory(capacity, interfaces, &fullnat::source_pool());
         let layout = build(&mut memory);
         Self {
             layout,

@@ -7,18 +7,15 @@ use lb_common::abi::Reason::{NotIp, OtherHost};
 use lb_core::observed::InterfaceMacs;
 use lb_core::plan::MacTable;
 use lb_packets::{Frame, Mac};
+use lb_world::{Interfaces, OWN_MAC, ROUTER_MAC, UPPER_MAC, VIRTUAL_MAC};
 
 use super::{
     host::{Host, INTERFACES},
     kernel::Kernel,
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, answered, l2dsr, nat, passed, returned, unsent},
-    world::{Interfaces, OWN_MAC, ROUTER_MAC, World},
+    service_set::ServiceSet,
 };
 
-/// Of a macvlan on the front interface.
-const UPPER_MAC: Mac = [2, 0, 0, 0, 1, 0xaa];
-/// Of a virtual router (RFC 9568 §7.3), which the operator has named.
-const VIRTUAL_MAC: Mac = [0, 0, 0x5e, 0, 1, 0x0a];
 /// Of others on the wire, which differ from the balancer's in one byte each.
 const OTHERS: [Mac; 6] = [
     [0, 0, 0, 0, 0, 0xaa],
@@ -34,11 +31,6 @@ const GROUPS: [Mac; 3] = [
     [0x33, 0x33, 0, 0, 0, 0xaa],
 ];
 const TAG: [u16; 2] = [0x8100, 100];
-
-/// What an agent would tell the program of such interfaces.
-pub(crate) fn macs(interfaces: Interfaces) -> MacTable {
-    table(&[(interfaces.front, OWN_MAC, &[UPPER_MAC])], &[VIRTUAL_MAC])
-}
 
 fn table(interfaces: &[(u32, Mac, &[Mac])], named: &[Mac]) -> MacTable {
     let macs = |(index, own, others): &(u32, Mac, &[Mac])| {
@@ -237,7 +229,7 @@ fn what_is_not_known_is_not_refused_and_each_interface_has_its_own() {
     });
     let kernel = Kernel::new().unwrap();
     for (known, table, accepted) in tables(kernel.interfaces) {
-        let checked = kernel.with_loaded(World::Full, |loaded| {
+        let checked = kernel.with_loaded(ServiceSet::Full, |loaded| {
             loaded.set_macs(&table)?;
             for (mac, frame) in &frames {
                 let passed = loaded.explain(frame)?.reason == OtherHost;
@@ -248,7 +240,7 @@ fn what_is_not_known_is_not_refused_and_each_interface_has_its_own() {
         checked.unwrap();
     }
     for (known, table, accepted) in tables(INTERFACES) {
-        let mut host = Host::new(World::Full, INTERFACES);
+        let mut host = Host::new(ServiceSet::Full, INTERFACES);
         host.set_macs(table);
         for (mac, frame) in &frames {
             let passed = host.run(frame).reason == OtherHost;
@@ -264,7 +256,7 @@ fn macs_change_while_the_program_runs() {
     let front = kernel.interfaces.front;
     let frame = |mac| to(mac, Frame::tcp(C4, "192.0.2.1:80")).bytes();
     let all = [OWN_MAC, UPPER_MAC, VIRTUAL_MAC];
-    let checked = kernel.with_loaded(World::Full, |loaded| {
+    let checked = kernel.with_loaded(ServiceSet::Full, |loaded| {
         for (own, others, named) in [
             (OWN_MAC, vec![UPPER_MAC], vec![]),
             (UPPER_MAC, vec![], vec![]),

@@ -6,7 +6,7 @@ use lb_packets::Frame;
 use super::{
     host::{Host, INTERFACES},
     row::{Row, answered, passed, unsent},
-    world::World,
+    service_set::ServiceSet,
 };
 
 const C4: &str = "198.51.100.50";
@@ -79,7 +79,7 @@ fn not_answered() -> Vec<Row> {
         passed("echo to a host, IPv6", Frame::echo(C6, "2001:db8::200")),
         passed("echo to a backend", Frame::echo(C4, "10.0.0.1")),
         passed("echo to the balancer", Frame::echo(C4, "198.51.100.1")),
-        passed("echo without services", v4()).within(World::Nothing),
+        passed("echo without services", v4()).within(ServiceSet::Nothing),
         passed("echo with IPv4 options", v4().ip_options(&[1; 4])),
         unsent(
             "echo to all hosts of the link",
@@ -155,7 +155,7 @@ fn others() -> Vec<Row> {
 /// Each identifier, with the sequence number that makes all words come to zero, and with some that do not.
 #[test]
 fn every_reply_has_the_checksum_that_would_be_made_anew() {
-    let mut host = Host::new(World::Full, INTERFACES);
+    let mut host = Host::new(ServiceSet::Full, INTERFACES);
     for id in 0..=u16::MAX {
         for sequence in [0, !id, !id.wrapping_add(1)] {
             let rest = [id.to_be_bytes(), sequence.to_be_bytes()].concat();

@@ -1,26 +1,21 @@
 //! The rows in the kernel: the real program on its real maps, run by `BPF_PROG_TEST_RUN` in a namespace of its own.
 
-use anyhow::{Context, Result, ensure};
-use aya::programs::{TestRun, TestRunOptions};
+use anyhow::{Context, Result};
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
-use lb_common::abi::{Action, Reason, TargetCounters, TrackingCounters};
+use lb_common::abi::{Reason, TargetCounters, TrackingCounters};
 use lb_core::plan::{Capacity, Layout, MacTable, Memory};
 use lb_lab::Namespace;
-use lb_userspace::dataplane::{Dataplane, Explained, MappedTables, Settings};
+use lb_userspace::dataplane::{Dataplane, Explained, MappedTables};
 use lb_userspace::netlink::Uppers;
+use lb_world::{Interfaces, explain, load, namespace, send};
 
 use super::{
-    fullnat, hosts, routes,
+    fullnat, routes,
     row::{Row, ip_start},
+    service_set::ServiceSet,
     tracking::Machine,
     verdict::Verdict,
-    world::{Interfaces, SEED, World},
 };
-
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
-const XDP_REDIRECT: u32 = 4;
 
 /// A namespace with routes, in which programs are run.
 pub(crate) struct Kernel {
@@ -30,11 +25,7 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     pub(crate) fn new() -> Result<Self> {
-        let namespace = Namespace::new("rows")?;
-        namespace.set_sysctls(&[
-            ("net/ipv4/ip_forward", "1"),
-            ("net/ipv6/conf/all/forwarding", "1"),
-        ])?;
+        let namespace = namespace("rows")?;
         let interfaces = routes::set_up(&namespace)?;
         Ok(Self {
             namespace,
@@ -42,14 +33,14 @@ impl Kernel {
         })
     }
 
-    /// Loads the program, lays `world` out in its maps, and runs `body` with it inside the namespace.
+    /// Loads the program, lays `services` out in its maps, and runs `body` with it inside the namespace.
     pub(crate) fn with_loaded<T: Send>(
         &self,
-        world: World,
+        services: ServiceSet,
         body: impl FnOnce(&Loaded) -> Result<T> + Send,
     ) -> Result<T> {
-        let build = |tables: &mut MappedTables| world.build(self.interfaces, tables);
-        self.with(&World::CAPACITY, build, body)
+        let build = |tables: &mut MappedTables| services.lay_out(self.interfaces, tables);
+        self.with(&ServiceSet::CAPACITY, build, body)
     }
 
     /// Tables of another size, filled by `build`.
@@ -72,11 +63,7 @@ impl Kernel {
     ) -> Result<T> {
         let interfaces = self.interfaces;
         self.namespace.run(|| {
-            let mut dataplane = Dataplane::load(capacity, SEED, Settings::default())?;
-            dataplane.allow_egress(interfaces.back)?;
-            dataplane.set_uppers(uppers, &[])?;
-            dataplane.set_macs(&hosts::macs(interfaces))?;
-            dataplane.set_source_pools(&fullnat::pool(), fullnat::PORTS)?;
+            let dataplane = load(capacity, interfaces, uppers, &fullnat::source_pool())?;
             let layout = build(&mut dataplane.tables()?);
             body(&Loaded {
                 dataplane,
@@ -87,7 +74,7 @@ impl Kernel {
     }
 }
 
-/// The program with a world in its maps.
+/// The program with services in its maps.
 pub(crate) struct Loaded {
     dataplane: Dataplane,
     pub(crate) layout: Layout,
@@ -102,21 +89,17 @@ impl Loaded {
 
     /// What the program does with a frame; it is not counted.
     pub(crate) fn explain(&self, frame: &[u8]) -> Result<Verdict> {
+        let (explained, redirected) = explain(&self.dataplane, frame, self.interfaces.front)?;
         let Explained {
             reason,
-            action,
+            action: _,
             service,
             target,
             slot,
             placement,
             clock: _,
             frame,
-        } = self.dataplane.explain(frame, self.interfaces.front)?;
-        let redirected = action == XDP_REDIRECT;
-        ensure!(
-            action == expected_action(reason, redirected),
-            "XDP action {action} for {reason:?}"
-        );
+        } = explained;
         Ok(Verdict {
             reason,
             redirected,
@@ -130,20 +113,14 @@ impl Loaded {
 
     /// Runs the program on a frame as on one from the wire, and returns its action.
     pub(crate) fn run(&self, frame: &[u8]) -> Result<u32> {
-        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        let context = [0, frame.len() as u32, 0, self.interfaces.front, 0, 0];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            ctx_in: Some(bytemuck::bytes_of(&context)),
-            ..TestRunOptions::new()
-        };
-        Ok(self.dataplane.program()?.test_run(options)?.return_value)
+        let (action, _) = send(&self.dataplane, frame, self.interfaces.front)?;
+        Ok(action)
     }
 
     /// All counters.
     pub(crate) fn counters(&self) -> Result<Counters> {
         let counters = self.dataplane.counters()?;
-        let targets = (0..World::CAPACITY.target_cells()).map(|index| counters.target(index));
+        let targets = (0..ServiceSet::CAPACITY.target_cells()).map(|index| counters.target(index));
         let reasons = Reason::ALL.iter().map(|reason| counters.reason(*reason));
         Ok(Counters {
             targets: targets.collect::<Result<_>>()?,
@@ -197,16 +174,6 @@ impl Machine for Tracked<'_> {
 
     fn tracking(&self, number: u32) -> Result<TrackingCounters> {
         self.loaded.dataplane.counters()?.tracking(number)
-    }
-}
-
-/// The action that goes with a reason.
-pub(crate) fn expected_action(reason: Reason, redirected: bool) -> u32 {
-    match reason.action() {
-        Action::Pass | Action::Hand => XDP_PASS,
-        Action::Drop => XDP_DROP,
-        Action::Send if redirected => XDP_REDIRECT,
-        Action::Send => XDP_TX,
     }
 }
 

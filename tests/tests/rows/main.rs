@@ -31,6 +31,7 @@ mod ranges;
 mod routes;
 mod row;
 mod sctp;
+mod service_set;
 mod sources;
 mod tracking;
 mod translated;
@@ -39,7 +40,6 @@ mod unserved;
 mod uppers;
 mod verdict;
 mod vlan;
-mod world;
 
 use std::collections::HashSet;
 
@@ -47,11 +47,12 @@ use anyhow::{Result, ensure};
 use lb_api::packet::MIN_FRAME;
 use lb_common::abi::Reason;
 use lb_packets::Buffer;
+use lb_world::expected_action;
 
 use host::{Host, INTERFACES};
-use kernel::{Kernel, Loaded, expected_action};
+use kernel::{Kernel, Loaded};
 use row::Row;
-use world::World;
+use service_set::ServiceSet;
 
 fn all() -> Vec<Row> {
     [
@@ -80,8 +81,8 @@ fn all() -> Vec<Row> {
     .concat()
 }
 
-fn of(world: World) -> impl Iterator<Item = Row> {
-    all().into_iter().filter(move |row| row.world == world)
+fn of(services: ServiceSet) -> impl Iterator<Item = Row> {
+    all().into_iter().filter(move |row| row.services == services)
 }
 
 /// Fails with everything that went wrong, by row.
@@ -109,9 +110,9 @@ fn names_are_unique() {
 #[test]
 fn rows_hold_on_the_host() {
     let mut wrong = Vec::new();
-    for world in World::ALL {
-        let mut host = Host::new(world, INTERFACES);
-        for row in of(world) {
+    for services in ServiceSet::ALL {
+        let mut host = Host::new(services, INTERFACES);
+        for row in of(services) {
             for frame in &row.before {
                 host.run(frame);
             }
@@ -127,9 +128,9 @@ fn rows_hold_on_the_host() {
 #[test]
 fn without_headroom_tunnels_drop_and_leave_the_packet_alone() {
     let rows = [forward::rows(), nat::rows(), tunnels::rows()].concat();
-    for world in [World::Full, World::Tunnels] {
-        let mut host = Host::new(world, INTERFACES);
-        for row in rows.iter().filter(|row| row.world == world) {
+    for services in [ServiceSet::Full, ServiceSet::Tunnels] {
+        let mut host = Host::new(services, INTERFACES);
+        for row in rows.iter().filter(|row| row.services == services) {
             needs_headroom(&mut host, row);
         }
     }
@@ -152,25 +153,25 @@ fn needs_headroom(host: &mut Host, row: &Row) {
 
 #[test]
 fn rows_of_the_full_world_hold_in_the_kernel() {
-    check_worlds_in_the_kernel(&[World::Full]);
+    check_worlds_in_the_kernel(&[ServiceSet::Full]);
 }
 
 #[test]
 fn rows_of_all_other_worlds_hold_in_the_kernel() {
-    let [World::Full, others @ ..] = &World::ALL else {
+    let [ServiceSet::Full, others @ ..] = &ServiceSet::ALL else {
         panic!("the full world is the first")
     };
     check_worlds_in_the_kernel(others);
 }
 
 /// Also checks that host and kernel agree, that a packet moves exactly one counter, and that explaining moves none.
-fn check_worlds_in_the_kernel(worlds: &[World]) {
+fn check_worlds_in_the_kernel(sets: &[ServiceSet]) {
     let kernel = Kernel::new().unwrap();
     let mut wrong = Vec::new();
-    for &world in worlds {
-        let mut host = Host::new(world, kernel.interfaces);
-        let checked = kernel.with_loaded(world, |loaded| {
-            for row in of(world).filter(|row| row.input.len() >= MIN_FRAME) {
+    for &services in sets {
+        let mut host = Host::new(services, kernel.interfaces);
+        let checked = kernel.with_loaded(services, |loaded| {
+            for row in of(services).filter(|row| row.input.len() >= MIN_FRAME) {
                 if let Err(error) = check_in_the_kernel(&row, loaded, &mut host) {
                     wrong.push(format!("{}: {error:#}", row.name));
                 }

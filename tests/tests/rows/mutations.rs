@@ -13,8 +13,8 @@ use super::{
     kernel::{Kernel, Loaded},
     of, report,
     row::{Row, ip_start},
+    service_set::ServiceSet,
     tracking::Machine,
-    world::World,
 };
 
 const VARIANTS: u64 = 8;
@@ -78,11 +78,11 @@ fn check(frame: &[u8], loaded: &Loaded, host: &mut Host) -> Result<Reason> {
 #[test]
 fn host_and_kernel_agree_on_damaged_packets() {
     let kernel = Kernel::new().unwrap();
-    let mut host = Host::new(World::Full, kernel.interfaces);
+    let mut host = Host::new(ServiceSet::Full, kernel.interfaces);
     let mut numbers = Numbers(0);
     let (mut wrong, mut reasons) = (Vec::new(), [0; Reason::COUNT as usize]);
-    let checked = kernel.with_loaded(World::Full, |loaded| {
-        for row in of(World::Full).filter(|row| row.input.len() >= MIN_FRAME) {
+    let checked = kernel.with_loaded(ServiceSet::Full, |loaded| {
+        for row in of(ServiceSet::Full).filter(|row| row.input.len() >= MIN_FRAME) {
             for _ in 0..VARIANTS {
                 let frame = damaged(&row, &mut numbers);
                 match check(&frame, loaded, &mut host) {

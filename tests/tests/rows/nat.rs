@@ -6,7 +6,7 @@ use lb_packets::Frame;
 use super::{
     routes::BACK_MTU,
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, by_host, expired, nat, passed, returned, too_big, unsent},
-    world::{SMALL, World},
+    service_set::{SMALL, ServiceSet},
 };
 
 const SYN: u8 = 0x02;
@@ -196,7 +196,7 @@ fn back() -> Vec<Row> {
             Frame::tcp("10.0.0.5:80", C4),
         ),
         passed("from an l2dsr backend", Frame::tcp("10.0.0.1:80", C4)),
-        passed("from a nat backend, without nat services", tcp4()).within(World::Plain),
+        passed("from a nat backend, without nat services", tcp4()).within(ServiceSet::Plain),
         passed(
             "ICMP from a nat backend",
             Frame::icmp("10.0.0.4", "198.51.100.50", [3, 3], vec![0; 32]),

@@ -1,8 +1,8 @@
-//! The services of [`super::world::World::Options`]: each with an option of its own, or for a protocol of its own.
+//! The services of [`super::service_set::ServiceSet::Options`]: each with an option of its own, or for a protocol of its own.
 
 use lb_core::desired::{Forwarder, Fragments, MssClamp, OnEmpty, Service, TtlExpired, Unserved};
 
-use super::world::service;
+use super::service_set::service;
 
 /// Last bytes of the VIPs.
 pub(crate) const PLAIN: u8 = 1;

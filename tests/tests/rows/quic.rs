@@ -13,7 +13,7 @@ use lb_packets::Frame;
 
 use super::{
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, l2dsr, nat, tunnelled},
-    world::{World, service},
+    service_set::{ServiceSet, service},
 };
 
 const KEY: &str = "8f95f09245765f80256934e50c66207f";
@@ -217,7 +217,7 @@ pub(crate) fn rows() -> Vec<Row> {
         &to4(UNAWARE, &short(&cid(0, &NAMED_ID))),
         OTHER,
     )));
-    rows.into_iter().map(|row| row.within(World::Quic)).collect()
+    rows.into_iter().map(|row| row.within(ServiceSet::Quic)).collect()
 }
 
 /// Each vector in both kinds of header and over both families.

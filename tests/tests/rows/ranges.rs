@@ -5,7 +5,7 @@ use lb_packets::Frame;
 
 use super::{
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, l2dsr, passed},
-    world::{World, service},
+    service_set::{ServiceSet, service},
 };
 
 /// Name and port of each service, its VIPs and the last byte of its backend's address.
@@ -149,12 +149,12 @@ fn unaffected() -> Vec<Row> {
 
 fn to(protocol: &str, address: &str, port: u16, backend: u8) -> Row {
     let (name, frame) = packet(protocol, address, port);
-    l2dsr(&name, &frame, &format!("10.0.0.{backend}")).within(World::Ranges)
+    l2dsr(&name, &frame, &format!("10.0.0.{backend}")).within(ServiceSet::Ranges)
 }
 
 fn nobody(protocol: &str, address: &str, port: u16) -> Row {
     let (name, frame) = packet(protocol, address, port);
-    passed(name, frame).within(World::Ranges)
+    passed(name, frame).within(ServiceSet::Ranges)
 }
 
 fn packet(protocol: &str, address: &str, port: u16) -> (String, Frame) {

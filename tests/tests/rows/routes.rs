@@ -6,8 +6,7 @@ use anyhow::{Result, ensure};
 use lb_common::{abi::TagsEntry, pipeline::Route};
 use lb_lab::Namespace;
 use lb_userspace::netlink::{Upper, Uppers};
-
-use super::world::{Interfaces, OWN_MAC, ROUTER_MAC};
+use lb_world::{Interfaces, ROUTER_MAC, add_interfaces, to_router};
 
 const FRONT: &str = "front";
 const BACK: &str = "back";
@@ -46,22 +45,17 @@ pub(crate) fn route(destination: IpAddr, len: usize, interfaces: Interfaces) -> 
     if is(BEHIND_BACK) && len > BACK_MTU {
         return Route::TooBig(BACK_MTU as u16);
     }
-    let [r0, r1, r2, r3, r4, r5] = ROUTER_MAC;
-    let [o0, o1, o2, o3, o4, o5] = OWN_MAC;
-    Route::Hop {
-        macs_head: u64::from_ne_bytes([r0, r1, r2, r3, r4, r5, o0, o1]),
-        macs_tail: u32::from_ne_bytes([o2, o3, o4, o5]),
-        egress: if is(BEHIND_BACK) {
-            interfaces.back
-        } else {
-            interfaces.front
-        },
-        tags: if is(BEHIND_VLAN) {
-            TagsEntry::one(VLAN)
-        } else {
-            TagsEntry::NONE
-        },
-    }
+    let egress = if is(BEHIND_BACK) {
+        interfaces.back
+    } else {
+        interfaces.front
+    };
+    let tags = if is(BEHIND_VLAN) {
+        TagsEntry::one(VLAN)
+    } else {
+        TagsEntry::NONE
+    };
+    to_router(egress, tags)
 }
 
 /// What an agent would tell the program of such interfaces.
@@ -71,7 +65,7 @@ pub(crate) fn uppers(interfaces: Interfaces) -> Uppers {
         tags: TagsEntry::one(VLAN),
         addresses: Vec::new(),
     };
-    Arc::new(BTreeMap::from([(interfaces.vlan, vlan)]))
+    Arc::new(BTreeMap::from([(interfaces.tagged, vlan)]))
 }
 
 /// Gives the namespace the interfaces, addresses and routes that make its kernel answer as [`route`] does.
@@ -83,18 +77,8 @@ pub(crate) fn set_up(namespace: &Namespace) -> Result<Interfaces> {
         ensure!(status.success(), "{ip:?} ended with {status}");
     }
     namespace.netlink(async |netlink| {
-        for (interface, peer, mtu) in [
-            (FRONT, "front-peer", 1500),
-            (BACK, "back-peer", BACK_MTU as u32),
-            (VLAN_DEVICE, "vlan-peer", 1500),
-        ] {
-            netlink.add_veth(interface, peer).await?;
-            netlink.configure(interface, OWN_MAC, mtu).await?;
-            for end in [interface, peer] {
-                netlink.set_up(end).await?;
-            }
-            netlink.wait_until_up(interface).await?;
-        }
+        let devices = [(FRONT, 1500), (BACK, BACK_MTU as u32), (VLAN_DEVICE, 1500)];
+        let interfaces = add_interfaces(netlink, devices).await?;
         for (interface, address, prefix) in [
             (FRONT, OWN[0], 24),
             (FRONT, OWN[1], 64),
@@ -112,10 +96,6 @@ pub(crate) fn set_up(namespace: &Namespace) -> Result<Interfaces> {
                     .await?;
             }
         }
-        Ok(Interfaces {
-            front: netlink.index(FRONT).await?,
-            back: netlink.index(BACK).await?,
-            vlan: netlink.index(VLAN_DEVICE).await?,
-        })
+        Ok(interfaces)
     })
 }

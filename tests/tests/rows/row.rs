@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::abi::{Placement, Reason};
 use lb_core::desired::BackendId;
 use lb_packets::{Body, Frame, flow_hash};
+use lb_world::{OWN_MAC, ROUTER_MAC, SEED, backend_mac};
 
-use super::world::{OWN_MAC, ROUTER_MAC, SEED, World, backend_mac};
+use super::service_set::ServiceSet;
 
 /// A client's socket.
 pub(crate) const CLIENT4: &str = "198.51.100.50:40000";
@@ -17,7 +18,7 @@ pub(crate) const CLIENT6: &str = "[2001:db8:c::50]:40000";
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) name: String,
-    pub(crate) world: World,
+    pub(crate) services: ServiceSet,
     pub(crate) input: Vec<u8>,
     pub(crate) reason: Reason,
     pub(crate) output: Vec<u8>,
@@ -40,7 +41,7 @@ pub(crate) fn unsent(name: impl Into<String>, frame: impl Into<Vec<u8>>, reason:
     let input = frame.into();
     Row {
         name: name.into(),
-        world: World::Full,
+        services: ServiceSet::Full,
         output: input.clone(),
         input,
         reason,
@@ -73,7 +74,7 @@ pub(crate) fn local(name: &str, frame: &Frame, backend: &str) -> Row {
     }
 }
 
-/// A packet that is wrapped in an outer header. Its source is the only one that the world has.
+/// A packet that is wrapped in an outer header. Its source is the only one that the services have.
 pub(crate) fn tunnelled(name: &str, frame: &Frame, backend: &str) -> Row {
     let source = if backend.contains(':') {
         "2001:db8:7::1"
@@ -198,9 +199,9 @@ pub(crate) fn forwarded(name: &str, frame: &Frame, output: Vec<u8>, backend: Bac
 }
 
 impl Row {
-    /// In another world.
-    pub(crate) fn within(self, world: World) -> Self {
-        Self { world, ..self }
+    /// For other services.
+    pub(crate) fn within(self, services: ServiceSet) -> Self {
+        Self { services, ..self }
     }
 
     /// With a byte of its data damaged on the way: checksums stay as wrong as they come.

@@ -6,7 +6,7 @@ use lb_packets::Frame;
 use super::{
     options::{SCTP, SCTP_NAT, vip4, vip6},
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, expired, l2dsr, nat, passed, returned, unsent},
-    world::World,
+    service_set::ServiceSet,
 };
 
 const INIT: u8 = 1;
@@ -17,7 +17,9 @@ const PORT: u16 = 3868;
 
 pub(crate) fn rows() -> Vec<Row> {
     let rows = [forwarded(), not_forwarded()].concat();
-    rows.into_iter().map(|row| row.within(World::Options)).collect()
+    rows.into_iter()
+        .map(|row| row.within(ServiceSet::Options))
+        .collect()
 }
 
 fn forwarded() -> Vec<Row> {

@@ -6,7 +6,7 @@ use lb_packets::Frame;
 
 use super::{
     row::{Row, l2dsr, nat, tunnelled, unsent},
-    world::{World, service},
+    service_set::{ServiceSet, service},
 };
 
 /// VIPs, by their last byte.
@@ -89,14 +89,14 @@ pub(crate) fn rows() -> Vec<Row> {
     }
     for client in inside {
         let (name, frame) = packet(client, TUNNEL);
-        rows.push(tunnelled(&name, &frame, "10.0.0.1").within(World::Lists));
+        rows.push(tunnelled(&name, &frame, "10.0.0.1").within(ServiceSet::Lists));
         let (name, frame) = packet(client, NAT);
         let backend = if client.contains(':') {
             "2001:db8:b::4"
         } else {
             "10.0.0.4"
         };
-        rows.push(nat(&name, &frame, backend).within(World::Lists));
+        rows.push(nat(&name, &frame, backend).within(ServiceSet::Lists));
     }
     rows.extend(segments());
     rows
@@ -111,21 +111,21 @@ fn segments() -> Vec<Row> {
     let rst = Frame::tcp(denied, "192.0.2.1:80").flags(RST);
     let udp = |client| Frame::udp(client, "192.0.2.1:80");
     vec![
-        unsent("a SYN of a client that is denied", syn, Denied).within(World::Lists),
-        unsent("a RST of a client that is denied", rst, Denied).within(World::Lists),
-        unsent("UDP of a client that is denied", udp(denied), Denied).within(World::Lists),
-        l2dsr("UDP of a client that is allowed", &udp(allowed), "10.0.0.1").within(World::Lists),
+        unsent("a SYN of a client that is denied", syn, Denied).within(ServiceSet::Lists),
+        unsent("a RST of a client that is denied", rst, Denied).within(ServiceSet::Lists),
+        unsent("UDP of a client that is denied", udp(denied), Denied).within(ServiceSet::Lists),
+        l2dsr("UDP of a client that is allowed", &udp(allowed), "10.0.0.1").within(ServiceSet::Lists),
     ]
 }
 
 fn allowed(client: &str, vip: u8) -> Row {
     let (name, frame) = packet(client, vip);
-    l2dsr(&name, &frame, "10.0.0.1").within(World::Lists)
+    l2dsr(&name, &frame, "10.0.0.1").within(ServiceSet::Lists)
 }
 
 fn denied(client: &str, vip: u8) -> Row {
     let (name, frame) = packet(client, vip);
-    unsent(name, frame, Denied).within(World::Lists)
+    unsent(name, frame, Denied).within(ServiceSet::Lists)
 }
 
 fn packet(client: &str, vip: u8) -> (String, Frame) {

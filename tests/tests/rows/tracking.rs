@@ -10,12 +10,13 @@ use lb_packets::{Frame, flow_hash};
 
 use FlowState::{Closing, Embryonic, Established, Reset};
 use Placement::{Adopted, Current, Known, Opened, Previous, Refused, Slot as BySlot};
+use lb_world::{Interfaces, SEED};
 
 use super::{
     host::{Host, INTERFACES},
     kernel::{Kernel, Tracked},
+    service_set::{plain_world, service},
     verdict::Verdict,
-    world::{Interfaces, SEED, World, lay_out, service},
 };
 
 const SYN: u8 = 0x02;
@@ -348,13 +349,9 @@ fn services() -> Vec<Service> {
 }
 
 fn build(interfaces: Interfaces, memory: &mut dyn Memory) -> Layout {
-    lay_out(
-        services(),
-        &CAPACITY,
-        interfaces,
-        World::Full.tunnel_sources(),
-        memory,
-    )
+    plain_world(services(), CAPACITY, interfaces)
+        .lay_out(memory)
+        .unwrap()
 }
 
 fn frame(to: &str, flags: u8) -> Frame {

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use lb_core::desired::{Forwarder, Service, Vlan};
 use lb_packets::Frame;
+use lb_world::{OWN_MAC, backend_mac};
 
 use super::{
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, forwarded, hash, l2dsr, local, nat, too_big},
-    world::{OWN_MAC, SMALL, World, backend_mac, service},
+    service_set::{SMALL, ServiceSet, service},
 };
 
 /// A tunnel: by which forwarder, and over which family.
@@ -135,11 +136,11 @@ impl Tunnel {
         let backend = self.backend(host);
         let output = self.around(frame, &backend, self.usual_port()).bytes();
         let name = format!("{}, {name}", self.name());
-        forwarded(&name, frame, output, backend.parse().unwrap()).within(World::Tunnels)
+        forwarded(&name, frame, output, backend.parse().unwrap()).within(ServiceSet::Tunnels)
     }
 }
 
-/// The services of [`World::Tunnels`].
+/// The services of [`ServiceSet::Tunnels`].
 pub(crate) fn services() -> Vec<Service> {
     let mut all = Vec::new();
     let with_vlan = |mut service: Service, vlan: Vlan| {
@@ -279,8 +280,10 @@ fn sizes(tunnel: Tunnel, i: u8) -> Vec<Row> {
     vec![
         tunnel.row("IPv4 as long as the MTU", &udp4(most), 0x60),
         tunnel.row("IPv6 as long as the MTU", &udp6(most), 0x60),
-        too_big(format!("{name}, IPv4 longer than the MTU"), &udp4(most + 1), most).within(World::Tunnels),
-        too_big(format!("{name}, IPv6 longer than the MTU"), &udp6(most + 1), most).within(World::Tunnels),
+        too_big(format!("{name}, IPv4 longer than the MTU"), &udp4(most + 1), most)
+            .within(ServiceSet::Tunnels),
+        too_big(format!("{name}, IPv6 longer than the MTU"), &udp6(most + 1), most)
+            .within(ServiceSet::Tunnels),
     ]
 }
 
@@ -302,7 +305,7 @@ fn others() -> Vec<Row> {
         let n = tags.len() / 4;
         let tcp4 = |vip| Frame::tcp(C4, &vip4(vip, 80));
         let tcp6 = |vip| Frame::tcp(C6, &vip6(vip, 80));
-        let row = |row: Row| row.within(World::Tunnels).tagged(tags);
+        let row = |row: Row| row.within(ServiceSet::Tunnels).tagged(tags);
         let [nat4, nat6] = nat_backends(i);
         rows.extend([
             row(l2dsr(
@@ -329,7 +332,7 @@ fn others() -> Vec<Row> {
     }
     let local4 = local("local, IPv4", &Frame::tcp(C4, &vip4(LOCAL, 80)), "10.0.0.224");
     let local6 = local("local, IPv6", &Frame::tcp(C6, &vip6(LOCAL, 80)), "10.0.0.224");
-    rows.extend([local4, local6].map(|row| row.within(World::Tunnels)));
+    rows.extend([local4, local6].map(|row| row.within(ServiceSet::Tunnels)));
     let gre = Tunnel {
         forwarder: Gre,
         over6: false,
@@ -345,7 +348,7 @@ fn others() -> Vec<Row> {
         let output = tunnel.around(&frame, "10.0.0.2", 7777).bytes();
         let name = format!("{forwarder} to another port");
         let row = forwarded(&name, &frame, output, "10.0.0.2".parse().unwrap());
-        rows.push(row.within(World::Tunnels));
+        rows.push(row.within(ServiceSet::Tunnels));
     }
     rows
 }

@@ -7,7 +7,7 @@ use super::{
     answers::resets_for,
     options::{DROPPING_UNSERVED, PLAIN, REJECTING_UNSERVED, vip4, vip6},
     row::{CLIENT4 as C4, CLIENT6 as C6, Row, answered, l2dsr, passed, told, unsent},
-    world::World,
+    service_set::ServiceSet,
 };
 
 const SYN: u8 = 0x02;
@@ -26,7 +26,9 @@ pub(crate) fn rows() -> Vec<Row> {
         the_hosts(),
     ]
     .concat();
-    rows.into_iter().map(|row| row.within(World::Options)).collect()
+    rows.into_iter()
+        .map(|row| row.within(ServiceSet::Options))
+        .collect()
 }
 
 /// The client's address without a port.

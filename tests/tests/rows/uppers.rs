@@ -6,13 +6,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use lb_common::abi::{DeviceEntry, Reason, TagsEntry};
 use lb_packets::Frame;
 use lb_userspace::netlink;
+use lb_world::Interfaces;
 
 use super::{
     host::{Host, INTERFACES},
     kernel::Kernel,
     routes::{BACK_MTU, VLAN},
     row::{CLIENT4, CLIENT6, Row, returned},
-    world::{Interfaces, World},
+    service_set::ServiceSet,
 };
 
 /// The balancer's own addresses, where it has some.
@@ -118,7 +119,7 @@ fn told() -> Vec<(Vec<u8>, Reason, usize, Vec<u8>)> {
 
 #[test]
 fn clients_hear_of_their_last_hop_and_backends_of_all_from_the_interface_itself() {
-    let mut host = Host::with(&World::CAPACITY, INTERFACES, |memory| {
+    let mut host = Host::with(&ServiceSet::CAPACITY, INTERFACES, |memory| {
         let own6: std::net::Ipv6Addr = OWN6.parse().unwrap();
         let upper = DeviceEntry {
             interface: INTERFACES.front,
@@ -127,7 +128,7 @@ fn clients_hear_of_their_last_hop_and_backends_of_all_from_the_interface_itself(
             v6: bytemuck::cast(own6.octets()),
         };
         memory.uppers.insert(INTERFACES.front, upper);
-        World::Full.build(INTERFACES, memory)
+        ServiceSet::Full.lay_out(INTERFACES, memory)
     });
     let mut frames = Vec::new();
     for (frame, reason, at, own) in told() {
@@ -139,8 +140,8 @@ fn clients_hear_of_their_last_hop_and_backends_of_all_from_the_interface_itself(
     let kernel = Kernel::new().unwrap();
     let checked = kernel.with_uppers(
         &with_addresses(kernel.interfaces),
-        &World::CAPACITY,
-        |tables| World::Full.build(kernel.interfaces, tables),
+        &ServiceSet::CAPACITY,
+        |tables| ServiceSet::Full.lay_out(kernel.interfaces, tables),
         |loaded| {
             for ((frame, ..), expected) in told().iter().zip(&frames) {
                 assert_eq!(loaded.explain(frame)?.frame, *expected);

@@ -113,8 +113,8 @@ fn told(tags: &str, how: &Tagging) -> Vec<Row> {
             &name("echo of an odd length"),
             &how(Frame::echo(A6, "2001:db8::1").ip_len(77)),
         ),
-        too_big(name("too big over IPv4"), &long4, super::world::SMALL),
-        too_big(name("too big over IPv6"), &long6, super::world::SMALL),
+        too_big(name("too big over IPv4"), &long4, super::service_set::SMALL),
+        too_big(name("too big over IPv6"), &long6, super::service_set::SMALL),
         expired(
             name("TTL 1 over IPv4"),
             &how(Frame::tcp(C4, "192.0.2.1:80").ttl(1)),

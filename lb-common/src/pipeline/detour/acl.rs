@@ -2,11 +2,11 @@
 
 use crate::abi::{AclKey, AclVerdict, Reason};
 
-use super::{super::Tables, Scratch, StepResult};
+use super::{super::ServiceTables, Scratch, StepResult};
 
 /// Asks the service's source list, if it has one.
 #[inline(always)]
-pub(super) fn acl<T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
+pub(super) fn acl<T: ServiceTables>(tables: &T, scratch: &mut Scratch) -> StepResult {
     let list = tables
         .options(scratch.service.number())
         .map_or(0, |options| options.source_list);

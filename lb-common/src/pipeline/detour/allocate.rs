@@ -7,7 +7,7 @@ use crate::{
 };
 
 use super::{
-    super::{Packet, Tables},
+    super::{Host, NatTables, Packet, Tables},
     InsertOutcome, PacketKind, Scratch, StepResult,
     fullnat::{entry, needs_source},
     scratch::offset,
@@ -61,7 +61,7 @@ pub(super) fn allocate<P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &m
 
 /// Inserts an entry, or tells what would become of it.
 #[inline(always)]
-fn claim<T: Tables>(tables: &T, key: &FlowEnds, entry: &NatEntry) -> InsertOutcome {
+fn claim<T: NatTables + Host>(tables: &T, key: &FlowEnds, entry: &NatEntry) -> InsertOutcome {
     if !tables.explains() {
         return tables.claim(key, entry);
     }

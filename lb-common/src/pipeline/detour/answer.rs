@@ -10,7 +10,7 @@ use crate::{
 
 use super::{
     super::{
-        Packet, Tables,
+        Host, Packet,
         echo::is_to_one_host,
         family::{Family, V4, V6},
     },
@@ -22,12 +22,12 @@ use super::{
 
 /// Answers the packet as [`Scratch::answer`] says, or drops it.
 #[inline(always)]
-pub(super) fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> StepResult {
+pub(super) fn answer<P: Packet, T: Host>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> StepResult {
     let Some(reason) = Reason::from_number(scratch.answer as u16) else {
         return Err(Reason::NoBackend);
     };
-    if !is_answerable(packet, scratch) || !tables.may_answer(reason) {
-        return Err(silent(reason));
+    if !is_answerable(packet, scratch, reason) || !tables.may_answer(reason) {
+        return Err(reason.untold().unwrap_or(Reason::NoBackend));
     }
     // Answers go back to where the packet came from.
     scratch.outcome.egress = 0;
@@ -39,49 +39,17 @@ pub(super) fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: 
     Err(reason)
 }
 
-/// Whether packets that leave for that reason are answered.
-#[inline(always)]
-pub(super) const fn is_answer(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::TooBigAnswered
-            | Reason::TtlAnswered
-            | Reason::Rejected
-            | Reason::NoSourcePortAnswered
-            | Reason::UnservedAnswered
-    )
-}
-
-/// What becomes of a packet that is not to be answered.
-#[inline(always)]
-const fn silent(reason: Reason) -> Reason {
-    match reason {
-        Reason::TooBigAnswered => Reason::TooBig,
-        Reason::TtlAnswered => Reason::TtlExpired,
-        Reason::NoSourcePortAnswered => Reason::NoSourcePort,
-        Reason::UnservedAnswered => Reason::Unserved,
-        _ => Reason::NoBackend,
-    }
-}
-
 /// RFC 1122 §3.2.2, RFC 4443 §2.4 (e): not an ICMP error, not a later fragment, and not what came from or to more than
 /// one host. RFC 9293 §3.10.7.1: no TCP reset is answered by another.
 #[inline(always)]
-fn is_answerable<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
+fn is_answerable<P: Packet>(packet: &P, scratch: &Scratch, reason: Reason) -> bool {
     let is_to_one = is_to_one_host(packet);
     let is_from_one = if scratch.v6 == 0 {
         V4::is_one_host(V4::narrow(scratch.source))
     } else {
         V6::is_one_host(scratch.source)
     };
-    let is_refused = [
-        Reason::Rejected,
-        Reason::NoSourcePortAnswered,
-        Reason::UnservedAnswered,
-    ]
-    .iter()
-    .any(|refusal| scratch.answer == *refusal as u32);
-    let is_rejected_tcp = is_refused && scratch.protocol == u32::from(TCP);
+    let is_rejected_tcp = reason.is_refusal() && scratch.protocol == u32::from(TCP);
     let is_whole = scratch.is(PacketKind::Whole);
     let is_kind = if is_rejected_tcp {
         is_whole && !tcp::resets(scratch.outcome.tcp_flags as u8)
@@ -92,7 +60,7 @@ fn is_answerable<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
 }
 
 #[inline(always)]
-fn within<F: ReplyFamily, P: Packet, T: Tables>(
+fn within<F: ReplyFamily, P: Packet, T: Host>(
     packet: &mut P,
     tables: &T,
     scratch: &Scratch,
@@ -118,7 +86,7 @@ fn within<F: ReplyFamily, P: Packet, T: Tables>(
 /// says no such thing. Otherwise as the VIP: networks on the way to a client may drop what comes from private addresses
 /// (RFC 2827), and an answer about the path's MTU must not get lost.
 #[inline(always)]
-fn speaker<F: ReplyFamily, T: Tables>(tables: &T, scratch: &Scratch, reason: Reason) -> [u64; 2] {
+fn speaker<F: ReplyFamily, T: Host>(tables: &T, scratch: &Scratch, reason: Reason) -> [u64; 2] {
     let own = if reason == Reason::TtlAnswered || scratch.is_back != 0 {
         let upper = tables.upper(tables.ingress());
         upper.and_then(|upper| upper.own_address(F::V6))

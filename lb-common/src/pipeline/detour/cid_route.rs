@@ -2,7 +2,7 @@
 
 use crate::{
     abi::Placement,
-    flows::Event,
+    flow::Event,
     net::{load16, tcp},
     quic::{self, ConnectionId, Header},
 };

@@ -6,7 +6,7 @@ use crate::{
 };
 
 use super::{
-    super::{Packet, Tables},
+    super::{Packet, ServiceTables},
     PacketKind, Scratch, StepResult,
     scratch::{offset, within_headers},
 };
@@ -24,7 +24,11 @@ const MSS_LEN: u8 = 4;
 
 /// Makes the MSS of a SYN no larger than the service says. It never makes one larger, and adds none.
 #[inline(always)]
-pub(super) fn clamp<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> StepResult {
+pub(super) fn clamp<P: Packet, T: ServiceTables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> StepResult {
     if !scratch.is(PacketKind::Whole) {
         return Ok(());
     }

@@ -3,14 +3,14 @@
 use crate::abi::Reason;
 
 use super::{
-    super::Tables,
+    super::{Host, NatTables, ServiceTables},
     InsertOutcome, Scratch, StepResult,
     fullnat::{entry, needs_source},
 };
 
 /// Makes the place that [`super::allocate`] found the flow's, unless another packet of the flow has just found another one.
 #[inline(always)]
-pub(super) fn confirm<T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
+pub(super) fn confirm<T: ServiceTables + NatTables + Host>(tables: &T, scratch: &mut Scratch) -> StepResult {
     if needs_source(tables, scratch)?.is_none() || tables.explains() {
         return Ok(());
     }

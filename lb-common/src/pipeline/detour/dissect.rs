@@ -10,7 +10,7 @@ use crate::{
 
 use super::{
     super::{
-        Packet, Tables,
+        Host, Packet,
         family::{Family, V4, V6},
         link,
         parse::{self, Ip, Transport},
@@ -27,7 +27,7 @@ const MAX_PACKET: usize = 65_535;
 
 /// Reads the headers.
 #[inline(always)]
-pub(super) fn dissect<P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &mut Scratch) -> StepResult {
+pub(super) fn dissect<P: Packet, T: Host>(packet: &P, tables: &T, scratch: &mut Scratch) -> StepResult {
     match behind_tags(packet, scratch).ok_or(Reason::NotIp)? {
         ETHERTYPE_IPV4 => network::<V4, P, T>(packet, tables, scratch),
         ETHERTYPE_IPV6 => network::<V6, P, T>(packet, tables, scratch),
@@ -54,7 +54,7 @@ fn behind_tags<P: Packet>(packet: &P, scratch: &mut Scratch) -> Option<u16> {
 }
 
 #[inline(always)]
-fn network<F: Family, P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &mut Scratch) -> StepResult {
+fn network<F: Family, P: Packet, T: Host>(packet: &P, tables: &T, scratch: &mut Scratch) -> StepResult {
     let ip = F::parse(packet, offset(scratch.network)).ok_or(Reason::NoService)?;
     link::check::<F, P, T>(packet, tables, ip.destination)?;
     scratch.v6 = u32::from(F::V6);

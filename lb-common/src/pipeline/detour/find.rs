@@ -11,7 +11,7 @@ use crate::{
 
 use super::{
     super::{
-        Tables,
+        ServiceTables,
         family::{Family, V4, V6},
         services::Lookup,
     },
@@ -21,7 +21,7 @@ use super::{
 /// Looks for the service in [`Scratch::scope`], and says where to look next. What shows no ports is for a VIP, or ends
 /// here.
 #[inline(always)]
-pub(super) fn find<T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
+pub(super) fn find<T: ServiceTables>(tables: &T, scratch: &mut Scratch) -> StepResult {
     let found = if scratch.v6 == 0 {
         within::<V4, T>(tables, scratch)
     } else {
@@ -34,7 +34,7 @@ pub(super) fn find<T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
 }
 
 #[inline(always)]
-fn within<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
+fn within<F: Family, T: ServiceTables>(tables: &T, scratch: &mut Scratch) -> StepResult {
     let place = Candidate::<F, T>::of(tables, scratch);
     let vip = place.vip();
     if let Some(vip) = &vip
@@ -94,7 +94,7 @@ struct Candidate<'t, F: Family, T> {
     scope: Scope,
 }
 
-impl<'t, F: Family, T: Tables> Candidate<'t, F, T> {
+impl<'t, F: Family, T: ServiceTables> Candidate<'t, F, T> {
     #[inline(always)]
     fn of(tables: &'t T, scratch: &Scratch) -> Self {
         let scope = Scope::from_number(scratch.scope);

@@ -8,7 +8,10 @@ use crate::{
     net::TCP,
 };
 
-use super::{super::Tables, PacketKind, Scratch, StepResult};
+use super::{
+    super::{FlowTables, Host},
+    PacketKind, Scratch, StepResult,
+};
 
 /// A header that no later fragment of TCP may begin within: the second 8 bytes hold the flags (RFC 1858 §4.2).
 const TCP_FLAGS: u32 = 8;
@@ -18,7 +21,7 @@ const TCP_FLAGS: u32 = 8;
 /// A later one asks before it is known whom it is for; a first one when it has turned out to be for a VIP or from a
 /// backend, so that nobody else's fragments fill the table.
 #[inline(always)]
-pub(super) fn fragment<T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
+pub(super) fn fragment<T: FlowTables + Host>(tables: &T, scratch: &mut Scratch) -> StepResult {
     let is_later = scratch.is(PacketKind::LaterFragment);
     let key = FragmentKey {
         source: scratch.source,

@@ -6,7 +6,10 @@
 
 use crate::abi::{Features, FlowEnds, Forward, NatEntry, Placement, Reason, Trace};
 
-use super::{super::Tables, Scratch};
+use super::{
+    super::{Host, NatTables, ServiceTables},
+    Scratch,
+};
 
 /// What became of an entry to be inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub enum InsertOutcome {
 
 /// Whether the packet's flow is a new one, and its backend reached by `fullnat`.
 #[inline(always)]
-pub(super) fn needs_source<T: Tables>(tables: &T, scratch: &Scratch) -> Result<Option<u16>, Reason> {
+pub(super) fn needs_source<T: ServiceTables>(tables: &T, scratch: &Scratch) -> Result<Option<u16>, Reason> {
     let target = tables.target(scratch.outcome.target).ok_or(Reason::Unresolved)?;
     let is_known = scratch.outcome.placement == Placement::Translated as u16;
     if target.forward != Forward::FullNat as u8 || is_known {
@@ -35,7 +38,7 @@ pub(super) fn needs_source<T: Tables>(tables: &T, scratch: &Scratch) -> Result<O
 
 /// A new entry of the packet's flow, which tells `to`.
 #[inline(always)]
-pub(super) fn entry<T: Tables>(tables: &T, scratch: &Scratch, to: FlowEnds) -> NatEntry {
+pub(super) fn entry<T: Host>(tables: &T, scratch: &Scratch, to: FlowEnds) -> NatEntry {
     NatEntry {
         to,
         service: scratch.service.number(),
@@ -50,7 +53,10 @@ pub(super) fn entry<T: Tables>(tables: &T, scratch: &Scratch, to: FlowEnds) -> N
 /// Whether the packet is an answer to an address of the pool: then [`Scratch::to`] is as its client is to see it, and the
 /// number of its service and the index of its target are returned.
 #[inline(always)]
-pub(super) fn answered<T: Tables>(tables: &T, scratch: &mut Scratch) -> Option<(u32, u32)> {
+pub(super) fn answered<T: ServiceTables + NatTables + Host>(
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Option<(u32, u32)> {
     if !tables.features().has(Features::FULLNAT) {
         return None;
     }

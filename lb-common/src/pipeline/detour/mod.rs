@@ -33,8 +33,6 @@ use crate::abi::{Lengths, Reason, ServiceFlags};
 
 use super::{Packet, Tables};
 
-use answer::is_answer;
-
 pub use fullnat::InsertOutcome;
 pub use scratch::{PacketKind, Scratch};
 
@@ -170,7 +168,7 @@ fn step_by_step<S: Steps>(steps: &mut S, scratch: &mut Scratch) -> StepResult {
 #[inline(always)]
 fn or_answer<S: Steps>(steps: &mut S, scratch: &mut Scratch, step: StepResult) -> StepResult {
     match step {
-        Err(reason) if is_answer(reason) => {
+        Err(reason) if reason.is_answer() => {
             scratch.answer = reason as u32;
             steps.answer(scratch)
         }

@@ -2,11 +2,17 @@
 
 use crate::abi::{Features, FlowEnds, Forward, Placement, TargetEntry, Trace};
 
-use super::{super::Tables, Scratch, StepResult};
+use super::{
+    super::{Host, NatTables, ServiceTables},
+    Scratch, StepResult,
+};
 
 /// Has a packet of a known flow go where its flow goes, as what: [`Scratch::to`].
 #[inline(always)]
-pub(super) fn nat_lookup<T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
+pub(super) fn nat_lookup<T: ServiceTables + NatTables + Host>(
+    tables: &T,
+    scratch: &mut Scratch,
+) -> StepResult {
     if !tables.features().has(Features::FULLNAT) {
         return Ok(());
     }

@@ -1,13 +1,13 @@
 //! Back to the client.
 
 use crate::{
-    abi::{Reason, TagsEntry, TargetEntry, Trace, TtlExpiredMode},
+    abi::{Reason, TargetEntry, Trace, TtlExpiredMode},
     net::ETHERNET,
 };
 
 use super::{
     super::{
-        Packet, RouteQuery, Tables,
+        Host, Packet, RouteQuery, ServiceTables, Tables,
         family::{Family, V4, V6},
         reverse_nat::{ClientRoute, NoClientRoute, answer_of, way_back},
         wrap::{move_start, write_link},
@@ -49,7 +49,7 @@ pub(super) fn reverse_nat<P: Packet, T: Tables>(
 
 /// Whether its service has senders told of their last hop.
 #[inline(always)]
-fn is_told<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
+fn is_told<T: ServiceTables>(tables: &T, scratch: &Scratch) -> bool {
     let options = tables.options(scratch.outcome.service_number());
     options.is_some_and(|options| options.ttl_expired == TtlExpiredMode::Answer as u8)
 }
@@ -63,13 +63,13 @@ fn within<F: Family, P: Packet, T: Tables>(
     if scratch.oddity != 0 || !scratch.shows_ports() {
         return Err(Reason::NoService.into());
     }
-    let (macs, tags, is_known) = if let Some(whose) = fullnat::answered(tables, scratch) {
+    let route = if let Some(whose) = fullnat::answered(tables, scratch) {
         translated::<F, T>(tables, scratch, whose)?
     } else {
         let (ip, transport) = (scratch.ip::<F>(), scratch.transport());
         let answer = answer_of::<F, T>(tables, &ip, &transport, &mut scratch.outcome)?;
         scratch.to = answer.to_client(scratch.ends());
-        (answer.macs, answer.tags, answer.is_known)
+        answer.route
     };
     // One to a VIP, where nothing else asks for its port, has been noted already.
     if scratch.is(PacketKind::FirstFragment) && scratch.is_for_vip == 0 {
@@ -78,7 +78,8 @@ fn within<F: Family, P: Packet, T: Tables>(
             return Err(oddity.into());
         }
     }
-    if !is_known {
+    let ClientRoute { macs, tags, .. } = route;
+    if !route.is_known {
         translate::<F, P>(packet, scratch, &scratch.to, false).ok_or(Reason::Truncated)?;
         return Ok(Reason::ReturnedByHost);
     }
@@ -91,13 +92,13 @@ fn within<F: Family, P: Packet, T: Tables>(
     Ok(Reason::Returned)
 }
 
-/// The way of an answer in a flow through `fullnat`: MACs, the tags of frames there, and whether it is known.
+/// The way of an answer in a flow through `fullnat`.
 #[inline(always)]
-fn translated<F: Family, T: Tables>(
+fn translated<F: Family, T: ServiceTables + Host>(
     tables: &T,
     scratch: &mut Scratch,
     (service, target): (u32, u32),
-) -> Result<((u64, u32), TagsEntry, bool), NoClientRoute> {
+) -> Result<ClientRoute, NoClientRoute> {
     let query = RouteQuery {
         v6: F::V6,
         source: scratch.to.source,
@@ -106,21 +107,13 @@ fn translated<F: Family, T: Tables>(
         tos: scratch.tos as u8,
         len: scratch.len as u16,
     };
-    let ClientRoute {
-        macs,
-        egress,
-        tags,
-        is_known,
-    } = way_back(tables, &query)?;
+    let route = way_back(tables, &query)?;
     scratch.outcome.service = service;
     // Its service's targets may lie elsewhere since the client's last packet: then it counts as nobody's.
     let is_there = tables
         .target(target)
         .is_some_and(|there| there.addresses[TargetEntry::BACKEND] == scratch.source);
     scratch.outcome.target = if is_there { target } else { Trace::NONE };
-    if scratch.ttl <= 1 {
-        return Err(Reason::TtlExpired.into());
-    }
-    scratch.outcome.leave_by(egress, tables.ingress());
-    Ok((macs, tags, is_known))
+    route.take(tables, scratch.ttl as u8, &mut scratch.outcome)?;
+    Ok(route)
 }

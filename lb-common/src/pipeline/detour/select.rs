@@ -4,7 +4,7 @@ use crate::abi::{Forward, FragmentMode, Reason, ServiceFlags, TtlExpiredMode};
 
 use super::{
     super::{
-        Tables,
+        FlowTables, Host, ServiceTables,
         family::{Family, V4, V6},
         select::{flow_hash, pick},
     },
@@ -13,7 +13,7 @@ use super::{
 
 /// Picks the backend, unless it is known already: [`crate::pipeline::Outcome::target`].
 #[inline(always)]
-pub(super) fn select<T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
+pub(super) fn select<T: ServiceTables + FlowTables + Host>(tables: &T, scratch: &mut Scratch) -> StepResult {
     if scratch.v6 == 0 {
         within::<V4, T>(tables, scratch)
     } else {
@@ -22,7 +22,7 @@ pub(super) fn select<T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult
 }
 
 #[inline(always)]
-fn within<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch) -> StepResult {
+fn within<F: Family, T: ServiceTables + FlowTables + Host>(tables: &T, scratch: &mut Scratch) -> StepResult {
     let options = tables
         .options(scratch.service.number())
         .copied()

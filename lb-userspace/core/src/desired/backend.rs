@@ -5,8 +5,8 @@ use std::{fmt, net::IpAddr, net::SocketAddr, num::NonZeroU16, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    AdminState, Forwarder, Invalid, Key, ServerId, Service, Span, Vlan, Zone,
-    patch::{or_default, present},
+    AdminState, Forwarder, Invalid, Key, ServerId, Span, Vlan, Zone,
+    merge_patch::{or_default, present},
 };
 
 /// Names a backend within its service: `10.0.0.5`, `10.0.0.5:8080`, `2001:db8::5`, `[2001:db8::5]:8080`.
@@ -146,11 +146,6 @@ impl Backend {
             address: self.address,
             port: self.port,
         }
-    }
-
-    /// How packets of `service`, whose backend it is, reach it.
-    pub fn forwarder_in_use(&self, service: &Service) -> Forwarder {
-        self.forwarder.unwrap_or(service.forwarder)
     }
 
     fn default_weight() -> u16 {

@@ -118,7 +118,7 @@ impl<'a> Claims<'a> {
                     backend.id()
                 );
                 return Err(Invalid::new(message)
-                    .at(Key::Backend(i, backend.id()))
+                    .at(Key::Backend(i, backend.id().to_string()))
                     .at(Key::Name("backend")));
             }
         }

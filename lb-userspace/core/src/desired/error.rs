@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::BackendId;
-
 /// One step of the way to a value: a key, or the position in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
@@ -12,7 +10,7 @@ pub enum Key {
     /// The n-th element of a list, from 0.
     Index(usize),
     /// The n-th backend of a list, from 0, and its name: who did not write the list cannot count in it.
-    Backend(usize, BackendId),
+    Backend(usize, String),
 }
 
 /// A value that breaks a rule: where it stands and what was expected there.

@@ -3,6 +3,7 @@
 //! Invariant: a [`Services`] value is always valid as a whole. Every constructor and every [`Change`] checks the
 //! rules before anything else sees the result, so the planner and the dataplane never meet a bad wish.
 
+mod apply;
 #[cfg(any(test, feature = "arbitrary"))]
 pub mod arbitrary;
 mod backend;
@@ -12,6 +13,7 @@ mod error;
 mod leaving;
 mod losses;
 mod mac;
+mod merge_patch;
 mod mss;
 mod name;
 mod patch;
@@ -27,6 +29,7 @@ mod span;
 mod vlan;
 mod words;
 
+pub use apply::ChangeError;
 pub use backend::{Backend, BackendId, BackendPatch};
 pub use change::{Change, Removal, SelectBy, Selection};
 pub use error::{Invalid, Key};
@@ -40,7 +43,7 @@ pub use prefix::Prefix;
 pub use quic::{Quic, QuicConfig, QuicKey, ServerId};
 pub use rules::{check_unicast, check_vip};
 pub use service::Service;
-pub use services::{ChangeError, Services};
+pub use services::Services;
 pub use source::Source;
 pub use span::Span;
 pub use vlan::{Vlan, VlanId};

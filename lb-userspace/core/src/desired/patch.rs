@@ -2,11 +2,12 @@
 
 use std::num::NonZeroU16;
 
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Affinity, Forwarder, Fragments, MssClamp, OnEmpty, Prefix, Quic, Scheduler, Service, Source, Span,
     TrackingPolicy, TtlExpired, Unserved,
+    merge_patch::{not_null, or_default, present},
 };
 use lb_check::Check;
 
@@ -141,30 +142,6 @@ pub struct ServicePatch {
         deserialize_with = "present"
     )]
     pub check: Option<Option<Check>>,
-}
-
-/// Tells a key that is `null` (`Some(None)`) from one that is absent (`None`).
-pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
-/// Takes `null` for the default of what the key holds.
-pub(super) fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    Option::deserialize(deserializer).map(|value| Some(value.unwrap_or_default()))
-}
-
-/// Refuses `null` for a key that has no default.
-fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    match Option::deserialize(deserializer)? {
-        Some(value) => Ok(Some(value)),
-        None => Err(D::Error::custom(
-            "null: this key has no default; give it a value, or leave it out to keep the one it has",
-        )),
-    }
 }
 
 impl ServicePatch {

@@ -177,7 +177,10 @@ impl Service {
         let mut seen = HashSet::new();
         let mut named: HashMap<&ServerId, &Backend> = HashMap::new();
         for (i, backend) in self.backends.iter().enumerate() {
-            let here = |e: Invalid| e.at(Key::Backend(i, backend.id())).at(Key::Name("backend"));
+            let here = |e: Invalid| {
+                e.at(Key::Backend(i, backend.id().to_string()))
+                    .at(Key::Name("backend"))
+            };
             self.check_backend(backend).map_err(here)?;
             if !seen.insert(backend.id()) {
                 return Err(here(

@@ -182,7 +182,10 @@ impl Service {
     /// Refuses what no operator can ask for.
     pub fn check_desired(&self) -> Result<(), Invalid> {
         for (i, backend) in self.backends.iter().enumerate() {
-            let here = |e: Invalid| e.at(Key::Backend(i, backend.id())).at(Key::Name("backend"));
+            let here = |e: Invalid| {
+                e.at(Key::Backend(i, backend.id().to_string()))
+                    .at(Key::Name("backend"))
+            };
             backend.check_desired().map_err(here)?;
         }
         Ok(())
@@ -200,5 +203,12 @@ impl Service {
         } else {
             id
         }
+    }
+}
+
+impl Backend {
+    /// How packets of `service`, whose backend it is, reach it.
+    pub fn forwarder_in_use(&self, service: &Service) -> Forwarder {
+        self.forwarder.unwrap_or(service.forwarder)
     }
 }

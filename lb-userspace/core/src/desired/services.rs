@@ -6,34 +6,9 @@ use std::{
 };
 
 use super::{
-    AdminState, Backend, BackendId, Change, Invalid, Key, MAX_SERVICES, Removal, Selection, Service,
-    ServiceName, Span,
+    Invalid, Key, MAX_SERVICES, Service, ServiceName,
     claims::{Claims, PrefixLengths},
-    leaving,
 };
-
-/// Why a [`Change`] was not made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ChangeError {
-    /// No such service.
-    #[error("there is no service {0}: `lb list` shows the services")]
-    NoService(ServiceName),
-    /// No such backend in that service.
-    #[error("service {0} has no backend {1}: `lb list` shows its backends")]
-    NoBackend(ServiceName, BackendId),
-    /// The name is taken.
-    #[error("there is a service {0} already: change it with `lb service set {0}`")]
-    ServiceExists(ServiceName),
-    /// The backend is there already.
-    #[error("service {0} has a backend {1} already: change it with `lb backend set {0} {1}`")]
-    BackendExists(ServiceName, BackendId),
-    /// Nobody is meant.
-    #[error("no backend has {0}: `lb list` shows the backends")]
-    NobodySelected(Selection),
-    /// The result would break a rule.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-}
 
 /// All services by name; always valid as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,119 +68,13 @@ impl Services {
         self.0.is_empty()
     }
 
-    /// This wish after one change; `self` stays as it is.
-    ///
-    /// # Errors
-    /// What the change names and is not there (or is there already), or the rule that the result would break.
-    pub fn after(&self, change: Change) -> Result<Self, ChangeError> {
-        match change {
-            Change::ReplaceAll(services, Removal::Now) => Ok(services),
-            Change::ReplaceAll(services, Removal::Drain) => Ok(leaving::kept(self, services)),
-            Change::RemoveService(name) => {
-                let mut next = self.clone();
-                next.0
-                    .remove(&name)
-                    .map(|_| next)
-                    .ok_or(ChangeError::NoService(name))
-            }
-            Change::AddService(service) if self.0.contains_key(&service.name) => {
-                Err(ChangeError::ServiceExists(service.name))
-            }
-            Change::AddService(service) => {
-                service.check_desired()?;
-                self.with(service)
-            }
-            Change::SetService(name, patch) => self.edited(name, |service| {
-                patch.apply(service);
-                Ok(())
-            }),
-            Change::AddBackend(name, backend) => self.edited(name, |service| add_backend(service, backend)),
-            Change::SetBackend(name, id, patch) => {
-                self.edited(name, |service| Ok(patch.apply(backend_mut(service, id)?)?))
-            }
-            Change::RemoveBackend(name, id, removal) => {
-                self.edited(name, |service| remove_backend(service, id, removal))
-            }
-            Change::Drain(selection, deadline) => self.drained(selection, deadline),
-            Change::Ready(selection) => self.selected(selection, |backend| {
-                if matches!(backend.state, AdminState::Drain | AdminState::Maint) {
-                    backend.enter(AdminState::Ready);
-                }
-            }),
-            Change::EndDrains(over) => Ok(self.without_drains(&over)),
-        }
-    }
-
-    fn drained(&self, selection: Selection, deadline: Option<Span>) -> Result<Self, ChangeError> {
-        self.selected(selection, |backend| {
-            if matches!(backend.state, AdminState::Ready | AdminState::Drain) {
-                backend.enter(AdminState::Drain);
-                backend.deadline = deadline.or(backend.deadline);
-            }
-        })
-    }
-
-    /// With other states of the selected backends: no rule looks at states, so none can be broken.
-    fn selected(&self, selection: Selection, edit: impl Fn(&mut Backend)) -> Result<Self, ChangeError> {
-        let mut next = self.clone();
-        let mut found = false;
-        let reached = next.0.iter_mut().filter(|(name, _)| selection.reaches(name));
-        for (_, service) in reached {
-            if !service.backends.iter().any(|b| selection.has(b)) {
-                continue;
-            }
-            found = true;
-            let backends = &mut Arc::make_mut(service).backends;
-            backends.iter_mut().filter(|b| selection.has(b)).for_each(&edit);
-        }
-        match &selection.service {
-            Some(name) if !self.0.contains_key(name) => Err(ChangeError::NoService(name.clone())),
-            _ if !found => Err(ChangeError::NobodySelected(selection)),
-            _ => Ok(next),
-        }
-    }
-
-    /// Without the backends that have left, and with the drained ones in maintenance: that breaks no rule.
-    fn without_drains(&self, over: &[(ServiceName, BackendId)]) -> Self {
-        let mut ended: BTreeMap<&ServiceName, HashSet<BackendId>> = BTreeMap::new();
-        for (name, id) in over {
-            ended.entry(name).or_default().insert(*id);
-        }
-        let mut next = self.clone();
-        for (name, ended) in ended {
-            let Some(service) = next.0.get_mut(name) else {
-                continue;
-            };
-            let service = Arc::make_mut(service);
-            let over = |b: &Backend| ended.contains(&b.id());
-            service
-                .backends
-                .retain(|b| !(over(b) && b.state == AdminState::Leaving));
-            for backend in service.backends.iter_mut().filter(|b| over(b) && b.drains()) {
-                backend.enter(AdminState::Maint);
-            }
-        }
-        next
-    }
-
-    fn edited(
-        &self,
-        name: ServiceName,
-        edit: impl FnOnce(&mut Service) -> Result<(), ChangeError>,
-    ) -> Result<Self, ChangeError> {
-        let mut service = Service::clone(self.0.get(&name).ok_or(ChangeError::NoService(name))?);
-        edit(&mut service)?;
-        self.with(service)
-    }
-
     /// With `service` in place of the one of its name; the others are known to agree among themselves.
-    fn with(&self, service: Service) -> Result<Self, ChangeError> {
+    pub(super) fn with(&self, service: Service) -> Result<Self, Invalid> {
         let service = service.normalised()?;
         if self.0.len() >= MAX_SERVICES && !self.0.contains_key(&service.name) {
             return Err(Invalid::new(format!(
                 "there are {MAX_SERVICES} services already, the most possible"
-            ))
-            .into());
+            )));
         }
         let mut claims = Claims::default();
         let mut lengths = PrefixLengths::default();
@@ -227,36 +96,4 @@ impl Services {
 /// A complaint about the `index`-th service of a list.
 fn in_list(complaint: Invalid, index: usize) -> Invalid {
     complaint.at(Key::Index(index)).at(Key::Name("service"))
-}
-
-fn add_backend(service: &mut Service, backend: Backend) -> Result<(), ChangeError> {
-    backend.check_desired()?;
-    match backend_mut(service, backend.id()) {
-        Ok(present) if present.state == AdminState::Leaving => *present = backend,
-        Ok(_) => return Err(ChangeError::BackendExists(service.name.clone(), backend.id())),
-        Err(_) => service.backends.push(backend),
-    }
-    Ok(())
-}
-
-fn remove_backend(service: &mut Service, id: BackendId, removal: Removal) -> Result<(), ChangeError> {
-    let backend = backend_mut(service, id)?;
-    // In maintenance it has no flows that could be waited for.
-    if removal == Removal::Drain && backend.state != AdminState::Maint {
-        backend.enter(AdminState::Leaving);
-        return Ok(());
-    }
-    let id = backend.id();
-    service.backends.retain(|b| b.id() != id);
-    Ok(())
-}
-
-fn backend_mut(service: &mut Service, id: BackendId) -> Result<&mut Backend, ChangeError> {
-    let normal = service.normal_id(id);
-    let name = service.name.clone();
-    service
-        .backends
-        .iter_mut()
-        .find(|b| b.id() == normal)
-        .ok_or(ChangeError::NoBackend(name, id))
 }

@@ -54,7 +54,7 @@ impl Service {
     fn wrong_address(&self, at: usize, message: String) -> Invalid {
         Invalid::new(message)
             .at(Key::Name("address"))
-            .at(Key::Backend(at, self.backends[at].id()))
+            .at(Key::Backend(at, self.backends[at].id().to_string()))
             .at(Key::Name("backend"))
     }
 }

@@ -7,6 +7,7 @@ mod done;
 mod host;
 mod need;
 mod plan;
+mod planner;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,8 @@ mod tunnels;
 pub use done::{Done, SetupChange, Undo};
 pub use host::ThisKernel;
 pub use need::{Families, ServiceNeed};
-pub use plan::{Kernel, SetupOptions, SetupPlan, plan};
+pub use plan::{Kernel, SetupOptions, SetupPlan};
+pub use planner::plan;
 pub use step::SetupStep;
 
 use std::path::Path;

@@ -14,7 +14,7 @@ use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourExtFlags, 
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMetric};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder, RouteNextHopBuilder};
 
-use crate::netlink::route::family;
+use crate::netlink::socket::family;
 
 /// A network namespace of its own, with no interface but `lo`.
 pub(super) struct Namespace {

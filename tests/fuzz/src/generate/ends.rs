@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lb_core::desired::{Protocol, ServicePort};
 use lb_packets::Frame;
+use lb_world::{UPPER_MAC, VIRTUAL_MAC};
 use rand::Rng;
 
 use super::{Generator, TTLS};
-use crate::world::{UPPER_MAC, VIRTUAL_MAC};
+use crate::world::is_vip_of_fullnat;
 
 /// Who talks to whom.
 #[derive(Clone, Copy)]
@@ -116,7 +117,7 @@ impl Generator<'_> {
 
     pub(super) fn ends(&mut self) -> Ends {
         let (service, protocol) = self.service();
-        let client = if self.one_in(4) || self.world.hides(service.ip()) && !self.one_in(12) {
+        let client = if self.one_in(4) || is_vip_of_fullnat(self.world, service.ip()) && !self.one_in(12) {
             self.regular(service.is_ipv6())
         } else {
             SocketAddr::new(self.client(service.is_ipv6()), self.numbers.random())

@@ -6,12 +6,13 @@ mod pieces;
 mod quic;
 mod whole;
 
+use lb_world::World;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
     case::{Case, Change},
     machine::Did,
-    world::World,
+    world::is_vip_of_fullnat,
 };
 use follow::{Exchanges, packet};
 
@@ -131,7 +132,8 @@ impl<'w> Generator<'w> {
                 } else {
                     (22..26, 38..54)
                 };
-                let hides = || packet(frame).is_some_and(|read| self.world.hides(read.destination));
+                let hides =
+                    || packet(frame).is_some_and(|read| is_vip_of_fullnat(self.world, read.destination));
                 if destination.contains(&at_untagged) || net.contains(&at_untagged) && hides() {
                     return;
                 }

@@ -3,6 +3,7 @@
 use lb_common::abi::Reason;
 use lb_core::desired::{BackendId, Forwarder, TtlExpired};
 use lb_core::plan::Pool;
+use lb_world::{OWN_MAC, ROUTER_MAC};
 
 use super::{
     Mistake, Model, Said,
@@ -13,7 +14,7 @@ use super::{
     translate::Ends,
     whom::number,
 };
-use crate::world::{OWN, OWN_MAC, ROUTER_MAC};
+use crate::world::{OWN, way_to_client};
 
 /// A flow from a backend.
 struct Found<'w> {
@@ -40,7 +41,7 @@ impl<'w> Model<'w> {
         if OWN.contains(&to.destination.ip()) {
             return Err(Reason::NoService);
         }
-        let (mtu, vlan) = self.world.way_to_client(to.destination.ip());
+        let (mtu, vlan) = way_to_client(to.destination.ip());
         let vlan = vlan.filter(|_| !self.errs(Mistake::UntaggedBack));
         if read.len > mtu {
             return self

@@ -12,7 +12,7 @@ use lb_core::desired::BackendId;
 use smoltcp::wire::IpProtocol;
 
 use super::{ACK, FIN, RST, SYN, translate::Ends};
-use crate::world::SourcePool;
+use lb_world::SourcePool;
 
 /// A flow that has a place.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +55,8 @@ pub(super) enum Refusal {
 
 /// Where the source port of a flow that shows none is not known yet.
 const UNKNOWN: u16 = 0;
+/// A pool with no more places is searched whole before a flow is refused.
+pub(super) const SEARCHED: usize = 16;
 
 /// The backend's end alone.
 fn backend_of(inside: &Ends) -> Ends {
@@ -139,8 +141,8 @@ impl Hidden {
         let taken = self.taken.entry(backend_of(&inside)).or_default();
         // What is seen is the client's own address where the packet was not let through.
         let was_refused = seen.ip() == client.source.ip();
-        let places = sources.places(inside.destination.is_ipv6());
-        if *taken == places || was_refused && *taken >= places / 2 && places > SourcePool::SEARCHED {
+        let places = sources.capacity(inside.destination.is_ipv6());
+        if *taken == places || was_refused && *taken >= places / 2 && places > SEARCHED {
             return Err(Refusal::Full);
         }
         if !sources.holds(seen) {

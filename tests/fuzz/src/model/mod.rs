@@ -23,10 +23,10 @@ use lb_common::abi::Reason;
 use lb_core::desired::{Affinity, BackendId, Forwarder, Fragments, OnEmpty, TtlExpired};
 use lb_core::plan::Pool;
 
-use super::world::{OWN_MAC, SEED, UPPER_MAC, VIRTUAL_MAC, World};
 use fragments::{Known, Seen};
 use hidden::Hidden;
 use lb_packets::{Mac, flow_hash};
+use lb_world::{OWN_MAC, SEED, UPPER_MAC, VIRTUAL_MAC, World};
 use read::{Content, Frame, Piece, Read, read};
 use speak::Answer;
 use tracked::{Owners, Tracked};

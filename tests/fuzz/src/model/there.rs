@@ -7,11 +7,9 @@ use lb_core::desired::{Backend, Forwarder, MssClamp};
 use lb_core::plan::Pool;
 use smoltcp::wire::IpProtocol;
 
-use crate::world::SourcePool;
-
 use super::{
     Mistake, Model, Place, SYN, Said,
-    hidden::Refusal,
+    hidden::{Refusal, SEARCHED},
     read::{Content, Frame, Read, read},
     rewrite::{self, Packet},
     speak::Answer,
@@ -55,8 +53,8 @@ impl Model<'_> {
                     Err(_) if matches!(read.content, Content::Error(_)) => return Err(Reason::NoService),
                     Err(Refusal::Full) if !self.errs(Mistake::NeverFull) => {
                         // Where all places were looked at, it is told.
-                        let places = self.world.source_pool().places(read.is_v6());
-                        let told = (places <= SourcePool::SEARCHED)
+                        let places = self.world.source_pool().capacity(read.is_v6());
+                        let told = (places <= SEARCHED)
                             .then(|| self.answer(read, frame, Answer::NoPlace))
                             .flatten();
                         return told.ok_or(Reason::NoSourcePort);

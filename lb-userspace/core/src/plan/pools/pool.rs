@@ -4,10 +4,12 @@ use std::{net::IpAddr, sync::Arc};
 
 use lb_common::abi::ServiceFlags;
 
-use super::backend_state::{BackendState, Observed, backend_state, serves, way};
+use super::{
+    backend_state::{BackendState, Observed, backend_state, serves, way},
+    service_flags::FlaggedWords,
+};
 use crate::desired::{
-    Affinity, Backend, BackendId, Forwarder, MssClamp, OnEmpty, Prefix, Service, ServiceName, Services,
-    Source, TrackingPolicy, Unserved,
+    Backend, BackendId, Forwarder, MssClamp, Prefix, Service, ServiceName, Services, Source,
 };
 use crate::plan::tables::target::{TargetCell, encode};
 use crate::schedule::{Member, table_size};
@@ -250,23 +252,11 @@ fn member(observed: &impl Observed, service: &Service, vip: Option<IpAddr>, back
 }
 
 fn flags(service: &Service) -> ServiceFlags {
-    let affinity = match service.affinity {
-        Affinity::Flow => 0,
-        Affinity::ClientIp => ServiceFlags::CLIENT_IP,
-    };
-    let on_empty = match service.on_empty {
-        OnEmpty::Drop => 0,
-        OnEmpty::Pass => ServiceFlags::PASS_WHEN_EMPTY,
-        OnEmpty::Reject => ServiceFlags::REJECT_WHEN_EMPTY,
-    };
-    let unserved = match service.unserved {
-        Unserved::Pass => 0,
-        Unserved::Drop => ServiceFlags::DROP_UNSERVED,
-        Unserved::Reject => ServiceFlags::REJECT_UNSERVED,
-    };
-    let tracking = match service.tracking {
-        TrackingPolicy::Always => ServiceFlags::TRACK_ALWAYS,
-        TrackingPolicy::Changes | TrackingPolicy::Never => 0,
+    let words = FlaggedWords {
+        affinity: service.affinity,
+        on_empty: service.on_empty,
+        unserved: service.unserved,
+        tracking: service.tracking,
     };
     let permits_all = service.source.as_ref().is_none_or(Source::is_empty);
     let backends = &service.backends;
@@ -282,5 +272,5 @@ fn flags(service: &Service) -> ServiceFlags {
         MssClamp::Off => 0,
         MssClamp::Auto | MssClamp::To(_) => ServiceFlags::DETOUR_SYN,
     };
-    ServiceFlags(affinity | on_empty | unserved | tracking | detour | mss)
+    ServiceFlags(words.flags().0 | detour | mss)
 }

@@ -9,9 +9,7 @@ use std::{collections::HashMap, ops::Range, sync::Arc, time::Instant};
 
 use lb_common::abi::{ServiceFlags, Slot};
 
-use crate::desired::{
-    Affinity, BackendId, Forwarder, OnEmpty, Prefix, Protocol, Service, ServicePort, TrackingPolicy, Unserved,
-};
+use crate::desired::{BackendId, Forwarder, Prefix, Protocol, Service, ServicePort};
 use crate::plan::{
     layout::{
         placed_pool::{Cell, PlacedPool},
@@ -19,6 +17,7 @@ use crate::plan::{
     },
     pools::{
         pool::{FlowFate, Pool, PoolKey, PoolMember, PoolOrigin},
+        service_flags::FlaggedWords,
         slots::{LentSlot, MigratingSlot, SlotTable},
     },
 };
@@ -174,36 +173,21 @@ pub(in crate::plan) fn placed_pool(
 /// A service that leads to such tables. It has no backends, since the pool has them. Its times are the defaults until a
 /// plan brings the operator's.
 fn service(key: &PoolKey, match_key: &MatchKey, slots: usize) -> Service {
-    let has = |flag| match_key.flags.has(flag);
     let MatchKey {
         vips, protocol, port, ..
     } = match_key;
+    let FlaggedWords {
+        affinity,
+        on_empty,
+        unserved,
+        tracking,
+    } = match_key.flags.into();
     Service {
-        affinity: if has(ServiceFlags::CLIENT_IP) {
-            Affinity::ClientIp
-        } else {
-            Affinity::Flow
-        },
-        on_empty: if has(ServiceFlags::PASS_WHEN_EMPTY) {
-            OnEmpty::Pass
-        } else if has(ServiceFlags::REJECT_WHEN_EMPTY) {
-            OnEmpty::Reject
-        } else {
-            OnEmpty::Drop
-        },
-        unserved: if has(ServiceFlags::REJECT_UNSERVED) {
-            Unserved::Reject
-        } else if has(ServiceFlags::DROP_UNSERVED) {
-            Unserved::Drop
-        } else {
-            Unserved::Pass
-        },
+        affinity,
+        on_empty,
+        unserved,
+        tracking,
         slots: Some(slots as u32),
-        tracking: if has(ServiceFlags::TRACK_ALWAYS) {
-            TrackingPolicy::Always
-        } else {
-            TrackingPolicy::Changes
-        },
         ..Service::new(
             key.service.clone(),
             vips.clone(),

@@ -13,7 +13,7 @@ use lb_common::{
         NatEntry, OptionsEntry, PoolEntry, QuicSetEntry, SLOTS_PER_LINE, ServerLine, ServiceLine4,
         ServiceLine6, Slot, SlotLine, SnatPoolEntry, TagsEntry, TargetEntry, TrackingCounters,
     },
-    flows::SharedLine,
+    flow::SharedLine,
     pipeline::{Route, RouteQuery},
 };
 

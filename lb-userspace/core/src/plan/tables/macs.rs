@@ -80,7 +80,7 @@ fn common(
 
 #[cfg(test)]
 mod tests {
-    use lb_common::{abi::Mac, pipeline::Tables as _};
+    use lb_common::{abi::Mac, pipeline::Host as _};
 
     use super::*;
     use crate::plan::{Capacity, InMemory};

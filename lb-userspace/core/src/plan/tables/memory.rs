@@ -5,7 +5,7 @@ use lb_common::{
         CellEntry, Control, FlowKey, FlowLine, FlowValue, OptionsEntry, PoolEntry, QuicSetEntry, ServerLine,
         ServiceLine4, ServiceLine6, Slot, TagsEntry, TargetEntry,
     },
-    flows::SharedLine,
+    flow::SharedLine,
 };
 
 use super::{sources::SourceEntry, write::Write};

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use lb_common::{
     abi::{FlowKey, FlowState, FlowValue, Placement, Slot},
-    flows::{self, Event, FlowTable, Query, Selected, SharedLine, Word},
+    flow::{self, Event, FlowTable, Query, Selected, SharedLine, Word},
 };
 
 /// The table as one CPU has it: the lines are everybody's.
@@ -32,15 +32,15 @@ impl FlowTable for Cpu<'_> {
     }
 
     fn known(&self, query: &Query, value: FlowValue, entry: u32) -> Selected {
-        flows::known(self, query, value, entry)
+        flow::known(self, query, value, entry)
     }
 
     fn insert(&self, key: FlowKey, value: FlowValue, clock: u32) -> bool {
-        flows::insert(self, key, value, clock)
+        flow::insert(self, key, value, clock)
     }
 
     fn better(&self, best: u32, nth: u32, value: FlowValue, clock: u32) -> u32 {
-        flows::better(best, nth, value, clock)
+        flow::better(best, nth, value, clock)
     }
 
     fn clock(&self) -> u32 {
@@ -107,7 +107,7 @@ fn nobody_ever_gets_the_owner_of_another_flow() {
                         } else {
                             ACK
                         };
-                        let placed = flows::look_up(&cpu, &query(flow, flags));
+                        let placed = flow::look_up(&cpu, &query(flow, flags));
                         assert_eq!(placed.owner(), flow, "packet {packet} of thread {thread}");
                         let known = placed.placement() == Placement::Known as u32;
                         hits.fetch_add(u64::from(known), Relaxed);
@@ -158,7 +158,7 @@ fn evicted_from(entries: [(FlowState, u32); 8]) -> Option<u32> {
         evicted: &evicted,
     };
     let value = FlowValue::new(100, FlowState::Embryonic, SERVICE, 50_000);
-    let taken = flows::insert(&cpu, query(100, ACK).key, value, 50_000);
+    let taken = flow::insert(&cpu, query(100, ACK).key, value, 50_000);
     let mut left = Vec::new();
     for line in &lines {
         line.visit(&mut |_, value| {
@@ -184,8 +184,8 @@ proptest::proptest! {
         )),
     ) {
         let evicted = evicted_from(entries);
-        let half_open = |(state, age): &(FlowState, u32)| *state != FlowState::Established && *age >= flows::GRACE;
-        let silent = |(state, age): &(FlowState, u32)| *state == FlowState::Established && *age >= flows::IDLE;
+        let half_open = |(state, age): &(FlowState, u32)| *state != FlowState::Established && *age >= flow::GRACE;
+        let silent = |(state, age): &(FlowState, u32)| *state == FlowState::Established && *age >= flow::IDLE;
         let oldest = |of: &dyn Fn(&(FlowState, u32)) -> bool| {
             entries.iter().filter(|entry| of(entry)).map(|(_, age)| *age).max()
         };

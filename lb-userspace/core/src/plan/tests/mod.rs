@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use lb_common::{
     abi::{CellEntry, Control, PoolEntry, Slot},
-    pipeline::Tables,
+    pipeline::FlowTables,
 };
 use proptest::{collection::vec, prelude::*};
 

@@ -7,7 +7,7 @@ use std::{
 
 use lb_common::{
     abi::{Meaning, SLOTS_PER_LINE, Selector, ServerIdEntry, ServiceEntry, ServiceKey, ServiceLine},
-    pipeline::Tables,
+    pipeline::{FlowTables, QuicTables, ServiceTables},
 };
 
 use crate::plan::{InMemory, ReadBack, Write};

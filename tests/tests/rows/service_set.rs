@@ -1,37 +1,21 @@
-//! What the rows' packets meet: services and backends, laid out by the real planner.
+//! The services that the rows' packets meet, in a world for each set of them.
 
-use std::{net::IpAddr, time::Instant};
-
-use lb_common::abi::TagsEntry;
 use lb_core::desired::{Affinity, Backend, Forwarder, OnEmpty, Service, Services};
-use lb_core::plan::{
-    Availability, Capacity, Layout, Memory, NextHop, Observed, Plan, TunnelSources, apply, pools,
-};
-use lb_packets::Mac;
+use lb_core::plan::{Capacity, Layout, Memory};
+use lb_world::{Interfaces, Surroundings, World};
 
 use super::{fullnat, options, quic, ranges, sources, tunnels};
 
-/// The flow hash's seed.
-pub(crate) const SEED: u64 = 0x5eed_0f5e_ed0f_5eed;
-/// The MAC of every interface of the balancer.
-pub(crate) const OWN_MAC: Mac = [2, 0, 0, 0, 0, 0xaa];
-/// The router's, behind which every client lives.
-pub(crate) const ROUTER_MAC: Mac = [2, 0, 0, 0, 0, 0xcc];
-/// Backends that are never reachable, by the last byte of their address.
-const DOWN: u8 = 0xd0;
-const UNRESOLVED: u8 = 0xd1;
-/// The backend that is the balancer.
-const OWN: u8 = 0xe0;
-/// The backend behind the second interface.
-pub(crate) const BEHIND_BACK: u8 = 0xb0;
-/// Backends behind a link of a small MTU.
-const SMALL_MTU: std::ops::RangeInclusive<u8> = 0x60..=0x6f;
-/// That MTU.
-pub(crate) const SMALL: usize = 600;
+/// The one source address of tunnels of each family.
+const FIXED_TUNNEL_SOURCES: [&str; 2] = ["172.16.0.1/32", "2001:db8:7::1/128"];
+/// Prefixes that the source addresses of tunnels are of, where they vary with the flow.
+const VARIED_TUNNEL_SOURCES: [&str; 2] = ["172.16.0.0/16", "2001:db8:7::/96"];
+/// The MTU of the link to some backends.
+pub(crate) const SMALL: usize = lb_world::SMALL_MTU as usize;
 
 /// A set of services. Rows name the one that they are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum World {
+pub(crate) enum ServiceSet {
     /// Every kind of service; tunnels come from one address.
     Full,
     /// As full, but tunnels' sources vary with the flow.
@@ -56,7 +40,7 @@ pub(crate) enum World {
     Nothing,
 }
 
-impl World {
+impl ServiceSet {
     pub(crate) const ALL: [Self; 11] = [
         Self::Full,
         Self::Varied,
@@ -71,7 +55,7 @@ impl World {
         Self::Nothing,
     ];
 
-    /// Table sizes good for every world.
+    /// Table sizes good for every set.
     pub(crate) const CAPACITY: Capacity = Capacity {
         services: 64,
         targets: 128,
@@ -80,15 +64,10 @@ impl World {
         nat_flows: 4096,
     };
 
-    /// Lays the world out in `memory`, by the planner.
-    pub(crate) fn build(self, interfaces: Interfaces, memory: &mut impl Memory) -> Layout {
-        let layout = lay_out(
-            self.services(),
-            &Self::CAPACITY,
-            interfaces,
-            self.tunnel_sources(),
-            memory,
-        );
+    /// Lays the set out in `memory`, by the planner.
+    pub(crate) fn lay_out(self, interfaces: Interfaces, memory: &mut impl Memory) -> Layout {
+        let world = world(self.services(), Self::CAPACITY, interfaces, self.tunnel_sources());
+        let layout = world.lay_out(memory).unwrap();
         if self == Self::Emptied {
             let emptied: Vec<u32> = layout.owners().map(|(index, _)| index).collect();
             assert_eq!(emptied.len(), 1);
@@ -97,14 +76,10 @@ impl World {
         layout
     }
 
-    pub(crate) fn tunnel_sources(self) -> TunnelSources {
-        let (v4, v6) = match self {
-            Self::Varied | Self::Tunnels => ("172.16.0.0/16", "2001:db8:7::/96"),
-            _ => ("172.16.0.1/32", "2001:db8:7::1/128"),
-        };
-        TunnelSources {
-            v4: v4.parse().unwrap(),
-            v6: v6.parse().unwrap(),
+    fn tunnel_sources(self) -> [&'static str; 2] {
+        match self {
+            Self::Varied | Self::Tunnels => VARIED_TUNNEL_SOURCES,
+            _ => FIXED_TUNNEL_SOURCES,
         }
     }
 
@@ -125,21 +100,21 @@ impl World {
     }
 }
 
-/// Lays services out in empty tables, by the planner.
-pub(crate) fn lay_out(
+/// A world of those services alone, in tables of that size. Tunnels come from one address.
+pub(crate) fn plain_world(services: Vec<Service>, capacity: Capacity, interfaces: Interfaces) -> World {
+    world(services, capacity, interfaces, FIXED_TUNNEL_SOURCES)
+}
+
+fn world(
     services: Vec<Service>,
-    capacity: &Capacity,
+    capacity: Capacity,
     interfaces: Interfaces,
-    sources: TunnelSources,
-    memory: &mut (impl Memory + ?Sized),
-) -> Layout {
+    tunnel_sources: [&str; 2],
+) -> World {
     let services = Services::new(services).expect("the tests' services are valid");
-    let observed = Fixed { interfaces, sources };
-    let empty = Layout::new(*capacity, SEED);
-    let plan = empty.plan(pools(&services, &observed), 1, Instant::now());
-    let Plan { layout, writes } = plan.expect("the tests' services fit");
-    apply(&writes, memory);
-    layout
+    let surroundings = Surroundings::new(interfaces, tunnel_sources).unwrap();
+    let world = World::new(&[services], capacity, surroundings, fullnat::source_pool());
+    world.expect("the tests' services fit")
 }
 
 /// One line a service: name, last byte of its VIPs, protocol, port, forwarder, backends.
@@ -229,70 +204,4 @@ pub(crate) fn service(
         backends: backends.iter().map(backend).collect(),
         ..Service::new(name, vips, protocol, port, forwarder)
     }
-}
-
-/// The balancer's interfaces, by index.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Interfaces {
-    /// Where packets come in, and where clients and most backends are.
-    pub(crate) front: u32,
-    /// Where the rest is.
-    pub(crate) back: u32,
-    /// Where answers go that leave by the front one with a tag.
-    pub(crate) vlan: u32,
-}
-
-struct Fixed {
-    interfaces: Interfaces,
-    sources: TunnelSources,
-}
-
-impl Observed for Fixed {
-    fn availability(&self, _: &Service, backend: &Backend) -> Availability {
-        match last_byte(backend.address) {
-            DOWN => Availability::Down,
-            _ => Availability::Up,
-        }
-    }
-
-    fn next_hop(&self, address: IpAddr) -> Option<NextHop> {
-        let Interfaces { front, back, .. } = self.interfaces;
-        let last = last_byte(address);
-        (last != UNRESOLVED).then_some(NextHop {
-            interface: if last == BEHIND_BACK { back } else { front },
-            destination_mac: backend_mac(address),
-            source_mac: OWN_MAC,
-            mtu: if SMALL_MTU.contains(&last) {
-                SMALL as u32
-            } else {
-                1500
-            },
-            on_link: true,
-            tags: TagsEntry::NONE,
-        })
-    }
-
-    fn is_own(&self, address: IpAddr) -> bool {
-        last_byte(address) == OWN
-    }
-
-    fn tunnel_sources(&self) -> &TunnelSources {
-        &self.sources
-    }
-
-    fn only_interface(&self) -> Option<u32> {
-        None
-    }
-}
-
-fn last_byte(address: IpAddr) -> u8 {
-    match address {
-        IpAddr::V4(v4) => v4.octets()[3],
-        IpAddr::V6(v6) => v6.octets()[15],
-    }
-}
-
-/// Where packets to a backend go next.
-pub(crate) fn backend_mac(backend: IpAddr) -> Mac {
-    [2, 0, 0, 0, u8::from(backend.is_ipv6()), last_byte(backend)]
 }

@@ -9,10 +9,10 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{FlowKey, FlowLine, FlowValue, SLOTS_PER_LINE, Slot, SlotLine, TrackingCounters},
-    flows::{Event, FlowTable, Query, Selected, SharedLine, Word, better, insert, known, look_up},
+    flow::{Event, FlowTable, Query, Selected, SharedLine, Word, better, insert, known, look_up},
 };
 
-use super::globals;
+use super::super::globals;
 
 #[map]
 static PREVIOUS: Array<SlotLine> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -72,7 +72,7 @@ extern "C" fn lb_insert(key: u64, value: u64, clock: u32) -> u32 {
 
 /// The flow clock.
 #[inline(always)]
-pub(super) fn clock() -> u32 {
+pub(in super::super) fn clock() -> u32 {
     // SAFETY: a helper without arguments that reads a counter of the kernel.
     (unsafe { bpf_jiffies64() } >> globals::CLOCK_SHIFT.load()) as u32
 }

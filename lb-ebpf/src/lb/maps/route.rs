@@ -20,7 +20,10 @@ use lb_common::{
     pipeline::{Route, RouteQuery},
 };
 
-use super::{globals, maps, trace};
+use super::{
+    super::{globals, trace},
+    host,
+};
 
 /// Address families as the kernel numbers them.
 const AF_INET: u64 = 2;
@@ -124,7 +127,7 @@ pub(super) fn look_up(context: &XdpContext, query: &RouteQuery) -> Route {
 /// The interface that carries the frames of the one of that index, and the tags that they carry there.
 #[inline(always)]
 fn below(interface: u32) -> (u32, TagsEntry) {
-    maps::upper(interface).map_or((interface, TagsEntry::NONE), |upper| {
+    host::upper(interface).map_or((interface, TagsEntry::NONE), |upper| {
         (upper.interface, upper.tags)
     })
 }

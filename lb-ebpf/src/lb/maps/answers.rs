@@ -7,7 +7,7 @@ use aya_ebpf::{macros::map, maps::PerCpuArray};
 
 use lb_common::abi::Reason;
 
-use super::{flows, globals};
+use super::{super::globals, flow_table};
 
 #[map]
 static ANSWERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
@@ -20,7 +20,7 @@ pub(super) fn spend(reason: Reason) -> bool {
     };
     // SAFETY: a per-CPU entry, and XDP programs are not preempted by one another on a CPU.
     let answers = unsafe { &mut *answers };
-    let clock = flows::clock();
+    let clock = flow_table::clock();
     let spent = if (*answers >> 32) as u32 == clock {
         *answers as u32
     } else {
