@@ -7,8 +7,8 @@
 //! Invariant: a layout says what the tables hold once all writes that led to it are carried out. It changes only as a
 //! copy of itself, so a plan that does not fit leaves nothing behind.
 
-pub(super) mod capacity;
 pub(super) mod extents;
+mod fit;
 pub(super) mod history;
 pub(super) mod keys;
 pub(super) mod options;
@@ -29,8 +29,8 @@ use std::{
 
 use lb_common::abi::{OptionsEntry, Slot};
 
-pub use capacity::{Capacity, CapacityError};
 pub use extents::Extents;
+pub use fit::CapacityError;
 pub use pool_view::PoolView;
 pub use transition::Plan;
 
@@ -41,7 +41,7 @@ use super::{
         pool::{Pool, PoolKey, declared},
         slots::SlotTable,
     },
-    tables::memory::Memory,
+    tables::{capacity::Capacity, memory::Memory},
 };
 use crate::desired::{BackendId, ServiceName, Services};
 use options::OptionsTable;

@@ -10,7 +10,7 @@ use std::{
 
 use lb_common::abi::{self, AclKey, MAX_SOURCES, OptionsEntry};
 
-use super::{capacity::CapacityError, placed_pool::PlacedPool};
+use super::{fit::CapacityError, placed_pool::PlacedPool};
 use crate::desired::{Fragments, MssClamp, TtlExpired};
 use crate::plan::tables::{
     sources::{self, SourceEntry},

@@ -9,7 +9,7 @@ use lb_common::abi::{
 };
 
 use super::{
-    capacity::CapacityError,
+    fit::CapacityError,
     keys::{Entries, Keys},
     placed_pool::COOL_DOWN,
 };

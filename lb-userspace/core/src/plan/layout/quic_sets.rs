@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Instant};
 
 use lb_common::abi::{OptionsEntry, QuicSetEntry, ServerIdEntry, ServerLine, ServerTable};
 
-use super::{capacity::CapacityError, extents::Extents, placed_pool::PlacedPool};
+use super::{extents::Extents, fit::CapacityError, placed_pool::PlacedPool};
 use crate::desired::{Quic, ServerId};
 use crate::plan::{
     pools::pool::{FlowFate, PoolMember},

@@ -4,8 +4,9 @@ use std::{ops::Range, time::Instant};
 
 use lb_common::abi::{PoolLocation, SLOTS_PER_LINE, Slot};
 
-use super::{capacity::Capacity, extents::Extents, placed_pool::PlacedPool};
+use super::{extents::Extents, placed_pool::PlacedPool};
 use crate::desired::Service;
+use crate::plan::tables::capacity::Capacity;
 
 /// Cells that a pool has given up.
 #[derive(Clone, Debug, PartialEq)]

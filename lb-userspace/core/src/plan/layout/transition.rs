@@ -8,7 +8,7 @@ use lb_common::abi::Slot;
 
 use super::{
     Layout,
-    capacity::CapacityError,
+    fit::{self, CapacityError},
     history,
     keys::Keys,
     placed_pool::{COOL_DOWN, Cell, PlacedPool},
@@ -33,7 +33,7 @@ impl Layout {
     /// # Errors
     /// When the pools do not fit. Nothing changes then.
     pub fn plan(&self, pools: Vec<Pool>, generation: u64, now: Instant) -> Result<Plan, CapacityError> {
-        self.capacity.check(&pools)?;
+        fit::check(&self.capacity, &pools)?;
         let mut next = self.clone();
         if std::mem::take(&mut next.is_recovered) {
             next.rest_anew(now);

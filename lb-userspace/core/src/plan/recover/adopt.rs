@@ -19,7 +19,7 @@ use super::{
 };
 use crate::plan::{
     layout::{
-        Capacity, Layout,
+        Layout,
         keys::Entries,
         options::OptionsTable,
         records,
@@ -29,7 +29,7 @@ use crate::plan::{
         pool::{Pool, PoolKey},
         slots::SlotTable,
     },
-    tables::{read_back::ReadBack, target::TargetCell},
+    tables::{capacity::Capacity, read_back::ReadBack, target::TargetCell},
 };
 
 impl Layout {

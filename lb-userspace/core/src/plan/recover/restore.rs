@@ -15,11 +15,10 @@ use super::{
 use crate::desired::{BackendId, Prefix, Service};
 use crate::plan::{
     layout::{
-        Capacity, CapacityError, Layout, Plan, placed_pool::PlacedPool, pool_writes::PoolWrites,
-        records::FoundCell,
+        CapacityError, Layout, Plan, placed_pool::PlacedPool, pool_writes::PoolWrites, records::FoundCell,
     },
     pools::{pool::PoolOrigin, slots::SlotTable},
-    tables::target::TargetCell,
+    tables::{capacity::Capacity, target::TargetCell},
 };
 
 impl Layout {

@@ -18,12 +18,12 @@ use lb_common::{
 };
 
 use super::{
+    capacity::Capacity,
     macs::MacTable,
     memory::{Memory, insert_flow},
     read_back::ReadBack,
     sources::SourceEntry,
 };
-use crate::plan::Capacity;
 
 /// Tables in plain memory, for the host build of the pipeline.
 #[derive(Clone, Debug)]

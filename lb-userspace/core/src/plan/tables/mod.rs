@@ -5,6 +5,7 @@
 //!
 //! Invariant: nothing here knows where a pool lies, or that there are pools.
 
+pub(super) mod capacity;
 pub(super) mod in_memory;
 pub(super) mod macs;
 pub(super) mod memory;
@@ -17,6 +18,7 @@ pub(super) mod sources;
 pub(super) mod target;
 pub(super) mod write;
 
+pub use capacity::Capacity;
 pub use in_memory::InMemory;
 pub use macs::MacTable;
 pub use memory::{Memory, apply, insert_flow, take_lists};
