@@ -7,7 +7,9 @@
 //! [`Writer`] the thread that writes there.
 
 mod clock;
+mod files;
 mod format;
+mod listing;
 mod room;
 mod state;
 mod store;
@@ -18,7 +20,8 @@ mod writer;
 
 pub use clock::BootTime;
 pub use format::{Checkpoint, MAX_BYTES, Unusable, decode, encode, read};
+pub use listing::{Listed, list, load};
 pub use state::{BackendBelief, ConfigMark, SavedFlows, SavedState};
-pub use store::{Listed, SetAside, Store, WriteError, WrittenCheckpoint, directory, list, load};
+pub use store::{SetAside, Store, WriteError, WrittenCheckpoint, directory};
 pub use view::{checkpoints_view, content_view};
 pub use writer::{SaveOutcome, SavingCondition, Writer};

@@ -6,13 +6,14 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
 use super::{
+    files::{Name, is_of_the_disk, lock, names, place},
     format::{self, Checkpoint, Unusable},
     room::is_full,
     state::{SavedFlows, SavedState},
@@ -22,11 +23,6 @@ use super::{
 const DIRECTORY: &str = "checkpoints";
 /// Where a file is written before it gets its name; there is one writer.
 const BESIDE: &str = "next.tmp";
-/// Held by the agent whose directory it is.
-const LOCK: &str = "lock";
-const SUFFIX: &str = ".checkpoint";
-const BAD: &str = ".bad";
-const DIGITS: usize = 10;
 /// The highest number that is given; when it is reached, the files get the numbers from 1 on.
 const HIGHEST: u64 = 9_999_999_999;
 /// Most files that are set aside and kept; of more, the oldest go.
@@ -75,21 +71,6 @@ pub struct SetAside {
     pub path: PathBuf,
     /// What is wrong with it.
     pub reason: String,
-}
-
-/// A file of the directory, read.
-#[derive(Debug)]
-pub struct Listed {
-    /// Its number.
-    pub number: u64,
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its length.
-    pub bytes: u64,
-    /// Whether it was set aside.
-    pub aside: bool,
-    /// What it holds, or what is wrong with it.
-    pub content: Result<Checkpoint, Unusable>,
 }
 
 /// The directory, with the right to write.
@@ -382,113 +363,4 @@ impl Store {
             }
         }
     }
-}
-
-/// Whether the disk takes nothing, which is no reason not to read it.
-fn is_of_the_disk(error: &io::Error) -> bool {
-    is_full(error)
-        || error.kind() == io::ErrorKind::ReadOnlyFilesystem
-        || error.raw_os_error() == Some(libc::EIO)
-}
-
-/// Makes this process the only one that writes to the directory.
-fn lock(directory: &Path) -> io::Result<File> {
-    let path = directory.join(LOCK);
-    let mut writing = OpenOptions::new();
-    writing.write(true).create(true).truncate(false).mode(0o600);
-    let file = match writing.open(&path) {
-        // One that is there can be held on a disk that takes nothing.
-        Err(error) if is_of_the_disk(&error) => File::open(&path).map_err(|_| error)?,
-        opened => opened?,
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(io::Error::other("another agent keeps its checkpoints there")),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Reads all checkpoints below a state directory, the newest first; changes nothing.
-///
-/// # Errors
-/// When the directory cannot be read.
-pub fn list(state_dir: &Path) -> io::Result<Vec<Listed>> {
-    let directory = directory(state_dir);
-    let listed = names(&directory)?.into_iter().rev().map(|name| {
-        let path = directory.join(name.file());
-        Listed {
-            number: name.number,
-            bytes: fs::metadata(&path).map_or(0, |metadata| metadata.len()),
-            aside: name.aside,
-            content: format::read(&path),
-            path,
-        }
-    });
-    Ok(listed.collect())
-}
-
-/// Reads the checkpoint of that number, set aside or not; changes nothing.
-///
-/// # Errors
-/// Why it is of no use.
-pub fn load(state_dir: &Path, number: u64) -> Result<Checkpoint, Unusable> {
-    let directory = directory(state_dir);
-    match format::read(&directory.join(Name { number, aside: false }.file())) {
-        Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-            format::read(&directory.join(Name { number, aside: true }.file()))
-        }
-        read => read,
-    }
-}
-
-/// Writes `bytes` to `beside`, then moves them to `path`; all of it is on disk at the end.
-fn place(bytes: &[u8], beside: &Path, path: &Path) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(beside, path)?;
-    let directory = path.parent().unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
-}
-
-/// A file's name; in order of their numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Name {
-    number: u64,
-    aside: bool,
-}
-
-impl Name {
-    fn file(self) -> String {
-        let bad = if self.aside { BAD } else { "" };
-        format!("{:0DIGITS$}{SUFFIX}{bad}", self.number)
-    }
-
-    fn parse(file: &str) -> Option<Self> {
-        let (file, aside) = match file.strip_suffix(BAD) {
-            Some(file) => (file, true),
-            None => (file, false),
-        };
-        let digits = file.strip_suffix(SUFFIX)?;
-        // Higher numbers have more digits; no other name is written for them.
-        let good = digits.len() == DIGITS || digits.len() > DIGITS && !digits.starts_with('0');
-        let good = good && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let number = digits.parse().ok().filter(|_| good)?;
-        Some(Self { number, aside })
-    }
-}
-
-/// The names of all checkpoints in a directory, in order.
-fn names(directory: &Path) -> io::Result<Vec<Name>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        names.extend(entry?.file_name().to_str().and_then(Name::parse));
-    }
-    names.sort_unstable();
-    Ok(names)
 }

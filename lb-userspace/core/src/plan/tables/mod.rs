@@ -1,6 +1,6 @@
 //! The dataplane's maps: what each of them holds, how it is written, and how it is read back.
 //!
-//! [`write`] lists the steps toward other content, [`memory`] carries them out on whatever holds the maps, [`read_back`]
+//! [`mod@write`] lists the steps toward other content, [`memory`] carries them out on whatever holds the maps, [`read_back`]
 //! reads the maps again, and [`in_memory`] holds them in plain memory. The other modules make the content of single maps.
 //!
 //! Invariant: nothing here knows where a pool lies, or that there are pools.
