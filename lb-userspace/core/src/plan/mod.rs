@@ -1,62 +1,37 @@
-//! From what the operator wants and what is alive to writes of the dataplane's tables.
+//! From the desired and the observed state to writes of the dataplane's tables.
 //!
-//! [`pools`] says what the tables should mean, [`Layout::plan`] lays that out and yields the writes that lead there from
-//! the present layout, [`apply`] carries them out on a [`Memory`]. All but the last step is pure.
+//! [`pools()`] says what the tables should mean. [`Layout::plan`] lays that out, and yields the writes that lead there from
+//! the present layout. [`apply`] carries the writes out on a [`Memory`]. All but the last step is pure.
 //!
-//! Invariant: the writes of one plan, in order, never show a packet half a change. Cells that packets can reach are
-//! not changed in a way that could be seen torn; new cells are filled before a slot or a service leads to them; and
-//! what was given up is not used again before every packet that saw it is gone.
+//! The folders build on one another in this order, and no folder uses a later one:
+//!
+//! - [`tables`]: the maps, what they hold, and how they are written and read back;
+//! - [`mod@pools`]: what the tables should mean;
+//! - [`layout`]: where pools lie, and how one layout becomes the next;
+//! - [`recover`]: reading tables back;
+//! - [`collect`]: what ends in time.
+//!
+//! Invariant: the writes of one plan, in order, never show a packet half a change. Cells that packets can reach do not
+//! change in a way that a packet could see torn. New cells are filled before a slot or a service leads to them. What was
+//! given up is not used again before every packet that saw it is gone.
 
-mod adopt;
-mod capacity;
-mod extents;
-mod history;
-mod in_memory;
-mod key_entries;
-mod keys;
+mod collect;
 mod layout;
-mod macs;
-mod memory;
-mod options;
-mod placed_pool;
-mod pool;
-mod ports;
-mod recall;
-mod record;
-mod routing;
-mod service_flags;
-mod service_table;
-mod slots;
-mod snapshot;
-mod source_pools;
-mod sources;
-mod sweep;
-mod target;
-mod transition;
-mod translations;
-mod write;
+mod pools;
+mod recover;
+mod tables;
 
-pub use adopt::{AdoptError, Damage, ReadBack};
-pub use capacity::{Capacity, CapacityError};
-pub use extents::Extents;
-pub use in_memory::InMemory;
-pub use layout::{BackendRef, Layout};
-pub use macs::MacTable;
-pub use memory::{Memory, apply, insert_flow, take_lists};
-pub use placed_pool::PoolView;
-pub use pool::{
-    Availability, BackendState, Observed, Pool, PoolKey, PoolMember, PoolOrigin, backend_state, pools, serves,
+pub use collect::{Cause, EndedFlow, FlowTime, Moved, Sweep, Translated, TranslationTable, Usage};
+pub use layout::{BackendRef, Capacity, CapacityError, Extents, Layout, Plan, PoolView};
+pub use pools::{
+    Availability, BackendState, FlowFate, Observed, Pool, PoolKey, PoolMember, PoolOrigin, backend_state,
+    pools, serves,
 };
-pub use service_table::{FamilyTable, TableError};
-pub use slots::FlowFate;
-pub use snapshot::{CellSnapshot, LayoutSnapshot, PoolSnapshot, RestoreError};
-pub use source_pools::{SourceTables, SourceWrite, source_pools};
-pub use sources::SourceEntry;
-pub use sweep::{FlowTime, Sweep};
-pub use target::{NextHop, TargetCell, TunnelSources};
-pub use transition::Plan;
-pub use translations::{Cause, EndedFlow, Moved, Translated, TranslationTable, Usage};
-pub use write::Write;
+pub use recover::{AdoptError, CellSnapshot, Damage, LayoutSnapshot, PoolSnapshot, RestoreError};
+pub use tables::{
+    FamilyTable, InMemory, MacTable, Memory, NextHop, ReadBack, SourceEntry, SourceTables, SourceWrite,
+    TableError, TargetCell, TunnelSources, Write, apply, insert_flow, source_pools, take_lists,
+};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Tables that no agent left like that.
 
 use super::*;
-use crate::plan::in_memory::Part;
+use crate::plan::tables::in_memory::Part;
 
 /// One byte of some map.
 fn damage() -> impl Strategy<Value = (Part, usize, u8)> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{cases::service, steps::World, *};
 use crate::desired::{Forwarder, Protocol, Service, Services};
-use crate::plan::target::{Way, encode};
+use crate::plan::tables::target::{Way, encode};
 
 const DOCUMENT: &str = include_str!("../../../../../docs/forwarders.md");
 const MTU: u32 = 1500;

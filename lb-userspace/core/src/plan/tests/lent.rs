@@ -72,7 +72,7 @@ impl Run {
 
     /// Who owns each slot, as packets find it.
     fn owned(&self) -> Vec<Option<BackendId>> {
-        let placed = self.layout.placed.values().next().expect("a pool");
+        let placed = self.layout.placed_pools.values().next().expect("a pool");
         let cells: HashMap<u32, BackendId> = placed.owned().map(|(local, id, _)| (local, id)).collect();
         let owner = |slot: &Slot| slot.owner().map(|owner| cells[&owner]);
         placed.slots.current.iter().map(owner).collect()
@@ -194,20 +194,20 @@ fn weight(weight: u16) -> crate::desired::BackendPatch {
 fn who_comes_back_late_is_a_newcomer() {
     let mut run = Run::of(web(&[1, 1, 1], Protocol::Tcp));
     run.out(0, true);
-    let placed = run.layout.placed.values().next().unwrap();
+    let placed = run.layout.placed_pools.values().next().unwrap();
     let lent = placed.slots.lent.len();
     assert!(lent > 0 && placed.slots.migrating.len() == lent);
     assert!(run.layout.wants_sweep());
     run.step(Step::Pass(121_000));
     run.step(Step::Pass(2_000));
     run.step(Step::Pass(2_000));
-    let placed = run.layout.placed.values().next().unwrap();
+    let placed = run.layout.placed_pools.values().next().unwrap();
     assert!(placed.slots.lent.is_empty() && placed.slots.migrating.is_empty());
     assert!(!run.layout.wants_sweep());
     run.out(0, false);
-    let placed = run.layout.placed.values().next().unwrap();
-    let before = |entry: &slots::MigratingSlot| placed.slots.previous[entry.slot as usize].owner();
-    let now = |entry: &slots::MigratingSlot| placed.slots.current[entry.slot as usize].owner();
+    let placed = run.layout.placed_pools.values().next().unwrap();
+    let before = |entry: &pools::slots::MigratingSlot| placed.slots.previous[entry.slot as usize].owner();
+    let now = |entry: &pools::slots::MigratingSlot| placed.slots.current[entry.slot as usize].owner();
     assert!(
         placed
             .slots
@@ -222,7 +222,7 @@ fn who_comes_back_late_is_a_newcomer() {
 fn flows_in_the_table_are_back_with_their_backend() {
     let mut run = Run::of(web(&[1], Protocol::Tcp));
     run.step(cases::load(vec![web(&[1, 1], Protocol::Tcp)]));
-    let placed = run.layout.placed.values().next().unwrap().clone();
+    let placed = run.layout.placed_pools.values().next().unwrap().clone();
     let cell = placed.cell_of()[&id(1)];
     let service = lb_common::abi::ServiceEntry::id_of(placed.number as u16, 0);
     let value = |owner| FlowValue::new(owner, FlowState::Established, service, TIME.now);

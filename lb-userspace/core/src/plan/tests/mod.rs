@@ -132,7 +132,7 @@ impl Run {
         let new: Vec<Seen> = samples.iter().map(|sample| sample.seen(&after)).collect();
 
         let before = reach::Reach::of(&self.memory);
-        let halves = self.layout.control.halves;
+        let halves = self.layout.published.control.halves;
         let mut written = 0;
         for write in &plan.writes {
             self.ledger.check(write, &self.memory, self.now);
@@ -154,7 +154,7 @@ impl Run {
         }
         self.ledger
             .settle(&before, &reach::Reach::of(&self.memory), self.now);
-        if plan.layout.control.halves != halves {
+        if plan.layout.published.control.halves != halves {
             self.ledger.switch(self.now);
         }
         self.layout = plan.layout;

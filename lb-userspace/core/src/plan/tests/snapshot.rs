@@ -4,7 +4,7 @@ use lb_common::abi::{FlowKey, FlowState, FlowValue, ServiceEntry};
 
 use super::*;
 use crate::desired::BackendId;
-use crate::plan::{placed_pool::PlacedPool, slots::MigratingSlot};
+use crate::plan::{layout::placed_pool::PlacedPool, pools::slots::MigratingSlot};
 
 /// Reads a snapshot from what it was written as.
 fn reread(snapshot: &LayoutSnapshot) -> LayoutSnapshot {
@@ -38,7 +38,7 @@ fn flows(layout: &Layout, then: u32) -> Vec<(FlowKey, FlowValue)> {
             .collect::<Vec<_>>()
     };
     layout
-        .placed
+        .placed_pools
         .values()
         .flat_map(|placed| of_pool(placed))
         .collect()
@@ -47,7 +47,7 @@ fn flows(layout: &Layout, then: u32) -> Vec<(FlowKey, FlowValue)> {
 /// Whose a flow is: its pool, VIP and backend.
 fn backend_ref(layout: &Layout, value: FlowValue) -> Option<(PoolKey, crate::desired::Prefix, BackendId)> {
     let placed = layout
-        .placed
+        .placed_pools
         .values()
         .find(|placed| placed.number == value.service())?;
     let renamed = placed.renamed.iter().find(|(from, _)| *from == value.owner());
@@ -62,7 +62,7 @@ impl Run {
     fn histories_go_on(&self, next: &Layout) {
         expect::check_histories(next);
         let generations = |layout: &Layout| -> Vec<_> {
-            let histories = layout.placed.values().map(|placed| placed.history.as_ref());
+            let histories = layout.placed_pools.values().map(|placed| placed.history.as_ref());
             histories.map(|history| Some(history?.generation())).collect()
         };
         assert_eq!(generations(next), generations(&self.layout));
@@ -108,8 +108,8 @@ impl Run {
             assert!(owner.is_some());
             assert_eq!(backend_ref(&plan.layout, *value), owner);
         }
-        for (key, old) in &self.layout.placed {
-            let new = &plan.layout.placed[key];
+        for (key, old) in &self.layout.placed_pools {
+            let new = &plan.layout.placed_pools[key];
             assert_eq!(old.slots.current, new.slots.current, "{key:?}");
         }
         self.histories_go_on(&plan.layout);
@@ -278,8 +278,8 @@ fn another_seed_keeps_the_tables_only() {
         .unwrap()
         .layout;
     assert_eq!(snapshot.flows(&restored, 9000, 9, flows).count(), 0);
-    for (key, old) in &run.layout.placed {
-        let new = &restored.placed[key];
+    for (key, old) in &run.layout.placed_pools {
+        let new = &restored.placed_pools[key];
         assert!(new.slots.migrating.is_empty() && new.slots.current.iter().all(|slot| !slot.is_migrating()));
         let owners = |placed: &PlacedPool| {
             placed

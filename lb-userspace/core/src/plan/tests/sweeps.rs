@@ -38,7 +38,7 @@ fn later(seconds: u64) -> FlowTime {
 fn is_remembered(service: &Service, state: FlowState, seconds: u64) -> bool {
     let mut run = Run::new();
     run.step(load(vec![service.clone()]));
-    let placed = run.layout.placed.values().next().unwrap();
+    let placed = run.layout.placed_pools.values().next().unwrap();
     let (owner, ..) = placed.owned().next().unwrap();
     let id = Entry::id_of(placed.number as u16, 0);
     let value = FlowValue::new(owner, state, id, TIME.now);

@@ -15,7 +15,7 @@ use super::{
     *,
 };
 use crate::desired::{AdminState, BackendPatch, Forwarder, Protocol, Service};
-use crate::plan::{Cause, EndedFlow, NextHop, Translated, TranslationTable, target::wide};
+use crate::plan::{Cause, EndedFlow, NextHop, Translated, TranslationTable, tables::target::wide};
 
 const VIP: &str = "10.0.0.1";
 /// So many that there is room for other cells; two of them at one address.
