@@ -57,7 +57,7 @@ pub(super) fn answered<T: ServiceTables + NatTables + Host>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Option<(u32, u32)> {
-    if !tables.features().has(Features::FULLNAT) {
+    if !tables.features().intersects(Features::FULLNAT) {
         return None;
     }
     let leaves_traces = scratch.leaves_traces(tables.explains());

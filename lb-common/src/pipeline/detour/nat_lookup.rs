@@ -13,7 +13,7 @@ pub(super) fn nat_lookup<T: ServiceTables + NatTables + Host>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> StepResult {
-    if !tables.features().has(Features::FULLNAT) {
+    if !tables.features().intersects(Features::FULLNAT) {
         return Ok(());
     }
     let key = scratch.ends();

@@ -130,7 +130,7 @@ impl Scratch {
         service: ServiceEntry {
             slot_line: 0,
             slot_mask: 0,
-            flags: ServiceFlags(0),
+            flags: ServiceFlags::empty(),
             target_base: 0,
             id: 0,
         },
@@ -157,12 +157,12 @@ impl Scratch {
     #[inline(always)]
     pub fn for_no_service(&self) -> Reason {
         const NOT_FORWARDED: u32 = 255;
-        let flags = ServiceFlags(self.vip_flags as u16);
+        let flags = ServiceFlags::from_bits_retain(self.vip_flags as u16);
         if self.protocol == u32::from(ICMPV6) && self.ttl == NOT_FORWARDED {
             Reason::NoService
-        } else if flags.has(ServiceFlags::REJECT_UNSERVED) && self.shows_ports() {
+        } else if flags.intersects(ServiceFlags::REJECT_UNSERVED) && self.shows_ports() {
             Reason::UnservedAnswered
-        } else if flags.has(ServiceFlags::UNSERVED) {
+        } else if flags.intersects(ServiceFlags::UNSERVED) {
             Reason::Unserved
         } else {
             Reason::NoService

@@ -60,7 +60,7 @@ fn within<F: Family, T: ServiceTables + FlowTables + Host>(tables: &T, scratch: 
     let target = match picked {
         Ok(_) if stays => return Err(Reason::Local),
         Ok(target) => target,
-        Err(Reason::NoBackend) if service.flags.has(ServiceFlags::REJECT_WHEN_EMPTY) => {
+        Err(Reason::NoBackend) if service.flags.intersects(ServiceFlags::REJECT_WHEN_EMPTY) => {
             return Err(Reason::Rejected);
         }
         Err(reason) => return Err(reason),

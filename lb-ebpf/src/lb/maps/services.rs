@@ -157,7 +157,7 @@ mod chain {
         ServiceEntry {
             slot_line: zero,
             slot_mask: zero as u16,
-            flags: ServiceFlags(zero as u16),
+            flags: ServiceFlags::from_bits_retain(zero as u16),
             target_base: zero,
             id: zero,
         }

@@ -192,7 +192,7 @@ impl Layout {
                 continue;
             }
             let number = entry.to.number();
-            let known = ServiceFlags::speaks(entry.selector.protocol()) != 0 && meaning.is_some();
+            let known = !ServiceFlags::speaks(entry.selector.protocol()).is_empty() && meaning.is_some();
             if !known || number >= self.numbers.capacity() {
                 return Err(Damage::Key(entry.address, number, entry.selector.protocol()));
             }

@@ -40,7 +40,7 @@ struct VipServices {
     ranged: Vec<ServiceEntry>,
     portless: Option<ServiceEntry>,
     /// [`ServiceFlags::UNSERVED`] of all of them.
-    unserved: u16,
+    unserved: ServiceFlags,
 }
 
 /// What is to be known of a VIP as such.
@@ -66,7 +66,7 @@ impl Keys {
         let mut vips: HashMap<Prefix, Vip> = HashMap::new();
         for ((vip, protocol), front) in fronts {
             let known = vips.entry(vip).or_default();
-            known.flags.0 |= ServiceFlags::speaks(number(protocol)) | front.unserved;
+            known.flags |= ServiceFlags::speaks(number(protocol)) | front.unserved;
             known.block_sizes |= keys.add_front(vip, number(protocol), front);
         }
         for (vip, known) in vips {
@@ -89,10 +89,10 @@ impl Keys {
         let (address, scope) = (vip.address(), scope(vip));
         let mut sizes = 0;
         if ports.contains_key(&0) {
-            self.features.0 |= Features::ANY_PORT;
+            self.features |= Features::ANY_PORT;
         }
         if !ranges.is_empty() {
-            self.features.0 |= Features::RANGES;
+            self.features |= Features::RANGES;
         }
         for interval in ports::flatten(&ranges) {
             let entry = ranged[interval.range];
@@ -120,11 +120,11 @@ impl Keys {
 
     fn add_vip(&mut self, vip: Prefix, known: Vip) {
         if vip.host().is_none() {
-            self.features.0 |= Features::RANGES;
+            self.features |= Features::RANGES;
             self.lengths[usize::from(vip.is_ipv6())].insert(vip.length());
         }
-        if known.flags.has(ServiceFlags::UNSERVED) {
-            self.features.0 |= Features::UNSERVED;
+        if known.flags.intersects(ServiceFlags::UNSERVED) {
+            self.features |= Features::UNSERVED;
         }
         let entry = ServiceEntry {
             slot_line: known.block_sizes,
@@ -141,12 +141,12 @@ impl Keys {
         let port = service.port.exact().map_or(0, |port| port.get().to_be());
         for (local, id, owned) in placed.owned() {
             if owned.target.forward == Forward::FullNat as u8 {
-                self.features.0 |= Features::FULLNAT;
+                self.features |= Features::FULLNAT;
             }
             if owned.target.forward != Forward::Nat as u8 {
                 continue;
             }
-            self.features.0 |= Features::RETURNS;
+            self.features |= Features::RETURNS;
             let port = id.port.map_or(port, |port| port.get().to_be());
             let selector = Selector::new(port, number(service.protocol), Direction::FromBackend);
             let entry = ServiceEntry {
@@ -170,7 +170,7 @@ impl Keys {
 
 impl VipServices {
     fn add(&mut self, port: ServicePort, fragments: Fragments, entry: ServiceEntry) {
-        self.unserved |= entry.flags.0 & ServiceFlags::UNSERVED;
+        self.unserved |= entry.flags & ServiceFlags::UNSERVED;
         match port {
             ServicePort::Any => drop(self.ports.insert(0, entry)),
             ServicePort::Exact(port) => drop(self.ports.insert(port.get().to_be(), entry)),

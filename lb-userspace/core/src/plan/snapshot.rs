@@ -250,7 +250,7 @@ impl PoolSnapshot {
             vips: placed.pool.vips.clone(),
             protocol: placed.pool.service.protocol,
             port: placed.pool.service.port,
-            flags: placed.pool.flags.0,
+            flags: placed.pool.flags.bits(),
             cells: (0..placed.cells.len())
                 .map(|local| cell_snapshot(placed, local))
                 .collect(),
@@ -281,7 +281,7 @@ impl PoolSnapshot {
             vips: self.vips.clone(),
             protocol: self.protocol,
             port: self.port,
-            flags: ServiceFlags(self.flags),
+            flags: ServiceFlags::from_bits_retain(self.flags),
             origin: PoolOrigin::Recovered,
         }
     }

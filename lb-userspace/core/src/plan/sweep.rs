@@ -70,7 +70,7 @@ impl Layout {
                 || !placed.parked.is_empty()
                 || placed.slots.loans_run()
                 || !placed.renamed.is_empty()
-                || placed.pool.flags.has(ServiceFlags::TRACK_ALWAYS)
+                || placed.pool.flags.intersects(ServiceFlags::TRACK_ALWAYS)
                 || placed.cells.iter().any(|cell| matches!(cell, Cell::Cooling(_)))
         };
         // What was read back is not understood before it was planned.
@@ -248,7 +248,7 @@ impl<'a> Round<'a> {
         let slot = key.slot((self.placed.slots.len() - 1) as u16) as usize;
         let current: Slot = self.placed.slots.current[slot];
         let own = current.owner() == Some(owner);
-        let always = self.placed.pool.flags.has(ServiceFlags::TRACK_ALWAYS);
+        let always = self.placed.pool.flags.intersects(ServiceFlags::TRACK_ALWAYS);
         let says_nothing_new = !current.is_migrating() || own && self.settled[slot];
         if says_nothing_new && !always {
             return None;
