@@ -90,6 +90,6 @@ fn look_up<T: FlowTables>(
         packet,
         slot_index,
     });
-    outcome.placement = selected.placement() as u16;
+    outcome.placement = selected.placement();
     Slot::owned_by(selected.owner() as u16).owner()
 }

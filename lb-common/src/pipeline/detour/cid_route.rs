@@ -32,7 +32,7 @@ pub(super) fn cid_route<P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &
     let event = match id.and_then(|id| tables.server(&set.servers, &id)) {
         Some(target) => {
             scratch.outcome.target = target;
-            scratch.outcome.placement = Placement::ConnectionId as u16;
+            scratch.outcome.placement = Placement::ConnectionId.number();
             Event::Routed
         }
         None => {

@@ -29,7 +29,7 @@ pub(super) fn icmp_inner<P: Packet>(packet: &P, scratch: &mut Scratch) -> StepRe
         within::<V6, P>(packet, scratch)
     };
     if let Err(oddity) = quoted {
-        scratch.kind = PacketKind::NoPorts as u32;
+        scratch.kind = PacketKind::NoPorts;
         scratch.set_oddity(oddity);
     }
     Ok(())

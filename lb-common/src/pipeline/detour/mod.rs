@@ -169,7 +169,7 @@ fn step_by_step<S: Steps>(steps: &mut S, scratch: &mut Scratch) -> StepResult {
 fn or_answer<S: Steps>(steps: &mut S, scratch: &mut Scratch, step: StepResult) -> StepResult {
     match step {
         Err(reason) if reason.is_answer() => {
-            scratch.answer = reason as u32;
+            scratch.answer = reason.number();
             steps.answer(scratch)
         }
         step => step,

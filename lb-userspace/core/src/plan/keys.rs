@@ -140,10 +140,10 @@ impl Keys {
         let service = &placed.pool.service;
         let port = service.port.exact().map_or(0, |port| port.get().to_be());
         for (local, id, owned) in placed.owned() {
-            if owned.target.forward == Forward::FullNat as u8 {
+            if owned.target.forward == Forward::FullNat {
                 self.features |= Features::FULLNAT;
             }
-            if owned.target.forward != Forward::Nat as u8 {
+            if owned.target.forward != Forward::Nat {
                 continue;
             }
             self.features |= Features::RETURNS;

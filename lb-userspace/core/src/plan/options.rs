@@ -178,11 +178,11 @@ fn line(placed: &PlacedPool, source_list: u32) -> OptionsEntry {
             Fragments::Follow => abi::FragmentMode::Follow,
             Fragments::Hash3 => abi::FragmentMode::Hash3,
             Fragments::Drop => abi::FragmentMode::Drop,
-        } as u8,
+        },
         ttl_expired: match service.ttl_expired {
             TtlExpired::Answer => abi::TtlExpiredMode::Answer,
             TtlExpired::Drop => abi::TtlExpiredMode::Drop,
-        } as u8,
+        },
         ..OptionsEntry::default()
     }
 }

@@ -113,7 +113,7 @@ pub(super) fn encode(
     let forwarder = backend.forwarder_in_use(service);
     let tunnel_port = service.tunnel_port_in_use(forwarder).unwrap_or(0);
     match (forwarder, backend.address) {
-        (Forwarder::L2dsr, _) => target.forward = Forward::L2dsr as u8,
+        (Forwarder::L2dsr, _) => target.forward = Forward::L2dsr,
         (Forwarder::Ipip, IpAddr::V4(to)) => tunnel4(&mut target, Forward::Ipip4, 0, to, sources.v4),
         (Forwarder::Ipip, IpAddr::V6(to)) => tunnel6(&mut target, Forward::Ipip6, 0, to, sources.v6),
         (Forwarder::Gue, IpAddr::V4(to)) => tunnel4(&mut target, Forward::Gue4, tunnel_port, to, sources.v4),
@@ -128,7 +128,7 @@ pub(super) fn encode(
             }
         }
         (Forwarder::Fullnat, to) => {
-            target.forward = Forward::FullNat as u8;
+            target.forward = Forward::FullNat;
             target.addresses[TargetEntry::BACKEND] = wide(to);
             target.backend_port = backend.port.map_or(0, |port| port.get().to_be());
         }
@@ -142,7 +142,7 @@ pub(super) fn encode(
 fn here() -> TargetCell {
     TargetCell {
         target: TargetEntry {
-            forward: Forward::Local as u8,
+            forward: Forward::Local,
             max_len: u16::MAX,
             ..TargetEntry::default()
         },
@@ -173,12 +173,12 @@ const fn overhead(forward: Forward) -> u16 {
         Forward::Fou6 => IPV6 + UDP,
         Forward::Gre4 => IPV4 + GRE,
         Forward::Gre6 => IPV6 + GRE,
-        Forward::Unresolved | Forward::L2dsr | Forward::Nat | Forward::FullNat | Forward::Local => 0,
+        _ => 0,
     }
 }
 
 fn tunnel(target: &mut TargetEntry, forward: Forward, port: u16) {
-    target.forward = forward as u8;
+    target.forward = forward;
     target.backend_port = port.to_be();
     target.max_len = target.max_len.saturating_sub(overhead(forward));
 }
@@ -211,7 +211,7 @@ fn nat(target: &mut TargetEntry, service: &Service, vip: IpAddr, backend: &Backe
             .iter()
             .sum::<u32>()
     };
-    target.forward = Forward::Nat as u8;
+    target.forward = Forward::Nat;
     target.addresses[TargetEntry::BACKEND] = to;
     target.addresses[TargetEntry::VIP] = from;
     target.vip_port = vip_port;
