@@ -4,7 +4,7 @@
 
 use crate::{
     abi::{Forward, Reason, TagsEntry, TargetEntry},
-    net::{ETHERNET, UDP, store16, store32, store64},
+    net::{ETHERNET, GRE, GRE_HEADER, GUE_HEADER, MACS, UDP, UDP_HEADER, store16, store32, store64},
 };
 
 use super::{
@@ -12,13 +12,6 @@ use super::{
     family::{ETHER_TYPE, Family, Outer, V4, V6},
 };
 
-/// GRE (RFC 2784).
-const GRE: u8 = 47;
-/// Lengths of headers.
-const MACS: usize = 12;
-const UDP_HEADER: usize = 8;
-const GUE_HEADER: usize = 4;
-const GRE_HEADER: usize = 4;
 /// No front is longer: two tags, IPv6, UDP and GUE come to 74 bytes. A mask, for the verifier.
 const MAX_FRONT: usize = 0x7f;
 /// The header was there before the frame grew; the verifier wants it checked all the same.
@@ -76,6 +69,14 @@ pub(super) const fn wraps(forward: Forward) -> bool {
     const FIRST: u8 = Forward::L2dsr.0;
     const LAST: u8 = Forward::Gre6.0;
     FIRST <= forward.0 && forward.0 <= LAST && forward.0 != Forward::Nat.0
+}
+
+/// Length of what a forwarder puts in front of an IP packet, without the link's header.
+pub const fn overhead(forward: Forward) -> usize {
+    match Encapsulation::of(forward, 0) {
+        Some(front) => front.len() - ETHERNET,
+        None => 0,
+    }
 }
 
 /// Gives any packet the front that its target asks for.

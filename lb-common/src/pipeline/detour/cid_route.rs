@@ -3,7 +3,7 @@
 use crate::{
     abi::Placement,
     flow::Event,
-    net::{load16, tcp},
+    net::{UDP_HEADER, load16, tcp},
     quic::{self, ConnectionId, Header},
 };
 
@@ -12,8 +12,6 @@ use super::{
     PacketKind, Scratch, StepResult,
     scratch::offset,
 };
-
-const UDP_HEADER: usize = 8;
 
 /// Finds the backend that the connection ID names, if the service is routed so: [`crate::pipeline::Outcome::target`].
 /// Otherwise the packet is placed as any other.

@@ -8,7 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use lb_common::abi::{self, AclKey, MAX_SOURCES, OptionsEntry};
+use lb_common::{
+    abi::{self, AclKey, MAX_SOURCES, OptionsEntry},
+    net::{IPV4_HEADER, IPV6_HEADER, TCP_HEADER},
+};
 
 use super::{
     capacity::CapacityError,
@@ -188,9 +191,9 @@ fn line(placed: &PlacedPool, source_list: u32) -> OptionsEntry {
 }
 
 /// Headers of IPv4 and TCP, without options (RFC 6691).
-const IPV4_TCP: u16 = 40;
+const IPV4_TCP: u16 = (IPV4_HEADER + TCP_HEADER) as u16;
 /// Headers of IPv6 and TCP.
-const IPV6_TCP: u16 = 60;
+const IPV6_TCP: u16 = (IPV6_HEADER + TCP_HEADER) as u16;
 
 /// Largest segment that a SYN may ask for, where a segment's packet has `headers` in front: what is asked for, or what
 /// the narrowest way to a backend carries. 0 for no limit.

@@ -6,6 +6,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use lb_common::{
     abi::{Forward, TagsEntry, TargetEntry},
     net::checksum,
+    pipeline::wrap::overhead,
 };
 
 use super::adopt::ReadBack;
@@ -157,30 +158,10 @@ fn tags_of(vlan: Vlan) -> TagsEntry {
     }
 }
 
-/// Length of what a forwarder puts in front of a packet, without the link's header.
-const fn overhead(forward: Forward) -> u16 {
-    const IPV4: u16 = 20;
-    const IPV6: u16 = 40;
-    const UDP: u16 = 8;
-    const GUE: u16 = 4;
-    const GRE: u16 = 4;
-    match forward {
-        Forward::Ipip4 => IPV4,
-        Forward::Ipip6 => IPV6,
-        Forward::Gue4 => IPV4 + UDP + GUE,
-        Forward::Gue6 => IPV6 + UDP + GUE,
-        Forward::Fou4 => IPV4 + UDP,
-        Forward::Fou6 => IPV6 + UDP,
-        Forward::Gre4 => IPV4 + GRE,
-        Forward::Gre6 => IPV6 + GRE,
-        _ => 0,
-    }
-}
-
 fn tunnel(target: &mut TargetEntry, forward: Forward, port: u16) {
     target.forward = forward;
     target.backend_port = port.to_be();
-    target.max_len = target.max_len.saturating_sub(overhead(forward));
+    target.max_len = target.max_len.saturating_sub(overhead(forward) as u16);
 }
 
 fn tunnel4(target: &mut TargetEntry, forward: Forward, port: u16, destination: Ipv4Addr, sources: Ipv4Net) {
