@@ -177,7 +177,7 @@ fn row<'t>(text: &'t str, first: &str) -> Option<Vec<&'t str>> {
 fn the_guide_knows_every_reason() {
     let guide = document("docs/guide.md");
     for reason in Reason::ALL {
-        let code = (*reason as u16).to_string();
+        let code = reason.number().to_string();
         let cells = row(&guide.text, &code).unwrap_or_else(|| panic!("no row for reason {code}"));
         let action = match reason.action() {
             Action::Pass => "pass",

@@ -303,7 +303,7 @@ impl Actor {
                 .unwrap_or(0),
         };
         let reasons = Reason::ALL.iter().map(|reason| ReasonView {
-            code: *reason as u32,
+            code: reason.number(),
             name: reason.name().to_owned(),
             action: action_name(reason.action()).to_owned(),
             meaning: reason.meaning().to_owned(),
@@ -368,7 +368,7 @@ impl Actor {
         Ok(ExplainView {
             action: xdp_action_name(action).to_owned(),
             reason: reason.name().to_owned(),
-            reason_code: reason as u32,
+            reason_code: reason.number(),
             meaning: reason.meaning().to_owned(),
             service: service.map(ToString::to_string),
             backend: backend_ref.map(|backend_ref| backend_ref.backend.to_string()),

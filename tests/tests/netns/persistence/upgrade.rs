@@ -180,7 +180,7 @@ fn count_truncated(maps: &Path, packets: u64) {
     let mut counts = vec![0; nr_cpus().unwrap()];
     counts[0] = packets;
     let counts = PerCpuValues::try_from(counts).unwrap();
-    reasons.set(Reason::Truncated as u32, counts, 0).unwrap();
+    reasons.set(Reason::Truncated.number(), counts, 0).unwrap();
 }
 
 fn frame_for_another_host() -> Vec<u8> {

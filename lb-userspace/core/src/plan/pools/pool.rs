@@ -264,13 +264,13 @@ fn flags(service: &Service) -> ServiceFlags {
         .iter()
         .any(|backend| backend.forwarder_in_use(service) == Forwarder::Fullnat);
     let detour = if permits_all && service.quic.is_none() && !full_nat {
-        0
+        ServiceFlags::empty()
     } else {
         ServiceFlags::DETOUR
     };
     let mss = match service.mss_clamp {
-        MssClamp::Off => 0,
+        MssClamp::Off => ServiceFlags::empty(),
         MssClamp::Auto | MssClamp::To(_) => ServiceFlags::DETOUR_SYN,
     };
-    ServiceFlags(words.flags().0 | detour | mss)
+    words.flags() | detour | mss
 }

@@ -29,27 +29,25 @@ const TRACKING: &FlaggedWord<TrackingPolicy> = &[(TrackingPolicy::Always, Servic
 
 /// The values of a word that have a flag, the one that packets obey first if several are set. The default value has no
 /// flag.
-type FlaggedWord<V> = [(V, u16)];
+type FlaggedWord<V> = [(V, ServiceFlags)];
 
-fn flag<V: PartialEq>(word: &FlaggedWord<V>, value: &V) -> u16 {
+fn flag<V: PartialEq>(word: &FlaggedWord<V>, value: &V) -> ServiceFlags {
     let flagged = word.iter().find(|(flagged, _)| flagged == value);
-    flagged.map_or(0, |(_, flag)| *flag)
+    flagged.map_or(ServiceFlags::empty(), |(_, flag)| *flag)
 }
 
 fn value<V: Copy + Default>(word: &FlaggedWord<V>, flags: ServiceFlags) -> V {
-    let flagged = word.iter().find(|(_, flag)| flags.has(*flag));
+    let flagged = word.iter().find(|(_, flag)| flags.intersects(*flag));
     flagged.map_or_else(V::default, |(value, _)| *value)
 }
 
 impl FlaggedWords {
     /// The flags that tell these words.
     pub(in crate::plan) fn flags(&self) -> ServiceFlags {
-        ServiceFlags(
-            flag(AFFINITY, &self.affinity)
-                | flag(ON_EMPTY, &self.on_empty)
-                | flag(UNSERVED, &self.unserved)
-                | flag(TRACKING, &self.tracking),
-        )
+        flag(AFFINITY, &self.affinity)
+            | flag(ON_EMPTY, &self.on_empty)
+            | flag(UNSERVED, &self.unserved)
+            | flag(TRACKING, &self.tracking)
     }
 }
 
@@ -89,8 +87,8 @@ mod tests {
         #[test]
         fn words_come_back_from_their_flags_beside_any_others(words in words(), others: u16) {
             let own = [AFFINITY[0].1, ON_EMPTY[0].1, ON_EMPTY[1].1, UNSERVED[0].1, UNSERVED[1].1, TRACKING[0].1];
-            let others = own.iter().fold(others, |others, flag| others & !flag);
-            let flags = ServiceFlags(words.flags().0 | others);
+            let others = own.iter().fold(others, |others, flag| others & !flag.bits());
+            let flags = words.flags() | ServiceFlags::from_bits_retain(others);
             prop_assert_eq!(FlaggedWords::from(flags), words);
             prop_assert_eq!(FlaggedWords::from(flags).flags(), words.flags());
         }
@@ -98,9 +96,9 @@ mod tests {
 
     #[test]
     fn of_two_flags_of_a_word_packets_obey_the_same() {
-        let flags = ServiceFlags(ServiceFlags::UNSERVED);
+        let flags = ServiceFlags::UNSERVED;
         assert_eq!(FlaggedWords::from(flags).unserved, Unserved::Reject);
-        let flags = ServiceFlags(ServiceFlags::PASS_WHEN_EMPTY | ServiceFlags::REJECT_WHEN_EMPTY);
+        let flags = ServiceFlags::PASS_WHEN_EMPTY | ServiceFlags::REJECT_WHEN_EMPTY;
         assert_eq!(FlaggedWords::from(flags).on_empty, OnEmpty::Pass);
     }
 }
