@@ -20,7 +20,7 @@ use super::{
     Options,
     agent::Row,
     report::Spread,
-    wish::{BACKENDS4, Wish},
+    scenario::{BACKENDS4, Scenario},
 };
 
 const SERVICES: u32 = 1000;
@@ -36,12 +36,12 @@ const POLL: Duration = Duration::from_millis(5);
 pub(super) fn run(options: &Options, lb: &Path) -> Result<Vec<Row>> {
     let lab = Lab::new(LabOptions::new(Forwarder::Ipip))?;
     route_to_backends(&lab)?;
-    let wish = Wish {
+    let scenario = Scenario {
         services: SERVICES,
         backends: BACKENDS,
-        ..Wish::one((options.vip, options.port).into())
+        ..Scenario::one((options.vip, options.port).into())
     };
-    let services = wish.services()?;
+    let services = scenario.services()?;
     let config = Config {
         services: services.clone(),
         ..Config::default()

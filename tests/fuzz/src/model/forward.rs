@@ -8,11 +8,11 @@ use lb_core::plan::Pool;
 use smoltcp::wire::IpProtocol;
 
 use super::{
-    Mistake, Model, Place, SYN, Said,
-    hidden::{Refusal, SEARCHED},
-    read::{Content, Frame, Read, read},
+    Expected, Mistake, Model, SYN, Selection,
+    answers::Answer,
+    fullnat::{Refusal, SEARCHED},
+    parse::{Content, Frame, Parsed, parse},
     rewrite::{self, Packet},
-    speak::Answer,
     translate::Ends,
     unchanged,
 };
@@ -21,41 +21,41 @@ impl Model<'_> {
     /// Toward its backend.
     pub(super) fn send(
         &mut self,
-        place: &Place<'_>,
-        read: &Read,
+        selection: &Selection<'_>,
+        parsed: &Parsed,
         frame: &[u8],
         flow: &Ends,
         shown: &[u8],
-    ) -> Result<Said, Reason> {
-        let service = &place.pool.service;
-        let backend = service.backend(place.backend).ok_or(Reason::Unresolved)?;
+    ) -> Result<Expected, Reason> {
+        let service = &selection.pool.service;
+        let backend = service.backend(selection.backend).ok_or(Reason::Unresolved)?;
         let forwarder = backend.forwarder_in_use(service);
         if forwarder == Forwarder::Local {
-            return Ok(Said {
-                backend: Some(place.backend),
+            return Ok(Expected {
+                backend: Some(selection.backend),
                 ..unchanged(Reason::Local, frame)
             });
         }
         let hop = self.world.next_hop(backend.address).ok_or(Reason::Unresolved)?;
         let carries = hop.mtu as usize - rewrite::overhead(forwarder, backend.address);
-        if read.len > carries {
+        if parsed.len > carries {
             return self
-                .answer(read, frame, Answer::TooBig(carries as u16))
+                .answer(parsed, frame, Answer::TooBig(carries as u16))
                 .ok_or(Reason::TooBig);
         }
         let mut fault = None;
         let to = match forwarder {
             Forwarder::Nat => seen_by(backend, flow),
             Forwarder::Fullnat => {
-                match self.hide(place, backend, read, flow, shown) {
+                match self.fullnat_ends(selection, backend, parsed, flow, shown) {
                     Ok(inside) => inside,
                     // About no flow that is known.
-                    Err(_) if matches!(read.content, Content::Error(_)) => return Err(Reason::NoService),
+                    Err(_) if matches!(parsed.content, Content::Error(_)) => return Err(Reason::NoService),
                     Err(Refusal::Full) if !self.errs(Mistake::NeverFull) => {
                         // Where all places were looked at, it is told.
-                        let places = self.world.source_pool().capacity(read.is_v6());
+                        let places = self.world.source_pool().capacity(parsed.is_v6());
                         let told = (places <= SEARCHED)
-                            .then(|| self.answer(read, frame, Answer::NoPlace))
+                            .then(|| self.answer(parsed, frame, Answer::NoSource))
                             .flatten();
                         return told.ok_or(Reason::NoSourcePort);
                     }
@@ -69,12 +69,12 @@ impl Model<'_> {
             _ => *flow,
         };
         let (mut frame, mut loose) = (frame.to_vec(), Vec::new());
-        self.clamp(place.pool, read, &mut frame, &mut loose);
-        let packet = Packet::new(read, &frame, &loose);
-        let (frame, loose) = rewrite::toward(self, place, backend, &hop, packet, [flow, &to]);
-        Ok(Said {
+        self.clamp(selection.pool, parsed, &mut frame, &mut loose);
+        let packet = Packet::new(parsed, &frame, &loose);
+        let (frame, loose) = rewrite::toward(self, selection, backend, &hop, packet, [flow, &to]);
+        Ok(Expected {
             reason: Reason::Forwarded,
-            backend: Some(place.backend),
+            backend: Some(selection.backend),
             redirected: hop.interface != self.world.interfaces().front,
             frame,
             loose,
@@ -84,35 +84,44 @@ impl Model<'_> {
     }
 
     /// The ends of a flow as its backend sees them, where that is reached by `fullnat`.
-    fn hide(
+    fn fullnat_ends(
         &mut self,
-        place: &Place<'_>,
+        selection: &Selection<'_>,
         backend: &Backend,
-        read: &Read,
+        parsed: &Parsed,
         flow: &Ends,
         shown: &[u8],
     ) -> Result<Ends, Refusal> {
-        let seen = source_of(shown, read.is_v6());
-        if let Some(known) = self.hidden.recall(flow, seen) {
+        let seen = source_of(shown, parsed.is_v6());
+        if let Some(known) = self.fullnat.recall(flow, seen) {
             return known;
         }
-        if matches!(read.content, Content::Error(_)) {
+        if matches!(parsed.content, Content::Error(_)) {
             return Err(Refusal::Full);
         }
-        let whose = (self.world.number(place.pool), place.backend);
+        let whose = (self.world.number(selection.pool), selection.backend);
         let inside = seen_by(backend, flow);
         self.noted = true;
-        self.hidden
-            .add(self.world.source_pool(), flow, inside, whose, seen, read.flags())
+        self.fullnat.add(
+            self.world.source_pool(),
+            flow,
+            inside,
+            whose,
+            seen,
+            parsed.flags(),
+        )
     }
 
     /// Makes the MSS that a SYN asks for small enough.
-    pub(super) fn clamp(&self, pool: &Pool, read: &Read, frame: &mut [u8], loose: &mut Vec<usize>) {
-        let has_syn = matches!(read.content, Content::Ported { flags, .. } if flags & SYN != 0);
-        if has_syn && read.protocol == IpProtocol::Tcp && read.piece.is_none() && !self.errs(Mistake::NoClamp)
+    pub(super) fn clamp(&self, pool: &Pool, parsed: &Parsed, frame: &mut [u8], loose: &mut Vec<usize>) {
+        let has_syn = matches!(parsed.content, Content::Ported { flags, .. } if flags & SYN != 0);
+        if has_syn
+            && parsed.protocol == IpProtocol::Tcp
+            && parsed.piece.is_none()
+            && !self.errs(Mistake::NoClamp)
         {
-            let limit = self.largest_segment(pool, read.is_v6());
-            rewrite::clamp(read, frame, limit, loose);
+            let limit = self.largest_segment(pool, parsed.is_v6());
+            rewrite::clamp(parsed, frame, limit, loose);
         }
     }
 
@@ -147,7 +156,7 @@ fn seen_by(backend: &Backend, flow: &Ends) -> Ends {
 
 /// Where a frame that was sent is from: port 0 if it shows none.
 fn source_of(shown: &[u8], v6: bool) -> SocketAddr {
-    let Frame::Packet(read) = read(shown) else {
+    let Frame::Packet(parsed) = parse(shown) else {
         return SocketAddr::new(
             if v6 {
                 IpAddr::from([0; 16])
@@ -157,11 +166,11 @@ fn source_of(shown: &[u8], v6: bool) -> SocketAddr {
             0,
         );
     };
-    let port = match read.content {
+    let port = match parsed.content {
         Content::Ported {
             ports: [source, _], ..
         } => source,
         _ => 0,
     };
-    SocketAddr::new(read.source, port)
+    SocketAddr::new(parsed.source, port)
 }

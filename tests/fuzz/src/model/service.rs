@@ -1,4 +1,4 @@
-//! Whom a packet is for: of the services that could mean it, the one that says so most exactly.
+//! The service that a packet is for: of those that could mean it, the one that says so most exactly.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use smoltcp::wire::IpProtocol;
 
 use super::{
     Mistake, Model,
-    read::{Read, SCTP},
+    parse::{Parsed, SCTP},
 };
 
 pub(super) fn number(protocol: Protocol) -> IpProtocol {
@@ -52,21 +52,21 @@ impl<'w> Model<'w> {
     }
 
     /// Whom a fragment is for whose first one is not known.
-    pub(super) fn stray(&self, read: &Read) -> Result<&'w Pool, Reason> {
-        let vip = read.destination;
+    pub(super) fn stray(&self, parsed: &Parsed) -> Result<&'w Pool, Reason> {
+        let vip = parsed.destination;
         let longest = self
-            .speaking(read.protocol)
+            .speaking(parsed.protocol)
             .filter_map(|pool| length(pool, vip))
             .max();
         let Some(longest) = longest else {
-            let concerns = self.concerns(read);
+            let concerns = self.concerns(parsed);
             return Err(if concerns {
                 Reason::Fragment
             } else {
                 Reason::NoService
             });
         };
-        self.speaking(read.protocol)
+        self.speaking(parsed.protocol)
             .find(|pool| length(pool, vip) == Some(longest) && pool.service.fragments == Fragments::Hash3)
             .ok_or(Reason::Fragment)
     }
@@ -80,25 +80,25 @@ impl<'w> Model<'w> {
     }
 
     /// Whether services have to do with a packet that is broken or shows no ports: if not, it is the host's.
-    pub(super) fn concerns(&self, read: &Read) -> bool {
+    pub(super) fn concerns(&self, parsed: &Parsed) -> bool {
         let hides = matches!(
-            read.protocol,
+            parsed.protocol,
             IpProtocol::HopByHop
                 | IpProtocol::Ipv6Route
                 | IpProtocol::Ipv6Frag
                 | IpProtocol::Ipv6Opts
                 | IpProtocol::IpSecAh
         );
-        let is_icmp = read.protocol
-            == if read.is_v6() {
+        let is_icmp = parsed.protocol
+            == if parsed.is_v6() {
                 IpProtocol::Icmpv6
             } else {
                 IpProtocol::Icmp
             };
-        if is_icmp || read.is_v6() && hides {
-            return self.is_vip(read.destination);
+        if is_icmp || parsed.is_v6() && hides {
+            return self.is_vip(parsed.destination);
         }
-        self.speaking(read.protocol)
-            .any(|pool| length(pool, read.destination).is_some())
+        self.speaking(parsed.protocol)
+            .any(|pool| length(pool, parsed.destination).is_some())
     }
 }

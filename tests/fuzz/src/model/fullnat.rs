@@ -14,10 +14,10 @@ use smoltcp::wire::IpProtocol;
 use super::{ACK, FIN, RST, SYN, translate::Ends};
 use lb_world::SourcePool;
 
-/// A flow that has a place.
+/// A flow that has a source address and port of the pool.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
-    /// Its service's pool, by its place among them.
+pub(super) struct FullnatFlow {
+    /// Its service's pool, by its index in the world.
     pub(super) pool: usize,
     pub(super) backend: BackendId,
     /// Both ends, as the backend sees them. While no packet has shown the source's port it is 0.
@@ -35,16 +35,16 @@ enum Life {
 
 /// What is known of such flows.
 #[derive(Debug, Default)]
-pub(super) struct Hidden {
+pub(super) struct FullnatFlows {
     /// By their ends as clients show them.
-    flows: HashMap<Ends, Known>,
+    flows: HashMap<Ends, FullnatFlow>,
     /// The same, by the ends as backends show them.
     back: HashMap<Ends, Ends>,
     /// How many reach each backend and port.
     taken: HashMap<Ends, usize>,
 }
 
-/// Why a place cannot be.
+/// Why a source cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// All of them are others'.
@@ -55,7 +55,7 @@ pub(super) enum Refusal {
 
 /// Where the source port of a flow that shows none is not known yet.
 const UNKNOWN: u16 = 0;
-/// A pool with no more places is searched whole before a flow is refused.
+/// A pool with no more sources is searched whole before a flow is refused.
 pub(super) const SEARCHED: usize = 16;
 
 /// The backend's end alone.
@@ -70,14 +70,14 @@ fn backend_of(inside: &Ends) -> Ends {
     }
 }
 
-impl Hidden {
+impl FullnatFlows {
     /// The flow with those ends, as its client shows them.
-    pub(super) fn flow(&self, from: &Ends) -> Option<&Known> {
+    pub(super) fn flow(&self, from: &Ends) -> Option<&FullnatFlow> {
         self.flows.get(from)
     }
 
     /// Takes note of a packet of its client; true if it is of a flow that is known. After the end of a flow, a SYN opens
-    /// another one between the same ends, which has a place of its own.
+    /// another one between the same ends, which has a source of its own.
     pub(super) fn meet(&mut self, from: &Ends, flags: u8) -> bool {
         let Some(known) = self.flows.get_mut(from) else {
             return false;
@@ -107,7 +107,7 @@ impl Hidden {
     }
 
     /// The flow with those ends as its backend shows them, and the ends as its client is to see them.
-    pub(super) fn behind(&self, from: &Ends) -> Option<(&Known, Ends)> {
+    pub(super) fn behind(&self, from: &Ends) -> Option<(&FullnatFlow, Ends)> {
         let client = self.back.get(from)?;
         Some((self.flows.get(client)?, client.reversed()))
     }
@@ -123,11 +123,11 @@ impl Hidden {
         let inside = known.inside;
         Some(match self.back.insert(inside.reversed(), *from) {
             None => Ok(inside),
-            Some(_) => Err(Refusal::Wrong("the place is another flow's")),
+            Some(_) => Err(Refusal::Wrong("the source is another flow's")),
         })
     }
 
-    /// Gives a new flow the place that a packet of it was seen to come from. `client` and `inside` are its ends as client
+    /// Gives a new flow the source that a packet of it was seen to come from. `client` and `inside` are its ends as client
     /// and backend see them, but for the source in the latter.
     pub(super) fn add(
         &mut self,
@@ -146,17 +146,17 @@ impl Hidden {
             return Err(Refusal::Full);
         }
         if !sources.holds(seen) {
-            return Err(Refusal::Wrong("the place is none of the pool"));
+            return Err(Refusal::Wrong("the source is none of the pool"));
         }
         let inside = Ends {
             source: seen,
             ..inside
         };
         if seen.port() != UNKNOWN && self.back.insert(inside.reversed(), *client).is_some() {
-            return Err(Refusal::Wrong("the place is another flow's"));
+            return Err(Refusal::Wrong("the source is another flow's"));
         }
         *taken += 1;
-        let known = Known {
+        let known = FullnatFlow {
             pool,
             backend,
             inside,

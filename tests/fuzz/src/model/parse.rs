@@ -21,7 +21,7 @@ const QUOTED: usize = 8;
 
 /// A packet.
 #[derive(Clone, Debug)]
-pub(crate) struct Read {
+pub(crate) struct Parsed {
     /// Where its IP header begins in the frame.
     pub(crate) at: usize,
     pub(crate) source: IpAddr,
@@ -38,7 +38,7 @@ pub(crate) struct Read {
     pub(crate) content: Content,
 }
 
-/// A fragment's place.
+/// A fragment's span.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Piece {
     pub(crate) id: u32,
@@ -73,7 +73,7 @@ pub(crate) struct Quote {
     pub(crate) ports: [u16; 2],
 }
 
-impl Read {
+impl Parsed {
     pub(crate) fn is_v6(&self) -> bool {
         self.source.is_ipv6()
     }
@@ -96,18 +96,18 @@ pub(crate) enum Frame {
     NotIp,
     /// It ends before it names a destination.
     Cut,
-    Packet(Box<Read>),
+    Packet(Box<Parsed>),
 }
 
 /// Reads a frame.
-pub(crate) fn read(frame: &[u8]) -> Frame {
+pub(crate) fn parse(frame: &[u8]) -> Frame {
     let Some((v6, at)) = link(frame) else {
         return Frame::NotIp;
     };
     let bytes = &frame[at..];
     let packet = if v6 { ipv6(bytes) } else { ipv4(bytes) };
     match packet {
-        Some(read) => Frame::Packet(Box::new(Read { at, ..read })),
+        Some(parsed) => Frame::Packet(Box::new(Parsed { at, ..parsed })),
         None => Frame::Cut,
     }
 }
@@ -131,7 +131,7 @@ fn link(frame: &[u8]) -> Option<(bool, usize)> {
     }
 }
 
-fn ipv4(bytes: &[u8]) -> Option<Read> {
+fn ipv4(bytes: &[u8]) -> Option<Parsed> {
     let header = ipv4_header(bytes)?;
     let (id, start, more) = header.fragment;
     let fragment = (start != 0 || more).then_some((id, start, more, header.own));
@@ -143,21 +143,21 @@ fn ipv4(bytes: &[u8]) -> Option<Read> {
         }),
         Err,
     );
-    Some(Read::of(&header, bytes, walked))
+    Some(Parsed::of(&header, bytes, walked))
 }
 
-fn ipv6(bytes: &[u8]) -> Option<Read> {
+fn ipv6(bytes: &[u8]) -> Option<Parsed> {
     let header = ipv6_header(bytes)?;
     let walked = match header.wrong {
         Some(reason) => Err(reason),
         None => walk(bytes, header.next, header.len),
     };
-    Some(Read::of(&header, bytes, walked))
+    Some(Parsed::of(&header, bytes, walked))
 }
 
-impl Read {
+impl Parsed {
     fn of(header: &Header, bytes: &[u8], walked: Result<Walked, Reason>) -> Self {
-        let mut read = Self {
+        let mut parsed = Self {
             at: 0,
             source: header.source,
             destination: header.destination,
@@ -169,12 +169,12 @@ impl Read {
             content: Content::Nothing(Reason::NoService),
         };
         let content = walked.and_then(|walked| {
-            read.protocol = walked.protocol;
-            read.transport = walked.at;
-            read.payload(bytes, walked.fragment)
+            parsed.protocol = walked.protocol;
+            parsed.transport = walked.at;
+            parsed.payload(bytes, walked.fragment)
         });
-        read.content = content.unwrap_or_else(Content::Nothing);
-        read
+        parsed.content = content.unwrap_or_else(Content::Nothing);
+        parsed
     }
 
     fn payload(

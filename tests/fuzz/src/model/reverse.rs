@@ -6,13 +6,13 @@ use lb_core::plan::Pool;
 use lb_world::{OWN_MAC, ROUTER_MAC};
 
 use super::{
-    Mistake, Model, Said,
+    Expected, Mistake, Model,
+    answers::Answer,
     fragments::Known,
-    read::Read,
+    parse::Parsed,
     rewrite::{Packet, link},
-    speak::Answer,
+    service::number,
     translate::Ends,
-    whom::number,
 };
 use crate::world::{OWN, way_to_client};
 
@@ -26,9 +26,14 @@ struct Found<'w> {
 
 impl<'w> Model<'w> {
     /// What a backend sends back, as its client is to see it.
-    pub(super) fn give_back(&mut self, read: &Read, frame: &[u8], from: &Ends) -> Result<Said, Reason> {
+    pub(super) fn send_back(
+        &mut self,
+        parsed: &Parsed,
+        frame: &[u8],
+        from: &Ends,
+    ) -> Result<Expected, Reason> {
         let found = self
-            .hidden
+            .fullnat
             .behind(from)
             .map(|(known, to)| Found {
                 pool: &self.world.pools[known.pool],
@@ -43,32 +48,32 @@ impl<'w> Model<'w> {
         }
         let (mtu, vlan) = way_to_client(to.destination.ip());
         let vlan = vlan.filter(|_| !self.errs(Mistake::UntaggedBack));
-        if read.len > mtu {
+        if parsed.len > mtu {
             return self
-                .answer_backend(read, frame, Answer::TooBig(mtu as u16))
+                .answer_backend(parsed, frame, Answer::TooBig(mtu as u16))
                 .ok_or(Reason::TooBig);
         }
-        if read.ttl <= 1 {
+        if parsed.ttl <= 1 {
             let told = match found.pool.service.ttl_expired {
                 TtlExpired::Drop => None,
-                TtlExpired::Answer => self.answer_backend(read, frame, Answer::TimeExceeded),
+                TtlExpired::Answer => self.answer_backend(parsed, frame, Answer::TimeExceeded),
             };
             return told.ok_or(Reason::TtlExpired);
         }
-        if let Some(piece) = read.piece
+        if let Some(piece) = parsed.piece
             && piece.start == 0
-            && !self.concerns(read)
-            && let Known::Overlap(_) = self.note(read, piece, from)
+            && !self.concerns(parsed)
+            && let Known::Overlap(_) = self.note(parsed, piece, from)
         {
             return Err(Reason::BadFragment);
         }
         let (mut frame, mut loose) = (frame.to_vec(), Vec::new());
-        self.clamp(found.pool, read, &mut frame, &mut loose);
-        let mut packet = Packet::new(read, &frame, &loose);
+        self.clamp(found.pool, parsed, &mut frame, &mut loose);
+        let mut packet = Packet::new(parsed, &frame, &loose);
         packet.hop();
         packet.translate(from, &to, self.mistake);
-        let (frame, loose) = packet.framed(&link(ROUTER_MAC, OWN_MAC, vlan, read.is_v6()));
-        Ok(Said {
+        let (frame, loose) = packet.framed(&link(ROUTER_MAC, OWN_MAC, vlan, parsed.is_v6()));
+        Ok(Expected {
             backend: Some(found.backend),
             loose,
             ..super::sent(Reason::Returned, frame)

@@ -40,7 +40,7 @@ const SEED: u64 = 0x6c62_2d62_656e_6368;
 
 /// Equal services with backends of their own.
 #[derive(Debug, Clone)]
-pub(super) struct Wish {
+pub(super) struct Scenario {
     /// The first service's VIP; the others' follow it.
     pub(super) vip: IpAddr,
     pub(super) port: ServicePort,
@@ -64,7 +64,7 @@ pub(super) struct Wish {
     pub(super) moved: bool,
 }
 
-impl Wish {
+impl Scenario {
     /// One TCP service with a hundred backends, reached by `ipip`.
     pub(super) fn one(front: SocketAddr) -> Self {
         Self {
@@ -241,24 +241,24 @@ fn macs(interface: u32) -> MacTable {
 }
 
 impl Balancer {
-    /// Loads the program and applies the plan for `wish`.
-    pub(super) fn load(wish: &Wish, interface: u32) -> Result<Self> {
+    /// Loads the program and applies the plan for `scenario`.
+    pub(super) fn load(scenario: &Scenario, interface: u32) -> Result<Self> {
         let observed = Neighbours::on(interface);
-        let services = wish.services()?;
+        let services = scenario.services()?;
         let slots = plan::pools(&services, &observed)
             .iter()
             .map(|pool| pool.slots)
             .sum();
         let capacity = Capacity {
-            services: wish.count(),
-            targets: wish.count() * wish.backends,
+            services: scenario.count(),
+            targets: scenario.count() * scenario.backends,
             slots,
             flows: FLOWS,
             nat_flows: 4096,
         };
         let mut dataplane = Dataplane::load(&capacity, SEED, Settings::default())?;
         dataplane.set_macs(&macs(interface))?;
-        if wish.forwarder == Forwarder::Fullnat {
+        if scenario.forwarder == Forwarder::Fullnat {
             dataplane.set_source_pools(&[POOL4.into()], 1024..=32_767)?;
         }
         let mut balancer = Self {
@@ -268,16 +268,16 @@ impl Balancer {
             capacity,
             services,
             observed,
-            moved: wish.moved,
+            moved: scenario.moved,
         };
         balancer.bring_in_line()?;
-        if wish.moved {
-            balancer.move_all_slots(wish.backends);
+        if scenario.moved {
+            balancer.move_all_slots(scenario.backends);
         }
         Ok(balancer)
     }
 
-    /// Makes every slot unsafe, with the next backend as its previous owner. Only for wishes of one service.
+    /// Makes every slot unsafe, with the next backend as its previous owner. Only for scenarios of one service.
     fn move_all_slots(&mut self, backends: u32) {
         let before = |slot: &Slot| {
             let owner = slot.owner().unwrap_or_default();
