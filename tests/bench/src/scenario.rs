@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Result;
-use lb_check::{Check, Kind};
+use lb_check::{Check, Kind, NoCheck};
 use lb_common::abi::{FlowValue, Reason, Slot, SlotLine, TagsEntry, TrackingCounters};
 use lb_core::desired::{
     Backend, BackendId, Forwarder, Protocol, Quic, QuicConfig, Service, ServicePort, Services, Source, Vlan,
@@ -117,7 +117,7 @@ impl Scenario {
         let vips = vec![offset(self.vip, number).into()];
         Ok(Service {
             check: Some(Check {
-                kind: Kind::None,
+                kind: Kind::None(NoCheck),
                 ..Check::default()
             }),
             source: self.source.clone(),

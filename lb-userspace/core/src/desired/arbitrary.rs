@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
-use lb_check::{Check, HttpCheck, Kind};
+use lb_check::{Check, Kind};
 
 /// A valid wish of up to eight services, of what the plan's own tests know the packets of.
 pub fn services() -> impl Strategy<Value = Services> {
@@ -162,13 +162,7 @@ pub fn any_backend() -> impl Strategy<Value = Backend> {
 
 /// A check of each kind; what else it may say is the health checks' to test.
 fn check() -> impl Strategy<Value = Check> {
-    let kinds = [
-        Kind::None,
-        Kind::Tcp,
-        Kind::Ping,
-        Kind::Http(HttpCheck::default()),
-    ];
-    select(kinds.to_vec()).prop_map(|kind| Check {
+    select(Kind::defaults()).prop_map(|kind| Check {
         kind,
         ..Check::default()
     })

@@ -10,7 +10,7 @@ use std::io;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 
-use super::super::{Miss, io_words};
+use crate::probe::{Miss, io_words};
 
 /// Most that the answer's head may take, in bytes, with the interim answers before it.
 pub(super) const MAX_HEAD: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! The echo check: ICMP (RFC 792) and ICMPv6 (RFC 4443) over one socket per family for all targets.
+//! Echo requests: ICMP (RFC 792) and ICMPv6 (RFC 4443) over one socket per family for all targets.
 //!
 //! Invariant: a reply counts only if it carries the random token of a request still waiting, from the address that was
 //! asked. The token (64 bits) tells apart what identifier and sequence number cannot: the kernel rewrites the first on
@@ -17,7 +17,9 @@ use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Deadline, Miss, io_miss, io_words};
+use super::PingCheck;
+use super::echo::{ECHO_LENGTH, EchoFamily, skip_ip_header};
+use crate::probe::{Attempt, Deadline, Miss, Probe, io_miss, io_words};
 
 /// Room for the replies of thousands of targets that answer at the same moment, in bytes.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -25,38 +27,43 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 const RECEIVE_RETRY: Duration = Duration::from_millis(100);
 /// After so many in a row another socket is tried.
 const RECEIVE_FAILURES: u32 = 10;
-/// Header and token: what a request holds, in bytes.
-const ECHO_LENGTH: usize = 16;
+
+impl Probe for PingCheck {
+    type Shared = Pinger;
+
+    async fn probe(&self, pinger: &Pinger, attempt: &Attempt<'_>) -> Result<(), Miss> {
+        pinger
+            .ask(
+                attempt.address.ip(),
+                attempt.vrf,
+                attempt.sources,
+                &attempt.deadline,
+            )
+            .await
+    }
+}
 
 /// Sends echo requests to any number of addresses; opens its sockets when they are first needed.
 #[derive(Debug, Default)]
-pub(super) struct Pinger {
-    /// The VRF device that requests go through.
-    vrf: Option<String>,
+pub(crate) struct Pinger {
     /// By family, and the source where that is not the kernel's to choose: there are no more than addresses of this host.
     sockets: Mutex<HashMap<(EchoFamily, Option<IpAddr>), EchoSocket>>,
 }
 
 impl Pinger {
-    pub(super) fn in_vrf(vrf: Option<String>) -> Self {
-        Self {
-            vrf,
-            ..Self::default()
-        }
-    }
-
-    /// Asks `address`, from the first of `sources` that can be had.
-    pub(super) async fn probe(
+    /// Asks `address`, in that VRF and from the first of `sources` that can be had.
+    async fn ask(
         &self,
         address: IpAddr,
+        vrf: Option<&str>,
         sources: &[IpAddr],
         deadline: &Deadline,
     ) -> Result<(), Miss> {
         let family = EchoFamily::of(address);
         let from = sources
             .iter()
-            .find_map(|source| self.socket(family, Some(*source)).ok());
-        let (socket, waiting) = from.map_or_else(|| self.socket(family, None), Ok)?;
+            .find_map(|source| self.socket(family, vrf, Some(*source)).ok());
+        let (socket, waiting) = from.map_or_else(|| self.socket(family, vrf, None), Ok)?;
         let (waiter, reply) = Waiter::register(waiting, address);
         let request = family.request(waiter.token);
         deadline
@@ -70,14 +77,20 @@ impl Pinger {
             .await
     }
 
-    fn socket(&self, family: EchoFamily, source: Option<IpAddr>) -> Result<(Arc<UdpSocket>, Waiting), Miss> {
+    /// The socket of that family and source. One prober, and so one of these, is for one VRF.
+    fn socket(
+        &self,
+        family: EchoFamily,
+        vrf: Option<&str>,
+        source: Option<IpAddr>,
+    ) -> Result<(Arc<UdpSocket>, Waiting), Miss> {
         let mut sockets = lock(&self.sockets);
         // A reader that has ended is of no use to anybody.
         sockets.retain(|_, open| !open.reader.is_finished());
         let open = match sockets.entry((family, source)) {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(place) => {
-                let open = |kind| EchoSocket::open(family, kind, self.vrf.as_deref(), source);
+                let open = |kind| EchoSocket::open(family, kind, vrf, source);
                 let opened = open(Type::DGRAM).or_else(|_| open(Type::RAW));
                 place.insert(opened.map_err(|e| open_miss(&e))?)
             }
@@ -206,64 +219,6 @@ async fn read_replies(socket: Arc<UdpSocket>, waiting: Waiting, family: EchoFami
     }
 }
 
-fn skip_ip_header(packet: &[u8]) -> Option<&[u8]> {
-    let header_length = usize::from(packet.first()? & 0x0f) * 4;
-    packet.get(header_length..)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum EchoFamily {
-    V4,
-    V6,
-}
-
-impl EchoFamily {
-    fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-
-    /// Type numbers of request and reply.
-    fn echo_types(self) -> (u8, u8) {
-        match self {
-            Self::V4 => (8, 0),
-            Self::V6 => (128, 129),
-        }
-    }
-
-    /// An echo request: type, code 0, checksum, identifier and sequence number from the token, token.
-    fn request(self, token: u64) -> [u8; ECHO_LENGTH] {
-        let token = token.to_be_bytes();
-        let mut message = [0; ECHO_LENGTH];
-        message[0] = self.echo_types().0;
-        message[4..8].copy_from_slice(&token[..4]);
-        message[8..].copy_from_slice(&token);
-        if self == Self::V4 {
-            // The kernel fills in ICMPv6 checksums, and ICMP ones on datagram sockets, but not on raw ones.
-            let checksum = internet_checksum(&message);
-            message[2..4].copy_from_slice(&checksum.to_be_bytes());
-        }
-        message
-    }
-
-    fn reply_token(self, message: &[u8]) -> Option<u64> {
-        let message: &[u8; ECHO_LENGTH] = message.try_into().ok()?;
-        let is_reply = message[0] == self.echo_types().1 && message[1] == 0;
-        let token = message.last_chunk::<8>()?;
-        is_reply.then(|| u64::from_be_bytes(*token))
-    }
-}
-
-/// RFC 1071, of an even number of bytes.
-fn internet_checksum(message: &[u8; ECHO_LENGTH]) -> u16 {
-    let sum: u32 = message
-        .chunks_exact(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
-        .sum();
-    // Eight words carry at most once into the upper half, and folding cannot carry again: 8 × 0xffff < 2 << 18.
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) as u16 + (folded >> 16) as u16)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,7 +229,7 @@ mod tests {
     async fn ping(pinger: &Pinger, address: &str, timeout: u64) -> Result<(), Miss> {
         let address = address.parse().expect("address");
         pinger
-            .probe(address, &[], &Deadline::new(Duration::from_millis(timeout)))
+            .ask(address, None, &[], &Deadline::new(Duration::from_millis(timeout)))
             .await
     }
 
@@ -334,7 +289,7 @@ mod tests {
                 let pinger = &pinger;
                 async move {
                     pinger
-                        .probe(address, &[], &Deadline::new(Duration::from_secs(5)))
+                        .ask(address, None, &[], &Deadline::new(Duration::from_secs(5)))
                         .await
                 }
             });
@@ -349,7 +304,7 @@ mod tests {
             );
             let reason = "ping: network unreachable: is there a route?";
             assert_eq!(unreachable, Err(Miss::Inconclusive(reason.into())));
-            let (_, waiting) = pinger.socket(EchoFamily::V4, None).expect("open");
+            let (_, waiting) = pinger.socket(EchoFamily::V4, None, None).expect("open");
             assert!(lock(&waiting).is_empty(), "every request gives its place up");
         });
     }
@@ -362,7 +317,7 @@ mod tests {
             let pinger = Pinger::default();
             let timed_out = Miss::Failure("timeout after 100ms: no echo reply".into());
             assert_eq!(ping(&pinger, "127.0.0.1", 100).await, Err(timed_out));
-            let (_, waiting) = pinger.socket(EchoFamily::V4, None).expect("open");
+            let (_, waiting) = pinger.socket(EchoFamily::V4, None, None).expect("open");
             assert!(lock(&waiting).is_empty());
         });
     }
@@ -389,26 +344,5 @@ mod tests {
             reason.contains("CAP_NET_RAW") && reason.contains("ping_group_range"),
             "{reason}"
         );
-    }
-
-    #[test]
-    fn only_a_whole_echo_reply_yields_its_token() {
-        for family in [EchoFamily::V4, EchoFamily::V6] {
-            let mut reply = family.request(0x0123_4567_89ab_cdef);
-            assert_eq!(family.reply_token(&reply), None, "a request is no reply");
-            reply[0] = family.echo_types().1;
-            assert_eq!(family.reply_token(&reply), Some(0x0123_4567_89ab_cdef));
-            for length in 0..reply.len() {
-                assert_eq!(family.reply_token(&reply[..length]), None);
-            }
-        }
-    }
-
-    #[test]
-    fn the_ip_header_is_skipped_by_its_own_length_and_never_beyond_the_packet() {
-        assert_eq!(skip_ip_header(&[]), None);
-        assert_eq!(skip_ip_header(&[0x46; 23]), None);
-        assert_eq!(skip_ip_header(&[0x46; 24]), Some(&[][..]));
-        assert_eq!(skip_ip_header(&[0x45; 21]), Some(&[0x45][..]));
     }
 }

@@ -11,8 +11,9 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 
-use crate::Close;
 use tokio::net::TcpListener;
+
+use crate::{Check, Close, Kind, ProbeTarget, Prober, Timing};
 
 /// Serves one connection with hyper, answering by path.
 async fn serve(listener: TcpListener) {
@@ -68,9 +69,17 @@ async fn listen() -> (TcpListener, SocketAddr) {
 }
 
 async fn ask(address: SocketAddr, check: &HttpCheck, timeout: u64) -> Result<(), Miss> {
-    let deadline = Deadline::new(Duration::from_millis(timeout));
-    let mut stream = super::super::tcp::connect(address, None, &[], Close::Reset, &deadline).await?;
-    probe(&mut stream, address, check, &deadline).await
+    let check = Check {
+        kind: Kind::Http(check.clone()),
+        close: Close::Reset,
+        timing: Timing {
+            timeout: Duration::from_millis(timeout),
+            ..Timing::default()
+        },
+        ..Check::default()
+    };
+    let target = ProbeTarget::new(address, &check).expect("a target");
+    Prober::default().probe(&target, &[]).await
 }
 
 fn check(path: &str, status: &str, body: Option<&str>) -> HttpCheck {

@@ -11,15 +11,27 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use self::answer::Answer;
-use super::super::HttpCheck;
-use super::{Deadline, Miss};
+use super::HttpCheck;
+use crate::probe::{Attempt, Deadline, Miss, Probe};
 
 /// Most of a body that is searched, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 const USER_AGENT: &str = concat!("lb-healthcheck/", env!("CARGO_PKG_VERSION"));
 
+impl Probe for HttpCheck {
+    type Shared = ();
+
+    async fn probe(&self, (): &(), attempt: &Attempt<'_>) -> Result<(), Miss> {
+        let mut stream = attempt.connect().await?;
+        // Boxed: a health check at rest should not carry room for an HTTP exchange.
+        let result = Box::pin(exchange(&mut stream, attempt.address, self, &attempt.deadline)).await;
+        attempt.end(stream);
+        result
+    }
+}
+
 /// Asks over `stream`, which leads to `address`.
-pub(super) async fn probe(
+async fn exchange(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     address: SocketAddr,
     check: &HttpCheck,

@@ -1,61 +1,60 @@
-//! The TCP connect, a check of its own and the first step of others.
+//! The TCP connections of checks.
 //!
 //! Invariant: a connection ends as its check says, and a result never waits for the end.
 
-use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::super::Close;
-use super::{Deadline, Miss, io_miss};
+use super::{Attempt, Miss, io_miss};
+use crate::Close;
 
 /// How long a connection that this side has closed waits for the other side to close it, too.
 const LONGEST_CLOSE: Duration = Duration::from_secs(2);
 /// Most that is taken of what a server says meanwhile, in bytes.
 const MOST_LAST_WORDS: usize = 64 * 1024;
 
-/// Connects, in that VRF and from the first of these addresses that can be had. A connection that is to be reset is, whenever it is dropped.
-pub(super) async fn connect(
-    address: SocketAddr,
-    vrf: Option<&str>,
-    sources: &[IpAddr],
-    close: Close,
-    deadline: &Deadline,
-) -> Result<TcpStream, Miss> {
-    let failed = |e: std::io::Error| io_miss("connect", &e);
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
+impl Attempt<'_> {
+    /// Connects. A connection that is to be reset is, whenever it is dropped.
+    pub(crate) async fn connect(&self) -> Result<TcpStream, Miss> {
+        let failed = |e: std::io::Error| io_miss("connect", &e);
+        let socket = if self.address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }
+        .map_err(failed)?;
+        if self.close == Close::Reset {
+            socket.set_zero_linger().map_err(failed)?;
+        }
+        self.bind(&SockRef::from(&socket)).map_err(failed)?;
+        self.deadline
+            .bound("no connection", async {
+                socket.connect(self.address).await.map_err(failed)
+            })
+            .await
     }
-    .map_err(failed)?;
-    if close == Close::Reset {
-        socket.set_zero_linger().map_err(failed)?;
+
+    /// Ends a connection that has served its purpose, beside the checks. Where too many are being ended already, it ends
+    /// at once, as the kernel does it.
+    pub(crate) fn end(&self, stream: TcpStream) {
+        if self.close == Close::Fin
+            && let Ok(permit) = Arc::clone(self.closing).try_acquire_owned()
+        {
+            tokio::spawn(async move {
+                close(stream).await;
+                drop(permit);
+            });
+        }
     }
-    if let Some(vrf) = vrf {
-        socket.bind_device(Some(vrf.as_bytes())).map_err(failed)?;
-    }
-    if !sources.is_empty() {
-        // The port is chosen when it connects, so that one can be used toward many addresses at once.
-        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true).map_err(|errno| failed(errno.into()))?;
-        let had = sources
-            .iter()
-            .find(|source| socket.bind((**source, 0).into()).is_ok());
-        log::debug!("{address} is asked from {had:?}, since the kernel would ask from a VIP");
-    }
-    deadline
-        .bound("no connection", async {
-            socket.connect(address).await.map_err(failed)
-        })
-        .await
 }
 
 /// Closes in order: says that nothing more comes, and takes what the server says until it closes, too. If data came that
 /// nobody has read, or came later, the kernel would reset the connection.
-pub(super) async fn close(mut stream: TcpStream) {
+async fn close(mut stream: TcpStream) {
     let end = async {
         stream.shutdown().await?;
         let mut last_words = (&mut stream).take(MOST_LAST_WORDS as u64);
@@ -67,10 +66,10 @@ pub(super) async fn close(mut stream: TcpStream) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::SocketAddr;
 
-    use crate::probe::Prober;
-    use crate::{Check, ProbeTarget, Timing};
+    use super::*;
+    use crate::{Check, ProbeTarget, Prober, Timing};
 
     async fn probe(address: SocketAddr, timeout: u64) -> Result<(), Miss> {
         probe_as(&Prober::default(), address, Close::Fin, timeout).await
@@ -141,11 +140,8 @@ mod tests {
     async fn a_server_that_never_closes_or_never_ends_is_not_waited_for() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
-        let deadline = Deadline::new(Duration::from_secs(60));
         for flood in [false, true] {
-            let stream = connect(address, None, &[], Close::Fin, &deadline)
-                .await
-                .expect("connects");
+            let stream = TcpStream::connect(address).await.expect("connects");
             let (mut served, _) = listener.accept().await.expect("a connection");
             let flooding = async {
                 while flood && served.write_all(&[b'x'; 4096]).await.is_ok() {}
