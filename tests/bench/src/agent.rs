@@ -44,7 +44,7 @@ pub(super) struct Row {
 /// Takes all figures.
 pub(super) fn run(options: &Options, interface: u32) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for scheduler in [Scheduler::Consistent, Scheduler::Maglev, Scheduler::Rendezvous] {
+    for &scheduler in Scheduler::ALL {
         for backends in BACKENDS {
             rows.push(Row {
                 name: format!("slot-table-{scheduler}-{backends}-backends"),

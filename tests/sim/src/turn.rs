@@ -321,8 +321,10 @@ impl Turn<'_> {
                 });
             }
             Kind::Scheduler => {
-                let all = [Scheduler::Consistent, Scheduler::Maglev, Scheduler::Rendezvous];
-                let others = all.into_iter().filter(|other| *other != service.scheduler);
+                let others = Scheduler::ALL
+                    .iter()
+                    .copied()
+                    .filter(|other| *other != service.scheduler);
                 patch.scheduler = Vec::from_iter(others).choose(&mut self.operator.rng).copied();
             }
             Kind::Forwarder => {

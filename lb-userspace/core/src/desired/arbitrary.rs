@@ -31,7 +31,7 @@ pub fn service() -> impl Strategy<Value = Service> {
         select(&[Affinity::Flow, Affinity::ClientIp]),
         select(&[OnEmpty::Drop, OnEmpty::Pass]),
         option::of(select(&[64u32, 4096, 65_536])),
-        select(&[Scheduler::Consistent, Scheduler::Maglev, Scheduler::Rendezvous]),
+        select(Scheduler::ALL),
     );
     let times = (
         select(&[

@@ -15,13 +15,16 @@
 //! Times are floating-point numbers, but only sums, products and quotients are made of them, which IEEE 754 defines to
 //! the last bit: every machine sees the same race.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Member, digest::digest};
 use crate::desired::BackendId;
 
 const FREE: u16 = u16::MAX;
 
 /// The owner of each slot as an index into `members`; `None` when no member has any weight.
-pub fn rendezvous(members: &[Member], slots: u32) -> Option<Vec<u16>> {
+pub(super) fn rendezvous(members: &[Member], slots: u32) -> Option<Vec<u16>> {
     let mut throwers: Vec<Thrower> = (0_u16..)
         .zip(members)
         .filter(|(_, member)| member.weight > 0)

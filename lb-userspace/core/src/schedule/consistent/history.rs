@@ -11,8 +11,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::{Last, Member, consistent, packed};
+use super::{consistent, packed};
 use crate::desired::{BackendId, Invalid, MAX_BACKENDS, Service};
+use crate::schedule::{Last, Member};
 
 /// Members by name, those of weight 0 left out.
 type Weights = BTreeMap<BackendId, u16>;

@@ -5,12 +5,8 @@
 //!
 //! [`consistent`]: mod@super::consistent
 
-use super::{
-    Last, Member,
-    consistent::{Draft, FREE, heirs, scattered},
-    maglev,
-    quotas::quotas,
-};
+use super::{Draft, FREE, heirs, scattered};
+use crate::schedule::{Last, Member, maglev::maglev, quotas::quotas};
 
 /// The owner of each slot as an index into `members`; `None` when no member has any weight. `homes` says of the last
 /// table's slots whom they belong to when everybody is back, as indices into its names; out of range means nobody.

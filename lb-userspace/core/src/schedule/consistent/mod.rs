@@ -12,20 +12,29 @@
 //! these slots go to members with `h > f`, and they are served first. Slots of members that are gone, or have no weight
 //! any more, change hands in every table.
 
+mod history;
+mod homeward;
+mod packed;
+#[cfg(test)]
+mod tests;
+
+pub use history::History;
+pub use homeward::homeward;
+
 use std::{cell::LazyCell, collections::HashMap};
 
-use super::{Last, Member, maglev, quotas::quotas};
+use super::{Last, Member, maglev::maglev, quotas::quotas};
 use crate::desired::BackendId;
 
 /// Stands for no owner.
-pub(super) const FREE: u16 = u16::MAX;
+const FREE: u16 = u16::MAX;
 
 /// The owner of each slot as an index into `members`; `None` when no member has any weight. Without a last table, or
 /// with one of which nothing is left, it is [`maglev()`]'s: a canonical function of the set.
 ///
 /// The order of `members` and of the last table's names makes no difference. A last table that is longer than `slots` is
 /// cut off.
-pub fn consistent(last: Option<&Last<'_>>, members: &[Member], slots: u32) -> Option<Vec<u16>> {
+pub(super) fn consistent(last: Option<&Last<'_>>, members: &[Member], slots: u32) -> Option<Vec<u16>> {
     let Some(mut draft) = last.and_then(|last| Draft::of(last, members, slots)) else {
         return maglev(members, slots);
     };
@@ -54,13 +63,13 @@ pub fn fewest_moves(last: &Last<'_>, members: &[Member], slots: u32) -> u32 {
 }
 
 /// A table on its way from the last one to the next.
-pub(super) struct Draft {
+struct Draft {
     /// Indices into the members, or [`FREE`].
-    pub(super) owners: Vec<u16>,
+    owners: Vec<u16>,
     /// How many slots each member has.
-    pub(super) held: Vec<u32>,
+    held: Vec<u32>,
     /// The slots that nobody has.
-    pub(super) free: Vec<u32>,
+    free: Vec<u32>,
 }
 
 impl Draft {
@@ -109,7 +118,7 @@ impl Draft {
     }
 
     /// Members that have less than their quota take free slots in turn.
-    pub(super) fn fill(&mut self, members: &[Member], quotas: &[u32]) {
+    fn fill(&mut self, members: &[Member], quotas: &[u32]) {
         struct Due {
             id: BackendId,
             member: u16,
@@ -142,7 +151,7 @@ impl Draft {
 }
 
 /// For each name of the last table the index of the member that bears it and has weight, or else [`FREE`].
-pub(super) fn heirs(ids: &[BackendId], members: &[Member]) -> Vec<u16> {
+fn heirs(ids: &[BackendId], members: &[Member]) -> Vec<u16> {
     // A failure leaves the members as they were declared: each is found where it stood.
     let by_id = LazyCell::new(|| -> HashMap<BackendId, usize> {
         members.iter().enumerate().map(|(i, m)| (m.id, i)).collect()
@@ -160,7 +169,7 @@ pub(super) fn heirs(ids: &[BackendId], members: &[Member]) -> Vec<u16> {
 
 /// A permutation of the numbers below `slots`, a power of two: products with odd numbers and a shifted exclusive or can
 /// each be undone.
-pub(super) fn scattered(i: u32, slots: u32) -> u32 {
+fn scattered(i: u32, slots: u32) -> u32 {
     let mask = slots - 1;
     let x = i.wrapping_mul(0x9E37_79B1) & mask;
     let x = x ^ (x >> (slots.ilog2() / 2).max(1));

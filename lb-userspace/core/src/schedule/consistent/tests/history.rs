@@ -3,6 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use crate::schedule::tests::named;
 
 fn indices(table: &[BackendId], members: &[Member]) -> Vec<u16> {
     let at: HashMap<BackendId, u16> = members.iter().map(|m| m.id).zip(0..).collect();
