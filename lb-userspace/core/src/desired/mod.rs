@@ -28,7 +28,7 @@ mod vlan;
 mod words;
 
 pub use backend::{Backend, BackendId, BackendPatch};
-pub use change::{Change, Removal, SelectBy, Selection};
+pub use change::{Change, Removal, Selection};
 pub use error::{Invalid, Key};
 pub use losses::Losses;
 pub use mac::MacAddress;
