@@ -1,4 +1,5 @@
 //! Any services, for property tests: from small pools of addresses and ports, so that they often collide.
+#![expect(clippy::expect_used, reason = "for tests, also those of other crates")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

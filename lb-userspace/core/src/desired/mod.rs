@@ -32,7 +32,7 @@ mod words;
 
 pub use apply::ChangeError;
 pub use backend::{Backend, BackendId, BackendPatch};
-pub use change::{Change, Removal, SelectBy, Selection};
+pub use change::{Change, Removal, Selection};
 pub use error::{Invalid, Key};
 pub use losses::Losses;
 pub use mac::MacAddress;
