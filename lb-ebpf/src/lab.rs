@@ -13,10 +13,7 @@ use aya_ebpf::{
     maps::PerCpuArray,
     programs::XdpContext,
 };
-
-const ETHERNET_LEN: usize = 14;
-const IPV4_LEN: usize = 20;
-const IPV6_LEN: usize = 40;
+use lb_common::net::{ETHERNET, ICMPV6, IPV4_HEADER, IPV6_HEADER, TCP};
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
@@ -26,8 +23,6 @@ const CUSTOMER_TAG: [u8; 4] = [0x81, 0x00, 0, 100];
 /// VLAN 200 of a provider (IEEE 802.1ad).
 const SERVICE_TAG: [u8; 4] = [0x88, 0xa8, 0, 200];
 
-const PROTOCOL_TCP: u8 = 6;
-const PROTOCOL_ICMPV6: u8 = 58;
 /// The types of ICMPv6 that neighbours speak (RFC 4861).
 const NEIGHBOUR_DISCOVERY: core::ops::RangeInclusive<u8> = 133..=137;
 
@@ -48,10 +43,10 @@ fn pass(_ctx: XdpContext) -> u32 {
     reason = "the macro hands the context over by value"
 )]
 fn count(ctx: XdpContext) -> u32 {
-    let Some(headers) = load::<{ ETHERNET_LEN + IPV4_LEN }>(&ctx, 0) else {
+    let Some(headers) = load::<{ ETHERNET + IPV4_HEADER }>(&ctx, 0) else {
         return XDP_PASS;
     };
-    if [headers[12], headers[13]] != ETHERTYPE_IPV4 || headers[ETHERNET_LEN + 9] != PROTOCOL_TCP {
+    if [headers[12], headers[13]] != ETHERTYPE_IPV4 || headers[ETHERNET + 9] != TCP {
         return XDP_PASS;
     }
     if let Some(received) = RECEIVED.get_ptr_mut(0) {
@@ -121,9 +116,9 @@ fn push<const N: usize>(ctx: &XdpContext, tags: [[u8; 4]; N]) -> u32 {
 
 #[inline(always)]
 fn is_between_neighbours(ctx: &XdpContext) -> bool {
-    let next = load::<1>(ctx, ETHERNET_LEN + 6);
-    let kind = load::<1>(ctx, ETHERNET_LEN + IPV6_LEN);
-    next == Some([PROTOCOL_ICMPV6]) && kind.is_some_and(|[kind]| NEIGHBOUR_DISCOVERY.contains(&kind))
+    let next = load::<1>(ctx, ETHERNET + 6);
+    let kind = load::<1>(ctx, ETHERNET + IPV6_HEADER);
+    next == Some([ICMPV6]) && kind.is_some_and(|[kind]| NEIGHBOUR_DISCOVERY.contains(&kind))
 }
 
 /// Moves the MAC addresses `by` bytes toward the packet's end, and its beginning with them.

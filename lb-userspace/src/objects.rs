@@ -8,9 +8,11 @@
 use std::fmt;
 
 use serde::de::{
-    self, DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Unexpected,
-    VariantAccess, Visitor,
+    self, DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
+
+/// What is said of a list where an object is meant.
+const NO_OBJECT: &str = "expected keys with their values in braces, not a list";
 
 /// A reader, or a part of one, that takes an object and nothing else for a struct, however deep inside.
 #[derive(Debug)]
@@ -116,7 +118,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Struct<V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<V::Value, A::Error> {
-        Err(A::Error::invalid_type(Unexpected::Seq, &"an object with keys"))
+        Err(A::Error::custom(NO_OBJECT))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<V::Value, A::Error> {
@@ -239,10 +241,7 @@ mod tests {
             r#"{"number": 1, "word": {"With": {"part": [2]}}}"#,
         ] {
             let refused = read(json).expect_err(json);
-            assert!(
-                refused.starts_with("invalid type: sequence, expected an object"),
-                "{refused}"
-            );
+            assert!(refused.starts_with(NO_OBJECT), "{refused}");
             assert!(
                 serde_json::from_str::<Part>(json).is_ok(),
                 "it would have been read: {json}"

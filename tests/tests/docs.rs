@@ -14,6 +14,7 @@ use std::{
 };
 
 use lb_common::abi::{Action, Reason, map};
+use lb_core::desired::{Scheduler, Shares};
 use lb_lab::find_binary;
 use lb_userspace::config::Config;
 
@@ -168,7 +169,7 @@ fn every_link_leads_somewhere() {
 /// The cells of the rows of a table whose first cell is `first`.
 fn row<'t>(text: &'t str, first: &str) -> Option<Vec<&'t str>> {
     text.lines()
-        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .filter_map(|line| line.trim_start().strip_prefix("| ")?.strip_suffix(" |"))
         .map(|line| line.split(" | ").collect::<Vec<_>>())
         .find(|cells| cells.first() == Some(&first))
 }
@@ -177,7 +178,7 @@ fn row<'t>(text: &'t str, first: &str) -> Option<Vec<&'t str>> {
 fn the_guide_knows_every_reason() {
     let guide = document("docs/guide.md");
     for reason in Reason::ALL {
-        let code = (*reason as u16).to_string();
+        let code = reason.number().to_string();
         let cells = row(&guide.text, &code).unwrap_or_else(|| panic!("no row for reason {code}"));
         let action = match reason.action() {
             Action::Pass => "pass",
@@ -195,6 +196,46 @@ fn the_guide_knows_every_reason() {
     }
     let next = Reason::ALL.len().to_string();
     assert_eq!(row(&guide.text, &next), None, "a reason that does not exist");
+}
+
+#[test]
+fn the_documents_know_every_scheduler() {
+    let guide = document("docs/guide.md").text;
+    for &scheduler in Scheduler::ALL {
+        let default = if scheduler == Scheduler::default() {
+            " (default)"
+        } else {
+            ""
+        };
+        let first = format!("`{scheduler}`{default}");
+        let cells = row(&guide, &first).unwrap_or_else(|| panic!("the guide has no row for {first}"));
+        assert_eq!(cells[1], scheduler.meaning(), "the row of {scheduler}");
+        let shares = match scheduler.shares() {
+            Shares::Exact => "its share, to within one slot",
+            Shares::OnAverage => "its share on average",
+        };
+        assert!(
+            cells[2].starts_with(shares),
+            "the row of {scheduler}: {:?}",
+            cells[2]
+        );
+        assert_eq!(cells.len(), 5, "the row of {scheduler}");
+    }
+    let words: Vec<String> = Scheduler::WORDS
+        .iter()
+        .map(|word| format!("\"{word}\""))
+        .collect();
+    let config = document("docs/config.md").text;
+    let cells = row(&config, "`scheduler`").unwrap();
+    let in_code: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    assert_eq!(
+        cells[1..3],
+        [in_code.join(", "), format!("`\"{}\"`", Scheduler::default())]
+    );
+    let (last, others) = words.split_last().unwrap();
+    let list = format!("{} or {last}", others.join(", "));
+    let example = document("docs/lb.example.toml").text;
+    assert!(example.contains(&list), "the example does not say {list}");
 }
 
 #[test]

@@ -5,8 +5,10 @@
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::num::NonZero;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -26,6 +28,9 @@ const LB_LAB_NODE: &str = "LB_LAB_NODE";
 
 /// What tests take from the environment of the one who started them, and nothing else.
 const TESTS_PRESERVED: &str = "--preserve-env=LB_BIN,LB_LAB_NODE,LB_TEST_PATIENCE,CARGO_MANIFEST_DIR,CI,RUST_LOG,RUST_BACKTRACE,NO_COLOR,TERM";
+
+/// How many tests that mostly wait occupy a CPU. Tests that load the machine take turns among themselves.
+const WAITING_TESTS_PER_CPU: usize = 3;
 
 /// How one step ended.
 enum Outcome {
@@ -72,7 +77,10 @@ pub(crate) fn test(workspace: &Workspace, filter: Option<&str>) -> Result<ExitCo
     for package in PRIVILEGED {
         tests.args(["--exclude", package]);
     }
-    steps.push(("tests on the host", run_tests(&mut tests, filter, &mut tally)?));
+    steps.push((
+        "tests on the host",
+        run_tests(&mut tests, filter, None, &mut tally)?,
+    ));
 
     let mut tests = workspace.cargo("test");
     for package in PRIVILEGED {
@@ -89,7 +97,7 @@ pub(crate) fn test(workspace: &Workspace, filter: Option<&str>) -> Result<ExitCo
     }
     steps.push((
         "tests in the kernel and in namespaces",
-        run_tests(&mut tests, filter, &mut tally)?,
+        run_tests(&mut tests, filter, Some(threads()), &mut tally)?,
     ));
     if filter.is_none() {
         steps.push((
@@ -152,7 +160,15 @@ fn other_kernels(workspace: &Workspace) -> Result<Outcome> {
 
 fn formatting(workspace: &Workspace) -> Result<Outcome> {
     let mut cargo = workspace.cargo("fmt");
-    cargo.args(["--all", "--check"]);
+    cargo.args(["--all", "--check", "--"]);
+    // The list of schedulers declares these modules by a macro, which rustfmt does not look into.
+    let schedulers = workspace.root.join("lb-userspace/core/src/schedule");
+    for entry in schedulers.read_dir().context("reading the schedulers' folder")? {
+        let module = entry?.path().join("mod.rs");
+        if module.is_file() {
+            cargo.arg(module);
+        }
+    }
     run_tool(workspace, "fmt", "rustfmt", &mut cargo)
 }
 
@@ -200,9 +216,23 @@ fn run_tool(
     Ok(outcome(command.status().context("cannot run cargo")?.success()))
 }
 
-/// Runs a `cargo test`, passes its output on, and adds what the test binaries report to `tally`.
-fn run_tests(command: &mut Command, filter: Option<&str>, tally: &mut Tally) -> Result<Outcome> {
+/// How many tests run side by side in a binary of tests that mostly wait: for health checks, drains and the kernel.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get) * WAITING_TESTS_PER_CPU
+}
+
+/// Runs a `cargo test`, passes its output on, and adds what the test binaries report to `tally`. Without `threads`, as
+/// many tests run side by side as there are CPUs.
+fn run_tests(
+    command: &mut Command,
+    filter: Option<&str>,
+    threads: Option<usize>,
+    tally: &mut Tally,
+) -> Result<Outcome> {
     command.args(["--locked", "--no-fail-fast"]).args(filter);
+    if let Some(threads) = threads {
+        command.args(["--", "--test-threads", &threads.to_string()]);
+    }
     announce(command);
     let mut child = command
         .stdout(Stdio::piped())

@@ -4,6 +4,7 @@
 //! them. So that a packet never sees half a copy: a multiplier is written while its half is not in use, and what
 //! takes effect, a half or a feature, is one byte.
 
+use bitflags::bitflags;
 use bytemuck::{Pod, Zeroable};
 
 use super::{Lengths, service::ServiceKey};
@@ -35,27 +36,21 @@ impl TableIndex {
     }
 }
 
-/// Which look-ups can find anything at all; what is off costs nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-#[repr(transparent)]
-pub struct Features(pub u32);
-
-impl Features {
-    /// Some service takes any port.
-    pub const ANY_PORT: u32 = 1;
-    /// Some service uses the `nat` forwarder.
-    pub const RETURNS: u32 = 2;
-    /// Some service takes a range of ports, or a prefix of addresses.
-    pub const RANGES: u32 = 4;
-    /// Some service uses the `fullnat` forwarder.
-    pub const FULLNAT: u32 = 8;
-    /// Some VIP does not leave to the host what is for none of its services.
-    pub const UNSERVED: u32 = 16;
-
-    /// Whether the feature (or one of several) is in use.
-    #[inline(always)]
-    pub const fn has(self, feature: u32) -> bool {
-        self.0 & feature != 0
+bitflags! {
+    /// Which look-ups can find anything at all; what is off costs nothing.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+    #[repr(transparent)]
+    pub struct Features: u32 {
+        /// Some service takes any port.
+        const ANY_PORT = 1;
+        /// Some service uses the `nat` forwarder.
+        const RETURNS = 2;
+        /// Some service takes a range of ports, or a prefix of addresses.
+        const RANGES = 4;
+        /// Some service uses the `fullnat` forwarder.
+        const FULLNAT = 8;
+        /// Some VIP does not leave to the host what is for none of its services.
+        const UNSERVED = 16;
     }
 }
 
@@ -100,7 +95,7 @@ impl Control {
     #[must_use]
     pub const fn steps_from(self, before: &Self) -> [Self; 3] {
         let switched = Self {
-            features: Features(before.features.0 | self.features.0),
+            features: before.features.union(self.features),
             lengths: [
                 self.lengths[0].or(before.lengths[0]),
                 self.lengths[1].or(before.lengths[1]),
@@ -146,12 +141,12 @@ mod tests {
             [Lengths::default(), lengths]
         };
         let before = Control {
-            features: Features(Features::RETURNS),
+            features: Features::RETURNS,
             lengths: lengths(48),
             ..Control::default()
         };
         let mut after = Control {
-            features: Features(Features::ANY_PORT),
+            features: Features::ANY_PORT,
             generation: 7,
             lengths: lengths(64),
             ..before
@@ -168,7 +163,7 @@ mod tests {
         assert_eq!(prepared.index(true, 4), before.index(true, 4));
         assert_eq!(prepared.multipliers[1][1], 9);
         for step in [prepared, switched] {
-            assert!(step.features.has(Features::RETURNS) && step.features.has(Features::ANY_PORT));
+            assert!(step.features.contains(Features::RETURNS | Features::ANY_PORT));
             assert_eq!(step.lengths[1], before.lengths[1].or(after.lengths[1]));
         }
         assert_eq!(switched.index(true, 4), after.index(true, 4));

@@ -1,6 +1,7 @@
 //! What only the detour needs to know of a service.
 
 use bytemuck::{Pod, Zeroable};
+use open_enum::open_enum;
 
 /// Map `OPTIONS`, mmap-able, indexed by [`super::ServiceEntry::number`]. All zero are the defaults. Words change one by one
 /// while packets flow.
@@ -15,18 +16,19 @@ pub struct OptionsEntry {
     pub mss4: u16,
     /// The same over IPv6.
     pub mss6: u16,
-    /// A [`FragmentMode`].
-    pub fragments: u8,
-    /// A [`TtlExpiredMode`].
-    pub ttl_expired: u8,
+    /// What becomes of fragments.
+    pub fragments: FragmentMode,
+    /// What becomes of packets whose TTL or hop limit ends here.
+    pub ttl_expired: TtlExpiredMode,
     /// Zero.
     pub spare: [u8; 2],
     /// Zero.
     pub reserved: [u32; 12],
 }
 
-/// What becomes of fragments; [`OptionsEntry::fragments`] as a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What becomes of fragments.
+#[open_enum]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
 #[repr(u8)]
 pub enum FragmentMode {
     /// Later ones follow the first.
@@ -37,8 +39,9 @@ pub enum FragmentMode {
     Drop = 2,
 }
 
-/// What becomes of packets whose TTL or hop limit ends here; [`OptionsEntry::ttl_expired`] as a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What becomes of packets whose TTL or hop limit ends here.
+#[open_enum]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
 #[repr(u8)]
 pub enum TtlExpiredMode {
     /// The sender is told.

@@ -2,16 +2,22 @@
 
 macro_rules! placements {
     ($($(#[doc = $doc:literal])+ $number:literal $variant:ident $name:literal;)+) => {
-        /// How a packet's backend was found; [`super::Trace::placement`] as a number. Numbers are append-only.
+        /// How a packet's backend was found; [`super::Trace::placement`] holds its number. Numbers are append-only.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u32)]
+        #[repr(u16)]
         pub enum Placement {
             $($(#[doc = $doc])+ $variant = $number),+
         }
 
         impl Placement {
+            /// Its number, for a word that stands for it.
+            #[inline(always)]
+            pub const fn number(self) -> u16 {
+                self as u16
+            }
+
             /// The placement of that number.
-            pub const fn from_number(number: u32) -> Option<Self> {
+            pub const fn from_number(number: u16) -> Option<Self> {
                 match number { $($number => Some(Self::$variant),)+ _ => None }
             }
 

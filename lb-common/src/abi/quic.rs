@@ -4,6 +4,7 @@
 //! set, and [`super::OptionsEntry::quic`] leads to it in one store.
 
 use bytemuck::{Pod, Zeroable};
+use open_enum::open_enum;
 
 use crate::hash::mix_wide;
 
@@ -19,8 +20,9 @@ impl core::fmt::Debug for RoundKeys {
     }
 }
 
-/// How the server ID lies in connection IDs of one configuration; [`QuicConfigEntry::kind`] as a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the server ID lies in connection IDs of one configuration.
+#[open_enum]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
 #[repr(u8)]
 pub enum QuicKind {
     /// There is no such configuration.
@@ -39,8 +41,8 @@ pub enum QuicKind {
 pub struct QuicConfigEntry {
     /// What it decrypts with.
     pub keys: RoundKeys,
-    /// A [`QuicKind`].
-    pub kind: u8,
+    /// How the server ID lies in connection IDs.
+    pub kind: QuicKind,
     /// Bytes of a server ID: 1 to 15.
     pub server_id_length: u8,
     /// Bytes of the nonce behind it: 4 to 18, together at most 19.

@@ -27,6 +27,12 @@ macro_rules! reasons {
             /// Every reason, by number.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
+            /// Its number, for a counter or a word that stands for it.
+            #[inline(always)]
+            pub const fn number(self) -> u32 {
+                self as u32
+            }
+
             /// The name used in listings, metrics and documentation.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
@@ -123,8 +129,8 @@ impl Reason {
     pub const COUNT: u32 = Self::ALL.len() as u32;
 
     /// The reason with that number.
-    pub fn from_number(number: u16) -> Option<Self> {
-        Self::ALL.get(usize::from(number)).copied()
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.get(number as usize).copied()
     }
 
     /// The reason of a packet whose sender was to be told, by an ICMP error or a TCP reset, and could not be; `None` of a
@@ -175,7 +181,7 @@ mod tests {
     use super::*;
 
     /// Counters, metrics and alerts of operators hang on these: lines are added, never changed or removed.
-    const FOREVER: &[(u16, &str)] = &[
+    const FOREVER: &[(u32, &str)] = &[
         (0, "forwarded"),
         (1, "returned"),
         (2, "echo-reply"),
@@ -214,7 +220,7 @@ mod tests {
         for (number, name) in FOREVER {
             assert_eq!(Reason::from_number(*number).map(Reason::name), Some(*name));
         }
-        assert_eq!(Reason::from_number(Reason::COUNT as u16), None);
+        assert_eq!(Reason::from_number(Reason::COUNT), None);
     }
 
     #[test]
@@ -240,7 +246,7 @@ mod tests {
                 Action::Send => "tx",
                 Action::Hand => "host",
             };
-            let row = std::format!("| {} | `{}` | {action} |", *reason as u16, reason.name());
+            let row = std::format!("| {} | `{}` | {action} |", reason.number(), reason.name());
             assert!(guide.contains(&row), "no row starts with {row}");
         }
     }

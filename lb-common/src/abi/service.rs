@@ -3,6 +3,7 @@
 //! A key hashes to a line by one multiplication; the multiplier is chosen in user space so that chains are rare and
 //! short. A change is built in the other half of the table, which [`super::TableIndex`] then switches to at once.
 
+use bitflags::bitflags;
 use bytemuck::{Pod, Zeroable};
 
 use super::Selector;
@@ -72,57 +73,53 @@ impl ServiceKey for Key6 {
     }
 }
 
-/// Bits of [`ServiceEntry::flags`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-#[repr(transparent)]
-pub struct ServiceFlags(pub u16);
+bitflags! {
+    /// Bits of [`ServiceEntry::flags`].
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+    #[repr(transparent)]
+    pub struct ServiceFlags: u16 {
+        /// Hash the source address only.
+        const CLIENT_IP = 1;
+        /// Without usable backends, leave packets to the host.
+        const PASS_WHEN_EMPTY = 2;
+        /// On a VIP's entry: some service of it speaks TCP.
+        const HAS_TCP = 4;
+        /// On a VIP's entry: some service of it speaks UDP.
+        const HAS_UDP = 8;
+        /// All packets take the detour: the service has a source list or `fullnat` backends, or routes by
+        /// connection IDs.
+        const DETOUR = 16;
+        /// Packets with SYN take the detour: their MSS is clamped.
+        const DETOUR_SYN = 32;
+        /// Some packets take the detour.
+        const DETOURS = Self::DETOUR.bits() | Self::DETOUR_SYN.bits();
+        /// On a VIP's entry: some service of it speaks SCTP.
+        const HAS_SCTP = 64;
+        /// Without usable backends, tell clients so.
+        const REJECT_WHEN_EMPTY = 128;
+        /// What is for the VIP and for no service of it is dropped.
+        const DROP_UNSERVED = 256;
+        /// What is for the VIP and for no service of it is refused, so that clients know at once. It comes before
+        /// [`Self::DROP_UNSERVED`].
+        const REJECT_UNSERVED = 512;
+        /// What a VIP's entry takes over from the entries of its services.
+        const UNSERVED = Self::DROP_UNSERVED.bits() | Self::REJECT_UNSERVED.bits();
+        /// Look every flow up in the flow table, and write every new one down. The same bit as [`super::Slot::UNSAFE`], so
+        /// that one test finds either.
+        const TRACK_ALWAYS = super::Slot::UNSAFE;
+    }
+}
 
 impl ServiceFlags {
-    /// Hash the source address only.
-    pub const CLIENT_IP: u16 = 1;
-    /// Without usable backends, leave packets to the host.
-    pub const PASS_WHEN_EMPTY: u16 = 2;
-    /// On a VIP's entry: some service of it speaks TCP.
-    pub const HAS_TCP: u16 = 4;
-    /// On a VIP's entry: some service of it speaks UDP.
-    pub const HAS_UDP: u16 = 8;
-    /// All packets take the detour: the service has a source list or `fullnat` backends, or routes by
-    /// connection IDs.
-    pub const DETOUR: u16 = 16;
-    /// Packets with SYN take the detour: their MSS is clamped.
-    pub const DETOUR_SYN: u16 = 32;
-    /// Some packets take the detour.
-    pub const DETOURS: u16 = Self::DETOUR | Self::DETOUR_SYN;
-    /// On a VIP's entry: some service of it speaks SCTP.
-    pub const HAS_SCTP: u16 = 64;
-    /// Without usable backends, tell clients so.
-    pub const REJECT_WHEN_EMPTY: u16 = 128;
-    /// What is for the VIP and for no service of it is dropped.
-    pub const DROP_UNSERVED: u16 = 256;
-    /// What is for the VIP and for no service of it is refused, so that clients know at once. It comes before
-    /// [`Self::DROP_UNSERVED`].
-    pub const REJECT_UNSERVED: u16 = 512;
-    /// What a VIP's entry takes over from the entries of its services.
-    pub const UNSERVED: u16 = Self::DROP_UNSERVED | Self::REJECT_UNSERVED;
-    /// Look every flow up in the flow table, and write every new one down. The same bit as [`super::Slot::UNSAFE`], so
-    /// that one test finds either.
-    pub const TRACK_ALWAYS: u16 = super::Slot::UNSAFE;
-
-    /// The flag of a VIP some service of which speaks that protocol; 0 for a protocol that none can speak.
+    /// The flag of a VIP some service of which speaks that protocol; none for a protocol that no service can speak.
     #[inline(always)]
-    pub const fn speaks(protocol: u8) -> u16 {
+    pub const fn speaks(protocol: u8) -> Self {
         match protocol {
             TCP => Self::HAS_TCP,
             UDP => Self::HAS_UDP,
             SCTP => Self::HAS_SCTP,
-            _ => 0,
+            _ => Self::empty(),
         }
-    }
-
-    /// Whether `flag` is set.
-    #[inline(always)]
-    pub const fn has(self, flag: u16) -> bool {
-        self.0 & flag != 0
     }
 }
 

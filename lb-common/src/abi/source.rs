@@ -1,6 +1,7 @@
 //! Lists of clients that may use a service, and of those that may not.
 
 use bytemuck::{Pod, Zeroable};
+use open_enum::open_enum;
 
 /// Most prefixes of all lists together. Map `SOURCES` holds twice as many: a list is replaced by another one, not changed.
 pub const MAX_SOURCES: u32 = 65_536;
@@ -67,7 +68,8 @@ impl AclKey {
 }
 
 /// What becomes of a client's packets; values of map `SOURCES`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[open_enum]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 #[repr(u32)]
 pub enum AclVerdict {
     /// They go on.

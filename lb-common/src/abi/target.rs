@@ -1,9 +1,11 @@
 //! A target is one backend of one service: everything needed to rewrite a packet toward it, in one cache line.
 
 use bytemuck::{Pod, Zeroable};
+use open_enum::open_enum;
 
-/// How a target's packets are rewritten; [`TargetEntry::forward`] as a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a target's packets are rewritten.
+#[open_enum]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
 #[repr(u8)]
 pub enum Forward {
     /// The next hop is not known: drop.
@@ -34,6 +36,14 @@ pub enum Forward {
     Local = 12,
 }
 
+impl Forward {
+    /// [`TargetEntry::untagged_forward`] of a target without tags.
+    #[inline(always)]
+    pub const fn untagged(self) -> u16 {
+        self.0 as u16
+    }
+}
+
 /// Map `TARGETS`, mmap-able. All zero is an unresolved target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(64))]
@@ -42,8 +52,8 @@ pub struct TargetEntry {
     pub macs_head: u64,
     /// The rest of the source MAC.
     pub macs_tail: u32,
-    /// A [`Forward`].
-    pub forward: u8,
+    /// How its packets are rewritten.
+    pub forward: Forward,
     /// Bytes of VLAN tags that frames to the backend carry: 0, or 4 or 8 from map `TAGS`.
     pub tags: u8,
     /// `nat`: the service's port (wire order), restored in answers; 0 when ports are not translated.
@@ -70,7 +80,7 @@ impl TargetEntry {
     /// Its forwarder as a number, in one word with what says that there are tags: with tags it is no forwarder's.
     #[inline(always)]
     pub const fn untagged_forward(&self) -> u16 {
-        self.forward as u16 | (self.tags as u16) << 8
+        self.forward.untagged() | (self.tags as u16) << 8
     }
 
     /// Index into [`TargetEntry::addresses`]: outer source of a tunnel.

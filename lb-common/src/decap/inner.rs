@@ -1,16 +1,12 @@
 //! The packet inside: whether it is one, and what it takes over from the outer header.
 
 use crate::net::{
-    Bytes, ETHERTYPE_IPV4, ETHERTYPE_IPV6,
+    Bytes, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_HEADER, IPV6_HEADER,
     checksum::{adjusted, delta},
     load16, store16,
 };
 
-use super::{
-    Reason, ecn,
-    outer::{IPV4, IPV6},
-    tunnel::TunnelContent,
-};
+use super::{Reason, ecn, tunnel::TunnelContent};
 
 /// The packet inside.
 pub(super) struct Inner {
@@ -26,19 +22,23 @@ impl Inner {
     pub(super) fn read<B: Bytes>(frame: &B, content: &TunnelContent) -> Result<Self, Reason> {
         let TunnelContent { at, end, v6 } = *content;
         // The smaller of both headers: what is said of lengths is in it.
-        let header: &[u8; IPV4] = frame.view(at).ok_or(Reason::BadInner)?;
+        let header: &[u8; IPV4_HEADER] = frame.view(at).ok_or(Reason::BadInner)?;
         let is_v6 = match header[0] >> 4 {
             4 => false,
             6 => true,
             _ => return Err(Reason::BadInner),
         };
         let (header_len, len) = if is_v6 {
-            (IPV6, IPV6 + usize::from(u16::from_be(load16(header, 4))))
+            (
+                IPV6_HEADER,
+                IPV6_HEADER + usize::from(u16::from_be(load16(header, 4))),
+            )
         } else {
             let header_len = usize::from(header[0] & 15) * 4;
             (header_len, usize::from(u16::from_be(load16(header, 2))))
         };
-        if v6.is_some_and(|v6| v6 != is_v6) || header_len < IPV4 || len < header_len || at + len > end {
+        if v6.is_some_and(|v6| v6 != is_v6) || header_len < IPV4_HEADER || len < header_len || at + len > end
+        {
             return Err(Reason::BadInner);
         }
         Ok(Self { at, v6: is_v6 })
@@ -56,7 +56,7 @@ impl Inner {
     /// When it must be dropped for that, as its sender would not understand.
     #[inline(always)]
     pub(super) fn take_over_congestion<B: Bytes>(&self, frame: &mut B, tos: u8) -> Result<(), Reason> {
-        let header: &mut [u8; IPV4] = frame.view_mut(self.at).ok_or(Reason::BadInner)?;
+        let header: &mut [u8; IPV4_HEADER] = frame.view_mut(self.at).ok_or(Reason::BadInner)?;
         // IPv6 has the traffic class four bits earlier.
         let shift = if self.v6 { 4 } else { 0 };
         let old = header[1] >> shift & ecn::MASK;

@@ -1,19 +1,14 @@
 //! The headers in front of a tunnel's own: Ethernet with VLAN tags, and the outer IP header.
 
 use crate::net::{
-    Bytes, ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, ETHERTYPE_VLAN_OUTER, IPV6_FRAGMENT,
-    checksum, load16, load32, load64,
+    Bytes, ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, ETHERTYPE_VLAN_OUTER, IPV4_HEADER,
+    IPV6_DESTINATION, IPV6_FRAGMENT, IPV6_HEADER, IPV6_HOP_BY_HOP, VLAN_TAG, checksum, load16, load32,
+    load64,
 };
 
 use super::{Address, Reason};
 
-pub(super) const IPV4: usize = 20;
-pub(super) const IPV6: usize = 40;
-const TAG: usize = 4;
-/// IPv6 hop-by-hop options and destination options (RFC 8200 §4.3, §4.6): Linux' tunnels put the latter in front.
-const HOP_BY_HOP: u8 = 0;
-const DESTINATION: u8 = 60;
-/// More option headers than one of each kind are nobody's tunnel.
+/// More option headers than one of each kind are nobody's tunnel. (Linux' tunnels put destination options in front.)
 const MAX_OPTION_HEADERS: usize = 2;
 
 /// The frame's own header, to be put in front of what is inside.
@@ -43,10 +38,10 @@ impl Link {
         for i in 0..link.tags.len() {
             if ether_type == ETHERTYPE_VLAN || ether_type == ETHERTYPE_VLAN_OUTER {
                 // The tag, and the type of what follows it.
-                let tag: &[u8; TAG + 2] = frame.view(ETHERNET - 2 + TAG * i)?;
+                let tag: &[u8; VLAN_TAG + 2] = frame.view(ETHERNET - 2 + VLAN_TAG * i)?;
                 link.tags[i] = load32(tag, 0);
-                ether_type = load16(tag, TAG);
-                link.network += TAG;
+                ether_type = load16(tag, VLAN_TAG);
+                link.network += VLAN_TAG;
             }
         }
         link.v6 = match ether_type {
@@ -99,9 +94,9 @@ impl OuterPacket {
 
     #[inline(always)]
     fn read_v4<B: Bytes>(frame: &B, network: usize) -> Option<Self> {
-        let header: &[u8; IPV4] = frame.view(network)?;
+        let header: &[u8; IPV4_HEADER] = frame.view(network)?;
         let header_len = usize::from(header[0] & 15) * 4;
-        if header[0] >> 4 != 4 || header_len < IPV4 {
+        if header[0] >> 4 != 4 || header_len < IPV4_HEADER {
             return None;
         }
         let (more, offset) = (header[6] & 0x20 != 0, header[6] & 0x1f != 0 || header[7] != 0);
@@ -124,7 +119,7 @@ impl OuterPacket {
 
     #[inline(always)]
     fn read_v6<B: Bytes>(frame: &B, network: usize) -> Option<Self> {
-        let header: &[u8; IPV6] = frame.view(network)?;
+        let header: &[u8; IPV6_HEADER] = frame.view(network)?;
         if header[0] >> 4 != 6 {
             return None;
         }
@@ -135,13 +130,13 @@ impl OuterPacket {
             protocol: header[6],
             tos: header[0] << 4 | header[1] >> 4,
             fragment: Fragment::Whole,
-            payload: network + IPV6,
+            payload: network + IPV6_HEADER,
             network,
-            len: IPV6 + usize::from(u16::from_be(load16(header, 4))),
+            len: IPV6_HEADER + usize::from(u16::from_be(load16(header, 4))),
             v6: true,
         };
         for _ in 0..MAX_OPTION_HEADERS {
-            if outer.protocol == HOP_BY_HOP || outer.protocol == DESTINATION {
+            if outer.protocol == IPV6_HOP_BY_HOP || outer.protocol == IPV6_DESTINATION {
                 let options: &[u8; 2] = frame.view(outer.payload)?;
                 outer.protocol = options[0];
                 outer.payload += 8 + usize::from(options[1]) * 8;

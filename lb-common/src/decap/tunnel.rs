@@ -1,15 +1,15 @@
 //! What stands between the outer IP header and the packet inside.
 
-use crate::net::{Bytes, ETHERTYPE_IPV4, ETHERTYPE_IPV6, GRE, IPV4_IN_IP, IPV6_IN_IP, UDP, load16};
+use crate::net::{
+    Bytes, ETHERTYPE_IPV4, ETHERTYPE_IPV6, GRE, GRE_HEADER, GUE_HEADER, IPV4_IN_IP, IPV6_IN_IP, UDP,
+    UDP_HEADER, load16,
+};
 
 use super::{
     GRE_BIT, IPIP_BIT, Reason, Rules,
     outer::{Fragment, OuterPacket},
 };
 
-const UDP_HEADER: usize = 8;
-const GUE_HEADER: usize = 4;
-const GRE_HEADER: usize = 4;
 /// In the first byte of GRE: a checksum, a key, a sequence number follow, four bytes each (RFC 2784 §2.1, RFC 2890 §2).
 const GRE_CHECKSUM: u8 = 0x80;
 const GRE_KEY: u8 = 0x20;

@@ -80,7 +80,7 @@ pub struct Selected(pub u32);
 
 impl Selected {
     pub(super) const fn new(owner: u32, placement: Placement) -> Self {
-        Self(owner & 0x7fff | (placement as u32) << 16)
+        Self(owner & 0x7fff | (placement.number() as u32) << 16)
     }
 
     /// The owner; [`Query::NOBODY`] for none.
@@ -89,7 +89,7 @@ impl Selected {
     }
 
     /// A [`Placement`]'s number.
-    pub const fn placement(self) -> u32 {
-        self.0 >> 16
+    pub const fn placement(self) -> u16 {
+        (self.0 >> 16) as u16
     }
 }

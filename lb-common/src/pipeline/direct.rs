@@ -71,7 +71,7 @@ fn balance<F: Family, P: Packet, T: Tables>(
     let (port, to_service) = (transport.destination_port(), Direction::ToService);
     let service = match lookup.exact(ip.destination, port, ip.protocol, to_service) {
         // A range that holds the port comes before any port.
-        None if tables.features().has(Features::RANGES) => return Err(DETOUR),
+        None if tables.features().intersects(Features::RANGES) => return Err(DETOUR),
         None => lookup.any(ip.destination, ip.protocol, to_service),
         exact => exact,
     };
@@ -79,14 +79,16 @@ fn balance<F: Family, P: Packet, T: Tables>(
         return answer::<F, P, T>(packet, tables, &ip, &transport, outcome);
     };
     outcome.service = service.id;
-    if ip.ttl <= 1 || service.flags.has(ServiceFlags::DETOURS) && detours(&service, &transport) {
+    if ip.ttl <= 1 || service.flags.intersects(ServiceFlags::DETOURS) && detours(&service, &transport) {
         return Err(DETOUR);
     }
     let hash = flow_hash::<F>(&service, ip.source, transport.ports, tables.seed());
     let flow = || F::hash(ip.source, transport.ports, tables.seed());
     let target = match pick(tables, &service, hash, flow, true, outcome) {
         Ok(target) => target,
-        Err(Reason::NoBackend) if service.flags.has(ServiceFlags::REJECT_WHEN_EMPTY) => return Err(DETOUR),
+        Err(Reason::NoBackend) if service.flags.intersects(ServiceFlags::REJECT_WHEN_EMPTY) => {
+            return Err(DETOUR);
+        }
         Err(reason) => return Err(Some(reason)),
     };
     if ip.len > target.max_len {
@@ -102,7 +104,7 @@ fn balance<F: Family, P: Packet, T: Tables>(
 /// Whether it is one of the packets that a service sends on the detour which does so with some.
 #[inline(always)]
 fn detours(service: &ServiceEntry, transport: &Transport) -> bool {
-    transport.is_syn() || service.flags.has(ServiceFlags::DETOUR)
+    transport.is_syn() || service.flags.intersects(ServiceFlags::DETOUR)
 }
 
 /// A packet that shows no ports: ICMP, a fragment, something broken or something else.
@@ -118,7 +120,7 @@ fn without_ports<F: Family, P: Packet, T: Tables>(
     {
         // A prefix may hold the VIP, and errors about translated packets go to clients.
         let elsewhere = Features::RANGES | Features::RETURNS | Features::FULLNAT;
-        let is_concerned = tables.features().has(elsewhere);
+        let is_concerned = tables.features().intersects(elsewhere);
         return Err(if is_concerned {
             DETOUR
         } else {
@@ -144,7 +146,9 @@ fn answer<F: Family, P: Packet, T: Tables>(
         NoClientRoute::TooBig(_) | NoClientRoute::Because(Reason::TtlExpired) => DETOUR,
         // Answers to the source pool of `fullnat` are not known by their source, nor is what a VIP refuses.
         NoClientRoute::Because(Reason::NoService)
-            if tables.features().has(Features::FULLNAT | Features::UNSERVED) =>
+            if tables
+                .features()
+                .intersects(Features::FULLNAT | Features::UNSERVED) =>
         {
             DETOUR
         }

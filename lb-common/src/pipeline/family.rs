@@ -4,8 +4,8 @@ use crate::{
     abi::{Key4, Key6, Reason, Selector, ServiceEntry, ServiceKey, TargetEntry},
     hash,
     net::{
-        ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMP, ICMPV6, IPV4_IN_IP, IPV6_IN_IP, checksum, load16, load32,
-        load64, store16, store32, store64,
+        ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMP, ICMPV6, IPV4_HEADER, IPV4_IN_IP, IPV6_HEADER, IPV6_IN_IP,
+        checksum, load16, load32, load64, store16, store32, store64,
     },
 };
 
@@ -123,7 +123,7 @@ pub(super) struct V4;
 
 impl Family for V4 {
     const V6: bool = false;
-    const HEADER: usize = 20;
+    const HEADER: usize = IPV4_HEADER;
     const ICMP: u8 = ICMP;
     const ECHO: (u8, u8) = (8, 0);
     const ICMP_ERRORS: u32 = 1 << 3 | 1 << 11 | 1 << 12;
@@ -307,7 +307,7 @@ pub(super) struct V6;
 
 impl Family for V6 {
     const V6: bool = true;
-    const HEADER: usize = 40;
+    const HEADER: usize = IPV6_HEADER;
     const ICMP: u8 = ICMPV6;
     const ECHO: (u8, u8) = (128, 129);
     const ICMP_ERRORS: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4;

@@ -2,7 +2,7 @@
 
 use crate::{
     abi::Reason,
-    net::{TCP, UDP, load16, load32, tcp},
+    net::{TCP, TCP_HEADER, UDP, UDP_HEADER, load16, load32, tcp},
 };
 
 use super::Packet;
@@ -54,9 +54,6 @@ impl Transport {
         (self.ports >> 16) as u16
     }
 }
-
-const TCP_HEADER: usize = 20;
-const UDP_HEADER: usize = 8;
 
 /// The transport header of a TCP or UDP packet.
 ///

@@ -107,7 +107,7 @@ pub(super) fn answer_of<'t, F: Family, T: ServiceTables + Host>(
     transport: &Transport,
     outcome: &mut Outcome,
 ) -> Result<ReversedPacket<'t>, NoClientRoute> {
-    if !tables.features().has(Features::RETURNS) {
+    if !tables.features().intersects(Features::RETURNS) {
         return Err(Reason::NoService.into());
     }
     let service = Lookup::<F, T>::new(tables)
@@ -134,7 +134,7 @@ pub(super) fn answer_of<'t, F: Family, T: ServiceTables + Host>(
     Ok(ReversedPacket {
         target,
         route,
-        clamps: service.flags.has(ServiceFlags::DETOUR_SYN),
+        clamps: service.flags.intersects(ServiceFlags::DETOUR_SYN),
     })
 }
 

@@ -28,17 +28,17 @@ pub(super) fn toward_backend<F: Family, P: Packet, T: Tables>(
     transport: &Transport,
     hash: u64,
 ) -> Result<(), LeaveEarly> {
-    const L2DSR: u16 = Forward::L2dsr as u16;
-    const IPIP4: u16 = Forward::Ipip4 as u16;
-    const IPIP6: u16 = Forward::Ipip6 as u16;
-    const GUE4: u16 = Forward::Gue4 as u16;
-    const GUE6: u16 = Forward::Gue6 as u16;
-    const FOU4: u16 = Forward::Fou4 as u16;
-    const FOU6: u16 = Forward::Fou6 as u16;
-    const GRE4: u16 = Forward::Gre4 as u16;
-    const GRE6: u16 = Forward::Gre6 as u16;
-    const NAT: u16 = Forward::Nat as u16;
-    const LOCAL: u16 = Forward::Local as u16;
+    const L2DSR: u16 = Forward::L2dsr.untagged();
+    const IPIP4: u16 = Forward::Ipip4.untagged();
+    const IPIP6: u16 = Forward::Ipip6.untagged();
+    const GUE4: u16 = Forward::Gue4.untagged();
+    const GUE6: u16 = Forward::Gue6.untagged();
+    const FOU4: u16 = Forward::Fou4.untagged();
+    const FOU6: u16 = Forward::Fou6.untagged();
+    const GRE4: u16 = Forward::Gre4.untagged();
+    const GRE6: u16 = Forward::Gre6.untagged();
+    const NAT: u16 = Forward::Nat.untagged();
+    const LOCAL: u16 = Forward::Local.untagged();
     let wrap = Wrap {
         hash,
         target: index,

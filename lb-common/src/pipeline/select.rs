@@ -10,7 +10,7 @@ use super::{FlowTables, Host, Outcome, ServiceTables, family::Family};
 /// What decides the slot: the flow, or with affinity its client alone.
 #[inline(always)]
 pub(super) fn flow_hash<F: Family>(service: &ServiceEntry, source: F::Address, ports: u32, seed: u64) -> u64 {
-    let ports = if service.flags.has(ServiceFlags::CLIENT_IP) {
+    let ports = if service.flags.intersects(ServiceFlags::CLIENT_IP) {
         0
     } else {
         ports
@@ -37,8 +37,8 @@ pub(super) fn pick<'t, T: ServiceTables + FlowTables + Host>(
         .ok_or(Reason::NoBackend)?;
     let slot = line.0[(slot_index % SLOTS_PER_LINE) as usize];
     // The flag of a slot and the flag of a service that tracks all flows are the same bit.
-    let owner = if Slot(slot.0 | service.flags.0).is_migrating() {
-        let flow = if service.flags.has(ServiceFlags::CLIENT_IP) {
+    let owner = if Slot(slot.0 | service.flags.bits()).is_migrating() {
+        let flow = if service.flags.intersects(ServiceFlags::CLIENT_IP) {
             flow()
         } else {
             hash
@@ -59,7 +59,7 @@ pub(super) fn pick<'t, T: ServiceTables + FlowTables + Host>(
         slot.owner()
     };
     let Some(owner) = owner else {
-        let pass = service.flags.has(ServiceFlags::PASS_WHEN_EMPTY);
+        let pass = service.flags.intersects(ServiceFlags::PASS_WHEN_EMPTY);
         return Err(if pass {
             Reason::EmptyPassed
         } else {
@@ -81,7 +81,7 @@ fn look_up<T: FlowTables>(
     slot_index: u32,
     outcome: &mut Outcome,
 ) -> Option<u32> {
-    if service.flags.has(ServiceFlags::TRACK_ALWAYS) {
+    if service.flags.intersects(ServiceFlags::TRACK_ALWAYS) {
         packet |= Query::IS_ALWAYS;
     }
     let selected = tables.look_up(&Query {
@@ -90,6 +90,6 @@ fn look_up<T: FlowTables>(
         packet,
         slot_index,
     });
-    outcome.placement = selected.placement() as u16;
+    outcome.placement = selected.placement();
     Slot::owned_by(selected.owner() as u16).owner()
 }

@@ -79,7 +79,7 @@ impl<'t, F: Family, T: ServiceTables> Lookup<'t, F, T> {
         protocol: u8,
         direction: Direction,
     ) -> Option<ServiceEntry> {
-        if !self.tables.features().has(Features::ANY_PORT) {
+        if !self.tables.features().intersects(Features::ANY_PORT) {
             return None;
         }
         self.find(address, Selector::new(0, protocol, direction))

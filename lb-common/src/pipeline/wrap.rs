@@ -4,7 +4,7 @@
 
 use crate::{
     abi::{Forward, Reason, TagsEntry, TargetEntry},
-    net::{ETHERNET, UDP, store16, store32, store64},
+    net::{ETHERNET, GRE, GRE_HEADER, GUE_HEADER, MACS, UDP, UDP_HEADER, store16, store32, store64},
 };
 
 use super::{
@@ -12,13 +12,6 @@ use super::{
     family::{ETHER_TYPE, Family, Outer, V4, V6},
 };
 
-/// GRE (RFC 2784).
-const GRE: u8 = 47;
-/// Lengths of headers.
-const MACS: usize = 12;
-const UDP_HEADER: usize = 8;
-const GUE_HEADER: usize = 4;
-const GRE_HEADER: usize = 4;
 /// No front is longer: two tags, IPv6, UDP and GUE come to 74 bytes. A mask, for the verifier.
 const MAX_FRONT: usize = 0x7f;
 /// The header was there before the frame grew; the verifier wants it checked all the same.
@@ -70,13 +63,20 @@ struct Encapsulation {
     between: TunnelHeader,
 }
 
-/// Whether a forwarder, by its number, does no more than give the packet a new front.
+/// Whether a forwarder does no more than give the packet a new front.
 #[inline(always)]
-pub(super) const fn wraps(forward: u8) -> bool {
-    const NAT: u8 = Forward::Nat as u8;
-    const FIRST: u8 = Forward::L2dsr as u8;
-    const LAST: u8 = Forward::Gre6 as u8;
-    FIRST <= forward && forward <= LAST && forward != NAT
+pub(super) const fn wraps(forward: Forward) -> bool {
+    const FIRST: u8 = Forward::L2dsr.0;
+    const LAST: u8 = Forward::Gre6.0;
+    FIRST <= forward.0 && forward.0 <= LAST && forward.0 != Forward::Nat.0
+}
+
+/// Length of what a forwarder puts in front of an IP packet, without the link's header.
+pub const fn overhead(forward: Forward) -> usize {
+    match Encapsulation::of(forward, 0) {
+        Some(front) => front.len() - ETHERNET,
+        None => 0,
+    }
 }
 
 /// Gives any packet the front that its target asks for.
@@ -101,7 +101,7 @@ pub(super) fn wrap_plain<P: Packet>(
     forward: Forward,
     wrap: Wrap,
 ) -> Result<(), Reason> {
-    let front = Encapsulation::of(forward as u8, 0).ok_or(Reason::Unresolved)?;
+    let front = Encapsulation::of(forward, 0).ok_or(Reason::Unresolved)?;
     move_start(packet, wrap.network as usize, front.len())?;
     front.write(packet, target, wrap).ok_or(SEEN_BEFORE)
 }
@@ -125,26 +125,17 @@ pub(super) fn move_start<P: Packet>(packet: &mut P, from: usize, to: usize) -> R
 
 impl Encapsulation {
     #[inline(always)]
-    const fn of(forward: u8, tags: usize) -> Option<Self> {
-        const L2DSR: u8 = Forward::L2dsr as u8;
-        const IPIP4: u8 = Forward::Ipip4 as u8;
-        const IPIP6: u8 = Forward::Ipip6 as u8;
-        const GUE4: u8 = Forward::Gue4 as u8;
-        const GUE6: u8 = Forward::Gue6 as u8;
-        const FOU4: u8 = Forward::Fou4 as u8;
-        const FOU6: u8 = Forward::Fou6 as u8;
-        const GRE4: u8 = Forward::Gre4 as u8;
-        const GRE6: u8 = Forward::Gre6 as u8;
+    const fn of(forward: Forward, tags: usize) -> Option<Self> {
         let (shell, between) = match forward {
-            L2DSR => (OuterHeader::None, TunnelHeader::Nothing),
-            IPIP4 => (OuterHeader::V4, TunnelHeader::Nothing),
-            IPIP6 => (OuterHeader::V6, TunnelHeader::Nothing),
-            GUE4 => (OuterHeader::V4, TunnelHeader::Udp { gue: true }),
-            GUE6 => (OuterHeader::V6, TunnelHeader::Udp { gue: true }),
-            FOU4 => (OuterHeader::V4, TunnelHeader::Udp { gue: false }),
-            FOU6 => (OuterHeader::V6, TunnelHeader::Udp { gue: false }),
-            GRE4 => (OuterHeader::V4, TunnelHeader::Gre),
-            GRE6 => (OuterHeader::V6, TunnelHeader::Gre),
+            Forward::L2dsr => (OuterHeader::None, TunnelHeader::Nothing),
+            Forward::Ipip4 => (OuterHeader::V4, TunnelHeader::Nothing),
+            Forward::Ipip6 => (OuterHeader::V6, TunnelHeader::Nothing),
+            Forward::Gue4 => (OuterHeader::V4, TunnelHeader::Udp { gue: true }),
+            Forward::Gue6 => (OuterHeader::V6, TunnelHeader::Udp { gue: true }),
+            Forward::Fou4 => (OuterHeader::V4, TunnelHeader::Udp { gue: false }),
+            Forward::Fou6 => (OuterHeader::V6, TunnelHeader::Udp { gue: false }),
+            Forward::Gre4 => (OuterHeader::V4, TunnelHeader::Gre),
+            Forward::Gre6 => (OuterHeader::V6, TunnelHeader::Gre),
             _ => return None,
         };
         Some(Self { tags, shell, between })

@@ -70,21 +70,17 @@ pub fn decode<C: Cipher>(
         return Err(Unroutable::TooShort);
     }
     let [a, b, _] = match config.kind {
-        PLAINTEXT => cid.text,
-        SINGLE_PASS => {
+        QuicKind::Plaintext => cid.text,
+        QuicKind::SinglePass => {
             let [a, b] = cipher.decrypt(&config.keys, [cid.text[0], cid.text[1]]);
             [a, b, 0]
         }
-        FOUR_PASS => four_pass::decrypt(cipher, &config.keys, cid.text, server + nonce, server),
+        QuicKind::FourPass => four_pass::decrypt(cipher, &config.keys, cid.text, server + nonce, server),
         _ => return Err(Unroutable::NoConfig),
     };
     let [a, b] = and([a, b], first(server * 8));
     Ok(ServerIdEntry([a, b | u64::from(config.server_id_length)]))
 }
-
-const PLAINTEXT: u8 = QuicKind::Plaintext as u8;
-const SINGLE_PASS: u8 = QuicKind::SinglePass as u8;
-const FOUR_PASS: u8 = QuicKind::FourPass as u8;
 
 /// The bytes of server ID and nonce that make one block, so that one pass is enough.
 const ONE_BLOCK: u8 = 16;
@@ -100,7 +96,7 @@ pub fn config(server_id_length: u8, nonce_length: u8, key: Option<&[u8; 16]>) ->
     };
     QuicConfigEntry {
         keys,
-        kind: kind as u8,
+        kind,
         server_id_length,
         nonce_length,
         spare: [0; 13],

@@ -4,11 +4,9 @@
 //! What must hold: it stays the least. Byte-wise stores would make it slower by half, and everything beside it look fast.
 
 use aya_ebpf::{Global, programs::XdpContext};
+use lb_common::net::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 
 use crate::packet::{Head, shift};
-
-const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
-const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
 
 // The template lies in memory, as a balancer's would; in the code it would cost nothing.
 /// Both MACs.

@@ -45,7 +45,7 @@ static DECAP_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::CO
 #[xdp]
 fn lb_decap(context: XdpContext) -> u32 {
     let reason = decap(&mut Frame::<true>::new(&context), &Maps);
-    if let Some(count) = DECAP_COUNTS.get_ptr_mut(u32::from(reason as u16)) {
+    if let Some(count) = DECAP_COUNTS.get_ptr_mut(reason.number()) {
         // SAFETY: a per-CPU entry, and XDP programs are not preempted by one another on a CPU.
         unsafe { *count += 1 };
     }

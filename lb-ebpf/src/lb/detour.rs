@@ -62,7 +62,7 @@ detour_steps!(kernel_functions);
 pub(super) fn number(step: StepResult) -> u32 {
     match step {
         Ok(()) => 0,
-        Err(reason) => reason as u32 + 1,
+        Err(reason) => reason.number() + 1,
     }
 }
 
@@ -72,6 +72,6 @@ pub(super) fn step(number: u32) -> StepResult {
     // LLVM knows what the functions return and would leave the bounds check out; the verifier takes it for any number.
     match hidden(number).checked_sub(1) {
         None => Ok(()),
-        Some(reason) => Err(Reason::from_number(reason as u16).unwrap_or(Reason::NoService)),
+        Some(reason) => Err(Reason::from_number(reason).unwrap_or(Reason::NoService)),
     }
 }

@@ -45,7 +45,7 @@ unsafe impl<T: Sync> Sync for Written<T> {}
 static CONTROL: Written<Control> = Written(UnsafeCell::new(Control {
     multipliers: [[1; 2]; 2],
     halves: [0; 2],
-    features: Features(0),
+    features: Features::empty(),
     routes: 0,
     generation: 0,
     lengths: [Lengths([0; 2]); 2],

@@ -77,7 +77,7 @@ fn leave(context: &XdpContext, reason: Reason, outcome: &Outcome) -> u32 {
         aya_log_ebpf::debug!(
             context,
             "reason {} service {} slot {} target {} bytes {}",
-            reason as u16,
+            reason.number(),
             outcome.service_number(),
             outcome.slot,
             outcome.target,

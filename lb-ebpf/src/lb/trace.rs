@@ -29,7 +29,7 @@ pub(super) fn fill_in(context: &XdpContext, reason: Reason, outcome: &Outcome) -
     };
     // SAFETY: as in `of`, and nobody else looks at the metadata meanwhile.
     let trace = unsafe { &mut *trace };
-    trace.reason = reason as u32;
+    trace.reason = reason.number();
     trace.service = outcome.service_number();
     trace.target = outcome.target;
     trace.slot = outcome.slot;

@@ -23,16 +23,13 @@ use super::{
     checkpoint::{CheckpointsView, RestoredView, SavedView},
     error::{ErrorBody, ErrorText},
     packet::ExplainRequest,
-    plan::{PlanView, WriteRequest},
-    selection::SelectionRequest,
+    plan::PlanView,
     view::{
         DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView, StopRequest, StopView,
     },
 };
-use crate::write::{Applied, Reloaded};
-use lb_core::desired::{
-    Backend, BackendId, BackendPatch, Removal, Selection, Service, ServiceName, ServicePatch, Span,
-};
+use crate::write::Applied;
+use lb_core::desired::{Change, ServiceName};
 
 /// Why the agent did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -115,22 +112,6 @@ impl Client {
         self.ask(Method::POST, "/v1/explain", Some(request), None).await
     }
 
-    /// Reads the configuration file again, unless the generation in force is not the `expected` one. Without `force`, a file
-    /// that takes away more than half of the services, or all backends of one, is refused.
-    ///
-    /// # Errors
-    /// Why it was not done.
-    pub async fn reload(
-        &self,
-        removal: Removal,
-        force: bool,
-        expected: Option<u64>,
-    ) -> Result<Reloaded, ClientError> {
-        let now = removal == Removal::Now;
-        let path = format!("/v1/reload?now={now}&force={force}");
-        self.ask(Method::POST, &path, NO_BODY, expected).await
-    }
-
     /// Ends the agent, and the dataplane where `detach`.
     ///
     /// # Errors
@@ -145,52 +126,20 @@ impl Client {
         UnixStream::connect(&self.socket).await.is_ok()
     }
 
-    /// Makes a write, unless the generation in force is not the `expected` one.
+    /// Makes a change, unless the generation in force is not the `expected` one.
     ///
     /// # Errors
     /// Why it was not made.
-    pub async fn write(&self, write: &WriteRequest, expected: Option<u64>) -> Result<Applied, ClientError> {
-        match write {
-            WriteRequest::AddService(service) => self.add_service(service, expected).await,
-            WriteRequest::SetService { service, patch } => self.set_service(service, patch, expected).await,
-            WriteRequest::RemoveService { service } => self.remove_service(service, expected).await,
-            WriteRequest::AddBackend { service, backend } => {
-                self.add_backend(service, backend, expected).await
-            }
-            WriteRequest::SetBackend {
-                service,
-                backend,
-                patch,
-            } => self.set_backend(service, *backend, patch, expected).await,
-            WriteRequest::RemoveBackend {
-                service,
-                backend,
-                now,
-            } => {
-                self.remove_backend(service, *backend, Removal::when(*now), expected)
-                    .await
-            }
-            WriteRequest::Drain(selection) => {
-                self.ask(Method::POST, "/v1/drain", Some(selection), expected)
-                    .await
-            }
-            WriteRequest::Ready(selection) => {
-                self.ask(Method::POST, "/v1/ready", Some(selection), expected)
-                    .await
-            }
-            WriteRequest::Reload { now } => {
-                let reloaded = self.reload(Removal::when(*now), false, expected).await?;
-                Ok(reloaded.applied)
-            }
-        }
+    pub async fn write(&self, change: &Change, expected: Option<u64>) -> Result<Applied, ClientError> {
+        self.ask(Method::POST, "/v1/write", Some(change), expected).await
     }
 
-    /// What a write would do, unless the generation in force is not the `expected` one. Nothing is written.
+    /// What a change would do, unless the generation in force is not the `expected` one. Nothing is written.
     ///
     /// # Errors
     /// Why it would not be made.
-    pub async fn plan(&self, write: &WriteRequest, expected: Option<u64>) -> Result<PlanView, ClientError> {
-        self.ask(Method::POST, "/v1/plan", Some(write), expected).await
+    pub async fn plan(&self, change: &Change, expected: Option<u64>) -> Result<PlanView, ClientError> {
+        self.ask(Method::POST, "/v1/plan", Some(change), expected).await
     }
 
     /// All checkpoints.
@@ -218,126 +167,12 @@ impl Client {
         self.ask(Method::POST, &path, NO_BODY, expected).await
     }
 
-    /// A new service.
-    ///
-    /// # Errors
-    /// Why it was not added.
-    pub async fn add_service(
-        &self,
-        service: &Service,
-        expected: Option<u64>,
-    ) -> Result<Applied, ClientError> {
-        self.ask(Method::POST, "/v1/services", Some(service), expected)
-            .await
-    }
-
-    /// Other values for parts of a service.
-    ///
-    /// # Errors
-    /// Why it was not changed.
-    pub async fn set_service(
-        &self,
-        name: &ServiceName,
-        patch: &ServicePatch,
-        expected: Option<u64>,
-    ) -> Result<Applied, ClientError> {
-        self.ask(Method::PATCH, &service_path(name), Some(patch), expected)
-            .await
-    }
-
-    /// A service less.
-    ///
-    /// # Errors
-    /// Why it was not removed.
-    pub async fn remove_service(
-        &self,
-        name: &ServiceName,
-        expected: Option<u64>,
-    ) -> Result<Applied, ClientError> {
-        self.ask(Method::DELETE, &service_path(name), NO_BODY, expected)
-            .await
-    }
-
-    /// A new backend.
-    ///
-    /// # Errors
-    /// Why it was not added.
-    pub async fn add_backend(
-        &self,
-        service: &ServiceName,
-        backend: &Backend,
-        expected: Option<u64>,
-    ) -> Result<Applied, ClientError> {
-        self.ask(
-            Method::POST,
-            &format!("{}/backends", service_path(service)),
-            Some(backend),
-            expected,
-        )
-        .await
-    }
-
-    /// Other values for parts of a backend.
-    ///
-    /// # Errors
-    /// Why it was not changed.
-    pub async fn set_backend(
-        &self,
-        service: &ServiceName,
-        id: BackendId,
-        patch: &BackendPatch,
-        expected: Option<u64>,
-    ) -> Result<Applied, ClientError> {
-        self.ask(Method::PATCH, &backend_path(service, id), Some(patch), expected)
-            .await
-    }
-
-    /// A backend less, once its drain is over or now.
-    ///
-    /// # Errors
-    /// Why it was not removed.
-    pub async fn remove_backend(
-        &self,
-        service: &ServiceName,
-        id: BackendId,
-        removal: Removal,
-        expected: Option<u64>,
-    ) -> Result<Applied, ClientError> {
-        let path = with_removal(&backend_path(service, id), removal);
-        self.ask(Method::DELETE, &path, NO_BODY, expected).await
-    }
-
     /// The drains under way, and those that ended of late.
     ///
     /// # Errors
     /// Why there is no answer.
     pub async fn drains(&self) -> Result<DrainsView, ClientError> {
         self.read("/v1/drains").await
-    }
-
-    /// Lets all selected backends run dry, by this deadline or else their services'.
-    ///
-    /// # Errors
-    /// Why it was not done.
-    pub async fn drain(
-        &self,
-        selection: &Selection,
-        deadline: Option<Span>,
-        expected: Option<u64>,
-    ) -> Result<Applied, ClientError> {
-        let request = SelectionRequest::new(selection, deadline);
-        self.ask(Method::POST, "/v1/drain", Some(&request), expected)
-            .await
-    }
-
-    /// Lets all selected backends take traffic again.
-    ///
-    /// # Errors
-    /// Why it was not done.
-    pub async fn ready(&self, selection: &Selection, expected: Option<u64>) -> Result<Applied, ClientError> {
-        let request = SelectionRequest::new(selection, None);
-        self.ask(Method::POST, "/v1/ready", Some(&request), expected)
-            .await
     }
 
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -446,17 +281,4 @@ fn unreadable(error: impl std::fmt::Display) -> ClientError {
 /// Names and ids have only characters that a path may hold as they are.
 fn service_path(name: &ServiceName) -> String {
     format!("/v1/services/{name}")
-}
-
-fn with_removal(path: &str, removal: Removal) -> String {
-    match removal {
-        Removal::Drain => path.to_owned(),
-        Removal::Now => format!("{path}?now=true"),
-    }
-}
-
-fn backend_path(service: &ServiceName, id: BackendId) -> String {
-    // Except the brackets of an IPv6 address with a port (RFC 3986, 3.3).
-    let id = id.to_string().replace('[', "%5B").replace(']', "%5D");
-    format!("{}/backends/{id}", service_path(service))
 }

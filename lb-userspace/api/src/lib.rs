@@ -9,10 +9,8 @@ mod error;
 pub mod packet;
 pub mod plan;
 pub mod quic;
-mod selection;
 pub mod view;
 mod write;
 
 pub use error::{ErrorBody, ErrorText};
-pub use selection::SelectionRequest;
-pub use write::{Applied, Planned, Reloaded};
+pub use write::Applied;

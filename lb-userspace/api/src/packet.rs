@@ -348,36 +348,27 @@ impl From<ExplainCid> for String {
 /// The first character that is no hexadecimal digit, or an odd number of digits.
 pub fn from_hex(text: &str) -> Result<Vec<u8>, Invalid> {
     let text = text.trim_start();
-    let digits = text
+    let digits: String = text
         .strip_prefix("0x")
         .unwrap_or(text)
         .chars()
-        .filter(|c| !c.is_whitespace() && !":-".contains(*c));
-    let mut bytes = Vec::new();
-    let mut high = None;
-    for c in digits {
-        // A digit of base 16 fits 4 bits.
-        let digit = c.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let digit = digit.ok_or_else(|| Invalid::new(format!("{c:?} is no hexadecimal digit")))?;
-        match high.take() {
-            None => high = Some(digit << 4),
-            Some(high) => bytes.push(high | digit),
-        }
-        if bytes.len() > MAX_FRAME {
-            return Err(Invalid::new(format!("the frame has more than {MAX_FRAME} bytes")));
-        }
+        .filter(|c| !c.is_whitespace() && !":-".contains(*c))
+        .collect();
+    // The crate's own error names bytes, which of other alphabets are parts of a character.
+    if let Some(c) = digits.chars().find(|c| !c.is_ascii_hexdigit()) {
+        return Err(Invalid::new(format!("{c:?} is no hexadecimal digit")));
     }
-    match high {
-        None => Ok(bytes),
-        Some(_) => Err(Invalid::new(
-            "there is an odd number of hexadecimal digits: half a byte is missing",
-        )),
+    let bytes = hex::decode(digits)
+        .map_err(|_| Invalid::new("there is an odd number of hexadecimal digits: half a byte is missing"))?;
+    if bytes.len() > MAX_FRAME {
+        return Err(Invalid::new(format!("the frame has more than {MAX_FRAME} bytes")));
     }
+    Ok(bytes)
 }
 
 /// `bytes` in lower-case hexadecimal.
 pub fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(bytes)
 }
 
 #[cfg(test)]

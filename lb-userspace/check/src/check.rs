@@ -4,20 +4,16 @@
 
 use std::time::Duration;
 
-use http::HeaderValue;
-use http::uri::PathAndQuery;
 use serde::{Deserialize, Serialize};
 
-use super::StatusRange;
-use super::raw::RawCheck;
+use crate::kind::{Asks, Kind};
 
 /// How a backend is checked.
 ///
 /// In TOML and JSON it is one flat table with a `type` and the keys of its parts:
 /// `{ type = "http", path = "/healthz", interval = "1s" }`. Unknown keys, keys of another type and values out of
 /// range are refused when it is read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "RawCheck", into = "RawCheck")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Check {
     /// What is asked of the backend.
     pub kind: Kind,
@@ -29,21 +25,7 @@ pub struct Check {
     pub timing: Timing,
 }
 
-/// What is asked of a backend.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Nothing: the backend always counts as up.
-    None,
-    /// It accepts a TCP connection.
-    #[default]
-    Tcp,
-    /// It answers an HTTP/1.1 GET as expected.
-    Http(HttpCheck),
-    /// It answers an ICMP (RFC 792) or ICMPv6 (RFC 4443) echo request.
-    Ping,
-}
-
-/// How the connections of TCP and HTTP checks end.
+/// How the connections of checks that make some end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Close {
@@ -53,30 +35,6 @@ pub enum Close {
     Fin,
     /// By a reset at once, so that neither side keeps anything.
     Reset,
-}
-
-/// An HTTP request and the answer that counts as success. Redirects are answers like any other, not followed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HttpCheck {
-    /// Path and query of the request.
-    pub path: String,
-    /// Status codes of a healthy answer.
-    pub status: StatusRange,
-    /// Text that the first 64 KiB of the answer's body must hold; without it the body is not read.
-    pub body: Option<String>,
-    /// `Host` header, by default the address (and port) asked.
-    pub host: Option<String>,
-}
-
-impl Default for HttpCheck {
-    fn default() -> Self {
-        Self {
-            path: "/".to_owned(),
-            status: StatusRange::default(),
-            body: None,
-            host: None,
-        }
-    }
 }
 
 /// When checks run, and how many results make a verdict.
@@ -131,7 +89,7 @@ pub struct CheckError {
 }
 
 impl CheckError {
-    pub(super) fn new(key: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(key: &'static str, message: impl Into<String>) -> Self {
         Self {
             key,
             message: message.into(),
@@ -144,14 +102,12 @@ impl Check {
     pub const MIN_DURATION: Duration = Duration::from_millis(10);
     /// Longest interval, fast interval and timeout.
     pub const MAX_DURATION: Duration = Duration::from_secs(3600);
-    /// Longest path and body text, in bytes.
+    /// Longest text of a kind's key, in bytes.
     pub const MAX_TEXT: usize = 1024;
-    /// Longest host header, in bytes: a DNS name and a port.
-    pub const MAX_HOST: usize = 259;
 
     /// Whether it asks at a port, so that a backend without one cannot be checked unless `port` is set.
     pub fn needs_port(&self) -> bool {
-        matches!(self.kind, Kind::Tcp | Kind::Http(_))
+        self.kind.info().asks == Asks::Port
     }
 
     /// Checks every value against its limits.
@@ -168,14 +124,14 @@ impl Check {
                 "expected a port from 1 to 65535, found 0",
             ));
         }
-        match kind {
-            Kind::Ping if port.is_some() => Err(CheckError::new(
-                "port",
-                "does not apply to type = \"ping\": echo requests have no port",
-            )),
-            Kind::Http(http) => http.validate(),
-            Kind::None | Kind::Tcp | Kind::Ping => Ok(()),
-        }?;
+        let info = kind.info();
+        if let Asks::Host(why) = info.asks
+            && port.is_some()
+        {
+            let message = format!("does not apply to type = {:?}: {why}", info.word);
+            return Err(CheckError::new("port", message));
+        }
+        kind.validate()?;
         timing.validate()
     }
 }
@@ -221,41 +177,8 @@ fn within_limits(key: &'static str, value: Duration) -> Result<(), CheckError> {
     ))
 }
 
-impl HttpCheck {
-    fn validate(&self) -> Result<(), CheckError> {
-        let Self {
-            path,
-            status: _,
-            body,
-            host,
-        } = self;
-        validate_path(path)?;
-        if let Some(body) = body {
-            check_text("body", body, Check::MAX_TEXT)?;
-        }
-        let Some(host) = host else { return Ok(()) };
-        check_text("host", host, Check::MAX_HOST)?;
-        if !host.bytes().all(|b| b.is_ascii_graphic()) || HeaderValue::from_str(host).is_err() {
-            let message = format!("expected a host name such as \"www.example.org\", found {host:?}");
-            return Err(CheckError::new("host", message));
-        }
-        Ok(())
-    }
-}
-
-fn validate_path(path: &str) -> Result<(), CheckError> {
-    check_text("path", path, Check::MAX_TEXT)?;
-    let plain = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-    if !plain || PathAndQuery::try_from(path).is_err() {
-        let message = format!(
-            "expected a path that starts with \"/\", in ASCII without spaces or \"#\", found {path:?}"
-        );
-        return Err(CheckError::new("path", message));
-    }
-    Ok(())
-}
-
-fn check_text(key: &'static str, text: &str, max: usize) -> Result<(), CheckError> {
+/// Checks a text of one line.
+pub(crate) fn check_text(key: &'static str, text: &str, max: usize) -> Result<(), CheckError> {
     let length = text.len();
     if length == 0 || length > max {
         return Err(CheckError::new(

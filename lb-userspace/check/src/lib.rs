@@ -2,18 +2,20 @@
 //! is asked ([`Prober`]).
 //!
 //! When checks run and what their results mean is the agent's. Without the feature the crate is pure, so that the
-//! desired state can be read and checked anywhere.
+//! desired state can be read and checked anywhere. A kind of check is a folder of `kind`.
 
 mod check;
 mod duration;
+mod kind;
 #[cfg(feature = "probe")]
 mod probe;
-mod raw;
-mod status;
+mod table;
+#[cfg(test)]
+mod table_tests;
 mod target;
 
-pub use check::{Check, CheckError, Close, HttpCheck, Kind, Timing};
+pub use check::{Check, CheckError, Close, Timing};
+pub use kind::*;
 #[cfg(feature = "probe")]
 pub use probe::{Miss, Prober};
-pub use status::{ParseStatusError, StatusRange};
 pub use target::ProbeTarget;

@@ -5,7 +5,8 @@
 
 use std::net::SocketAddr;
 
-use super::{Check, Kind};
+use crate::Check;
+use crate::kind::Asks;
 
 /// One health check: a check at an address. Services that share both share it, so a failed host leaves all at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -19,10 +20,10 @@ impl ProbeTarget {
     /// nothing. The check must be valid.
     pub fn new(backend: SocketAddr, check: &Check) -> Option<Self> {
         let mut address = backend;
-        match check.kind {
-            Kind::None => return None,
-            Kind::Ping => address.set_port(0),
-            Kind::Tcp | Kind::Http(_) => address.set_port(check.port.unwrap_or(backend.port())),
+        match check.kind.info().asks {
+            Asks::Nobody => return None,
+            Asks::Host(_) => address.set_port(0),
+            Asks::Port => address.set_port(check.port.unwrap_or(backend.port())),
         }
         Some(Self {
             address,
@@ -33,7 +34,7 @@ impl ProbeTarget {
         })
     }
 
-    /// Where it asks; port 0 for a ping.
+    /// Where it asks; port 0 where it asks the host.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

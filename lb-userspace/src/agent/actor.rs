@@ -36,8 +36,7 @@ use crate::dataplane::{Attached, Dataplane, MappedTables, Translations};
 use crate::health::{self, Beliefs};
 use crate::netlink::{Devices, Macs, NextHops, ResolverHandle, Uppers};
 use crate::supervise::Vitals;
-use lb_api::checkpoint::RestoredView;
-use lb_api::{Applied, Reloaded};
+use lb_api::{Applied, checkpoint::RestoredView};
 use lb_core::desired::{Change, ChangeError, Losses, MacAddress, PortRange, Prefix, Removal, Services};
 use lb_core::observed::InterfaceMacs;
 use lb_core::plan::{self, BackendRef, BackendState, Capacity, Layout, Plan};
@@ -207,7 +206,7 @@ impl Actor {
                     command => self.obey(command),
                 },
                 Some(()) = inputs.reloads.recv() => match self.reload(Removal::Drain, false, None) {
-                    Ok(Reloaded { applied, .. }) => log::info!("reloaded: generation {}", applied.generation),
+                    Ok(applied) => log::info!("reloaded: generation {}", applied.generation),
                     Err(error) => log::error!("not reloaded, nothing changed: {error}"),
                 },
                 _ = tick.tick() => self.tick(),
@@ -222,23 +221,19 @@ impl Actor {
             Command::Status(reply) => drop(reply.send(self.status_view())),
             Command::Stats(reply) => drop(reply.send(self.stats_view())),
             Command::Drains(reply) => drop(reply.send(self.drains_view())),
-            Command::Change {
+            Command::Write {
                 change,
                 expected,
                 reply,
             } => {
-                let made = self.change(change, expected);
+                let made = self.write(change, expected);
                 self.answer(made, Applied::with_saved, reply);
             }
-            Command::Reload {
-                removal,
-                force,
+            Command::Plan {
+                change,
                 expected,
                 reply,
-            } => {
-                let made = self.reload(removal, force, expected);
-                self.answer(made, Reloaded::with_saved, reply);
-            }
+            } => drop(reply.send(self.preview(change, expected))),
             Command::SaveCheckpoint(reply) => self.save_on_request(reply),
             Command::Checkpoints(reply) => self.list_checkpoints(reply),
             Command::LoadCheckpoint { number, reply } => self.load_checkpoint(number, reply),
@@ -251,11 +246,6 @@ impl Actor {
                 let made = self.restore(number, *checkpoint, expected);
                 self.answer(made, RestoredView::with_saved, reply);
             }
-            Command::Preview {
-                planned,
-                expected,
-                reply,
-            } => drop(reply.send(self.preview(planned, expected))),
             Command::Explain {
                 frame,
                 is_for_interface,
@@ -270,7 +260,15 @@ impl Actor {
         }
     }
 
-    /// Makes one change, if the generation is the expected one.
+    /// Makes a change, if the generation is the expected one. Only a reload looks at more than the change itself.
+    fn write(&mut self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
+        match change {
+            Change::Reload { removal, force } => self.reload(removal, force, expected),
+            change => self.change(change, expected),
+        }
+    }
+
+    /// Makes a change that says all by itself, if the generation is the expected one.
     pub(super) fn change(&mut self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
         self.check_generation(expected)?;
         let next = self.services.after(change)?;
@@ -346,6 +344,7 @@ impl Actor {
             generation: self.generation,
             apply_us: self.last_apply.as_micros() as u64,
             saved: false,
+            removed: None,
         })
     }
 
@@ -381,7 +380,7 @@ impl Actor {
         removal: Removal,
         force: bool,
         expected: Option<u64>,
-    ) -> Result<Reloaded, RequestError> {
+    ) -> Result<Applied, RequestError> {
         let (path, file) = self.read_file()?;
         let losses = Losses::between(&self.services, &file.config.services);
         if losses.is_drastic() && !force {
@@ -393,9 +392,9 @@ impl Actor {
         if !losses.names().is_empty() {
             log::info!("{} no longer has {losses}", path.display());
         }
-        Ok(Reloaded {
-            applied,
-            removed: losses.names(),
+        Ok(Applied {
+            removed: Some(losses.names()),
+            ..applied
         })
     }
 

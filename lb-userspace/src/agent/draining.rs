@@ -102,11 +102,11 @@ mod tests {
         .expect("a service");
         let services = Services::new(vec![service]).expect("valid");
         assert_eq!(with_advice("no room".into(), &services), "no room");
-        let remove = Change::RemoveBackend(
-            "web".parse().expect("a name"),
-            "10.0.0.5".parse().expect("a backend"),
-            Removal::Drain,
-        );
+        let remove = Change::RemoveBackend {
+            service: "web".parse().expect("a name"),
+            backend: "10.0.0.5".parse().expect("a backend"),
+            removal: Removal::Drain,
+        };
         let services = services.after(remove).expect("removed");
         let advice = with_advice("no room".into(), &services);
         assert!(

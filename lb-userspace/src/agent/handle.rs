@@ -6,13 +6,13 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::checkpoint::Checkpoint;
-use lb_api::{Applied, Planned, Reloaded};
 use lb_api::{
+    Applied,
     checkpoint::{CheckpointsView, RestoredView, SavedView},
     plan::PlanView,
     view::{DrainsView, ExplainView, ServicesView, StatsView, StatusView, StopView},
 };
-use lb_core::desired::{Change, ChangeError, Removal};
+use lb_core::desired::{Change, ChangeError};
 
 /// Why the agent did not do what it was asked; nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -58,10 +58,6 @@ pub enum RequestError {
 }
 
 /// What the agent may be asked. A dropped receiver of the answer does not undo the command.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the queue is short, and a change is what most commands are"
-)]
 #[derive(Debug)]
 pub enum Command {
     /// The services with their counters.
@@ -72,8 +68,8 @@ pub enum Command {
     Stats(oneshot::Sender<StatsView>),
     /// The drains under way, and those that ended of late.
     Drains(oneshot::Sender<DrainsView>),
-    /// One change to the desired state.
-    Change {
+    /// Make a change.
+    Write {
         /// The change.
         change: Change,
         /// Refuse with [`RequestError::Conflict`] unless this is the generation in force.
@@ -81,21 +77,10 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Applied, RequestError>>,
     },
-    /// Read the configuration file again and make the desired state what it says.
-    Reload {
-        /// What becomes of backends that the file no longer has.
-        removal: Removal,
-        /// Whether it is obeyed also where it takes away so much that it looks like a mistake.
-        force: bool,
-        /// Refuse with [`RequestError::Conflict`] unless this is the generation in force.
-        expected: Option<u64>,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Result<Reloaded, RequestError>>,
-    },
-    /// What would a write do?
-    Preview {
-        /// The write.
-        planned: Planned,
+    /// What would a change do?
+    Plan {
+        /// The change.
+        change: Change,
         /// Refuse with [`RequestError::Conflict`] unless this is the generation in force.
         expected: Option<u64>,
         /// Where the answer goes.
@@ -189,12 +174,12 @@ impl AgentHandle {
         self.ask(Command::Drains).await
     }
 
-    /// Makes one change, unless the generation in force is not the `expected` one.
+    /// Makes a change, unless the generation in force is not the `expected` one.
     ///
     /// # Errors
     /// Why it was not made.
-    pub async fn change(&self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
-        self.ask(|reply| Command::Change {
+    pub async fn write(&self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
+        self.ask(|reply| Command::Write {
             change,
             expected,
             reply,
@@ -202,33 +187,13 @@ impl AgentHandle {
         .await?
     }
 
-    /// Makes the desired state what the configuration file says, unless the generation in force is not the `expected` one. Without
-    /// `force`, a file that takes away more than half of the services, or all backends of one, is refused.
-    ///
-    /// # Errors
-    /// Why it was not done.
-    pub async fn reload(
-        &self,
-        removal: Removal,
-        force: bool,
-        expected: Option<u64>,
-    ) -> Result<Reloaded, RequestError> {
-        self.ask(|reply| Command::Reload {
-            removal,
-            force,
-            expected,
-            reply,
-        })
-        .await?
-    }
-
-    /// Says what a write would do, unless the generation in force is not the `expected` one. Nothing is written.
+    /// Says what a change would do, unless the generation in force is not the `expected` one. Nothing is written.
     ///
     /// # Errors
     /// Why it would not be made.
-    pub async fn preview(&self, planned: Planned, expected: Option<u64>) -> Result<PlanView, RequestError> {
-        self.ask(|reply| Command::Preview {
-            planned,
+    pub async fn plan(&self, change: Change, expected: Option<u64>) -> Result<PlanView, RequestError> {
+        self.ask(|reply| Command::Plan {
+            change,
             expected,
             reply,
         })

@@ -518,6 +518,7 @@ impl Actor {
             generation,
             apply_us,
             saved,
+            ..
         } = applied;
         log::info!("restored checkpoint {number}: generation {generation}");
         Ok(RestoredView {

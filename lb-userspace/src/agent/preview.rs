@@ -20,25 +20,24 @@ use super::{
     handle::RequestError,
     observed::{Expected, addresses, probe_target, probe_targets},
 };
-use lb_api::Planned;
 use lb_api::plan::{PlanView, ServicePlan};
 use lb_check::ProbeTarget;
-use lb_core::desired::{Backend, Service, ServiceName, Services};
+use lb_core::desired::{Backend, Change, Service, ServiceName, Services};
 use lb_core::plan::{
     Availability, BackendRef, CapacityError, Layout, NextHop, Observed, Pool, PoolKey, TunnelSources,
 };
 
 impl Actor {
-    /// What `planned` would do, if the generation is the expected one.
+    /// What a change would do, if the generation is the expected one.
     pub(super) fn preview(
         &mut self,
-        planned: Planned,
+        change: Change,
         expected: Option<u64>,
     ) -> Result<PlanView, RequestError> {
         self.check_generation(expected)?;
-        let change = match planned {
-            Planned::Change(change) => *change,
-            Planned::Reload(removal) => self.file(removal)?,
+        let change = match change {
+            Change::Reload { removal, .. } => self.file(removal)?,
+            change => change,
         };
         let next = self.services.after(change)?;
         self.check_sources(&next)?;

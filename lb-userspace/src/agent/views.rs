@@ -12,6 +12,7 @@ use super::{actor::Actor, handle::RequestError, observed};
 use crate::dataplane::{Attached, DataplaneSource, Explained};
 use crate::netlink::Resolution;
 use lb_api::{
+    packet,
     quic::QuicView,
     view::{
         BackendView, ConnectionIdsView, DataplaneOrigin, ExplainView, InterfaceView, MapView, ReasonView,
@@ -303,7 +304,7 @@ impl Actor {
                 .unwrap_or(0),
         };
         let reasons = Reason::ALL.iter().map(|reason| ReasonView {
-            code: *reason as u32,
+            code: reason.number(),
             name: reason.name().to_owned(),
             action: action_name(reason.action()).to_owned(),
             meaning: reason.meaning().to_owned(),
@@ -368,7 +369,7 @@ impl Actor {
         Ok(ExplainView {
             action: xdp_action_name(action).to_owned(),
             reason: reason.name().to_owned(),
-            reason_code: reason as u32,
+            reason_code: reason.number(),
             meaning: reason.meaning().to_owned(),
             service: service.map(ToString::to_string),
             backend: backend_ref.map(|backend_ref| backend_ref.backend.to_string()),
@@ -377,8 +378,8 @@ impl Actor {
             placement_meaning: placement.meaning().to_owned(),
             interface: attached.interface.name.clone(),
             outages: self.parts.attachments.outages(),
-            in_hex: hex(&frame),
-            out_hex: matches!(reason.action(), Action::Send | Action::Hand).then(|| hex(&out)),
+            in_hex: packet::to_hex(&frame),
+            out_hex: matches!(reason.action(), Action::Send | Action::Hand).then(|| packet::to_hex(&out)),
         })
     }
 }
@@ -434,8 +435,4 @@ fn xdp_action_name(action: u32) -> &'static str {
         .get(action as usize)
         .copied()
         .unwrap_or("unknown")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

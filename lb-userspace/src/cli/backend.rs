@@ -2,16 +2,10 @@
 
 use clap::{Args, Subcommand};
 
-use super::{
-    WriteOptions, applied,
-    drain::DrainOptions,
-    output::{Failure, Output},
-    wait::{self, Waited},
-    words::one_of,
-};
-use lb_api::{client::Client, plan::WriteRequest};
+use super::{drain::DrainOptions, words::one_of, write::WriteOptions};
 use lb_core::desired::{
-    AdminState, Backend, BackendId, BackendPatch, Forwarder, ServerId, ServiceName, Vlan, Zone,
+    AdminState, Backend, BackendId, BackendPatch, Change, Forwarder, Removal, ServerId, ServiceName, Vlan,
+    Zone,
 };
 
 #[derive(Subcommand, Debug)]
@@ -123,18 +117,8 @@ pub(super) struct Parts {
 }
 
 impl BackendVerb {
-    pub(super) async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
-        match self {
-            Self::Drain { which, how } if how.wait => which.drain_and_wait(client, how, json).await,
-            verb => {
-                let (request, write) = verb.request();
-                applied(client.write(&request, write.if_generation).await?, json)
-            }
-        }
-    }
-
-    /// What is to be written.
-    pub(super) fn request(self) -> (WriteRequest, WriteOptions) {
+    /// What was typed, as the agent takes it.
+    pub(super) fn change(self) -> (Change, WriteOptions) {
         match self {
             Self::Add {
                 which,
@@ -153,7 +137,7 @@ impl BackendVerb {
                     ..Backend::new(which.backend)
                 };
                 let service = which.service;
-                (WriteRequest::AddBackend { service, backend }, which.write)
+                (Change::AddBackend { service, backend }, which.write)
             }
             Self::Remove { which, now } => {
                 let BackendArgs {
@@ -161,12 +145,13 @@ impl BackendVerb {
                     backend,
                     write,
                 } = which;
-                let request = WriteRequest::RemoveBackend {
+                let removal = Removal::from(now);
+                let change = Change::RemoveBackend {
                     service,
                     backend,
-                    now,
+                    removal,
                 };
-                (request, write)
+                (change, write)
             }
             Self::Set { which, parts } => which.set(parts.patch()),
             Self::Drain { which, how } => which.set(how.patch()),
@@ -182,29 +167,18 @@ impl BackendVerb {
 }
 
 impl BackendArgs {
-    fn set(self, patch: BackendPatch) -> (WriteRequest, WriteOptions) {
+    fn set(self, patch: BackendPatch) -> (Change, WriteOptions) {
         let Self {
             service,
             backend,
             write,
         } = self;
-        let request = WriteRequest::SetBackend {
+        let change = Change::SetBackend {
             service,
             backend,
             patch,
         };
-        (request, write)
-    }
-
-    async fn drain_and_wait(self, client: &Client, how: DrainOptions, json: bool) -> Result<Output, Failure> {
-        let (service, backend) = (self.service.clone(), self.backend);
-        let (request, write) = self.set(how.patch());
-        let done = client.write(&request, write.if_generation).await?;
-        // The agent leaves out a port that is the service's own.
-        let port = client.service(&service).await?.port.exact();
-        let port = backend.port.filter(|_| backend.port != port);
-        let waited = Waited::One(service, BackendId { port, ..backend });
-        wait::wait(client, done, &waited, json).await
+        (change, write)
     }
 }
 

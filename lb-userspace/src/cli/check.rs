@@ -4,14 +4,13 @@
 
 use std::fmt::Display;
 
-use clap::Args;
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use serde_json::{Map, Value};
 
 use super::output::Failure;
-use lb_check::Check;
+use lb_check::{Check, CheckKey, Kind};
 
-/// The kinds of checks.
-const KINDS: [&str; 4] = ["none", "tcp", "http", "ping"];
 /// How checks end their connections.
 const CLOSES: [&str; 2] = ["fin", "reset"];
 
@@ -20,23 +19,13 @@ const CLOSES: [&str; 2] = ["fin", "reset"];
 pub(super) struct CheckArgs {
     /// How the backends are checked; without it, in a way that fits the service. The other options of checks go with
     /// it, and together they describe the check as a whole.
-    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
     check: Option<String>,
     /// The port to check, where it is not the one of the backend.
     #[arg(long, value_name = "PORT", requires = "check")]
     check_port: Option<u16>,
-    /// The path that an http check asks for; "/" by default.
-    #[arg(long, value_name = "PATH", requires = "check")]
-    check_path: Option<String>,
-    /// The status codes of a good answer, such as "200,301-302"; "200-299" by default.
-    #[arg(long, value_name = "CODES", requires = "check")]
-    check_status: Option<String>,
-    /// A text that the answer must hold.
-    #[arg(long, value_name = "TEXT", requires = "check")]
-    check_body: Option<String>,
-    /// The Host header that an http check sends; the backend's address by default.
-    #[arg(long, value_name = "HOST", requires = "check")]
-    check_host: Option<String>,
+    #[command(flatten)]
+    of_kinds: KindArgs,
     /// How tcp and http checks end their connections: in order, as clients do, or by a reset; "fin" by default.
     #[arg(long, value_name = "HOW", value_parser = CLOSES, requires = "check")]
     check_close: Option<String>,
@@ -57,18 +46,60 @@ pub(super) struct CheckArgs {
     check_fall: Option<u8>,
 }
 
+/// The options of the kinds of checks, with their keys.
+#[derive(Clone, Debug, Default)]
+struct KindArgs(Map<String, Value>);
+
+/// What `--check` may say.
+fn kinds() -> PossibleValuesParser {
+    Kind::ALL.iter().map(|info| info.word).into()
+}
+
+fn keys() -> impl Iterator<Item = &'static CheckKey> {
+    Kind::ALL.iter().flat_map(|info| info.keys)
+}
+
+impl Args for KindArgs {
+    fn augment_args(command: Command) -> Command {
+        command.args(keys().map(|key| {
+            Arg::new(key.option)
+                .long(key.option)
+                .value_name(key.value)
+                .help(key.help)
+                .requires("check")
+        }))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for KindArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut args = Self::default();
+        args.update_from_arg_matches(matches)?;
+        Ok(args)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for key in keys() {
+            if let Some(text) = matches.get_one::<String>(key.option) {
+                self.0.insert(key.name.to_owned(), text.clone().into());
+            }
+        }
+        Ok(())
+    }
+}
+
 impl CheckArgs {
     /// The check that was described, if one was.
     pub(super) fn check(self) -> Result<Option<Check>, Failure> {
         let Some(kind) = self.check else { return Ok(None) };
-        let mut table = Map::new();
+        let mut table = self.of_kinds.0;
         let mut put = |key: &str, value: Option<Value>| value.map(|value| table.insert(key.into(), value));
         put("type", Some(kind.into()));
         put("port", self.check_port.map(Value::from));
-        put("path", self.check_path.map(Value::from));
-        put("status", self.check_status.map(Value::from));
-        put("body", self.check_body.map(Value::from));
-        put("host", self.check_host.map(Value::from));
         put("close", self.check_close.map(Value::from));
         put("interval", self.check_interval.map(Value::from));
         put("fast_interval", self.check_fast_interval.map(Value::from));

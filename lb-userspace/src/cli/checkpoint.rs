@@ -12,9 +12,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{
-    WriteOptions,
     output::{Failure, Output},
-    unless_saved,
+    write::{WriteOptions, unless_saved},
 };
 use crate::agent::STATE_DIR;
 use crate::checkpoint::{self, Checkpoint, Unusable};

@@ -4,13 +4,8 @@ use std::net::IpAddr;
 
 use clap::Args;
 
-use super::{
-    WriteOptions, applied,
-    output::{Failure, Output},
-    wait::{Waited, wait},
-};
-use lb_api::{client::Client, plan::WriteRequest};
-use lb_core::desired::{SelectBy, Selection, ServiceName, Span, Zone};
+use super::write::WriteOptions;
+use lb_core::desired::{Change, Selection, ServiceName, Span, Zone};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -73,22 +68,14 @@ pub(super) struct DrainOptions {
 }
 
 impl DrainArgs {
-    pub(super) async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
+    /// What was typed, as the agent takes it.
+    pub(super) fn change(self) -> (Change, WriteOptions) {
         let Self { select, how, write } = self;
-        let selection = select.selection()?;
-        let done = client
-            .drain(&selection, how.deadline, write.if_generation)
-            .await?;
-        if !how.wait {
-            return applied(done, json);
-        }
-        wait(client, done, &Waited::Selection(selection), json).await
-    }
-
-    /// What is to be written.
-    pub(super) fn request(self) -> Result<(WriteRequest, WriteOptions), Failure> {
-        let selection = self.select.selection()?;
-        Ok((WriteRequest::drain(&selection, self.how.deadline), self.write))
+        let selection = Selection {
+            deadline: how.deadline,
+            ..select.selection()
+        };
+        (Change::Drain(selection), write)
     }
 
     /// Whether the end is to be waited for.
@@ -98,26 +85,21 @@ impl DrainArgs {
 }
 
 impl ReadyArgs {
-    /// What is to be written.
-    pub(super) fn request(self) -> Result<(WriteRequest, WriteOptions), Failure> {
-        let selection = self.select.selection()?;
-        Ok((WriteRequest::ready(&selection), self.write))
-    }
-
-    pub(super) async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
-        let selection = self.select.selection()?;
-        applied(client.ready(&selection, self.write.if_generation).await?, json)
+    /// What was typed, as the agent takes it.
+    pub(super) fn change(self) -> (Change, WriteOptions) {
+        let Self { select, write } = self;
+        (Change::Ready(select.selection()), write)
     }
 }
 
 impl Select {
-    fn selection(self) -> Result<Selection, Failure> {
+    fn selection(self) -> Selection {
         let Self { host, zone, service } = self;
-        let whom = match (host, zone) {
-            (Some(host), None) => SelectBy::Host(host),
-            (None, Some(zone)) => SelectBy::Zone(zone),
-            _ => return Err(Failure::BadInput("name either a host or a --zone".into())),
-        };
-        Ok(Selection { whom, service })
+        Selection {
+            host,
+            zone,
+            service,
+            deadline: None,
+        }
     }
 }

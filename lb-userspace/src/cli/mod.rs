@@ -23,6 +23,7 @@ mod stop;
 mod traffic;
 mod wait;
 mod words;
+mod write;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -30,9 +31,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::agent;
-use lb_api::Applied;
-use lb_api::{client::Client, plan::WriteRequest};
-use lb_core::desired::Removal;
+use lb_api::client::Client;
 use output::{Failure, Output};
 
 /// Where the agent listens unless told otherwise.
@@ -72,16 +71,8 @@ pub(crate) struct Cli {
 enum Verb {
     /// Run the agent: attach to interfaces, check backends and serve the API until stopped.
     Run(agent::Options),
-    /// Add, change and remove services.
-    #[command(subcommand)]
-    Service(service::ServiceVerb),
-    /// Add, change, drain and remove backends of a service.
-    #[command(subcommand)]
-    Backend(backend::BackendVerb),
-    /// Drain a whole host, or all backends of a zone, in all services at once.
-    Drain(drain::DrainArgs),
-    /// Let a whole host, or all backends of a zone, take traffic again.
-    Ready(drain::ReadyArgs),
+    #[command(flatten)]
+    Write(write::WriteVerb),
     /// List services and their backends with states and rates, much like `ipvsadm -Ln`.
     #[command(visible_alias = "ls")]
     List(list::ListArgs),
@@ -89,11 +80,9 @@ enum Verb {
     Status,
     /// Show how many packets left the dataplane in which way, and the counters of each service.
     Stats,
-    /// Read the configuration file again and apply what is different.
-    Reload(ReloadArgs),
     /// Show what a write would do: slots that would move, and flows that this concerns. Nothing is written.
-    #[command(subcommand)]
-    Plan(plan::PlanVerb),
+    #[command(subcommand, after_help = plan::HELP)]
+    Plan(write::WriteVerb),
     /// Check a configuration file; needs no agent and changes nothing.
     CheckConfig(check_config::CheckConfigArgs),
     /// List, save, restore and verify checkpoints: what the agent goes on from after a restart.
@@ -113,50 +102,6 @@ enum Verb {
         /// The shell.
         shell: Shell,
     },
-}
-
-#[derive(clap::Args, Debug)]
-struct ReloadArgs {
-    /// Cut the flows of backends that the file no longer has, instead of draining them.
-    #[arg(long)]
-    now: bool,
-    /// Obey the file though it no longer has more than half of the services, or all backends of one.
-    #[arg(long)]
-    force: bool,
-    /// Show what it would do and change nothing; the same as `lb plan reload`.
-    #[arg(long)]
-    dry_run: bool,
-    #[command(flatten)]
-    write: WriteOptions,
-}
-
-impl ReloadArgs {
-    async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
-        let Self {
-            now,
-            force,
-            dry_run,
-            write,
-        } = self;
-        if dry_run {
-            return plan::execute(client, &WriteRequest::Reload { now }, write, json).await;
-        }
-        let removal = Removal::when(now);
-        let reloaded = client.reload(removal, force, write.if_generation).await?;
-        let removed = match &reloaded.removed[..] {
-            [] => String::new(),
-            names => format!("\nno longer there: {}", names.join(", ")),
-        };
-        Output::either(json, &reloaded, || done(reloaded.applied) + &removed)
-    }
-}
-
-/// What every verb that changes something takes.
-#[derive(clap::Args, Clone, Copy, Debug)]
-pub(crate) struct WriteOptions {
-    /// Refuse (exit code 4) unless this is the generation in force; `lb list` and every change show it.
-    #[arg(long, value_name = "N")]
-    if_generation: Option<u64>,
 }
 
 /// The whole program.
@@ -181,15 +126,11 @@ async fn execute(Cli { socket, json, verb }: Cli) -> Result<Output, Failure> {
     let client = Client::new(&socket);
     match verb {
         Verb::Run(options) => run::run(agent::Options { socket, ..options }, json).await,
-        Verb::Service(verb) => verb.execute(&client, json).await,
-        Verb::Backend(verb) => verb.execute(&client, json).await,
-        Verb::Drain(args) => args.execute(&client, json).await,
-        Verb::Ready(args) => args.execute(&client, json).await,
+        Verb::Write(verb) => verb.execute(&client, json).await,
         Verb::List(args) => args.execute(&client, json).await,
         Verb::Status => status::execute(&client, json).await,
         Verb::Stats => stats::execute(&client, json).await,
-        Verb::Reload(args) => args.execute(&client, json).await,
-        Verb::Plan(verb) => verb.execute(&client, json).await,
+        Verb::Plan(verb) => verb.plan(&client, json).await,
         Verb::CheckConfig(args) => args.execute(json),
         Verb::Checkpoint(verb) => verb.execute(&client, json).await,
         Verb::Explain(args) => args.execute(&client, json).await,
@@ -212,31 +153,6 @@ fn log_to_stderr(usual: &str) {
     logger
         .parse_env(env_logger::Env::default().default_filter_or(usual))
         .init();
-}
-
-/// The answer to a write.
-fn applied(applied: Applied, json: bool) -> Result<Output, Failure> {
-    Output::either(json, &applied, || done(applied))
-}
-
-/// What a write has done, in words.
-fn done(applied: Applied) -> String {
-    let Applied {
-        generation,
-        apply_us,
-        saved,
-    } = applied;
-    let unsaved = unless_saved(saved);
-    format!("done: generation {generation}, applied in {apply_us} µs{unsaved}")
-}
-
-/// What to add about a change that is in force, but not on disk.
-fn unless_saved(saved: bool) -> &'static str {
-    if saved {
-        ""
-    } else {
-        "; not saved on disk, a restart would lose it: `lb status` says why"
-    }
 }
 
 #[cfg(test)]

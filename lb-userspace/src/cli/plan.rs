@@ -1,24 +1,9 @@
-//! `lb plan`: what a write would do.
-//!
-//! Invariant: it takes what the write itself takes.
+//! What `lb plan` prints.
 
-use clap::Subcommand;
+use lb_api::plan::{BackendPlan, Fate, PlanView, ServiceChange, ServicePlan};
 
-use super::{
-    ReloadArgs, WriteOptions,
-    backend::BackendVerb,
-    drain::{DrainArgs, ReadyArgs},
-    output::{Failure, Output},
-    service::ServiceVerb,
-};
-use lb_api::{
-    client::Client,
-    plan::{BackendPlan, Fate, PlanView, ServiceChange, ServicePlan, WriteRequest},
-};
-
-#[expect(clippy::large_enum_variant, reason = "there is one of it")]
-#[derive(Subcommand, Debug)]
-#[command(after_help = "\
+/// What its help ends with.
+pub(super) const HELP: &str = "\
 Slots that move cost a look-up for each of their packets until the change is over; their flows stay where they are.
 \"At least\" is what any table must move in which every backend has its share. Flows that are cut break.
 
@@ -27,57 +12,7 @@ Examples:
   lb plan backend set web 10.0.0.7 --weight 5
   lb plan service set web --scheduler maglev
   lb plan drain --zone rack-2
-  lb plan reload --now --json")]
-pub(super) enum PlanVerb {
-    /// Services that are added, changed or removed.
-    #[command(subcommand)]
-    Service(ServiceVerb),
-    /// Backends that are added, changed, drained or removed.
-    #[command(subcommand)]
-    Backend(BackendVerb),
-    /// A whole host, or all backends of a zone, drained in all services.
-    Drain(DrainArgs),
-    /// A whole host, or all backends of a zone, that take traffic again.
-    Ready(ReadyArgs),
-    /// What is different in the configuration file.
-    Reload(ReloadArgs),
-}
-
-impl PlanVerb {
-    pub(super) async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
-        if self.waits() {
-            let message = "there is nothing to wait for, as a plan drains nothing: leave out --wait";
-            return Err(Failure::BadInput(message.into()));
-        }
-        let (request, write) = match self {
-            Self::Service(verb) => verb.request()?,
-            Self::Backend(verb) => verb.request(),
-            Self::Drain(args) => args.request()?,
-            Self::Ready(args) => args.request()?,
-            Self::Reload(ReloadArgs { now, write, .. }) => (WriteRequest::Reload { now }, write),
-        };
-        execute(client, &request, write, json).await
-    }
-
-    fn waits(&self) -> bool {
-        match self {
-            Self::Backend(verb) => verb.waits(),
-            Self::Drain(args) => args.waits(),
-            Self::Service(_) | Self::Ready(_) | Self::Reload(_) => false,
-        }
-    }
-}
-
-/// Asks what `request` would do.
-pub(super) async fn execute(
-    client: &Client,
-    request: &WriteRequest,
-    write: WriteOptions,
-    json: bool,
-) -> Result<Output, Failure> {
-    let view = client.plan(request, write.if_generation).await?;
-    Output::either(json, &view, || text(&view))
-}
+  lb plan reload --now --json";
 
 const HEADER: [&str; 7] = [
     "Service",

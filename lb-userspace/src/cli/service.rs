@@ -3,15 +3,14 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    WriteOptions, applied,
     check::CheckArgs,
-    output::{Failure, Output},
+    output::Failure,
     traffic::{Traffic, Unset},
     words::{Slots, Time, WeightedBackend, one_of},
+    write::WriteOptions,
 };
-use lb_api::{client::Client, plan::WriteRequest};
 use lb_core::desired::{
-    Affinity, Forwarder, OnEmpty, Prefix, Protocol, Scheduler, Service, ServiceName, ServicePatch,
+    Affinity, Change, Forwarder, OnEmpty, Prefix, Protocol, Scheduler, Service, ServiceName, ServicePatch,
     ServicePort, Services, TrackingPolicy,
 };
 
@@ -159,24 +158,19 @@ pub(super) struct Times {
 }
 
 impl ServiceVerb {
-    pub(super) async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
-        let (request, write) = self.request()?;
-        applied(client.write(&request, write.if_generation).await?, json)
-    }
-
-    /// What is to be written.
-    pub(super) fn request(self) -> Result<(WriteRequest, WriteOptions), Failure> {
+    /// What was typed, as the agent takes it.
+    pub(super) fn change(self) -> Result<(Change, WriteOptions), Failure> {
         Ok(match self {
             Self::Add(args) => {
                 let write = args.write;
-                (WriteRequest::AddService(args.service()?), write)
+                (Change::AddService(args.service()?), write)
             }
             Self::Set(args) => {
                 let (service, write) = (args.name.clone(), args.write);
                 let patch = args.patch()?;
-                (WriteRequest::SetService { service, patch }, write)
+                (Change::SetService { service, patch }, write)
             }
-            Self::Remove { name: service, write } => (WriteRequest::RemoveService { service }, write),
+            Self::Remove { name: service, write } => (Change::RemoveService { service }, write),
         })
     }
 }

@@ -12,12 +12,11 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::output::{Failure, Output};
-use lb_api::Applied;
 use lb_api::{
     client::{Client, ClientError},
     view::{DrainEnd, DrainView, DrainsView},
 };
-use lb_core::desired::{BackendId, SelectBy, Selection, ServiceName, Zone};
+use lb_core::desired::{BackendId, Selection, ServiceName, Zone};
 
 /// How often the agent is asked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -40,16 +39,22 @@ pub(super) enum Waited {
 }
 
 impl Waited {
+    /// One backend, by whatever name it was asked for.
+    pub(super) async fn one(
+        client: &Client,
+        service: ServiceName,
+        backend: BackendId,
+    ) -> Result<Self, ClientError> {
+        // The agent leaves out a port that is the service's own.
+        let own = client.service(&service).await?.port.exact();
+        let port = backend.port.filter(|_| backend.port != own);
+        Ok(Self::One(service, BackendId { port, ..backend }))
+    }
+
     fn has(&self, service: &ServiceName, backend: BackendId, zone: Option<&Zone>) -> bool {
         match self {
             Self::One(its_service, id) => service == its_service && backend == *id,
-            Self::Selection(selection) => {
-                selection.reaches(service)
-                    && match &selection.whom {
-                        SelectBy::Host(address) => backend.address == *address,
-                        SelectBy::Zone(wanted) => zone == Some(wanted),
-                    }
-            }
+            Self::Selection(selection) => selection.reaches(service) && selection.has(backend.address, zone),
         }
     }
 }
@@ -83,10 +88,10 @@ struct ReportLine<'a> {
     flows: Option<u64>,
 }
 
-/// Waits until the drains are over that the change `begun` left behind.
+/// Waits until the drains are over that the change left behind which made the generation `begun`.
 pub(super) async fn wait(
     client: &Client,
-    begun: Applied,
+    begun: u64,
     waited: &Waited,
     json: bool,
 ) -> Result<Output, Failure> {
@@ -132,8 +137,8 @@ async fn read(client: &Client) -> Result<DrainsView, ClientError> {
 }
 
 /// Takes in what the agent says. Drains that are waited for are those that it knows of when it is asked first.
-fn observe(drains: &mut BTreeMap<Name, State>, view: &DrainsView, begun: Applied, waited: &Waited) {
-    let states = states(view, begun.generation);
+fn observe(drains: &mut BTreeMap<Name, State>, view: &DrainsView, begun: u64, waited: &Waited) {
+    let states = states(view, begun);
     if drains.is_empty() {
         let waited = states.filter(|((service, backend), zone, _)| waited.has(service, *backend, *zone));
         *drains = waited.map(|(name, _, state)| (name, state)).collect();

@@ -13,11 +13,7 @@ pub struct Digest(String);
 impl Digest {
     /// The digest of `content`.
     pub fn of(content: &[u8]) -> Self {
-        let digits = Sha256::digest(content)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        Self(digits)
+        Self(hex::encode(Sha256::digest(content)))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Invariant: a message that is not recognised comes through unchanged.
 
-/// What serde says, and what we say instead.
+/// What serde says, and what we say instead: only of types that are not our own, such as numbers, addresses and what serde
+/// derives, which have no place for another text. A type of ours says what it expects itself.
 const WORDS: &[(&str, &str)] = &[
     ("expected u8", "expected a whole number from 0 to 255"),
     ("expected u16", "expected a whole number from 0 to 65535"),
@@ -27,10 +28,6 @@ const WORDS: &[(&str, &str)] = &[
     (
         "invalid type: map, expected a sequence",
         "expected a list of tables: write its header in double brackets, as in [[service]]",
-    ),
-    (
-        "invalid type: sequence, expected an object with keys",
-        "expected keys with their values in braces, not a list",
     ),
     ("wanted string or table", "expected one of its words, in quotes"),
     (

@@ -99,6 +99,6 @@ impl<'a> Counters<'a> {
     /// # Errors
     /// When the kernel does not answer.
     pub fn reason(&self, reason: Reason) -> Result<u64> {
-        Ok(self.reasons.get(&(reason as u32), 0)?.iter().sum())
+        Ok(self.reasons.get(&reason.number(), 0)?.iter().sum())
     }
 }

@@ -114,7 +114,10 @@ impl Dataplane {
             bail!("the kernel gave back less than it was given");
         };
         let trace: Trace = bytemuck::pod_read_unaligned(trace);
-        let reason = Reason::from_number(trace.reason as u16).context("the program gave no reason")?;
+        let placement = u16::try_from(trace.placement)
+            .ok()
+            .and_then(Placement::from_number);
+        let reason = Reason::from_number(trace.reason).context("the program gave no reason")?;
         let some = |number: u32| (number != Trace::NONE).then_some(number);
         Ok(Explained {
             reason,
@@ -122,7 +125,7 @@ impl Dataplane {
             service: some(trace.service),
             target: some(trace.target),
             slot: some(trace.slot),
-            placement: Placement::from_number(trace.placement).context("the program did not say how")?,
+            placement: placement.context("the program did not say how")?,
             clock: trace.clock,
             frame: frame.to_vec(),
         })

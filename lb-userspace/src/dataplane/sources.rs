@@ -7,7 +7,7 @@ use aya::maps::{
     Map, MapData,
     lpm_trie::{Key, LpmTrie},
 };
-use lb_common::abi::{AclKey, map};
+use lb_common::abi::{AclKey, AclVerdict, map};
 
 use super::Dataplane;
 use lb_core::plan::SourceEntry;
@@ -32,7 +32,7 @@ impl Sources {
     pub(super) fn insert(&mut self, entries: &[SourceEntry]) -> Result<()> {
         for entry in entries.iter().rev() {
             self.0
-                .insert(&key(entry), entry.access, 0)
+                .insert(&key(entry), entry.access.0, 0)
                 .context("the kernel does not take a service's source list")?;
         }
         Ok(())
@@ -57,7 +57,7 @@ impl Sources {
         let entry = |(key, access): (Key<[u32; 5]>, u32)| SourceEntry {
             bits: key.prefix_len(),
             key: bytemuck::cast(key.data()),
-            access,
+            access: AclVerdict(access),
         };
         // Nobody else changes the map, and reading needs no memory: the kernel has no reason to refuse.
         self.0.iter().filter_map(Result::ok).map(entry).collect()

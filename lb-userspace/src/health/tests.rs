@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Belief, Beliefs, Engine, Health, Status, Verdict};
 use crate::supervise::Vitals;
-use lb_check::{Check, HttpCheck, Kind, ProbeTarget, Timing};
+use lb_check::{Check, HttpCheck, Kind, NoCheck, PingCheck, ProbeTarget, TcpCheck, Timing};
 
 /// Long enough for anything that happens at all.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -127,7 +127,7 @@ fn spellings_of_one_question_are_one_target() {
     );
     assert_ne!(plain, ProbeTarget::new(backend, &at(Some(81))));
     let ping = Check {
-        kind: Kind::Ping,
+        kind: Kind::Ping(PingCheck),
         ..Check::default()
     };
     assert_eq!(
@@ -138,7 +138,7 @@ fn spellings_of_one_question_are_one_target() {
         ProbeTarget::new(
             backend,
             &Check {
-                kind: Kind::None,
+                kind: Kind::None(NoCheck),
                 ..Check::default()
             }
         ),
@@ -185,13 +185,13 @@ async fn every_kind_of_check_reaches_its_verdict() {
     };
     let loopback = |text: &str| SocketAddr::new(text.parse().expect("address"), 0);
     let expected = HashMap::from([
-        (target(address, Kind::Tcp), None),
+        (target(address, Kind::Tcp(TcpCheck)), None),
         (
             target(address, Kind::Http(HttpCheck::default())),
             Some("http status 503, expected 200-299".to_owned()),
         ),
-        (target(loopback("127.0.0.1"), Kind::Ping), None),
-        (target(loopback("::1"), Kind::Ping), None),
+        (target(loopback("127.0.0.1"), Kind::Ping(PingCheck)), None),
+        (target(loopback("::1"), Kind::Ping(PingCheck)), None),
     ]);
     engine.set_targets(expected.keys().cloned().collect(), &Beliefs::new());
     let mut found = HashMap::new();

@@ -21,7 +21,7 @@ use serde::Serialize;
 use super::{
     Options, cpu,
     report::Spread,
-    wish::{Balancer, Wish},
+    scenario::{Balancer, Scenario},
 };
 
 /// How often a short figure is taken.
@@ -44,7 +44,7 @@ pub(super) struct Row {
 /// Takes all figures.
 pub(super) fn run(options: &Options, interface: u32) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for scheduler in [Scheduler::Consistent, Scheduler::Maglev, Scheduler::Rendezvous] {
+    for &scheduler in Scheduler::ALL {
         for backends in BACKENDS {
             rows.push(Row {
                 name: format!("slot-table-{scheduler}-{backends}-backends"),
@@ -74,13 +74,13 @@ pub(super) fn run(options: &Options, interface: u32) -> Result<Vec<Row>> {
 
 /// From a verdict on a backend, or on its return, to the last slot written; planning included.
 fn failure(options: &Options, services: u32, backends: u32, interface: u32) -> Result<Spread> {
-    let wish = Wish {
+    let scenario = Scenario {
         services,
         backends,
         shared: true,
-        ..Wish::one(SocketAddr::new(options.vip.into(), options.port))
+        ..Scenario::one(SocketAddr::new(options.vip.into(), options.port))
     };
-    let mut balancer = Balancer::load(&wish, interface)?;
+    let mut balancer = Balancer::load(&scenario, interface)?;
     spread(|take| balancer.learn(take % 2 == 0))
 }
 

@@ -15,8 +15,8 @@ use lb_core::desired::{Forwarder, PortRange, Protocol, QuicConfig, QuicKey, Serv
 use super::{
     Options,
     frame::{Frame, Payload},
+    scenario::{BACKENDS4, Scenario},
     wire,
-    wish::{BACKENDS4, Wish},
     wrapper::Flows,
 };
 
@@ -39,7 +39,7 @@ pub(super) enum Program {
     /// A program of the bench's own object.
     Bench(&'static str),
     /// The balancer, with these services.
-    Balancer(Wish),
+    Balancer(Scenario),
 }
 
 /// What must become of every frame.
@@ -117,10 +117,10 @@ fn references(ends: &Ends) -> Result<Vec<Case>> {
 fn established(ends: &Ends) -> Result<Vec<Case>> {
     let tcp4 = ends.frame(Payload::Tcp, ends.vip4)?;
     let tcp6 = ends.frame(Payload::Tcp, ends.vip6)?;
-    let four = |name, wish: Wish| Case::new(name, Program::Balancer(wish), tcp4.clone());
-    let six = |name| Case::new(name, Program::Balancer(Wish::one(ends.vip6)), tcp6.clone());
-    let one = Wish::one(ends.vip4);
-    let many = |services, backends| Wish {
+    let four = |name, scenario: Scenario| Case::new(name, Program::Balancer(scenario), tcp4.clone());
+    let six = |name| Case::new(name, Program::Balancer(Scenario::one(ends.vip6)), tcp6.clone());
+    let one = Scenario::one(ends.vip4);
+    let many = |services, backends| Scenario {
         services,
         backends,
         ..one.clone()
@@ -150,7 +150,7 @@ fn established(ends: &Ends) -> Result<Vec<Case>> {
 fn tracked(ends: &Ends) -> Result<Vec<Case>> {
     let case = |name, vip| {
         let frame = ends.frame(Payload::Tcp, vip)?;
-        anyhow::Ok(Case::new(name, Program::Balancer(Wish::moved(vip)), frame))
+        anyhow::Ok(Case::new(name, Program::Balancer(Scenario::moved(vip)), frame))
     };
     Ok(vec![
         case("unsafe-hit", ends.vip4)?,
@@ -162,27 +162,27 @@ fn tracked(ends: &Ends) -> Result<Vec<Case>> {
 
 /// New connections, UDP, a service for any port, one for many, and one of a VIP that has another for many.
 fn other_traffic(ends: &Ends) -> Result<Vec<Case>> {
-    let case = |name, payload, wish: Wish| {
+    let case = |name, payload, scenario: Scenario| {
         let frame = ends.frame(payload, ends.vip4)?;
-        anyhow::Ok(Case::new(name, Program::Balancer(wish), frame))
+        anyhow::Ok(Case::new(name, Program::Balancer(scenario), frame))
     };
-    let one = Wish::one(ends.vip4);
-    let udp = Wish {
+    let one = Scenario::one(ends.vip4);
+    let udp = Scenario {
         protocol: Protocol::Udp,
         ..one.clone()
     };
-    let any = Wish {
+    let any = Scenario {
         port: ServicePort::Any,
         ..one.clone()
     };
     let range = |first, last| PortRange::new(first, last).context("a range has to begin before its end");
     let high = ServicePort::Range(range(HIGH, HIGHER)?);
-    let beside = Wish {
+    let beside = Scenario {
         beside: Some(high),
         ..one.clone()
     };
     let around = range(NonZeroU16::MIN, HIGH)?;
-    let ranged = Wish {
+    let ranged = Scenario {
         port: ServicePort::Range(around),
         ..one.clone()
     };
@@ -198,24 +198,24 @@ fn other_traffic(ends: &Ends) -> Result<Vec<Case>> {
 
 /// Forwarders but `ipip`.
 fn other_forwarders(ends: &Ends) -> Result<Vec<Case>> {
-    let wish = |forwarder, backend_port| {
-        Program::Balancer(Wish {
+    let scenario = |forwarder, backend_port| {
+        Program::Balancer(Scenario {
             forwarder,
             backend_port,
-            ..Wish::one(ends.vip4)
+            ..Scenario::one(ends.vip4)
         })
     };
-    let nat = wish(Forwarder::Nat, Some(NAT_PORT));
+    let nat = scenario(Forwarder::Nat, Some(NAT_PORT));
     let request = ends.frame(Payload::Tcp, ends.vip4)?;
     let backend = SocketAddr::new(Ipv4Addr::from(BACKENDS4).into(), NAT_PORT);
     let client = SocketAddr::new(wire::CLIENT.into(), ends.client4.port());
     let answer = Frame::new(Payload::Tcp, backend, client)?.translated();
     Ok(vec![
-        Case::new("tcp4-l2dsr", wish(Forwarder::L2dsr, None), request.clone()),
+        Case::new("tcp4-l2dsr", scenario(Forwarder::L2dsr, None), request.clone()),
         Case::new("nat-forward", nat.clone(), request.clone().translated()),
         Case::new(
             "fullnat-forward",
-            wish(Forwarder::Fullnat, None),
+            scenario(Forwarder::Fullnat, None),
             request.translated(),
         ),
         Case {
@@ -228,26 +228,26 @@ fn other_forwarders(ends: &Ends) -> Result<Vec<Case>> {
 /// Forwarders and tags that the direct way calls a function for, a backend that is the balancer, and the detour.
 fn new_fronts(ends: &Ends) -> Result<Vec<Case>> {
     let case = |name, forwarder, vip, vlan: Option<&str>| {
-        let wish = Wish {
+        let scenario = Scenario {
             forwarder,
             vlan: vlan.map(str::parse).transpose()?,
-            ..Wish::one(vip)
+            ..Scenario::one(vip)
         };
         let frame = ends.frame(Payload::Tcp, vip)?;
-        anyhow::Ok(Case::new(name, Program::Balancer(wish), frame))
+        anyhow::Ok(Case::new(name, Program::Balancer(scenario), frame))
     };
     let (vip4, vip6) = (ends.vip4, ends.vip6);
     let detoured = case("detour-nat-vlan", Forwarder::Nat, vip4, Some("100"))?;
     let listed = |name, vip: SocketAddr| {
-        let wish = Wish {
+        let scenario = Scenario {
             source: Some(Source {
                 allow: Vec::new(),
                 deny: vec!["203.0.113.0/24".parse()?, "2001:db8:bad::/48".parse()?],
             }),
-            ..Wish::one(vip)
+            ..Scenario::one(vip)
         };
         let frame = ends.frame(Payload::Tcp, vip)?;
-        anyhow::Ok(Case::new(name, Program::Balancer(wish), frame))
+        anyhow::Ok(Case::new(name, Program::Balancer(scenario), frame))
     };
     Ok(vec![
         case("tcp4-gue", Forwarder::Gue, vip4, None)?,
@@ -277,7 +277,7 @@ fn connection_ids(ends: &Ends) -> Result<Vec<Case>> {
         let nonce = vec![0x5a; usize::from(nonce_length)];
         let mut cid = [0; ConnectionId::MAX_BYTES];
         encode(0, &SERVER_ID, &nonce, key.as_ref().map(QuicKey::bytes), &mut cid);
-        let wish = Wish {
+        let scenario = Scenario {
             protocol: Protocol::Udp,
             quic: Some(QuicConfig {
                 id: 0,
@@ -285,12 +285,12 @@ fn connection_ids(ends: &Ends) -> Result<Vec<Case>> {
                 nonce_length,
                 key,
             }),
-            ..Wish::one(ends.vip4)
+            ..Scenario::one(ends.vip4)
         };
         let frame = ends.frame(Payload::Quic(cid), ends.vip4)?;
         anyhow::Ok(Case {
             for_peer: false,
-            ..Case::new(name, Program::Balancer(wish), frame)
+            ..Case::new(name, Program::Balancer(scenario), frame)
         })
     };
     Ok(vec![
@@ -302,7 +302,7 @@ fn connection_ids(ends: &Ends) -> Result<Vec<Case>> {
 
 /// What does not go to a backend.
 fn not_balanced(ends: &Ends) -> Result<Vec<Case>> {
-    let case = |name, frame, vip| Case::new(name, Program::Balancer(Wish::one(vip)), frame);
+    let case = |name, frame, vip| Case::new(name, Program::Balancer(Scenario::one(vip)), frame);
     let echo = ends.frame(Payload::Echo, ends.vip4)?;
     let stranger = |vip: SocketAddr| ends.frame(Payload::Tcp, SocketAddr::new(before(vip.ip()), vip.port()));
     Ok(vec![

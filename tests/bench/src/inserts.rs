@@ -15,7 +15,7 @@ use super::{
     cpu::{pin, thread_time},
     frame::Payload,
     report::Spread,
-    wish::{Balancer, Wish},
+    scenario::{Balancer, Scenario},
     wrapper::Wrapper,
 };
 
@@ -31,7 +31,7 @@ pub(super) fn run(options: &Options, cpus: usize, interface: u32) -> Result<Vec<
         options.cpu - 1
     };
     let ends = Ends::new(options);
-    let mut balancer = Balancer::load(&Wish::moved(ends.vip4), interface)?;
+    let mut balancer = Balancer::load(&Scenario::moved(ends.vip4), interface)?;
     let wrapper = |client: u32, dataplane: &Dataplane| {
         let frame = ends.frame_from(client, Payload::Tcp)?;
         Wrapper::load(&frame, FRESH, dataplane.program()?.fd()?, interface)

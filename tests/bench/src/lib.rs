@@ -15,10 +15,10 @@ mod options;
 mod plot;
 mod process;
 mod report;
+mod scenario;
 mod stream;
 mod subject;
 mod wire;
-mod wish;
 mod wrapper;
 
 use std::process::ExitCode;

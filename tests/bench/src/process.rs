@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use lb_api::client::Client;
-use lb_core::desired::{BackendPatch, Services};
+use lb_core::desired::{BackendPatch, Change, Services};
 use lb_lab::{Agent, Forwarder, Lab, LabOptions, LbOptions, NextHop, Route};
 use lb_userspace::config::Config;
 
@@ -20,7 +20,7 @@ use super::{
     Options,
     agent::Row,
     report::Spread,
-    wish::{BACKENDS4, Wish},
+    scenario::{BACKENDS4, Scenario},
 };
 
 const SERVICES: u32 = 1000;
@@ -36,12 +36,12 @@ const POLL: Duration = Duration::from_millis(5);
 pub(super) fn run(options: &Options, lb: &Path) -> Result<Vec<Row>> {
     let lab = Lab::new(LabOptions::new(Forwarder::Ipip))?;
     route_to_backends(&lab)?;
-    let wish = Wish {
+    let scenario = Scenario {
         services: SERVICES,
         backends: BACKENDS,
-        ..Wish::one((options.vip, options.port).into())
+        ..Scenario::one((options.vip, options.port).into())
     };
-    let services = wish.services()?;
+    let services = scenario.services()?;
     let config = Config {
         services: services.clone(),
         ..Config::default()
@@ -121,8 +121,14 @@ fn change(agent: &Agent, services: &Services) -> Result<Vec<f64>> {
                 weight: Some(2 + i % 2),
                 ..BackendPatch::default()
             };
+            let service = service.name.clone();
+            let change = Change::SetBackend {
+                service,
+                backend,
+                patch,
+            };
             let start = Instant::now();
-            client.set_backend(&service.name, backend, &patch, None).await?;
+            client.write(&change, None).await?;
             rates.push(1.0 / start.elapsed().as_secs_f64());
         }
         Ok(rates)

@@ -10,7 +10,7 @@ use aya::{
 
 use super::{
     case::{Case, Expected, Program},
-    wish::Balancer,
+    scenario::Balancer,
     wrapper::{OBJECT, Wrapper, xdp},
 };
 
@@ -80,8 +80,8 @@ impl Candidate {
                 let fd = program.fd()?.try_clone()?;
                 (Loaded::Bench(ebpf), fd)
             }
-            Program::Balancer(wish) => {
-                let balancer = Balancer::load(wish, interface)?;
+            Program::Balancer(scenario) => {
+                let balancer = Balancer::load(scenario, interface)?;
                 let fd = balancer.dataplane.program()?.fd()?.try_clone()?;
                 (Loaded::Balancer(Box::new(balancer)), fd)
             }

@@ -8,7 +8,7 @@ use lb_world::World;
 use super::{
     flaw::Broken,
     machine::{Did, Host, Loaded},
-    model::{Model, Said},
+    model::{Expected, Model},
 };
 
 /// All that have an opinion, in the same state.
@@ -28,7 +28,7 @@ pub(super) struct Disagreement {
     /// What became of it on the host.
     pub host: Did,
     /// What the model says.
-    pub model: Said,
+    pub model: Expected,
 }
 
 impl<'w> Judges<'w> {
@@ -84,7 +84,7 @@ impl Disagreement {
     }
 }
 
-fn agree(frame: &[u8], kernel: &Did, host: &Did, model: &Said) -> Result<()> {
+fn agree(frame: &[u8], kernel: &Did, host: &Did, model: &Expected) -> Result<()> {
     ensure!(kernel == host, "the kernel and the host differ");
     if let Some(fault) = model.fault {
         bail!(fault);

@@ -85,12 +85,10 @@ impl Flaw {
                     let TagsEntry([outer, inner]) = entry.tags;
                     entry.tags = TagsEntry([inner, outer]);
                 }
-                (Self::Sums, Write::Target { entry, .. }) if entry.target.forward == Forward::Nat as u8 => {
+                (Self::Sums, Write::Target { entry, .. }) if entry.target.forward == Forward::Nat => {
                     entry.target.variation += 1;
                 }
-                (Self::Port, Write::Target { entry, .. })
-                    if entry.target.forward == Forward::FullNat as u8 =>
-                {
+                (Self::Port, Write::Target { entry, .. }) if entry.target.forward == Forward::FullNat => {
                     entry.target.backend_port = 9_u16.to_be();
                 }
                 (Self::Owners, Write::Slots { slots, .. })
@@ -100,14 +98,14 @@ impl Flaw {
                     options.mss6 += 1;
                 }
                 (Self::LastHop, Write::Options { options, .. }) => {
-                    options.ttl_expired = if options.ttl_expired == TtlExpiredMode::Drop as u8 {
-                        TtlExpiredMode::Answer as u8
+                    options.ttl_expired = if options.ttl_expired == TtlExpiredMode::Drop {
+                        TtlExpiredMode::Answer
                     } else {
-                        TtlExpiredMode::Drop as u8
+                        TtlExpiredMode::Drop
                     };
                 }
                 (Self::Fragments, Write::Options { options, .. }) => {
-                    options.fragments = FragmentMode::Follow as u8;
+                    options.fragments = FragmentMode::Follow;
                 }
                 (Self::Clients, Write::Sources(entries)) => entries.clear(),
                 (Self::Servers, Write::Servers { lines, .. }) => {

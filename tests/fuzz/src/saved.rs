@@ -20,7 +20,7 @@ use super::{
     compare::{Disagreement, Judges},
     flaw::Broken,
     machine::Did,
-    model::Said,
+    model::Expected,
 };
 
 /// Where rows are kept, in the repository.
@@ -64,7 +64,7 @@ pub(super) fn text(frames: &[Vec<u8>], found: &Disagreement) -> String {
         .as_ref()
         .map_or_else(|| "# kernel: failed\n".to_owned(), |kernel| did("kernel", kernel));
     text += &did("host", &found.host);
-    let Said {
+    let Expected {
         reason,
         backend,
         redirected,

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::frame::{Body, Frame, TCP, UDP};
+use lb_common::net::{TCP, UDP};
+
+use super::frame::{Body, Frame};
 
 impl Frame {
     /// The frame.

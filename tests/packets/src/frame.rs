@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use lb_common::net::SCTP;
+
 /// A MAC address.
 pub type Mac = [u8; 6];
 
@@ -78,9 +80,6 @@ pub struct Frame {
 }
 
 const CLIENT_SIDE: [Mac; 2] = [[2, 0, 0, 0, 0, 0xaa], [2, 0, 0, 0, 0, 0xcc]];
-pub(super) const TCP: u8 = 6;
-pub(super) const UDP: u8 = 17;
-const SCTP: u8 = 132;
 
 impl Frame {
     fn new(source: IpAddr, destination: IpAddr, body: Body) -> Self {

@@ -157,14 +157,18 @@ pub(super) fn ready(balancer: &mut Balancer, service: &ServiceName, host: Host) 
     };
     let change = match backend.state {
         AdminState::Ready => return false,
-        AdminState::Drain | AdminState::Maint => Change::SetBackend(service.clone(), backend.id(), patch),
-        AdminState::Leaving => Change::AddBackend(
-            service.clone(),
-            Backend {
+        AdminState::Drain | AdminState::Maint => Change::SetBackend {
+            service: service.clone(),
+            backend: backend.id(),
+            patch,
+        },
+        AdminState::Leaving => Change::AddBackend {
+            service: service.clone(),
+            backend: Backend {
                 weight: backend.weight,
                 ..Backend::new(backend.id())
             },
-        ),
+        },
     };
     balancer.change(change)
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use lb_check::{Check, Kind};
+use lb_check::{Check, Kind, NoCheck};
 use lb_core::desired::{
     Affinity, Backend, Forwarder, Prefix, Protocol, Scheduler, Service, ServicePort, Span, TrackingPolicy,
 };
@@ -126,7 +126,7 @@ impl Plot {
             tracking: self.tracking,
             drain_deadline: Some(Span::nearest(Duration::from_secs(300))),
             check: Some(Check {
-                kind: Kind::None,
+                kind: Kind::None(NoCheck),
                 ..Check::default()
             }),
             backends: self.hosts.clone().map(backend).collect(),

@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
 use lb_core::desired::{
-    AdminState, Backend, BackendPatch, Change, Forwarder, OnEmpty, Removal, Scheduler, SelectBy, Selection,
-    Service, ServiceName, ServicePatch, Services, Span, TrackingPolicy,
+    AdminState, Backend, BackendPatch, Change, Forwarder, OnEmpty, Removal, Scheduler, Selection, Service,
+    ServiceName, ServicePatch, Services, Span, TrackingPolicy,
 };
 use lb_core::plan::Availability;
 use rand::{Rng, seq::IndexedRandom};
@@ -143,8 +143,11 @@ impl Turn<'_> {
 
     fn remove(&mut self, removal: Removal) -> bool {
         let Some(host) = self.taker() else { return false };
-        self.balancer
-            .change(Change::RemoveBackend(self.name(), host.backend(), removal))
+        self.balancer.change(Change::RemoveBackend {
+            service: self.name(),
+            backend: host.backend(),
+            removal,
+        })
     }
 
     fn deadline(&mut self) -> Span {
@@ -159,18 +162,20 @@ impl Turn<'_> {
             deadline: (state == AdminState::Drain).then(|| Some(self.deadline())),
             ..BackendPatch::default()
         };
-        self.balancer
-            .change(Change::SetBackend(self.name(), host.backend(), patch))
+        self.balancer.change(Change::SetBackend {
+            service: self.name(),
+            backend: host.backend(),
+            patch,
+        })
     }
 
     fn drain_host(&mut self) -> bool {
         let Some(host) = self.taker() else { return false };
         let selection = Selection {
-            whom: SelectBy::Host(host.address()),
-            service: None,
+            deadline: Some(self.deadline()),
+            ..Selection::of_host(host.address())
         };
-        let deadline = self.deadline();
-        self.balancer.change(Change::Drain(selection, Some(deadline)))
+        self.balancer.change(Change::Drain(selection))
     }
 
     /// Nobody takes new flows, for a while.
@@ -220,8 +225,11 @@ impl Turn<'_> {
             weight: Some(weight),
             ..BackendPatch::default()
         };
-        self.balancer
-            .change(Change::SetBackend(self.name(), backend.id(), patch))
+        self.balancer.change(Change::SetBackend {
+            service: self.name(),
+            backend: backend.id(),
+            patch,
+        })
     }
 
     fn fail(&mut self) -> Result<bool> {
@@ -321,8 +329,10 @@ impl Turn<'_> {
                 });
             }
             Kind::Scheduler => {
-                let all = [Scheduler::Consistent, Scheduler::Maglev, Scheduler::Rendezvous];
-                let others = all.into_iter().filter(|other| *other != service.scheduler);
+                let others = Scheduler::ALL
+                    .iter()
+                    .copied()
+                    .filter(|other| *other != service.scheduler);
                 patch.scheduler = Vec::from_iter(others).choose(&mut self.operator.rng).copied();
             }
             Kind::Forwarder => {
@@ -334,6 +344,9 @@ impl Turn<'_> {
             }
             _ => return false,
         }
-        self.balancer.change(Change::SetService(self.name(), patch))
+        self.balancer.change(Change::SetService {
+            service: self.name(),
+            patch,
+        })
     }
 }

@@ -105,7 +105,7 @@ fn what_was_changed_at_run_time_outlives_a_kill() {
         "ipip",
     ]);
     let before = rig.agent.status().unwrap();
-    let wished = weights(&rig);
+    let desired = weights(&rig);
     assert!(before.drift, "the file has neither");
 
     kill_and_start_again(&mut rig);
@@ -114,7 +114,7 @@ fn what_was_changed_at_run_time_outlives_a_kill() {
         (after.generation, &after.hash_seed, after.services, after.drift),
         (before.generation, &before.hash_seed, 2, true)
     );
-    assert_eq!(weights(&rig), wished);
+    assert_eq!(weights(&rig), desired);
     rig.wait_until_all_up();
     let target = SocketAddr::new(rig.lab.options().vips[0], PORT);
     assert_eq!(requests(rig.client(), target, 100).len(), 3);
@@ -169,7 +169,7 @@ fn an_agent_without_a_file_goes_on_from_the_checkpoint() {
 fn of_a_damaged_newest_file_the_one_before_is_used() {
     let (mut rig, third) = rig_of_two();
     rig.lb(&["backend", "set", "web", &backend(&rig, 0), "--weight", "5"]);
-    let wished = weights(&rig);
+    let desired = weights(&rig);
     rig.lb(&["backend", "add", "web", &third]);
     rig.agent.kill().unwrap();
 
@@ -199,7 +199,7 @@ fn of_a_damaged_newest_file_the_one_before_is_used() {
     rig.agent.start_again().unwrap();
     assert_eq!(
         weights(&rig),
-        wished,
+        desired,
         "the change before the last is there, the last is not"
     );
     let StatusView {
@@ -263,7 +263,7 @@ fn a_checkpoint_is_restored_like_any_change() {
     let (rig, third) = rig_of_two();
     let saved: Value = serde_json::from_str(&rig.lb(&["checkpoint", "save", "--json"])).unwrap();
     let number = saved["number"].to_string();
-    let wished = weights(&rig);
+    let desired = weights(&rig);
     rig.lb(&["backend", "add", "web", &third]);
     let generation = rig.agent.status().unwrap().generation;
 
@@ -276,7 +276,7 @@ fn a_checkpoint_is_restored_like_any_change() {
         said.contains("restored") && said.contains("not restored"),
         "{said}"
     );
-    assert_eq!(weights(&rig), wished);
+    assert_eq!(weights(&rig), desired);
     assert_eq!(rig.agent.status().unwrap().generation, generation + 1);
 
     let listed: Value = serde_json::from_str(&rig.lb(&["checkpoint", "list", "--json"])).unwrap();

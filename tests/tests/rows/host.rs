@@ -66,7 +66,7 @@ impl Host {
             service: some(outcome.service_number()),
             slot: some(outcome.slot),
             target: some(outcome.target),
-            placement: Placement::from_number(outcome.placement.into()).expect("a placement"),
+            placement: Placement::from_number(outcome.placement).expect("a placement"),
             frame: buffer.frame().to_vec(),
         }
     }

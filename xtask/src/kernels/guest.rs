@@ -183,7 +183,7 @@ pub(super) fn run(
             .take()
             .context("the guest's serial line cannot be read")?,
     );
-    let mut reader = Reader::new(suites);
+    let mut reader = Reader::new(&kernel.release, suites);
     let mut before = Vec::new();
     for line in serial.split(b'\n') {
         let line = line.context("the guest's serial line cannot be read")?;
@@ -269,6 +269,8 @@ fn qemu(kernel: &Kernel, initrd: &Path, suites: &[Suite], tools: &Tools) -> Resu
 
 /// Follows the serial line.
 struct Reader<'s> {
+    /// The kernel's release, which precedes what is printed: several guests may run.
+    release: &'s str,
     suites: &'s [Suite],
     results: Vec<SuiteResult>,
     /// The suite that runs.
@@ -278,8 +280,9 @@ struct Reader<'s> {
 }
 
 impl<'s> Reader<'s> {
-    fn new(suites: &'s [Suite]) -> Self {
+    fn new(release: &'s str, suites: &'s [Suite]) -> Self {
         Self {
+            release,
             suites,
             results: vec![SuiteResult::default(); suites.len()],
             at: None,
@@ -297,7 +300,7 @@ impl<'s> Reader<'s> {
                     self.at = self.suites.iter().position(|suite| suite.name == name);
                     self.since = Instant::now();
                     self.began = true;
-                    eprintln!("  {name} …");
+                    eprintln!("  {}: {name} …", self.release);
                 }
                 ["end", _, code] => self.end(code),
                 _ => {}
@@ -317,12 +320,16 @@ impl<'s> Reader<'s> {
         result.ended_well = code == "0";
         let seconds = self.since.elapsed().as_secs();
         if result.is_good() {
-            eprintln!("  {}: {} passed ({seconds} s)", suite.name, result.passed);
+            eprintln!(
+                "  {}: {}: {} passed ({seconds} s)",
+                self.release, suite.name, result.passed
+            );
         } else {
             let shown = result.output.len().saturating_sub(SHOWN);
             eprintln!("{}", result.output[shown..].join("\n"));
             eprintln!(
-                "  {}: FAILED with {code} ({seconds} s): {}",
+                "  {}: {}: FAILED with {code} ({seconds} s): {}",
+                self.release,
                 suite.name,
                 result.failed.join(", ")
             );
@@ -335,7 +342,7 @@ mod tests {
     use super::*;
 
     fn read(lines: &[&str]) -> Vec<SuiteResult> {
-        let mut reader = Reader::new(Suite::QUICK);
+        let mut reader = Reader::new("6.1", Suite::QUICK);
         for line in lines {
             reader.read(line);
         }

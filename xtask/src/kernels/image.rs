@@ -132,7 +132,8 @@ pub(super) fn with_modules(base: &Path, kernel: &Kernel, tools: &Tools) -> Resul
     }
     run(tools.depmod()?.arg("-b").arg(&root).arg(&kernel.release))?;
     let modules = archive(&root, &directory.join("modules.cpio"), tools)?;
-    let initrd = directory.join("initrd.cpio");
+    // One for each kernel: several may boot side by side.
+    let initrd = directory.join(format!("initrd-{}.cpio", kernel.release));
     fs::copy(base, &initrd)?;
     let mut both = OpenOptions::new().append(true).open(&initrd)?;
     both.write_all(&fs::read(modules)?)?;

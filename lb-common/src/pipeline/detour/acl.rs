@@ -15,7 +15,7 @@ pub(super) fn acl<T: ServiceTables>(tables: &T, scratch: &mut Scratch) -> StepRe
     }
     let client = AclKey::new(list, scratch.v6 != 0, scratch.source);
     // Every list answers about everybody: where one does not, it is not there, and nobody is let in.
-    if tables.access(&client) == AclVerdict::Allowed as u32 {
+    if tables.access(&client) == Some(AclVerdict::Allowed) {
         Ok(())
     } else {
         Err(Reason::Denied)

@@ -23,7 +23,7 @@ use super::{
 /// Answers the packet as [`Scratch::answer`] says, or drops it.
 #[inline(always)]
 pub(super) fn answer<P: Packet, T: Host>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> StepResult {
-    let Some(reason) = Reason::from_number(scratch.answer as u16) else {
+    let Some(reason) = Reason::from_number(scratch.answer) else {
         return Err(Reason::NoBackend);
     };
     if !is_answerable(packet, scratch, reason) || !tables.may_answer(reason) {

@@ -3,7 +3,7 @@
 use crate::{
     abi::Placement,
     flow::Event,
-    net::{load16, tcp},
+    net::{UDP_HEADER, load16, tcp},
     quic::{self, ConnectionId, Header},
 };
 
@@ -12,8 +12,6 @@ use super::{
     PacketKind, Scratch, StepResult,
     scratch::offset,
 };
-
-const UDP_HEADER: usize = 8;
 
 /// Finds the backend that the connection ID names, if the service is routed so: [`crate::pipeline::Outcome::target`].
 /// Otherwise the packet is placed as any other.
@@ -32,7 +30,7 @@ pub(super) fn cid_route<P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &
     let event = match id.and_then(|id| tables.server(&set.servers, &id)) {
         Some(target) => {
             scratch.outcome.target = target;
-            scratch.outcome.placement = Placement::ConnectionId as u16;
+            scratch.outcome.placement = Placement::ConnectionId.number();
             Event::Routed
         }
         None => {

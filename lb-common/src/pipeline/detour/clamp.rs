@@ -2,7 +2,7 @@
 
 use crate::{
     abi::Reason,
-    net::{checksum, load16, store16},
+    net::{TCP_HEADER, checksum, load16, store16},
 };
 
 use super::{
@@ -11,8 +11,6 @@ use super::{
     scratch::{offset, within_headers},
 };
 
-/// TCP's header without options.
-const HEADER: usize = 20;
 /// Options of one byte each, at most; the longest header is 60 bytes.
 const MAX_OPTIONS: usize = 40;
 /// Kinds of options (RFC 9293 §3.1).
@@ -55,9 +53,9 @@ pub(super) fn clamp<P: Packet, T: ServiceTables>(
 /// backend judges them.
 #[inline(always)]
 fn find_mss<P: Packet>(packet: &P, transport: usize) -> Option<usize> {
-    let header: &[u8; HEADER] = packet.view(transport)?;
+    let header: &[u8; TCP_HEADER] = packet.view(transport)?;
     let end = transport + usize::from(header[12] >> 4) * 4;
-    let mut at = transport + HEADER;
+    let mut at = transport + TCP_HEADER;
     for _ in 0..MAX_OPTIONS {
         at = within_headers(at);
         if at >= end {
@@ -97,7 +95,7 @@ fn lower<P: Packet>(packet: &mut P, transport: usize, at: usize, limit: u16) -> 
     // An option may begin at an odd place: then its bytes stand the other way round in the words that are summed.
     let is_odd = !(at - transport).is_multiple_of(2);
     let word = |value: u16| u32::from(if is_odd { value.swap_bytes() } else { value });
-    let header: &mut [u8; HEADER] = packet.view_mut(transport)?;
+    let header: &mut [u8; TCP_HEADER] = packet.view_mut(transport)?;
     let sum = checksum::adjusted(load16(header, 16), checksum::delta(word(old), word(new)));
     store16(header, 16, sum);
     Some(())

@@ -67,9 +67,9 @@ fn network<F: Family, P: Packet, T: Host>(packet: &P, tables: &T, scratch: &mut 
     scratch.ttl = u32::from(ip.ttl);
     scratch.outcome.bytes = u32::from(ip.len);
     match transport::<F, P>(packet, ip, scratch) {
-        Ok(kind) => scratch.kind = kind as u32,
+        Ok(kind) => scratch.kind = kind,
         Err(oddity) => {
-            scratch.kind = PacketKind::NoPorts as u32;
+            scratch.kind = PacketKind::NoPorts;
             scratch.set_oddity(oddity);
         }
     }

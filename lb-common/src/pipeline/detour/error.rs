@@ -2,7 +2,7 @@
 
 use crate::{
     abi::Reason,
-    net::{checksum, load64, store16, store32, store64},
+    net::{ICMP_HEADER, MACS, checksum, load64, store16, store32, store64},
 };
 
 use super::{
@@ -12,10 +12,6 @@ use super::{
     scratch::offset,
 };
 
-/// Length of both MACs.
-const MACS: usize = 12;
-/// Length of an ICMP header with the word that follows the checksum.
-const ICMP_HEADER: usize = 8;
 /// Length of an answer over IPv4, at most: what every host takes (RFC 1812 §4.3.2.3).
 const MAX_ANSWER4: usize = 576;
 /// Length of an answer over IPv6, at most: what every link carries (RFC 4443 §2.4 (c)).

@@ -40,7 +40,7 @@ fn within<F: Family, T: ServiceTables>(tables: &T, scratch: &mut Scratch) -> Ste
     if let Some(vip) = &vip
         && scratch.vip_flags == 0
     {
-        scratch.vip_flags = u32::from(vip.flags.0);
+        scratch.vip_flags = u32::from(vip.flags.bits());
     }
     if let Some(vip) = vip
         && concerns::<F>(&vip, scratch)
@@ -83,7 +83,7 @@ fn concerns<F: Family>(vip: &ServiceEntry, scratch: &Scratch) -> bool {
     let protocol = scratch.protocol as u8;
     // What hides behind an extension header may well be for a service of this VIP.
     let hides = F::V6 && !scratch.shows_ports() && is_extension_header(protocol);
-    hides || protocol == F::ICMP || vip.flags.has(ServiceFlags::speaks(protocol))
+    hides || protocol == F::ICMP || vip.flags.intersects(ServiceFlags::speaks(protocol))
 }
 
 /// One of the places where the service of a packet can be: its destination, or a prefix that holds that.
@@ -147,7 +147,7 @@ impl<'t, F: Family, T: ServiceTables> Candidate<'t, F, T> {
 
     #[inline(always)]
     fn any(&self, protocol: u8) -> Option<ServiceEntry> {
-        if !self.tables.features().has(Features::ANY_PORT) {
+        if !self.tables.features().intersects(Features::ANY_PORT) {
             return None;
         }
         self.ask(Selector::within(self.scope, 0, protocol))

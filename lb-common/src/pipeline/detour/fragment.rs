@@ -36,7 +36,7 @@ pub(super) fn fragment<T: FlowTables + Host>(tables: &T, scratch: &mut Scratch) 
         record = FragmentEntry::new(scratch.ports, scratch.protocol, clock);
     }
     if is_later && record.protocol == u32::from(TCP) && scratch.fragment_start() <= TCP_FLAGS {
-        scratch.kind = PacketKind::NoPorts as u32;
+        scratch.kind = PacketKind::NoPorts;
         scratch.set_oddity(Reason::BadFragment);
         return Ok(());
     }
@@ -48,7 +48,7 @@ pub(super) fn fragment<T: FlowTables + Host>(tables: &T, scratch: &mut Scratch) 
     if is_later {
         scratch.ports = record.ports;
         scratch.protocol = record.protocol;
-        scratch.outcome.placement = Placement::Fragment as u16;
+        scratch.outcome.placement = Placement::Fragment.number();
     }
     if !is_new {
         // Whether that is the balancer's business depends on whom the packet is for.

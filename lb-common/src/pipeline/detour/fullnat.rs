@@ -26,8 +26,8 @@ pub enum InsertOutcome {
 #[inline(always)]
 pub(super) fn needs_source<T: ServiceTables>(tables: &T, scratch: &Scratch) -> Result<Option<u16>, Reason> {
     let target = tables.target(scratch.outcome.target).ok_or(Reason::Unresolved)?;
-    let is_known = scratch.outcome.placement == Placement::Translated as u16;
-    if target.forward != Forward::FullNat as u8 || is_known {
+    let is_known = scratch.outcome.placement == Placement::Translated.number();
+    if target.forward != Forward::FullNat || is_known {
         return Ok(None);
     }
     Ok(Some(match target.backend_port {
@@ -57,7 +57,7 @@ pub(super) fn answered<T: ServiceTables + NatTables + Host>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Option<(u32, u32)> {
-    if !tables.features().has(Features::FULLNAT) {
+    if !tables.features().intersects(Features::FULLNAT) {
         return None;
     }
     let leaves_traces = scratch.leaves_traces(tables.explains());

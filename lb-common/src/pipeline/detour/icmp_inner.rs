@@ -2,7 +2,7 @@
 
 use crate::{
     abi::Reason,
-    net::{SCTP, TCP, UDP, load32},
+    net::{ICMP_HEADER, SCTP, TCP, UDP, load32},
 };
 
 use super::{
@@ -15,8 +15,6 @@ use super::{
     scratch::{offset, within_headers},
 };
 
-/// Between an ICMP error's header and its quoted packet.
-const ICMP_HEADER: u32 = 8;
 /// Bytes of the transport header that every error quotes (RFC 792).
 const QUOTED: usize = 8;
 
@@ -29,7 +27,7 @@ pub(super) fn icmp_inner<P: Packet>(packet: &P, scratch: &mut Scratch) -> StepRe
         within::<V6, P>(packet, scratch)
     };
     if let Err(oddity) = quoted {
-        scratch.kind = PacketKind::NoPorts as u32;
+        scratch.kind = PacketKind::NoPorts;
         scratch.set_oddity(oddity);
     }
     Ok(())
@@ -38,7 +36,7 @@ pub(super) fn icmp_inner<P: Packet>(packet: &P, scratch: &mut Scratch) -> StepRe
 #[inline(always)]
 fn within<F: Family, P: Packet>(packet: &P, scratch: &mut Scratch) -> Result<(), Reason> {
     let end = offset(scratch.network) + scratch.len as usize;
-    let at = offset(scratch.transport + ICMP_HEADER);
+    let at = offset(scratch.transport + ICMP_HEADER as u32);
     if end.saturating_sub(at) < F::HEADER {
         return Err(Reason::Truncated);
     }

@@ -143,7 +143,7 @@ fn step_by_step<S: Steps>(steps: &mut S, scratch: &mut Scratch) -> StepResult {
         return Err(oddity);
     }
     steps.acl(scratch)?;
-    if scratch.service.flags.has(ServiceFlags::DETOUR) {
+    if scratch.service.flags.intersects(ServiceFlags::DETOUR) {
         steps.cid_route(scratch)?;
         steps.nat_lookup(scratch)?;
     }
@@ -151,7 +151,7 @@ fn step_by_step<S: Steps>(steps: &mut S, scratch: &mut Scratch) -> StepResult {
     if selected.is_err() {
         return or_answer(steps, scratch, selected);
     }
-    if scratch.service.flags.has(ServiceFlags::DETOUR) {
+    if scratch.service.flags.intersects(ServiceFlags::DETOUR) {
         let allocated = steps.allocate(scratch);
         if allocated.is_err() {
             return or_answer(steps, scratch, allocated);
@@ -169,7 +169,7 @@ fn step_by_step<S: Steps>(steps: &mut S, scratch: &mut Scratch) -> StepResult {
 fn or_answer<S: Steps>(steps: &mut S, scratch: &mut Scratch, step: StepResult) -> StepResult {
     match step {
         Err(reason) if reason.is_answer() => {
-            scratch.answer = reason as u32;
+            scratch.answer = reason.number();
             steps.answer(scratch)
         }
         step => step,

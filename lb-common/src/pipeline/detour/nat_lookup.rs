@@ -13,7 +13,7 @@ pub(super) fn nat_lookup<T: ServiceTables + NatTables + Host>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> StepResult {
-    if !tables.features().has(Features::FULLNAT) {
+    if !tables.features().intersects(Features::FULLNAT) {
         return Ok(());
     }
     let key = scratch.ends();
@@ -51,7 +51,7 @@ pub(super) fn nat_lookup<T: ServiceTables + NatTables + Host>(
                 tables.translation(&scratch.to.reversed(), |back| back.target = index);
             }
             scratch.outcome.target = index;
-            scratch.outcome.placement = Placement::Translated as u16;
+            scratch.outcome.placement = Placement::Translated.number();
         }
     }
     Ok(())
@@ -61,7 +61,7 @@ pub(super) fn nat_lookup<T: ServiceTables + NatTables + Host>(
 #[inline(always)]
 fn is_to(target: &TargetEntry, to: &FlowEnds) -> bool {
     let port = (to.ports >> 16) as u16;
-    target.forward == Forward::FullNat as u8
+    target.forward == Forward::FullNat
         && target.addresses[TargetEntry::BACKEND] == to.destination
         && (target.backend_port == 0 || target.backend_port == port)
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     abi::Reason,
-    net::{TCP, checksum, load32, store16, store32, tcp},
+    net::{TCP, TCP_HEADER, checksum, load32, store16, store32, tcp},
 };
 
 use super::{
@@ -12,8 +12,6 @@ use super::{
     scratch::offset,
 };
 
-/// TCP's header without options.
-const HEADER: usize = 20;
 /// The header was there before; the verifier wants it checked all the same.
 const SEEN_BEFORE: Reason = Reason::Truncated;
 
@@ -62,7 +60,7 @@ impl Segment {
 #[inline(always)]
 pub(super) fn reset<F: ReplyFamily, P: Packet>(packet: &mut P, scratch: &Scratch) -> StepResult {
     let (network, transport) = (offset(scratch.network), offset(scratch.transport));
-    let header: &[u8; HEADER] = packet.view(transport).ok_or(SEEN_BEFORE)?;
+    let header: &[u8; TCP_HEADER] = packet.view(transport).ok_or(SEEN_BEFORE)?;
     let before_data = (transport + usize::from(header[12] >> 4) * 4 - network) as u32;
     let segment = Segment {
         sequence: u32::from_be(load32(header, 4)),
@@ -70,14 +68,14 @@ pub(super) fn reset<F: ReplyFamily, P: Packet>(packet: &mut P, scratch: &Scratch
         flags: header[13],
         data: scratch.len - before_data,
     };
-    if !packet.trim(network + F::HEADER + HEADER) {
+    if !packet.trim(network + F::HEADER + TCP_HEADER) {
         return Err(Reason::NoHeadroom);
     }
     let own = OwnHeader {
         source: F::narrow(scratch.destination),
         destination: F::narrow(scratch.source),
         protocol: TCP,
-        len: HEADER as u16,
+        len: TCP_HEADER as u16,
     };
     F::write_own(packet, network, &own).ok_or(SEEN_BEFORE)?;
     write_tcp::<F, P>(packet, network + F::HEADER, &own, scratch.ports, segment.reset())
@@ -98,7 +96,7 @@ fn write_tcp<F: ReplyFamily, P: Packet>(
         acknowledgment,
         flags,
     } = reset;
-    let header: &mut [u8; HEADER] = packet.view_mut(at)?;
+    let header: &mut [u8; TCP_HEADER] = packet.view_mut(at)?;
     let ports = ports.rotate_left(16);
     // Five words long; the window is 0.
     let len_flags = u32::from(u16::from_ne_bytes([0x50, flags]));

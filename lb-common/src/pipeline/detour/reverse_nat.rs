@@ -51,7 +51,7 @@ pub(super) fn reverse_nat<P: Packet, T: Tables>(
 #[inline(always)]
 fn is_told<T: ServiceTables>(tables: &T, scratch: &Scratch) -> bool {
     let options = tables.options(scratch.outcome.service_number());
-    options.is_some_and(|options| options.ttl_expired == TtlExpiredMode::Answer as u8)
+    options.is_some_and(|options| options.ttl_expired == TtlExpiredMode::Answer)
 }
 
 #[inline(always)]

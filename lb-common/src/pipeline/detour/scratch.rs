@@ -1,5 +1,7 @@
 //! What the steps of the detour tell one another.
 
+use open_enum::open_enum;
+
 use crate::{
     abi::{FlowEnds, Reason, ServiceEntry, ServiceFlags, Trace},
     net::{ICMPV6, TCP, tcp},
@@ -12,7 +14,8 @@ use super::super::{
     parse::{Ip, Transport},
 };
 
-/// What sort of packet it is; [`Scratch::kind`] as a number.
+/// What sort of packet it is.
+#[open_enum]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum PacketKind {
@@ -55,8 +58,8 @@ pub struct Scratch {
     pub tos: u32,
     /// TTL or hop limit.
     pub ttl: u32,
-    /// A [`PacketKind`].
-    pub kind: u32,
+    /// What sort of packet it is.
+    pub kind: PacketKind,
     /// Why the headers behind the IP header cannot be relied on: a [`Reason`]'s number and 1, or 0.
     pub oddity: u32,
     /// VLAN tags in front of the IP header: 0 to 2.
@@ -106,7 +109,7 @@ impl Scratch {
         protocol: 0,
         tos: 0,
         ttl: 0,
-        kind: PacketKind::Whole as u32,
+        kind: PacketKind::Whole,
         oddity: 0,
         tags: 0,
         quote: 0,
@@ -130,7 +133,7 @@ impl Scratch {
         service: ServiceEntry {
             slot_line: 0,
             slot_mask: 0,
-            flags: ServiceFlags(0),
+            flags: ServiceFlags::empty(),
             target_base: 0,
             id: 0,
         },
@@ -143,7 +146,7 @@ impl Scratch {
     /// Whether it is of that kind.
     #[inline(always)]
     pub const fn is(&self, kind: PacketKind) -> bool {
-        self.kind == kind as u32
+        self.kind.0 == kind.0
     }
 
     /// Whether it is for no service, so that it may be the answer of a backend.
@@ -157,12 +160,12 @@ impl Scratch {
     #[inline(always)]
     pub fn for_no_service(&self) -> Reason {
         const NOT_FORWARDED: u32 = 255;
-        let flags = ServiceFlags(self.vip_flags as u16);
+        let flags = ServiceFlags::from_bits_retain(self.vip_flags as u16);
         if self.protocol == u32::from(ICMPV6) && self.ttl == NOT_FORWARDED {
             Reason::NoService
-        } else if flags.has(ServiceFlags::REJECT_UNSERVED) && self.shows_ports() {
+        } else if flags.intersects(ServiceFlags::REJECT_UNSERVED) && self.shows_ports() {
             Reason::UnservedAnswered
-        } else if flags.has(ServiceFlags::UNSERVED) {
+        } else if flags.intersects(ServiceFlags::UNSERVED) {
             Reason::Unserved
         } else {
             Reason::NoService
@@ -178,7 +181,7 @@ impl Scratch {
     /// The oddity, if there is one.
     #[inline(always)]
     pub fn oddity(&self) -> Option<Reason> {
-        Reason::from_number(self.oddity.wrapping_sub(1) as u16)
+        Reason::from_number(self.oddity.wrapping_sub(1))
     }
 
     /// The flow's destination port, wire order.
@@ -227,7 +230,7 @@ impl Scratch {
     /// Makes it a packet whose headers cannot be relied on, for that reason.
     #[inline(always)]
     pub const fn set_oddity(&mut self, reason: Reason) {
-        self.oddity = reason as u32 + 1;
+        self.oddity = reason.number() + 1;
     }
 
     /// Whether its backend is known already.

@@ -28,10 +28,10 @@ fn within<F: Family, T: ServiceTables + FlowTables + Host>(tables: &T, scratch: 
         .copied()
         .unwrap_or_default();
     let is_fragment = scratch.fragment != 0;
-    if is_fragment && options.fragments == FragmentMode::Drop as u8 {
+    if is_fragment && options.fragments == FragmentMode::Drop {
         return Err(Reason::Fragment);
     }
-    let goes_by_ports = !(is_fragment && options.fragments == FragmentMode::Hash3 as u8);
+    let goes_by_ports = !(is_fragment && options.fragments == FragmentMode::Hash3);
     let (source, seed) = (F::narrow(scratch.source), tables.seed());
     let ports = if goes_by_ports { scratch.ports } else { 0 };
     scratch.hash = flow_hash::<F>(&scratch.service, source, ports, seed);
@@ -47,11 +47,11 @@ fn within<F: Family, T: ServiceTables + FlowTables + Host>(tables: &T, scratch: 
     };
     // For this host itself the last hop is far enough.
     let stays = match picked {
-        Ok(target) => target.forward == Forward::Local as u8,
+        Ok(target) => target.forward == Forward::Local,
         Err(reason) => matches!(reason, Reason::EmptyPassed),
     };
     if expires && !stays {
-        return Err(if options.ttl_expired == TtlExpiredMode::Answer as u8 {
+        return Err(if options.ttl_expired == TtlExpiredMode::Answer {
             Reason::TtlAnswered
         } else {
             Reason::TtlExpired
@@ -60,14 +60,14 @@ fn within<F: Family, T: ServiceTables + FlowTables + Host>(tables: &T, scratch: 
     let target = match picked {
         Ok(_) if stays => return Err(Reason::Local),
         Ok(target) => target,
-        Err(Reason::NoBackend) if service.flags.has(ServiceFlags::REJECT_WHEN_EMPTY) => {
+        Err(Reason::NoBackend) if service.flags.intersects(ServiceFlags::REJECT_WHEN_EMPTY) => {
             return Err(Reason::Rejected);
         }
         Err(reason) => return Err(reason),
     };
     if scratch.len > u32::from(target.max_len) {
         // Also the answer of an unresolved target, whose line is all zero.
-        if target.forward == 0 {
+        if target.forward == Forward::Unresolved {
             return Err(Reason::Unresolved);
         }
         scratch.max_len = u32::from(target.max_len);

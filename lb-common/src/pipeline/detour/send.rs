@@ -18,14 +18,11 @@ use super::{
 /// Rewrites the packet toward its backend.
 #[inline(always)]
 pub(super) fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> StepResult {
-    const NAT: u8 = Forward::Nat as u8;
-    const FULLNAT: u8 = Forward::FullNat as u8;
-    const LOCAL: u8 = Forward::Local as u8;
     let target = tables.target(scratch.outcome.target).ok_or(Reason::Unresolved)?;
     match target.forward {
-        LOCAL => Err(Reason::Local),
-        NAT | FULLNAT => {
-            if target.forward == NAT {
+        Forward::Local => Err(Reason::Local),
+        Forward::Nat | Forward::FullNat => {
+            if target.forward == Forward::Nat {
                 scratch.to = to_backend(scratch, target);
             } else if scratch.to.protocol == 0 {
                 // Nobody has given its flow a place.

@@ -1,8 +1,8 @@
 //! Services: what leads to them, what is special about them, and where their packets can go.
 
 use crate::abi::{
-    AclKey, Features, Key4, Key6, Lengths, OptionsEntry, ServiceEntry, ServiceLine4, ServiceLine6,
-    TableIndex, TagsEntry, TargetEntry,
+    AclKey, AclVerdict, Features, Key4, Key6, Lengths, OptionsEntry, ServiceEntry, ServiceLine4,
+    ServiceLine6, TableIndex, TagsEntry, TargetEntry,
 };
 
 /// The tables of services and of their targets.
@@ -28,9 +28,8 @@ pub trait ServiceTables {
     fn lengths(&self, v6: bool) -> Lengths;
     /// A line of map `OPTIONS`, by a service's number.
     fn options(&self, number: u32) -> Option<&OptionsEntry>;
-    /// What the longest entry of map `SOURCES` that agrees with `client` says: an [`crate::abi::AclVerdict`] as a number, or
-    /// 0 if there is none.
-    fn access(&self, client: &AclKey) -> u32;
+    /// What the longest entry of map `SOURCES` that agrees with `client` says; `None` if there is none.
+    fn access(&self, client: &AclKey) -> Option<AclVerdict>;
     /// An entry of map `TARGETS`.
     fn target(&self, index: u32) -> Option<&TargetEntry>;
     /// An entry of map `TAGS`, by a target's index.

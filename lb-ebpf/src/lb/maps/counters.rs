@@ -36,7 +36,7 @@ pub(in super::super) fn count(reason: Reason, outcome: &Outcome) {
             }
         }
         reason => {
-            if let Some(packets) = REASONS.get_ptr_mut(reason as u32) {
+            if let Some(packets) = REASONS.get_ptr_mut(reason.number()) {
                 // SAFETY: as above.
                 unsafe { *packets += 1 };
             }

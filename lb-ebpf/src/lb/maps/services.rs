@@ -10,8 +10,8 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{
-        AclKey, Features, Key4, Key6, Lengths, MAX_SOURCES, OptionsEntry, ServiceEntry, ServiceLine4,
-        ServiceLine6, TableIndex, TagsEntry, TargetEntry,
+        AclKey, AclVerdict, Features, Key4, Key6, Lengths, MAX_SOURCES, OptionsEntry, ServiceEntry,
+        ServiceLine4, ServiceLine6, TableIndex, TagsEntry, TargetEntry,
     },
     pipeline::ServiceTables,
 };
@@ -25,7 +25,7 @@ static SERVICES6: Array<ServiceLine6> = Array::with_max_entries(4, BPF_F_MMAPABL
 #[map]
 static OPTIONS: Array<OptionsEntry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static SOURCES: LpmTrie<AclKey, u32> = LpmTrie::with_max_entries(2 * MAX_SOURCES, 0);
+static SOURCES: LpmTrie<AclKey, AclVerdict> = LpmTrie::with_max_entries(2 * MAX_SOURCES, 0);
 #[map]
 static TARGETS: Array<TargetEntry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -87,9 +87,8 @@ impl ServiceTables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn access(&self, client: &AclKey) -> u32 {
-        let entry = SOURCES.get(Key::new(AclKey::BITS, *client));
-        entry.copied().unwrap_or(0)
+    fn access(&self, client: &AclKey) -> Option<AclVerdict> {
+        SOURCES.get(Key::new(AclKey::BITS, *client)).copied()
     }
 
     #[inline(always)]
@@ -157,7 +156,7 @@ mod chain {
         ServiceEntry {
             slot_line: zero,
             slot_mask: zero as u16,
-            flags: ServiceFlags(zero as u16),
+            flags: ServiceFlags::from_bits_retain(zero as u16),
             target_base: zero,
             id: zero,
         }

@@ -3,38 +3,56 @@
 //! Invariant: a probe ends by its deadline, and blames the backend only for what the backend did: what went wrong on
 //! our side is [`Miss::Inconclusive`].
 
-mod http;
-mod ping;
-mod tcp;
+mod attempt;
+mod connection;
+mod miss;
 
-use std::future::Future;
-use std::io;
+use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
-use self::ping::Pinger;
-use super::{Close, Kind, ProbeTarget};
+pub(crate) use attempt::Attempt;
+pub use miss::Miss;
+pub(crate) use miss::{Deadline, io_miss, io_words};
 
-/// Why a check did not succeed, in the operator's words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Miss {
-    /// The backend failed it.
-    Failure(String),
-    /// It proves nothing: something was missing on our side.
-    Inconclusive(String),
+use crate::ProbeTarget;
+use crate::kind::{Kind, probes, *};
+
+/// How a check of one kind is run; the [specification](crate::kind::Spec) of the kind is what it asks.
+pub(crate) trait Probe {
+    /// What all checks of the kind share, such as sockets. It lives as long as a [`Prober`].
+    type Shared: Debug + Default;
+
+    /// Makes one attempt.
+    async fn probe(&self, shared: &Self::Shared, attempt: &Attempt<'_>) -> Result<(), Miss>;
 }
+
+macro_rules! dispatch {
+    ($($(#[doc = $doc:literal])+ $folder:ident $variant:ident($spec:ident) [$($alias:tt),*];)+) => {
+        /// What the checks of each kind share.
+        #[derive(Debug, Default)]
+        struct Shared {
+            $($folder: <$spec as Probe>::Shared,)+
+        }
+
+        impl Shared {
+            async fn probe(&self, kind: &Kind, attempt: &Attempt<'_>) -> Result<(), Miss> {
+                match kind { $(Kind::$variant(spec) => spec.probe(&self.$folder, attempt).await),+ }
+            }
+        }
+    };
+}
+
+probes!(dispatch);
 
 /// Runs checks of every kind.
 #[derive(Debug)]
 pub struct Prober {
     /// The VRF device that all checks go through.
     vrf: Option<String>,
-    pinger: Pinger,
+    shared: Shared,
     /// One permit for each connection that is being closed.
     closing: Arc<Semaphore>,
 }
@@ -52,8 +70,8 @@ impl Prober {
 
     fn closing_within(vrf: Option<String>, closing: Arc<Semaphore>) -> Self {
         Self {
-            pinger: Pinger::in_vrf(vrf.clone()),
             vrf,
+            shared: Shared::default(),
             closing,
         }
     }
@@ -73,37 +91,15 @@ impl Prober {
             let reason = "the backend has no port of its own: set `port` in its check";
             return Err(Miss::Failure(reason.to_owned()));
         }
-        let deadline = Deadline::new(check.timing.timeout);
-        let vrf = self.vrf.as_deref();
-        match &check.kind {
-            Kind::None => Ok(()),
-            Kind::Tcp => {
-                let stream = tcp::connect(address, vrf, sources, check.close, &deadline).await?;
-                self.end(stream, check.close);
-                Ok(())
-            }
-            // Boxed: a health check at rest should not carry room for an HTTP exchange.
-            Kind::Http(http) => {
-                let mut stream = tcp::connect(address, vrf, sources, check.close, &deadline).await?;
-                let result = Box::pin(http::probe(&mut stream, address, http, &deadline)).await;
-                self.end(stream, check.close);
-                result
-            }
-            Kind::Ping => self.pinger.probe(address.ip(), sources, &deadline).await,
-        }
-    }
-
-    /// Ends a connection that has served its purpose, beside the checks. Where too many are being ended already, it ends
-    /// at once, as the kernel does it.
-    fn end(&self, stream: TcpStream, close: Close) {
-        if close == Close::Fin
-            && let Ok(permit) = Arc::clone(&self.closing).try_acquire_owned()
-        {
-            tokio::spawn(async move {
-                tcp::close(stream).await;
-                drop(permit);
-            });
-        }
+        let attempt = Attempt {
+            address,
+            vrf: self.vrf(),
+            sources,
+            deadline: Deadline::new(check.timing.timeout),
+            close: check.close,
+            closing: &self.closing,
+        };
+        self.shared.probe(&check.kind, &attempt).await
     }
 }
 
@@ -111,131 +107,5 @@ impl Prober {
 impl Default for Prober {
     fn default() -> Self {
         Self::new(None, 64)
-    }
-}
-
-/// How much later than asked a timer may fire before we take ourselves for stalled rather than the backend for slow.
-const STALL: Duration = Duration::from_millis(250);
-
-/// The end of a check's time.
-#[derive(Clone, Copy, Debug)]
-struct Deadline {
-    at: Instant,
-    timeout: Duration,
-}
-
-impl Deadline {
-    fn new(timeout: Duration) -> Self {
-        Self {
-            at: Instant::now() + timeout,
-            timeout,
-        }
-    }
-
-    /// Runs one step of the check; `missing` says what has not come when the time is over.
-    async fn bound<T>(&self, missing: &str, step: impl Future<Output = Result<T, Miss>>) -> Result<T, Miss> {
-        match tokio::time::timeout_at(self.at, step).await {
-            Ok(result) => result,
-            Err(_) => {
-                let timeout = humantime::format_duration(self.timeout);
-                let reason = format!("timeout after {timeout}: {missing}");
-                // A process that was stopped, or a virtual machine that was paused, wakes up to timers long over.
-                let stalled = self.at.elapsed() > STALL;
-                Err(if stalled {
-                    Miss::Inconclusive(reason)
-                } else {
-                    Miss::Failure(reason)
-                })
-            }
-        }
-    }
-}
-
-/// What became of an I/O call, with the name of the step that made it.
-fn io_miss(step: &str, error: &io::Error) -> Miss {
-    let reason = format!("{step}: {}", io_words(error));
-    match error.raw_os_error() {
-        Some(
-            libc::EMFILE
-            | libc::ENFILE
-            | libc::ENOBUFS
-            | libc::ENOMEM
-            | libc::EADDRNOTAVAIL
-            // The way is missing, not the backend: a route that is withdrawn for a moment, an interface that is down.
-            | libc::ENETUNREACH
-            | libc::ENETDOWN,
-        ) => Miss::Inconclusive(reason),
-        _ => Miss::Failure(reason),
-    }
-}
-
-fn io_words(error: &io::Error) -> String {
-    let words = match error.raw_os_error() {
-        Some(libc::ECONNREFUSED) => "connection refused",
-        Some(libc::ECONNRESET) => "connection reset by the backend",
-        Some(libc::EPIPE) => "connection closed by the backend",
-        Some(libc::ENETUNREACH) => "network unreachable: is there a route?",
-        Some(libc::EHOSTUNREACH) => "host unreachable: does it answer ARP or neighbour discovery?",
-        Some(libc::ETIMEDOUT) => "no answer to the connection attempts",
-        Some(libc::EPERM | libc::EACCES) => "not permitted: does a local firewall rule forbid it?",
-        Some(libc::EMFILE | libc::ENFILE) => "out of file descriptors: raise LimitNOFILE",
-        Some(libc::EADDRNOTAVAIL) => "no local address or port left to ask from",
-        Some(libc::EAFNOSUPPORT) => "this host does not speak the address family: is IPv6 switched off?",
-        _ => return error.to_string(),
-    };
-    words.to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::advance;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_timeout_is_the_backends_unless_we_slept_through_it() {
-        for (late, miss) in [
-            (Duration::ZERO, Miss::Failure as fn(String) -> Miss),
-            (STALL / 2, Miss::Failure),
-            (STALL * 2, Miss::Inconclusive),
-        ] {
-            let deadline = Deadline::new(Duration::from_millis(10));
-            let asleep = async {
-                advance(Duration::from_millis(10) + late).await;
-                std::future::pending().await
-            };
-            let missed: Result<(), _> = deadline.bound("no answer", asleep).await;
-            assert_eq!(
-                missed,
-                Err(miss("timeout after 10ms: no answer".into())),
-                "{late:?}"
-            );
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_that_we_slept_through_counts() {
-        let deadline = Deadline::new(Duration::from_millis(10));
-        advance(STALL * 2).await;
-        assert_eq!(deadline.bound("no answer", async { Ok(()) }).await, Ok(()));
-    }
-
-    #[test]
-    fn what_we_lack_ourselves_is_not_held_against_the_backend() {
-        let miss = |code| io_miss("connect", &io::Error::from_raw_os_error(code));
-        for ours in [
-            libc::EMFILE,
-            libc::ENFILE,
-            libc::ENOBUFS,
-            libc::ENOMEM,
-            libc::EADDRNOTAVAIL,
-            libc::ENETUNREACH,
-            libc::ENETDOWN,
-        ] {
-            assert!(matches!(miss(ours), Miss::Inconclusive(_)), "{:?}", miss(ours));
-        }
-        for theirs in [libc::ECONNREFUSED, libc::ECONNRESET, libc::EHOSTUNREACH] {
-            assert!(matches!(miss(theirs), Miss::Failure(_)), "{:?}", miss(theirs));
-        }
     }
 }

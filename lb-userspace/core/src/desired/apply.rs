@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     AdminState, Backend, BackendId, Change, Invalid, Removal, Selection, Service, ServiceName, Services,
-    Span, leaving,
+    leaving,
 };
 
 /// Why a [`Change`] was not made.
@@ -34,7 +34,7 @@ pub enum ChangeError {
 }
 
 impl Services {
-    /// This wish after one change; `self` stays as it is.
+    /// The desired state after one change; `self` stays as it is.
     ///
     /// # Errors
     /// What the change names and is not there (or is there already), or the rule that the result would break.
@@ -42,7 +42,7 @@ impl Services {
         match change {
             Change::ReplaceAll(services, Removal::Now) => Ok(services),
             Change::ReplaceAll(services, Removal::Drain) => Ok(leaving::kept(self, services)),
-            Change::RemoveService(name) => {
+            Change::RemoveService { service: name } => {
                 let mut next = self.clone();
                 next.0
                     .remove(&name)
@@ -56,48 +56,64 @@ impl Services {
                 service.check_desired()?;
                 Ok(self.with(service)?)
             }
-            Change::SetService(name, patch) => self.edited(name, |service| {
+            Change::SetService { service, patch } => self.edited(service, |service| {
                 patch.apply(service);
                 Ok(())
             }),
-            Change::AddBackend(name, backend) => self.edited(name, |service| add_backend(service, backend)),
-            Change::SetBackend(name, id, patch) => {
-                self.edited(name, |service| Ok(patch.apply(backend_mut(service, id)?)?))
+            Change::AddBackend { service, backend } => {
+                self.edited(service, |service| add_backend(service, backend))
             }
-            Change::RemoveBackend(name, id, removal) => {
-                self.edited(name, |service| remove_backend(service, id, removal))
+            Change::SetBackend {
+                service,
+                backend,
+                patch,
+            } => self.edited(
+                service,
+                |service| Ok(patch.apply(backend_mut(service, backend)?)?),
+            ),
+            Change::RemoveBackend {
+                service,
+                backend,
+                removal,
+            } => self.edited(service, |service| remove_backend(service, backend, removal)),
+            Change::Drain(selection) => {
+                selection.check()?;
+                let deadline = selection.deadline;
+                self.selected(selection, |backend| {
+                    if matches!(backend.state, AdminState::Ready | AdminState::Drain) {
+                        backend.enter(AdminState::Drain);
+                        backend.deadline = deadline.or(backend.deadline);
+                    }
+                })
             }
-            Change::Drain(selection, deadline) => self.drained(selection, deadline),
-            Change::Ready(selection) => self.selected(selection, |backend| {
-                if matches!(backend.state, AdminState::Drain | AdminState::Maint) {
-                    backend.enter(AdminState::Ready);
-                }
-            }),
+            Change::Ready(selection) => {
+                selection.check_without_deadline()?;
+                self.selected(selection, |backend| {
+                    if matches!(backend.state, AdminState::Drain | AdminState::Maint) {
+                        backend.enter(AdminState::Ready);
+                    }
+                })
+            }
+            Change::Reload { .. } => {
+                Err(Invalid::new("a reload says nothing before its file has been read").into())
+            }
             Change::EndDrains(over) => Ok(self.without_drains(&over)),
         }
-    }
-
-    fn drained(&self, selection: Selection, deadline: Option<Span>) -> Result<Self, ChangeError> {
-        self.selected(selection, |backend| {
-            if matches!(backend.state, AdminState::Ready | AdminState::Drain) {
-                backend.enter(AdminState::Drain);
-                backend.deadline = deadline.or(backend.deadline);
-            }
-        })
     }
 
     /// With other states of the selected backends: no rule looks at states, so none can be broken.
     fn selected(&self, selection: Selection, edit: impl Fn(&mut Backend)) -> Result<Self, ChangeError> {
         let mut next = self.clone();
         let mut found = false;
+        let has = |b: &Backend| selection.has(b.address, b.zone.as_ref());
         let reached = next.0.iter_mut().filter(|(name, _)| selection.reaches(name));
         for (_, service) in reached {
-            if !service.backends.iter().any(|b| selection.has(b)) {
+            if !service.backends.iter().any(has) {
                 continue;
             }
             found = true;
             let backends = &mut Arc::make_mut(service).backends;
-            backends.iter_mut().filter(|b| selection.has(b)).for_each(&edit);
+            backends.iter_mut().filter(|b| has(b)).for_each(&edit);
         }
         match &selection.service {
             Some(name) if !self.0.contains_key(name) => Err(ChangeError::NoService(name.clone())),

@@ -1,11 +1,12 @@
 //! Any services, for property tests: from small pools of addresses and ports, so that they often collide.
+#![expect(clippy::expect_used, reason = "for tests, also those of other crates")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
-use lb_check::{Check, HttpCheck, Kind};
+use lb_check::{Check, Kind};
 
 /// A valid wish of up to eight services, of what the plan's own tests know the packets of.
 pub fn services() -> impl Strategy<Value = Services> {
@@ -31,7 +32,7 @@ pub fn service() -> impl Strategy<Value = Service> {
         select(&[Affinity::Flow, Affinity::ClientIp]),
         select(&[OnEmpty::Drop, OnEmpty::Pass]),
         option::of(select(&[64u32, 4096, 65_536])),
-        select(&[Scheduler::Consistent, Scheduler::Maglev, Scheduler::Rendezvous]),
+        select(Scheduler::ALL),
     );
     let times = (
         select(&[
@@ -162,13 +163,7 @@ pub fn any_backend() -> impl Strategy<Value = Backend> {
 
 /// A check of each kind; what else it may say is the health checks' to test.
 fn check() -> impl Strategy<Value = Check> {
-    let kinds = [
-        Kind::None,
-        Kind::Tcp,
-        Kind::Ping,
-        Kind::Http(HttpCheck::default()),
-    ];
-    select(kinds.to_vec()).prop_map(|kind| Check {
+    select(Kind::defaults()).prop_map(|kind| Check {
         kind,
         ..Check::default()
     })

@@ -34,8 +34,8 @@ impl FromStr for MacAddress {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let octet = |digits: &str| {
-            let is_hex = digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-            u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)
+            let mut octet = [0];
+            hex::decode_to_slice(digits, &mut octet).ok().map(|()| octet[0])
         };
         let octets: Option<Vec<u8>> = text.split(':').map(octet).collect();
         octets

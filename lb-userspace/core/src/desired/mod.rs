@@ -21,6 +21,7 @@ mod port;
 mod prefix;
 mod quic;
 mod rules;
+mod scheduler;
 mod service;
 mod services;
 mod source;
@@ -31,7 +32,7 @@ mod words;
 
 pub use apply::ChangeError;
 pub use backend::{Backend, BackendId, BackendPatch};
-pub use change::{Change, Removal, SelectBy, Selection};
+pub use change::{Change, Removal, Selection};
 pub use error::{Invalid, Key};
 pub use losses::Losses;
 pub use mac::MacAddress;
@@ -42,14 +43,15 @@ pub use port::{PortRange, ServicePort};
 pub use prefix::Prefix;
 pub use quic::{Quic, QuicConfig, QuicKey, ServerId};
 pub use rules::{check_unicast, check_vip};
+pub(crate) use scheduler::schedulers;
+pub use scheduler::{Scheduler, Shares};
 pub use service::Service;
 pub use services::Services;
 pub use source::Source;
 pub use span::Span;
 pub use vlan::{Vlan, VlanId};
 pub use words::{
-    AdminState, Affinity, Forwarder, Fragments, OnEmpty, Protocol, Scheduler, TrackingPolicy, TtlExpired,
-    Unserved,
+    AdminState, Affinity, Forwarder, Fragments, OnEmpty, Protocol, TrackingPolicy, TtlExpired, Unserved,
 };
 
 /// Most services one agent accepts, whatever the dataplane was sized for.

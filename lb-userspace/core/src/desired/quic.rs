@@ -105,24 +105,6 @@ impl Quic {
     }
 }
 
-/// From hexadecimal digits, two for each byte.
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text
-        .chars()
-        .map(|c| c.to_digit(16).map(|digit| digit as u8))
-        .collect();
-    let digits = digits?;
-    let pairs = digits.chunks(2).map(|pair| match pair {
-        [high, low] => Some(high << 4 | low),
-        _ => None,
-    });
-    pairs.collect()
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// An AES-128 key: 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -146,10 +128,10 @@ impl FromStr for QuicKey {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        bytes(text)
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(Self)
-            .ok_or_else(|| Invalid::new("this is no key: expected 32 hexadecimal digits"))
+        let mut key = [0; 16];
+        hex::decode_to_slice(text, &mut key)
+            .map_err(|_| Invalid::new("this is no key: expected 32 hexadecimal digits"))?;
+        Ok(Self(key))
     }
 }
 
@@ -163,7 +145,7 @@ impl TryFrom<String> for QuicKey {
 
 impl From<QuicKey> for String {
     fn from(key: QuicKey) -> Self {
-        hexadecimal(&key.0)
+        hex::encode(key.0)
     }
 }
 
@@ -183,7 +165,8 @@ impl FromStr for ServerId {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        bytes(text)
+        hex::decode(text)
+            .ok()
             .filter(|bytes| (1..=usize::from(QuicConfig::MAX_SERVER_ID)).contains(&bytes.len()))
             .map(Self)
             .ok_or_else(|| {
@@ -210,7 +193,7 @@ impl From<ServerId> for String {
 
 impl fmt::Display for ServerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&hexadecimal(&self.0))
+        f.pad(&hex::encode(&self.0))
     }
 }
 

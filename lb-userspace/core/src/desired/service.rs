@@ -8,7 +8,7 @@ use super::{
     Affinity, Backend, BackendId, Forwarder, Fragments, Invalid, Key, MssClamp, OnEmpty, Prefix, Protocol,
     Quic, Scheduler, ServiceName, ServicePort, Source, Span, TrackingPolicy, TtlExpired, Unserved,
 };
-use lb_check::{Check, Kind};
+use lb_check::{Check, Kind, PingCheck, TcpCheck};
 
 /// A service as the operator declares it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,9 +142,9 @@ impl Service {
     /// listens there, and where there is more than one port, none is the one to connect to; there the host is pinged.
     pub fn check_in_use(&self) -> Check {
         let fitting = match (self.protocol, self.port) {
-            (Protocol::Tcp, ServicePort::Exact(_)) => Kind::Tcp,
+            (Protocol::Tcp, ServicePort::Exact(_)) => Kind::Tcp(TcpCheck),
             (Protocol::Tcp, ServicePort::Any | ServicePort::Range(_))
-            | (Protocol::Udp | Protocol::Sctp, _) => Kind::Ping,
+            | (Protocol::Udp | Protocol::Sctp, _) => Kind::Ping(PingCheck),
         };
         self.check.clone().unwrap_or(Check {
             kind: fitting,

@@ -185,23 +185,30 @@ fn a_change_names_what_it_misses() {
         ChangeError::ServiceExists(name("web"))
     );
     assert_eq!(
-        refused(Change::RemoveService(name("b"))),
+        refused(Change::RemoveService { service: name("b") }),
         ChangeError::NoService(name("b"))
     );
     let again = Backend::new(id("10.0.0.5:80"));
-    let exists = refused(Change::AddBackend(name("web"), again));
+    let exists = refused(Change::AddBackend {
+        service: name("web"),
+        backend: again,
+    });
     assert!(
         matches!(exists, ChangeError::BackendExists(..)),
         "the service's port names the same backend"
     );
-    let none = refused(Change::RemoveBackend(name("web"), id("10.0.0.6"), Removal::Now));
+    let none = refused(Change::RemoveBackend {
+        service: name("web"),
+        backend: id("10.0.0.6"),
+        removal: Removal::Now,
+    });
     assert_eq!(none, ChangeError::NoBackend(name("web"), id("10.0.0.6")));
     let gone = services
-        .after(Change::RemoveBackend(
-            name("web"),
-            id("10.0.0.5:80"),
-            Removal::Now,
-        ))
+        .after(Change::RemoveBackend {
+            service: name("web"),
+            backend: id("10.0.0.5:80"),
+            removal: Removal::Now,
+        })
         .expect("removed");
     assert!(gone.get(&name("web")).expect("still there").backends.is_empty());
 }
@@ -244,8 +251,8 @@ fn any_change() -> impl Strategy<Value = Change> {
     let id = || any_backend().prop_map(|b| b.id());
     prop_oneof![
         4 => any_service().prop_map(Change::AddService),
-        1 => name().prop_map(Change::RemoveService),
-        2 => (name(), any_service()).prop_map(|(name, s)| {
+        1 => name().prop_map(|service| Change::RemoveService { service }),
+        2 => (name(), any_service()).prop_map(|(service, s)| {
             let patch = ServicePatch {
                 vips: Some(s.vips),
                 forwarder: Some(s.forwarder),
@@ -253,14 +260,15 @@ fn any_change() -> impl Strategy<Value = Change> {
                 fragments: Some(s.fragments),
                 ..ServicePatch::default()
             };
-            Change::SetService(name, patch)
+            Change::SetService { service, patch }
         }),
-        4 => (name(), any_backend()).prop_map(|(name, backend)| Change::AddBackend(name, backend)),
+        4 => (name(), any_backend()).prop_map(|(service, backend)| Change::AddBackend { service, backend }),
         2 => (name(), id(), backend_patch())
-            .prop_map(|(name, id, patch)| Change::SetBackend(name, id, patch)),
-        2 => (name(), id(), removal()).prop_map(|(name, id, how)| Change::RemoveBackend(name, id, how)),
+            .prop_map(|(service, backend, patch)| Change::SetBackend { service, backend, patch }),
+        2 => (name(), id(), removal())
+            .prop_map(|(service, backend, removal)| Change::RemoveBackend { service, backend, removal }),
         1 => (selection(), option::of(Just("1m".parse().expect("a span"))))
-            .prop_map(|(selection, deadline)| Change::Drain(selection, deadline)),
+            .prop_map(|(selection, deadline)| Change::Drain(Selection { deadline, ..selection })),
         1 => selection().prop_map(Change::Ready),
         1 => vec((name(), id()), 0..4).prop_map(Change::EndDrains),
         2 => (all_services(), removal()).prop_map(|(services, how)| Change::ReplaceAll(services, how)),
@@ -280,15 +288,15 @@ fn backend_patch() -> impl Strategy<Value = BackendPatch> {
 }
 
 fn removal() -> impl Strategy<Value = Removal> {
-    any::<bool>().prop_map(Removal::when)
+    any::<bool>().prop_map(Removal::from)
 }
 
 fn selection() -> impl Strategy<Value = Selection> {
     let whom = prop_oneof![
-        arbitrary::address(1).prop_map(SelectBy::Host),
-        arbitrary::zone().prop_map(SelectBy::Zone)
+        arbitrary::address(1).prop_map(Selection::of_host),
+        arbitrary::zone().prop_map(Selection::of_zone)
     ];
-    (whom, option::of(arbitrary::name())).prop_map(|(whom, service)| Selection { whom, service })
+    (whom, option::of(arbitrary::name())).prop_map(|(whom, service)| Selection { service, ..whom })
 }
 
 fn list(services: &Services) -> Vec<Service> {

@@ -59,20 +59,6 @@ impl Forwarder {
     }
 }
 
-/// How a new flow gets its backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scheduler {
-    /// Starts from the last table and moves as few slots as possible; every backend has its share to within one slot.
-    #[default]
-    Consistent,
-    /// Weighted Maglev (Eisenbud et al., NSDI 2016): a pure function of the set of backends.
-    Maglev,
-    /// Weighted rendezvous hashing (Thaler and Ravishankar, 1998; Schindelhauer and Schomaker, 2005): a pure function of
-    /// the set, and only slots of backends that change move; shares are even on average only.
-    Rendezvous,
-}
-
 /// Which flows are written down in the flow table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -187,6 +173,7 @@ macro_rules! words {
         }
     )* };
 }
+pub(super) use words;
 
 words! {
     Protocol { Tcp => "tcp", Udp => "udp", Sctp => "sctp" }
@@ -194,7 +181,6 @@ words! {
         L2dsr => "l2dsr", Ipip => "ipip", Gue => "gue", Fou => "fou", Gre => "gre", Nat => "nat", Fullnat => "fullnat",
         Local => "local"
     }
-    Scheduler { Consistent => "consistent", Maglev => "maglev", Rendezvous => "rendezvous" }
     TrackingPolicy { Changes => "changes", Always => "always", Never => "never" }
     Affinity { Flow => "flow", ClientIp => "client-ip" }
     OnEmpty { Drop => "drop", Pass => "pass", Reject => "reject" }

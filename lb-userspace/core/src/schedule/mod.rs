@@ -3,24 +3,14 @@
 //! Invariant: a scheduler is a pure function. The same members, and with `consistent` the same last table, give the
 //! same table on every balancer, in whatever order they were added.
 
-mod consistent;
 mod digest;
-mod history;
-mod homeward;
-mod maglev;
-mod packed;
 mod quotas;
-mod rendezvous;
 #[cfg(test)]
 mod tests;
 
-pub use consistent::{consistent, fewest_moves};
-pub use history::History;
-pub use homeward::homeward;
-pub use maglev::maglev;
-pub use rendezvous::rendezvous;
+pub use consistent::{History, fewest_moves, homeward};
 
-use crate::desired::{BackendId, Scheduler, Service};
+use crate::desired::{BackendId, Scheduler, Service, schedulers};
 
 /// A backend that takes part.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +21,32 @@ pub struct Member {
     pub weight: u16,
 }
 
+macro_rules! modules_and_dispatch {
+    ($(
+        $(#[doc = $doc:literal])+
+        $variant:ident $word:literal $module:ident ($($given:ident),+) $shares:ident;
+    )+) => {
+        $(mod $module;)+
+
+        impl Given<'_> {
+            fn owners(self, scheduler: Scheduler) -> Option<Vec<u16>> {
+                match scheduler {
+                    $(Scheduler::$variant => $module::$module($(self.$given),+),)+
+                }
+            }
+        }
+    };
+}
+
+schedulers!(modules_and_dispatch);
+
+/// What a scheduler may be given; [`schedulers!`] says what each one is.
+struct Given<'a> {
+    last: Option<&'a Last<'a>>,
+    members: &'a [Member],
+    slots: u32,
+}
+
 /// Which member owns each slot, as an index into the members; `None` when no member has any weight.
 /// `last` is the table in use, if there is one; only `consistent` looks at it. `slots` is a power of two.
 pub fn schedule(
@@ -39,11 +55,8 @@ pub fn schedule(
     members: &[Member],
     slots: u32,
 ) -> Option<Vec<u16>> {
-    match scheduler {
-        Scheduler::Consistent => consistent(last, members, slots),
-        Scheduler::Maglev => maglev(members, slots),
-        Scheduler::Rendezvous => rendezvous(members, slots),
-    }
+    let given = Given { last, members, slots };
+    given.owners(scheduler)
 }
 
 /// A table in use.

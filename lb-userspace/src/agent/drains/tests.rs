@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use lb_core::desired::{AdminState, BackendPatch, Change, Removal, SelectBy, Selection};
+use lb_core::desired::{AdminState, BackendPatch, Change, Removal, Selection};
 
 const WINDOW: u64 = 10;
 const IDLE: u64 = 60;
@@ -61,7 +61,11 @@ impl World {
             ..BackendPatch::default()
         };
         let BackendRef { service, backend } = backend_ref("10.0.0.5");
-        self.change(Change::SetBackend(service, backend, patch));
+        self.change(Change::SetBackend {
+            service,
+            backend,
+            patch,
+        });
     }
 
     /// Time passes; the counters are looked at every second.
@@ -160,7 +164,11 @@ fn a_drain_goes_on_when_its_backend_is_removed() {
     world.set(AdminState::Drain, None);
     world.pass(IDLE - 1);
     let BackendRef { service, backend } = backend_ref("10.0.0.5");
-    world.change(Change::RemoveBackend(service, backend, Removal::Drain));
+    world.change(Change::RemoveBackend {
+        service,
+        backend,
+        removal: Removal::Drain,
+    });
     world.pass(1);
     assert_eq!(world.ends(), [DrainEnd::Silent]);
 }
@@ -168,13 +176,14 @@ fn a_drain_goes_on_when_its_backend_is_removed() {
 #[test]
 fn the_wish_is_followed_to_the_end() {
     let mut world = World::new();
-    let zone = Selection {
-        whom: SelectBy::Zone("x".parse().expect("a zone")),
-        service: None,
-    };
-    world.change(Change::Drain(zone, None));
+    let zone = Selection::of_zone("x".parse().expect("a zone"));
+    world.change(Change::Drain(zone));
     let BackendRef { service, backend } = backend_ref("10.0.0.5");
-    world.change(Change::RemoveBackend(service, backend, Removal::Drain));
+    world.change(Change::RemoveBackend {
+        service,
+        backend,
+        removal: Removal::Drain,
+    });
     world.pass(IDLE);
     let over = world.drains.outcomes(|_| false, world.now());
     let names: Vec<_> = over

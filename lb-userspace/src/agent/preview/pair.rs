@@ -220,7 +220,7 @@ fn fewest(before: &Pool, after: &Pool, shares: &[Share]) -> u32 {
 
 /// Whether packets choose their slots in another way.
 fn hashes_otherwise(before: &Pool, after: &Pool) -> bool {
-    before.flags.has(ServiceFlags::CLIENT_IP) != after.flags.has(ServiceFlags::CLIENT_IP)
+    before.flags.intersects(ServiceFlags::CLIENT_IP) != after.flags.intersects(ServiceFlags::CLIENT_IP)
 }
 
 fn notes(before: &Pool, after: &Pool) -> Vec<String> {

@@ -107,9 +107,12 @@ fn a_backend_back_from_maintenance_is_taken_to_be_well() {
 #[test]
 fn a_backend_that_is_down_has_nothing_to_lose() {
     let present = services(&[(1, "ready"), (2, "ready"), (3, "ready")]);
-    let name = "web".parse().unwrap();
-    let removal =
-        |host: &str, removal| Change::RemoveBackend("web".parse().unwrap(), host.parse().unwrap(), removal);
+    let service = "web".parse().unwrap();
+    let removal = |host: &str, removal| Change::RemoveBackend {
+        service: "web".parse().unwrap(),
+        backend: host.parse().unwrap(),
+        removal,
+    };
     let next = present.after(removal("10.1.0.3", Removal::Now)).unwrap();
     let fate = |next: &Services, host: u8| {
         let id = format!("10.1.0.{host}");
@@ -120,7 +123,7 @@ fn a_backend_that_is_down_has_nothing_to_lose() {
     assert_eq!(fate(&next, 2), row(2, Fate::Cut, 32, 0));
     let next = present.after(removal("10.1.0.2", Removal::Drain)).unwrap();
     assert_eq!(fate(&next, 2), row(2, Fate::Drains, 32, 0));
-    let next = present.after(Change::RemoveService(name)).unwrap();
+    let next = present.after(Change::RemoveService { service }).unwrap();
     assert_eq!(fate(&next, 1), row(1, Fate::Cut, 32, 0));
 }
 

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use lb_api::{ErrorBody, ErrorText};
-use lb_core::desired::{ChangeError, Invalid};
+use lb_core::desired::ChangeError;
 
 use crate::agent::handle::RequestError;
 
@@ -39,12 +39,6 @@ impl ApiError {
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message)
-    }
-}
-
-impl From<Invalid> for ApiError {
-    fn from(invalid: Invalid) -> Self {
-        Self::invalid(invalid.to_string())
     }
 }
 

@@ -10,16 +10,16 @@ use axum::{
 };
 use serde::Deserialize;
 
+use lb_api::Applied;
 use lb_api::checkpoint::{CheckpointsView, RestoredView, SavedView};
 use lb_api::packet::ExplainRequest;
-use lb_api::plan::{PlanView, WriteRequest};
+use lb_api::plan::PlanView;
 use lb_api::view::{
     DrainsView, ExplainView, ServiceView, ServicesView, StatsView, StatusView, StopRequest, StopView,
 };
-use lb_api::{Applied, Reloaded, SelectionRequest};
 
 use lb_core::desired::{
-    Backend, BackendId, BackendPatch, Change, Removal, Service, ServiceName, ServicePatch,
+    Backend, BackendId, BackendPatch, Change, Removal, Selection, Service, ServiceName, ServicePatch,
 };
 
 use super::body::{Body, IfMatch, NoBody};
@@ -47,6 +47,7 @@ pub(super) fn router(agent: AgentHandle) -> Router {
         .route("/v1/drain", post(drain))
         .route("/v1/ready", post(ready))
         .route("/v1/reload", post(reload))
+        .route("/v1/write", post(write_change))
         .route("/v1/plan", post(plan))
         .route("/v1/checkpoints", get(checkpoints).post(save_checkpoint))
         .route("/v1/checkpoints/{number}/restore", post(restore))
@@ -107,48 +108,66 @@ async fn add_service(
 
 async fn set_service(
     State(agent): State<AgentHandle>,
-    ServicePath(name): ServicePath,
+    ServicePath(service): ServicePath,
     if_match: IfMatch,
     Body(patch): Body<ServicePatch>,
 ) -> Written {
-    write(&agent, if_match, Change::SetService(name, patch)).await
+    write(&agent, if_match, Change::SetService { service, patch }).await
 }
 
 async fn remove_service(
     State(agent): State<AgentHandle>,
-    ServicePath(name): ServicePath,
+    ServicePath(service): ServicePath,
     if_match: IfMatch,
     _: NoBody,
 ) -> Written {
-    write(&agent, if_match, Change::RemoveService(name)).await
+    write(&agent, if_match, Change::RemoveService { service }).await
 }
 
 async fn add_backend(
     State(agent): State<AgentHandle>,
-    ServicePath(name): ServicePath,
+    ServicePath(service): ServicePath,
     if_match: IfMatch,
     Body(backend): Body<Backend>,
 ) -> Written {
-    write(&agent, if_match, Change::AddBackend(name, backend)).await
+    write(&agent, if_match, Change::AddBackend { service, backend }).await
 }
 
 async fn set_backend(
     State(agent): State<AgentHandle>,
-    BackendPath(name, id): BackendPath,
+    BackendPath(service, backend): BackendPath,
     if_match: IfMatch,
     Body(patch): Body<BackendPatch>,
 ) -> Written {
-    write(&agent, if_match, Change::SetBackend(name, id, patch)).await
+    write(
+        &agent,
+        if_match,
+        Change::SetBackend {
+            service,
+            backend,
+            patch,
+        },
+    )
+    .await
 }
 
 async fn remove_backend(
     State(agent): State<AgentHandle>,
-    BackendPath(name, id): BackendPath,
+    BackendPath(service, backend): BackendPath,
     Now(removal): Now,
     if_match: IfMatch,
     _: NoBody,
 ) -> Written {
-    write(&agent, if_match, Change::RemoveBackend(name, id, removal)).await
+    write(
+        &agent,
+        if_match,
+        Change::RemoveBackend {
+            service,
+            backend,
+            removal,
+        },
+    )
+    .await
 }
 
 async fn drains(State(agent): State<AgentHandle>, _: NoBody) -> Read<DrainsView> {
@@ -159,18 +178,16 @@ async fn drains(State(agent): State<AgentHandle>, _: NoBody) -> Read<DrainsView>
 async fn drain(
     State(agent): State<AgentHandle>,
     if_match: IfMatch,
-    Body(request): Body<SelectionRequest>,
+    Body(selection): Body<Selection>,
 ) -> Written {
-    let (selection, deadline) = request.read()?;
-    write(&agent, if_match, Change::Drain(selection, deadline)).await
+    write(&agent, if_match, Change::Drain(selection)).await
 }
 
 async fn ready(
     State(agent): State<AgentHandle>,
     if_match: IfMatch,
-    Body(request): Body<SelectionRequest>,
+    Body(selection): Body<Selection>,
 ) -> Written {
-    let selection = request.read_without_deadline()?;
     write(&agent, if_match, Change::Ready(selection)).await
 }
 
@@ -179,7 +196,7 @@ async fn ready(
 #[serde(deny_unknown_fields)]
 struct ReloadQuery {
     #[serde(default)]
-    now: bool,
+    now: Removal,
     #[serde(default)]
     force: bool,
 }
@@ -199,19 +216,27 @@ impl<S: Send + Sync> FromRequestParts<S> for ReloadQuery {
 
 async fn reload(
     State(agent): State<AgentHandle>,
-    ReloadQuery { now, force }: ReloadQuery,
-    IfMatch(expected): IfMatch,
+    ReloadQuery { now: removal, force }: ReloadQuery,
+    if_match: IfMatch,
     _: NoBody,
-) -> Result<Json<Reloaded>, ApiError> {
-    Ok(Json(agent.reload(Removal::when(now), force, expected).await?))
+) -> Written {
+    write(&agent, if_match, Change::Reload { removal, force }).await
+}
+
+async fn write_change(
+    State(agent): State<AgentHandle>,
+    if_match: IfMatch,
+    Body(change): Body<Change>,
+) -> Written {
+    write(&agent, if_match, change).await
 }
 
 async fn plan(
     State(agent): State<AgentHandle>,
     IfMatch(expected): IfMatch,
-    Body(request): Body<WriteRequest>,
+    Body(change): Body<Change>,
 ) -> Result<Json<PlanView>, ApiError> {
-    Ok(Json(agent.preview(request.read()?, expected).await?))
+    Ok(Json(agent.plan(change, expected).await?))
 }
 
 async fn checkpoints(State(agent): State<AgentHandle>, _: NoBody) -> Result<Json<CheckpointsView>, ApiError> {
@@ -253,7 +278,7 @@ async fn stop(
 }
 
 async fn write(agent: &AgentHandle, IfMatch(expected): IfMatch, change: Change) -> Written {
-    Ok(Json(agent.change(change, expected).await?))
+    Ok(Json(agent.write(change, expected).await?))
 }
 
 fn tagged<T>(generation: u64, view: T) -> ([(HeaderName, String); 1], Json<T>) {
@@ -297,7 +322,7 @@ struct Now(Removal);
 #[serde(deny_unknown_fields)]
 struct NowQuery {
     #[serde(default)]
-    now: bool,
+    now: Removal,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Now {
@@ -308,7 +333,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Now {
         let Query(NowQuery { now }) = query.map_err(|_| {
             ApiError::bad_request("expected no query, or `?now=true` to cut flows instead of draining them")
         })?;
-        Ok(Self(Removal::when(now)))
+        Ok(Self(now))
     }
 }
 

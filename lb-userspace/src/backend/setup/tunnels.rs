@@ -4,6 +4,7 @@
 //! anywhere: those that the modules bring with them.
 
 use super::{Kernel, ServiceNeed, SetupOptions, SetupPlan, SetupStep};
+use lb_common::net::{GRE_HEADER, GUE_HEADER, UDP_HEADER};
 use lb_core::desired::Forwarder;
 
 /// A tunnel device that its module brings.
@@ -42,9 +43,9 @@ const IP6GRE0: Device = Device {
 /// The device for tunnels in IPv6 where the interface is in a VRF.
 const IN_VRF: &str = "lb-ip6";
 /// What a tunnel adds to a packet at most is what IPv6, UDP and GUE come to.
-const UDP: u32 = 8;
-const GUE: u32 = 4;
-const GRE: u32 = 4;
+const UDP: u32 = UDP_HEADER as u32;
+const GUE: u32 = GUE_HEADER as u32;
+const GRE: u32 = GRE_HEADER as u32;
 
 /// Ends the tunnels among the forwarders.
 pub(super) fn end(plan: &mut SetupPlan, need: &ServiceNeed, options: &SetupOptions, kernel: &impl Kernel) {

@@ -16,21 +16,12 @@ fn ended(backend: &str, end: &str, generation: u64) -> Value {
 
 /// What is known of the zone's drains after the agent has said all that, one thing after the other.
 fn seen(views: &[(Vec<Value>, Vec<Value>)]) -> BTreeMap<Name, State> {
-    let zone = SelectBy::Zone("x".parse().expect("a zone"));
-    let waited = Waited::Selection(Selection {
-        whom: zone,
-        service: None,
-    });
-    let begun = Applied {
-        generation: 7,
-        apply_us: 1,
-        saved: true,
-    };
+    let waited = Waited::Selection(Selection::of_zone("x".parse().expect("a zone")));
     let mut drains = BTreeMap::new();
     for (drains_now, ended) in views {
         let view = json!({"generation": 9, "drains": drains_now, "ended": ended});
         let view = serde_json::from_value(view).expect("a view");
-        observe(&mut drains, &view, begun, &waited);
+        observe(&mut drains, &view, 7, &waited);
     }
     drains
 }

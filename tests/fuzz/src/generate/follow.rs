@@ -9,7 +9,7 @@ use smoltcp::wire::{IpProtocol, checksum};
 use super::{Generator, TTLS};
 use crate::{
     machine::Did,
-    model::read::{Content, Frame, Read, read},
+    model::parse::{Content, Frame, Parsed, parse},
     world::is_ordinary,
 };
 
@@ -64,49 +64,49 @@ impl Exchanges {
 
 /// Whether the routes to both ends of a frame are known.
 fn is_between_ordinary(frame: &[u8]) -> bool {
-    let Frame::Packet(read) = read(frame) else {
+    let Frame::Packet(parsed) = parse(frame) else {
         return false;
     };
-    let client = match &read.content {
+    let client = match &parsed.content {
         Content::Error(quote) => quote.destination,
-        _ => read.source,
+        _ => parsed.source,
     };
-    is_ordinary(client) && is_ordinary(read.source)
+    is_ordinary(client) && is_ordinary(parsed.source)
 }
 
 /// A frame that was read, if it is a packet.
-pub(super) fn packet(frame: &[u8]) -> Option<Box<Read>> {
-    match read(frame) {
-        Frame::Packet(read) => Some(read),
+pub(super) fn packet(frame: &[u8]) -> Option<Box<Parsed>> {
+    match parse(frame) {
+        Frame::Packet(parsed) => Some(parsed),
         Frame::NotIp | Frame::Cut => None,
     }
 }
 
 /// The frame that answers one: MACs, addresses and ports exchanged, so that all sums stay as they are, and untagged.
 pub(super) fn turned(frame: &[u8]) -> Option<Vec<u8>> {
-    let read = packet(frame)?;
-    let mut ip = frame[read.at..].to_vec();
-    let (first, len) = if read.is_v6() { (8, 16) } else { (12, 4) };
+    let parsed = packet(frame)?;
+    let mut ip = frame[parsed.at..].to_vec();
+    let (first, len) = if parsed.is_v6() { (8, 16) } else { (12, 4) };
     let (source, destination) = ip[first..first + 2 * len].split_at_mut(len);
     source.swap_with_slice(destination);
-    match read.content {
+    match parsed.content {
         Content::Ported { .. } => {
-            let (source, destination) = ip[read.transport..read.transport + 4].split_at_mut(2);
+            let (source, destination) = ip[parsed.transport..parsed.transport + 4].split_at_mut(2);
             source.swap_with_slice(destination);
         }
         Content::Later => {}
         _ => return None,
     }
-    Some([&frame[6..12], &frame[..6], &frame[read.at - 2..read.at], &ip].concat())
+    Some([&frame[6..12], &frame[..6], &frame[parsed.at - 2..parsed.at], &ip].concat())
 }
 
 /// A datagram that came out as `out`, with a word of its data changed so that its checksum will come to zero there, which
 /// has to be sent as all ones (RFC 768).
 fn zeroed(frame: &[u8], out: &[u8]) -> Option<Vec<u8>> {
     let [at, out_at] = [frame, out].map(|frame| {
-        let read = packet(frame)?;
-        let is_summed = read.protocol == IpProtocol::Udp && read.piece.is_none();
-        (is_summed && read.len >= read.transport + 10).then_some(read.at + read.transport)
+        let parsed = packet(frame)?;
+        let is_summed = parsed.protocol == IpProtocol::Udp && parsed.piece.is_none();
+        (is_summed && parsed.len >= parsed.transport + 10).then_some(parsed.at + parsed.transport)
     });
     let (at, out_at) = (at?, out_at?);
     let word = |frame: &[u8], at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
@@ -151,10 +151,12 @@ impl Generator<'_> {
 
     /// With other fields that its recipient sets, now and then.
     pub(super) fn grown(&mut self, mut frame: Vec<u8>) -> Vec<u8> {
-        let Some(read) = packet(&frame) else { return frame };
-        let ip = &mut frame[read.at..];
+        let Some(parsed) = packet(&frame) else {
+            return frame;
+        };
+        let ip = &mut frame[parsed.at..];
         let ttl = if self.one_in(6) { self.pick(&TTLS) } else { 64 };
-        if read.is_v6() {
+        if parsed.is_v6() {
             ip[7] = ttl;
         } else {
             let mut header = smoltcp::wire::Ipv4Packet::new_unchecked(&mut *ip);
@@ -166,21 +168,21 @@ impl Generator<'_> {
 
     /// A whole packet of some length in fragments.
     pub(super) fn in_pieces(&mut self, frame: &[u8]) -> Option<Vec<Vec<u8>>> {
-        let read = packet(frame)?;
-        let payload = frame.get(read.at + read.transport..read.at + read.len)?;
-        let is_plain = read.piece.is_none() && read.transport <= 40 && payload.len() >= 24;
-        is_plain.then(|| self.pieces(&frame[..read.at + read.transport], payload))
+        let parsed = packet(frame)?;
+        let payload = frame.get(parsed.at + parsed.transport..parsed.at + parsed.len)?;
+        let is_plain = parsed.piece.is_none() && parsed.transport <= 40 && payload.len() >= 24;
+        is_plain.then(|| self.pieces(&frame[..parsed.at + parsed.transport], payload))
     }
 
     /// An ICMP error about a packet: from some router, or from whom it was for.
     pub(super) fn error_about(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
-        let read = packet(frame)?;
-        let quoted = frame.get(read.at..read.at + read.len)?;
-        let reporter = match (self.one_in(2), read.is_v6()) {
-            (true, _) => read.destination,
+        let parsed = packet(frame)?;
+        let quoted = frame.get(parsed.at..parsed.at + parsed.len)?;
+        let reporter = match (self.one_in(2), parsed.is_v6()) {
+            (true, _) => parsed.destination,
             (false, false) => Ipv4Addr::new(198, 51, 100, 7).into(),
             (false, true) => Ipv6Addr::new(0x2001, 0xdb8, 0xc, 7, 0, 0, 0, 7).into(),
         };
-        Some(self.error_of(reporter, read.source, quoted, read.transport))
+        Some(self.error_of(reporter, parsed.source, quoted, parsed.transport))
     }
 }

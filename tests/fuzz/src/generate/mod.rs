@@ -133,7 +133,7 @@ impl<'w> Generator<'w> {
                     (22..26, 38..54)
                 };
                 let hides =
-                    || packet(frame).is_some_and(|read| is_vip_of_fullnat(self.world, read.destination));
+                    || packet(frame).is_some_and(|parsed| is_vip_of_fullnat(self.world, parsed.destination));
                 if destination.contains(&at_untagged) || net.contains(&at_untagged) && hides() {
                     return;
                 }

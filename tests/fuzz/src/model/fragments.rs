@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr};
 use smoltcp::wire::IpProtocol;
 
 use super::{
-    read::{Piece, Read},
+    parse::{Parsed, Piece},
     translate::Ends,
 };
 
@@ -53,23 +53,23 @@ impl Whole {
     }
 }
 
-fn key(read: &Read, piece: Piece) -> Key {
-    let protocol = (!read.is_v6()).then_some(read.protocol);
-    (read.source, read.destination, piece.id, protocol)
+fn key(parsed: &Parsed, piece: Piece) -> Key {
+    let protocol = (!parsed.is_v6()).then_some(parsed.protocol);
+    (parsed.source, parsed.destination, piece.id, protocol)
 }
 
 impl Seen {
     /// Whether a fragment says something else than one before.
-    pub(super) fn clashes(&self, read: &Read, piece: Piece) -> bool {
-        let whole = self.0.get(&key(read, piece));
+    pub(super) fn clashes(&self, parsed: &Parsed, piece: Piece) -> bool {
+        let whole = self.0.get(&key(parsed, piece));
         whole.is_some_and(|whole| whole.clashes(piece))
     }
 
     /// Notes a fragment; with `strict`, only one that says nothing else than those before.
-    pub(super) fn add(&mut self, read: &Read, piece: Piece, flow: &Ends, strict: bool) -> Known {
-        let key = key(read, piece);
+    pub(super) fn add(&mut self, parsed: &Parsed, piece: Piece, flow: &Ends, strict: bool) -> Known {
+        let key = key(parsed, piece);
         let known = self.0.get(&key).map(|whole| whole.flow.protocol);
-        let is_tcp = known.unwrap_or(read.protocol) == IpProtocol::Tcp;
+        let is_tcp = known.unwrap_or(parsed.protocol) == IpProtocol::Tcp;
         if is_tcp && (1..16).contains(&piece.start) {
             return Known::Hiding;
         }

@@ -1,21 +1,21 @@
-//! An independent opinion: what the RFCs, `docs/` and the operator's wish say becomes of a packet.
+//! An independent opinion: what the RFCs, `docs/` and the operator's declared services say becomes of a packet.
 //!
 //! What must hold here: nothing of lb's packet code is used. Headers are read and summed by smoltcp; of the planner
 //! it takes what slot belongs to which backend; of the tables it knows nothing.
 
-mod back;
+mod answers;
+mod forward;
 mod fragments;
+mod fullnat;
 mod headers;
-mod hidden;
+pub(super) mod parse;
 mod quic;
-pub(super) mod read;
+mod reverse;
 mod rewrite;
-mod speak;
-mod there;
+mod service;
 mod tracked;
 mod translate;
 mod unserved;
-mod whom;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,12 +23,12 @@ use lb_common::abi::Reason;
 use lb_core::desired::{Affinity, BackendId, Forwarder, Fragments, OnEmpty, TtlExpired};
 use lb_core::plan::Pool;
 
+use answers::Answer;
 use fragments::{Known, Seen};
-use hidden::Hidden;
+use fullnat::FullnatFlows;
 use lb_packets::{Mac, flow_hash};
 use lb_world::{OWN_MAC, SEED, UPPER_MAC, VIRTUAL_MAC, World};
-use read::{Content, Frame, Piece, Read, read};
-use speak::Answer;
+use parse::{Content, Frame, Parsed, Piece, parse};
 use tracked::{Owners, Tracked};
 use translate::Ends;
 
@@ -42,7 +42,7 @@ const ACK: u8 = 0x10;
 
 /// What becomes of a packet, by the model's word.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct Expected {
     /// Why it leaves as it does.
     pub reason: Reason,
     /// The backend that it goes to or comes from.
@@ -92,7 +92,7 @@ pub enum Mistake {
     Forgetful,
     /// Flows do not end.
     Endless,
-    /// No flow through `fullnat` is refused for want of a place.
+    /// No flow through `fullnat` is refused for want of a source.
     NeverFull,
     /// Frames for other hosts are for this one.
     AnyHost,
@@ -107,7 +107,7 @@ pub enum Mistake {
 pub struct Model<'w> {
     world: &'w World,
     fragments: Seen,
-    hidden: Hidden,
+    fullnat: FullnatFlows,
     tracked: Tracked,
     /// Whether the packet that is judged changes what the program remembers.
     noted: bool,
@@ -139,8 +139,8 @@ impl Mistake {
     ];
 }
 
-/// Whom a packet belongs to.
-struct Place<'w> {
+/// The backend that a packet belongs to.
+struct Selection<'w> {
     pool: &'w Pool,
     backend: BackendId,
     hash: u64,
@@ -152,7 +152,7 @@ impl<'w> Model<'w> {
         Self {
             world,
             fragments: Seen::default(),
-            hidden: Hidden::default(),
+            fullnat: FullnatFlows::default(),
             tracked: Tracked::default(),
             noted: false,
             mistake,
@@ -165,28 +165,28 @@ impl<'w> Model<'w> {
 
     /// What becomes of a frame that comes in by the front interface. Of `shown`, which the program sent, it takes what
     /// address and port of the pool a new flow has got.
-    pub fn judge(&mut self, frame: &[u8], shown: &[u8]) -> Said {
-        let read = match read(frame) {
+    pub fn judge(&mut self, frame: &[u8], shown: &[u8]) -> Expected {
+        let parsed = match parse(frame) {
             Frame::NotIp => return unchanged(Reason::NotIp, frame),
             Frame::Cut => return unchanged(Reason::NoService, frame),
-            Frame::Packet(read) => read,
+            Frame::Packet(parsed) => parsed,
         };
-        if !self.is_for_this_host(&read, frame) {
+        if !self.is_for_this_host(&parsed, frame) {
             return unchanged(Reason::OtherHost, frame);
         }
-        self.noted = read.piece.is_some();
-        let mut said = match self.serve(&read, frame, shown) {
-            Ok(said) => said,
-            Err(Reason::NoService) => self.for_no_service(&read, frame),
+        self.noted = parsed.piece.is_some();
+        let mut expected = match self.serve(&parsed, frame, shown) {
+            Ok(expected) => expected,
+            Err(Reason::NoService) => self.for_no_service(&parsed, frame),
             Err(reason) => unchanged(reason, frame),
         };
-        said.is_noted = self.noted;
-        said
+        expected.is_noted = self.noted;
+        expected
     }
 
     /// RFC 1122 §3.3.4 and §3.3.6: not a frame for another host, nor one for a group whose packet is for one host.
-    fn is_for_this_host(&self, read: &Read, frame: &[u8]) -> bool {
-        let is_for_group = match read.destination {
+    fn is_for_this_host(&self, parsed: &Parsed, frame: &[u8]) -> bool {
+        let is_for_group = match parsed.destination {
             IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
             IpAddr::V6(v6) => v6.is_multicast(),
         };
@@ -197,66 +197,68 @@ impl<'w> Model<'w> {
         }
     }
 
-    fn serve(&mut self, read: &Read, frame: &[u8], shown: &[u8]) -> Result<Said, Reason> {
+    fn serve(&mut self, parsed: &Parsed, frame: &[u8], shown: &[u8]) -> Result<Expected, Reason> {
         let ends = |client: IpAddr, [from, to]: [u16; 2], protocol| Ends {
             protocol,
             source: SocketAddr::new(client, from),
-            destination: SocketAddr::new(read.destination, to),
+            destination: SocketAddr::new(parsed.destination, to),
         };
-        let flow = match &read.content {
-            Content::Nothing(_) if !self.concerns(read) => return Err(Reason::NoService),
-            Content::Nothing(_) if self.clashes(read) => return Err(Reason::BadFragment),
+        let flow = match &parsed.content {
+            Content::Nothing(_) if !self.concerns(parsed) => return Err(Reason::NoService),
+            Content::Nothing(_) if self.clashes(parsed) => return Err(Reason::BadFragment),
             Content::Nothing(reason) => return Err(*reason),
-            Content::Echo if self.is_vip(read.destination) && speak::is_from_one_to_one(read, frame) => {
-                let (frame, loose) = speak::echo(read, frame);
-                return Ok(Said {
+            Content::Echo
+                if self.is_vip(parsed.destination) && answers::is_from_one_to_one(parsed, frame) =>
+            {
+                let (frame, loose) = answers::echo(parsed, frame);
+                return Ok(Expected {
                     loose,
                     ..sent(Reason::EchoReply, frame)
                 });
             }
             Content::Echo => return Ok(unchanged(Reason::NoService, frame)),
-            Content::Ported { ports, .. } => ends(read.source, *ports, read.protocol),
+            Content::Ported { ports, .. } => ends(parsed.source, *ports, parsed.protocol),
             Content::Error(quote) => {
                 let [from, to] = quote.ports;
                 ends(quote.destination, [to, from], quote.protocol)
             }
-            Content::Later => ends(read.source, [0; 2], read.protocol),
+            Content::Later => ends(parsed.source, [0; 2], parsed.protocol),
         };
-        let (flow, pool) = self.whom(read, flow)?;
+        let (flow, pool) = self.flow_and_service(parsed, flow)?;
         let Some(pool) = pool else {
-            return self.give_back(read, frame, &flow);
+            return self.send_back(parsed, frame, &flow);
         };
         if !self.permits(pool, flow.source.ip()) {
             return Err(Reason::Denied);
         }
-        if !matches!(read.content, Content::Error(_)) {
-            let flags = self.flags(pool, read, frame);
-            self.noted |= self.hidden.meet(&flow, flags);
+        if !matches!(parsed.content, Content::Error(_)) {
+            let flags = self.flags(pool, parsed, frame);
+            self.noted |= self.fullnat.meet(&flow, flags);
         }
-        if read.piece.is_some() && pool.service.fragments == Fragments::Drop {
+        if parsed.piece.is_some() && pool.service.fragments == Fragments::Drop {
             return Err(Reason::Fragment);
         }
-        let place = self.place(pool, read, &flow, frame);
-        if read.ttl <= 1 && !self.stays(pool, place.as_ref()) && !self.errs(Mistake::LastHop) {
+        let selection = self.select(pool, parsed, &flow, frame);
+        if parsed.ttl <= 1 && !self.stays(pool, selection.as_ref()) && !self.errs(Mistake::LastHop) {
             return match pool.service.ttl_expired {
                 TtlExpired::Drop => Err(Reason::TtlExpired),
                 TtlExpired::Answer => self
-                    .answer(read, frame, Answer::TimeExceeded)
+                    .answer(parsed, frame, Answer::TimeExceeded)
                     .ok_or(Reason::TtlExpired),
             };
         }
-        match place {
-            Some(place) => self.send(&place, read, frame, &flow, shown),
-            None => self.without_backends(pool, read, frame),
+        match selection {
+            Some(selection) => self.send(&selection, parsed, frame, &flow, shown),
+            None => self.without_backends(pool, parsed, frame),
         }
     }
 
     /// TCP's flags, or what means the same: whether a packet opens its flow or ends it.
-    fn flags(&self, pool: &Pool, read: &Read, frame: &[u8]) -> u8 {
-        let flags = if quic::opens(pool, read, frame) {
+    fn flags(&self, pool: &Pool, parsed: &Parsed, frame: &[u8]) -> u8 {
+        let flags = if quic::opens(pool, parsed, frame) {
             SYN
         } else {
-            read.flags()
+            parsed.flags()
         };
         if self.errs(Mistake::Endless) {
             flags & !(FIN | RST)
@@ -266,31 +268,31 @@ impl<'w> Model<'w> {
     }
 
     /// Whether the packet is left to this host, for which its last hop is far enough.
-    fn stays(&self, pool: &Pool, place: Option<&Place<'_>>) -> bool {
-        let Some(place) = place else {
+    fn stays(&self, pool: &Pool, selection: Option<&Selection<'_>>) -> bool {
+        let Some(selection) = selection else {
             return pool.service.on_empty == OnEmpty::Pass;
         };
-        let backend = pool.service.backend(place.backend);
+        let backend = pool.service.backend(selection.backend);
         backend.is_some_and(|backend| backend.forwarder_in_use(&pool.service) == Forwarder::Local)
     }
 
     /// The flow with what fragments that came before tell of it, and its service.
-    fn whom(&mut self, read: &Read, flow: Ends) -> Result<(Ends, Option<&'w Pool>), Reason> {
-        let Some(piece) = read.piece else {
-            let pool = self.service(read.destination, flow.protocol, flow.destination.port());
+    fn flow_and_service(&mut self, parsed: &Parsed, flow: Ends) -> Result<(Ends, Option<&'w Pool>), Reason> {
+        let Some(piece) = parsed.piece else {
+            let pool = self.service(parsed.destination, flow.protocol, flow.destination.port());
             return Ok((flow, pool));
         };
-        if piece.start == 0 && !self.concerns(read) {
+        if piece.start == 0 && !self.concerns(parsed) {
             return Ok((flow, None));
         }
-        let (flow, overlaps) = match self.note(read, piece, &flow) {
+        let (flow, overlaps) = match self.note(parsed, piece, &flow) {
             Known::Flow(flow) => (flow, false),
             Known::Overlap(flow) => (flow, true),
-            Known::Hiding if self.concerns(read) => return Err(Reason::BadFragment),
+            Known::Hiding if self.concerns(parsed) => return Err(Reason::BadFragment),
             Known::Hiding => return Err(Reason::NoService),
-            Known::Nothing => return Ok((flow, Some(self.stray(read)?))),
+            Known::Nothing => return Ok((flow, Some(self.stray(parsed)?))),
         };
-        let pool = self.service(read.destination, flow.protocol, flow.destination.port());
+        let pool = self.service(parsed.destination, flow.protocol, flow.destination.port());
         // What overlaps is no business of the balancer's if it is for nobody here.
         if overlaps {
             return Err(pool.map_or(Reason::NoService, |_| Reason::BadFragment));
@@ -298,15 +300,16 @@ impl<'w> Model<'w> {
         Ok((flow, pool))
     }
 
-    fn note(&mut self, read: &Read, piece: Piece, flow: &Ends) -> Known {
+    fn note(&mut self, parsed: &Parsed, piece: Piece, flow: &Ends) -> Known {
         let strict = !self.errs(Mistake::Overlaps);
-        self.fragments.add(read, piece, flow, strict)
+        self.fragments.add(parsed, piece, flow, strict)
     }
 
     /// Whether it is a fragment that overlaps another.
-    fn clashes(&self, read: &Read) -> bool {
-        read.piece
-            .is_some_and(|piece| self.fragments.clashes(read, piece))
+    fn clashes(&self, parsed: &Parsed) -> bool {
+        parsed
+            .piece
+            .is_some_and(|piece| self.fragments.clashes(parsed, piece))
     }
 
     fn permits(&self, pool: &Pool, client: IpAddr) -> bool {
@@ -325,56 +328,62 @@ impl<'w> Model<'w> {
         }
     }
 
-    fn place(&mut self, pool: &'w Pool, read: &Read, flow: &Ends, frame: &[u8]) -> Option<Place<'w>> {
-        let is_stray = read.piece.is_some() && pool.service.fragments == Fragments::Hash3;
+    fn select(
+        &mut self,
+        pool: &'w Pool,
+        parsed: &Parsed,
+        flow: &Ends,
+        frame: &[u8],
+    ) -> Option<Selection<'w>> {
+        let is_stray = parsed.piece.is_some() && pool.service.fragments == Fragments::Hash3;
         let flow_ports = [flow.source.port(), flow.destination.port()];
         let by_client = pool.service.affinity == Affinity::ClientIp || is_stray;
         let ports = if by_client { [0; 2] } else { flow_ports };
         let hash = flow_hash(flow.source.ip(), ports, SEED);
-        let known = self.hidden.flow(flow).map(|known| known.backend);
-        if let Some(backend) = known.or_else(|| self.named(pool, read, frame)) {
-            return Some(Place { pool, backend, hash });
+        let known = self.fullnat.flow(flow).map(|known| known.backend);
+        if let Some(backend) = known.or_else(|| self.named(pool, parsed, frame)) {
+            return Some(Selection { pool, backend, hash });
         }
         let slot = (hash >> 48) as usize % pool.owners.as_ref()?.len();
         let [current, previous] = self.world.owners(pool, slot)?;
         if current == previous || self.errs(Mistake::Forgetful) {
-            return Some(Place {
+            return Some(Selection {
                 pool,
                 backend: current,
                 hash,
             });
         }
         // Neither errors about a flow nor what gets no further are of the flow.
-        let leaves_traces = !matches!(read.content, Content::Error(_)) && read.ttl > 1;
+        let leaves_traces = !matches!(parsed.content, Content::Error(_)) && parsed.ttl > 1;
         self.noted |= leaves_traces;
-        let flags = self.flags(pool, read, frame);
+        let flags = self.flags(pool, parsed, frame);
         let ports = if is_stray { [0; 2] } else { flow_ports };
         let key = (self.world.number(pool), flow.source.ip(), ports);
         let slot = Owners { current, previous };
-        Some(Place {
+        Some(Selection {
             pool,
-            backend: self.tracked.place(key, slot, flags, leaves_traces),
+            backend: self.tracked.select(key, slot, flags, leaves_traces),
             hash,
         })
     }
 
-    fn without_backends(&self, pool: &Pool, read: &Read, frame: &[u8]) -> Result<Said, Reason> {
+    fn without_backends(&self, pool: &Pool, parsed: &Parsed, frame: &[u8]) -> Result<Expected, Reason> {
         match pool.service.on_empty {
             OnEmpty::Pass => Err(Reason::EmptyPassed),
             OnEmpty::Drop => Err(Reason::NoBackend),
             OnEmpty::Reject => self
-                .answer(read, frame, Answer::Rejected)
+                .answer(parsed, frame, Answer::Rejected)
                 .ok_or(Reason::NoBackend),
         }
     }
 }
 
-fn unchanged(reason: Reason, frame: &[u8]) -> Said {
+fn unchanged(reason: Reason, frame: &[u8]) -> Expected {
     sent(reason, frame.to_vec())
 }
 
-fn sent(reason: Reason, frame: Vec<u8>) -> Said {
-    Said {
+fn sent(reason: Reason, frame: Vec<u8>) -> Expected {
+    Expected {
         reason,
         backend: None,
         redirected: false,

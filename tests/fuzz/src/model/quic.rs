@@ -8,7 +8,7 @@ use lb_core::desired::{BackendId, QuicConfig};
 
 use super::{
     Mistake, Model,
-    read::{Content, Read},
+    parse::{Content, Parsed},
 };
 use lb_core::plan::Pool;
 
@@ -88,31 +88,31 @@ fn decrypt(key: &[u8; 16], text: &[u8]) -> Vec<u8> {
 
 /// The UDP datagram of a packet for a service that is routed by connection IDs. What is sent in fragments is no QUIC
 /// (RFC 9000 §14).
-fn datagram<'f>(pool: &Pool, read: &Read, frame: &'f [u8]) -> Option<&'f [u8]> {
-    let is_whole = read.piece.is_none() && matches!(read.content, Content::Ported { .. });
+fn datagram<'f>(pool: &Pool, parsed: &Parsed, frame: &'f [u8]) -> Option<&'f [u8]> {
+    let is_whole = parsed.piece.is_none() && matches!(parsed.content, Content::Ported { .. });
     if pool.service.quic.is_none() || !is_whole {
         return None;
     }
-    let packet = &frame[read.at + read.transport..read.at + read.len];
+    let packet = &frame[parsed.at + parsed.transport..parsed.at + parsed.len];
     let len = usize::from(u16::from_be_bytes([packet[4], packet[5]]));
     packet.get(..len)
 }
 
 /// Whether a QUIC packet that names nobody opens a connection: its header is long.
-pub(super) fn opens(pool: &Pool, read: &Read, frame: &[u8]) -> bool {
-    let datagram = datagram(pool, read, frame);
+pub(super) fn opens(pool: &Pool, parsed: &Parsed, frame: &[u8]) -> bool {
+    let datagram = datagram(pool, parsed, frame);
     datagram.is_some_and(|datagram| connection_id(datagram).is_some() && datagram[UDP] & 0x80 != 0)
 }
 
 impl Model<'_> {
     /// The backend that a QUIC packet names, if it can serve.
-    pub(super) fn named(&self, pool: &Pool, read: &Read, frame: &[u8]) -> Option<BackendId> {
+    pub(super) fn named(&self, pool: &Pool, parsed: &Parsed, frame: &[u8]) -> Option<BackendId> {
         let quic = pool
             .service
             .quic
             .as_ref()
             .filter(|_| !self.errs(Mistake::Nameless))?;
-        let id = server_id(connection_id(datagram(pool, read, frame)?)?, &quic.configs)?;
+        let id = server_id(connection_id(datagram(pool, parsed, frame)?)?, &quic.configs)?;
         let backend = pool.service.backends.iter().find(|backend| {
             let is_its = backend.server_id.as_ref().is_some_and(|own| own.bytes() == id);
             is_its && pool.members.iter().any(|member| member.id == backend.id())

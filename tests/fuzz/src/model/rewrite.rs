@@ -6,7 +6,7 @@ use lb_core::desired::{Backend, Forwarder, Vlan};
 use lb_core::plan::NextHop;
 use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet, UdpPacket, checksum};
 
-use super::{Mistake, Model, Place, read::Read, translate::Ends};
+use super::{Mistake, Model, Selection, parse::Parsed, translate::Ends};
 
 /// Length of what a forwarder puts in front of a packet to that backend.
 pub(super) fn overhead(forwarder: Forwarder, backend: IpAddr) -> usize {
@@ -45,18 +45,18 @@ pub(super) fn fill_header_sum(old: &[u8], new: &mut [u8]) -> bool {
 
 /// An IP packet that is being rewritten, and where its checksums stand that were wrong.
 pub(super) struct Packet<'r> {
-    pub(super) read: &'r Read,
+    pub(super) parsed: &'r Parsed,
     pub(super) bytes: Vec<u8>,
     pub(super) loose: Vec<usize>,
 }
 
 impl<'r> Packet<'r> {
     /// `loose` counts from the frame's start.
-    pub(super) fn new(read: &'r Read, frame: &[u8], loose: &[usize]) -> Self {
+    pub(super) fn new(parsed: &'r Parsed, frame: &[u8], loose: &[usize]) -> Self {
         Self {
-            read,
-            bytes: frame[read.at..].to_vec(),
-            loose: loose.iter().map(|at| at - read.at).collect(),
+            parsed,
+            bytes: frame[parsed.at..].to_vec(),
+            loose: loose.iter().map(|at| at - parsed.at).collect(),
         }
     }
 
@@ -64,21 +64,21 @@ impl<'r> Packet<'r> {
     pub(super) fn change_header(&mut self, change: impl FnOnce(&mut [u8])) {
         let old = self.bytes.clone();
         change(&mut self.bytes);
-        if !self.read.is_v6() && fill_header_sum(&old, &mut self.bytes) {
+        if !self.parsed.is_v6() && fill_header_sum(&old, &mut self.bytes) {
             self.loose.push(10);
         }
     }
 
     /// One hop further.
     pub(super) fn hop(&mut self) {
-        let ttl = if self.read.is_v6() { 7 } else { 8 };
+        let ttl = if self.parsed.is_v6() { 7 } else { 8 };
         self.change_header(|ip| ip[ttl] = ip[ttl].wrapping_sub(1));
     }
 
     /// The sum of what TCP's or UDP's checksum covers, without itself.
     pub(super) fn covered(&self, ip: &[u8], field: usize) -> u16 {
-        let (at, protocol) = (self.read.transport, self.read.protocol);
-        let mut segment = ip[at..self.read.len].to_vec();
+        let (at, protocol) = (self.parsed.transport, self.parsed.protocol);
+        let mut segment = ip[at..self.parsed.len].to_vec();
         if protocol == IpProtocol::Udp {
             let len = usize::from(UdpPacket::new_unchecked(&segment[..]).len());
             // A first fragment's may be nonsense.
@@ -86,7 +86,7 @@ impl<'r> Packet<'r> {
         }
         segment[field - at..][..2].fill(0);
         let len = segment.len() as u32;
-        let pseudo = if self.read.is_v6() {
+        let pseudo = if self.parsed.is_v6() {
             let ip = Ipv6Packet::new_unchecked(ip);
             checksum::pseudo_header_v6(&ip.src_addr(), &ip.dst_addr(), protocol, len)
         } else {
@@ -123,21 +123,21 @@ pub(super) fn link(to: [u8; 6], from: [u8; 6], vlan: Option<Vlan>, v6: bool) -> 
 /// The packet toward its backend, which is to see the ends `to`, and where its checksums stand that were wrong.
 pub(super) fn toward(
     model: &Model<'_>,
-    place: &Place<'_>,
+    selection: &Selection<'_>,
     backend: &Backend,
     hop: &NextHop,
     mut packet: Packet<'_>,
     [from, to]: [&Ends; 2],
 ) -> (Vec<u8>, Vec<usize>) {
-    let service = &place.pool.service;
+    let service = &selection.pool.service;
     let forwarder = backend.forwarder_in_use(service);
-    let read = packet.read;
+    let parsed = packet.parsed;
     packet.hop();
     let macs = |v6| link(hop.destination_mac, hop.source_mac, backend.vlan, v6);
     match forwarder {
         Forwarder::Nat | Forwarder::Fullnat => {
             packet.translate(from, to, model.mistake);
-            packet.framed(&macs(read.is_v6()))
+            packet.framed(&macs(parsed.is_v6()))
         }
         Forwarder::Ipip | Forwarder::Gue | Forwarder::Fou | Forwarder::Gre => {
             let tos = if model.errs(Mistake::OuterTos) {
@@ -146,10 +146,18 @@ pub(super) fn toward(
                 tos(&packet.bytes)
             };
             let port = service.tunnel_port_in_use(forwarder).unwrap_or(0);
-            let shell = shell(model, forwarder, backend.address, port, place.hash, tos, read);
+            let shell = shell(
+                model,
+                forwarder,
+                backend.address,
+                port,
+                selection.hash,
+                tos,
+                parsed,
+            );
             packet.framed(&[macs(backend.address.is_ipv6()), shell].concat())
         }
-        Forwarder::L2dsr | Forwarder::Local => packet.framed(&macs(read.is_v6())),
+        Forwarder::L2dsr | Forwarder::Local => packet.framed(&macs(parsed.is_v6())),
     }
 }
 
@@ -168,16 +176,16 @@ fn shell(
     port: u16,
     hash: u64,
     tos: u8,
-    read: &Read,
+    parsed: &Parsed,
 ) -> Vec<u8> {
     let varied = (hash >> 8) as u32;
-    let (inner, inner_type) = (if read.is_v6() { 41 } else { 4 }, ether_type(read.is_v6()));
+    let (inner, inner_type) = (if parsed.is_v6() { 41 } else { 4 }, ether_type(parsed.is_v6()));
     let datagram = |header: &[u8]| {
         let mut bytes = vec![0; 8];
         let mut udp = UdpPacket::new_unchecked(&mut bytes);
         udp.set_src_port(0xc000 | varied as u16 & 0x3fff);
         udp.set_dst_port(port);
-        udp.set_len((8 + header.len() + read.len) as u16);
+        udp.set_len((8 + header.len() + parsed.len) as u16);
         [&bytes[..], header].concat()
     };
     let (protocol, between) = match forwarder {
@@ -186,7 +194,7 @@ fn shell(
         Forwarder::Gre => (IpProtocol::from(47), [&[0, 0][..], &inner_type].concat()),
         _ => (IpProtocol::from(inner), Vec::new()),
     };
-    let payload = between.len() + read.len;
+    let payload = between.len() + parsed.len;
     let sources = model.world.tunnel_sources();
     let outer = match to {
         IpAddr::V4(to) => {
@@ -234,9 +242,9 @@ fn shell(
 }
 
 /// Makes the MSS option of a SYN no larger than `limit` (RFC 9293 §3.7.1).
-pub(super) fn clamp(read: &Read, frame: &mut [u8], limit: Option<u16>, loose: &mut Vec<usize>) {
+pub(super) fn clamp(parsed: &Parsed, frame: &mut [u8], limit: Option<u16>, loose: &mut Vec<usize>) {
     let Some(limit) = limit else { return };
-    let tcp = read.at + read.transport;
+    let tcp = parsed.at + parsed.transport;
     let header_end = tcp + usize::from(frame[tcp + 12] >> 4) * 4;
     let mut at = tcp + 20;
     let value = loop {
@@ -253,11 +261,11 @@ pub(super) fn clamp(read: &Read, frame: &mut [u8], limit: Option<u16>, loose: &m
     if asked <= limit {
         return;
     }
-    let packet = Packet::new(read, frame, &[]);
-    let field = read.transport + 16;
+    let packet = Packet::new(parsed, frame, &[]);
+    let field = parsed.transport + 16;
     let before = packet.covered(&packet.bytes, field);
     frame[value..value + 2].copy_from_slice(&limit.to_be_bytes());
-    let after = packet.covered(&frame[read.at..], field);
+    let after = packet.covered(&frame[parsed.at..], field);
     let stored = u16::from_be_bytes([frame[tcp + 16], frame[tcp + 17]]);
     let (new, was_wrong) = refreshed(stored, before, after);
     frame[tcp + 16..tcp + 18].copy_from_slice(&new.to_be_bytes());

@@ -6,7 +6,7 @@ use lb_core::desired::BackendId;
 
 use super::{ACK, FIN, RST, SYN};
 
-/// A flow of a service: the service's place among the pools, and what the flow is known by.
+/// A flow of a service: the index of the service's pool, and what the flow is known by.
 pub(super) type Key = (usize, IpAddr, [u16; 2]);
 
 /// How far a flow has come.
@@ -31,7 +31,7 @@ pub(super) struct Owners {
 
 impl Tracked {
     /// Whom a packet in such a slot goes to; written down if it `leaves_traces`.
-    pub(super) fn place(&mut self, key: Key, slot: Owners, flags: u8, leaves_traces: bool) -> BackendId {
+    pub(super) fn select(&mut self, key: Key, slot: Owners, flags: u8, leaves_traces: bool) -> BackendId {
         let opens = flags & (SYN | ACK) == SYN;
         let (ends, resets) = (flags & FIN != 0, flags & RST != 0);
         let next = match self.0.get(&key) {

@@ -6,7 +6,7 @@ use smoltcp::wire::{IpProtocol, Ipv6Packet, checksum};
 
 use super::{
     Mistake,
-    read::{Content, Quote},
+    parse::{Content, Quote},
     rewrite::{Packet, fill_header_sum, refreshed},
 };
 
@@ -47,7 +47,7 @@ impl Packet<'_> {
     /// Turns a packet with the ends `from` into one with the ends `to`. An ICMP error goes the way of its flow and
     /// quotes a packet that came the other way. `mistake` is one to be made.
     pub(super) fn translate(&mut self, from: &Ends, to: &Ends, mistake: Option<Mistake>) {
-        if let Content::Error(quote) = &self.read.content {
+        if let Content::Error(quote) = &self.parsed.content {
             self.translate_error(quote, from, to, mistake);
             return;
         }
@@ -63,11 +63,11 @@ impl Packet<'_> {
     fn readdress(&mut self, end: usize, to: SocketAddr, mistake: Option<Mistake>) {
         let old = self.bytes.clone();
         self.change_header(|ip| write_address(ip, end, to.ip()));
-        if matches!(self.read.content, Content::Later) {
+        if matches!(self.parsed.content, Content::Later) {
             return;
         }
-        let at = self.read.transport;
-        let field = match self.read.protocol {
+        let at = self.parsed.transport;
+        let field = match self.parsed.protocol {
             IpProtocol::Tcp => at + 16,
             IpProtocol::Udp => at + 6,
             // SCTP's checksum covers the ports, so they stay.
@@ -78,7 +78,7 @@ impl Packet<'_> {
             return;
         }
         let stored = u16::from_be_bytes([old[field], old[field + 1]]);
-        let is_udp = self.read.protocol == IpProtocol::Udp;
+        let is_udp = self.parsed.protocol == IpProtocol::Udp;
         // RFC 768: 0 says that there is none.
         if is_udp && stored == 0 {
             return;
@@ -97,7 +97,7 @@ impl Packet<'_> {
 
     /// An ICMP error: its ends, those of the packet that it quotes, and all checksums (RFC 5508 §4).
     fn translate_error(&mut self, quote: &Quote, from: &Ends, to: &Ends, mistake: Option<Mistake>) {
-        let (icmp, end) = (self.read.transport, self.read.len);
+        let (icmp, end) = (self.parsed.transport, self.parsed.len);
         let old = self.bytes.clone();
         // Any router may have sent it; if the flow's source is hidden from the recipient, so is the router.
         let hides = from.source != to.source && mistake != Some(Mistake::VisibleRouter);
@@ -114,7 +114,7 @@ impl Packet<'_> {
         let sum = |ip: &[u8]| {
             let mut bytes = ip[icmp..end].to_vec();
             bytes[2..4].fill(0);
-            let pseudo = if self.read.is_v6() {
+            let pseudo = if self.parsed.is_v6() {
                 let ip = Ipv6Packet::new_unchecked(ip);
                 checksum::pseudo_header_v6(
                     &ip.src_addr(),
@@ -138,7 +138,7 @@ impl Packet<'_> {
     fn translate_quote(&mut self, quote: &Quote, to: &Ends, end: usize) {
         let (at, transport) = (quote.at, quote.transport);
         let old = self.bytes.clone();
-        let v6 = self.read.is_v6();
+        let v6 = self.parsed.is_v6();
         write_address(&mut self.bytes[at..], 0, to.source.ip());
         write_address(&mut self.bytes[at..], 1, to.destination.ip());
         if !v6 {

@@ -23,11 +23,11 @@ use super::{
 };
 
 const DATAPLANE_2: &str = include_str!("../../../fixtures/abi-2.txt");
-const WISH_2: &str = include_str!("../../../fixtures/abi-2.toml");
+const DESIRED_2: &str = include_str!("../../../fixtures/abi-2.toml");
 const TOLD_2: &str = include_str!("../../../fixtures/abi-2.json");
 const CHECKPOINT_2: &[u8] = include_bytes!("../../../fixtures/abi-2.checkpoint");
 const DATAPLANE_3: &str = include_str!("../../../fixtures/abi-3.txt");
-const WISH_3: &str = include_str!("../../../fixtures/abi-3.toml");
+const DESIRED_3: &str = include_str!("../../../fixtures/abi-3.toml");
 const TOLD_3: &str = include_str!("../../../fixtures/abi-3.json");
 
 /// Its tables have another layout: it is refused as it is, and goes on; once it was taken away, what its agent had saved
@@ -54,7 +54,7 @@ fn dataplane_of_version_2_is_refused_and_comes_back_from_its_checkpoint() {
     }
     assert_eq!(lb_fixture::record(Path::new(pin_dir)).unwrap(), before);
 
-    let options = LbOptions::new(lb(), Some(WISH_2.to_owned()));
+    let options = LbOptions::new(lb(), Some(DESIRED_2.to_owned()));
     detach(pin_dir);
     let mut agent = Agent::start_on(&lab.balancer, &options, pins).unwrap();
     let now = SystemTime::now();
@@ -126,7 +126,7 @@ fn dataplane_of_version_3_is_taken_over_as_it_was_recorded() {
     const TRUNCATED: u64 = 5;
     count_truncated(&pins.pin_dir().join("maps"), TRUNCATED);
 
-    let options = LbOptions::new(lb(), Some(WISH_3.to_owned()));
+    let options = LbOptions::new(lb(), Some(DESIRED_3.to_owned()));
     let mut agent = Agent::start_on(&lab.balancer, &options, pins).unwrap();
     let status = agent.status().unwrap();
     assert_eq!(status.origin, DataplaneOrigin::Adopted);
@@ -180,7 +180,7 @@ fn count_truncated(maps: &Path, packets: u64) {
     let mut counts = vec![0; nr_cpus().unwrap()];
     counts[0] = packets;
     let counts = PerCpuValues::try_from(counts).unwrap();
-    reasons.set(Reason::Truncated as u32, counts, 0).unwrap();
+    reasons.set(Reason::Truncated.number(), counts, 0).unwrap();
 }
 
 fn frame_for_another_host() -> Vec<u8> {

@@ -32,7 +32,7 @@ const LONGEST_LIFE: Duration = Duration::from_millis(25);
 const EXPLAINED: usize = 5;
 
 /// What the operator wants of the service, by backend.
-type Wish = BTreeMap<usize, Wanted>;
+type Desired = BTreeMap<usize, Wanted>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Wanted {
@@ -42,25 +42,25 @@ struct Wanted {
 
 /// A change of the desired state, and the request that asks for it.
 struct Change {
-    wish: Wish,
+    desired: Desired,
     method: &'static str,
     path: String,
     body: Option<Value>,
 }
 
-fn serving(wish: &Wish) -> usize {
-    wish.values().filter(|wanted| !wanted.drains).count()
+fn serving(desired: &Desired) -> usize {
+    desired.values().filter(|wanted| !wanted.drains).count()
 }
 
-/// One change of `wish`.
-fn change(stage: &Stage, wish: &Wish, random: &mut StdRng) -> Change {
+/// One change of `desired`.
+fn change(stage: &Stage, desired: &Desired, random: &mut StdRng) -> Change {
     let backend = random.random_range(0..BACKENDS);
     let address = stage.addresses[backend];
     let path = format!("/v1/services/web/backends/{address}");
-    let mut next = wish.clone();
+    let mut next = desired.clone();
     let weight = *[1, 2, 3, 5].choose(random).unwrap();
-    let expendable = serving(wish) > LEAST_SERVING;
-    let (method, path, body) = match (wish.get(&backend), random.random_range(0..4)) {
+    let expendable = serving(desired) > LEAST_SERVING;
+    let (method, path, body) = match (desired.get(&backend), random.random_range(0..4)) {
         (None, _) => {
             next.insert(
                 backend,
@@ -88,7 +88,7 @@ fn change(stage: &Stage, wish: &Wish, random: &mut StdRng) -> Change {
         }
     };
     Change {
-        wish: next,
+        desired: next,
         method,
         path,
         body,
@@ -96,7 +96,7 @@ fn change(stage: &Stage, wish: &Wish, random: &mut StdRng) -> Change {
 }
 
 /// The desired state that a view shows: backends that are leaving are not wanted any more.
-fn shown(stage: &Stage, view: &ServiceView) -> Wish {
+fn shown(stage: &Stage, view: &ServiceView) -> Desired {
     let wanted = view.backends.iter().filter_map(|backend| {
         let index = stage
             .addresses
@@ -114,20 +114,25 @@ fn shown(stage: &Stage, view: &ServiceView) -> Wish {
 
 /// What was acknowledged until the agent died, with its generation, and what it was asked for last.
 struct Survived {
-    acknowledged: Wish,
+    acknowledged: Desired,
     generation: u64,
-    in_flight: Wish,
+    in_flight: Desired,
     changes: usize,
 }
 
 /// Makes changes until the agent is dead.
-fn change_until_killed(stage: &mut Stage, wish: &Wish, generation: u64, random: &mut StdRng) -> Survived {
+fn change_until_killed(
+    stage: &mut Stage,
+    desired: &Desired,
+    generation: u64,
+    random: &mut StdRng,
+) -> Survived {
     let pid = Pid::from_raw(stage.rig.agent.process().id().cast_signed());
     let life = random.random_range(Duration::ZERO..LONGEST_LIFE);
     let mut survived = Survived {
-        acknowledged: wish.clone(),
+        acknowledged: desired.clone(),
         generation,
-        in_flight: wish.clone(),
+        in_flight: desired.clone(),
         changes: 0,
     };
     thread::scope(|scope| {
@@ -138,7 +143,7 @@ fn change_until_killed(stage: &mut Stage, wish: &Wish, generation: u64, random: 
         loop {
             let change = change(stage, &survived.acknowledged, random);
             let request = write_request(change.method, &change.path, change.body.as_ref());
-            survived.in_flight.clone_from(&change.wish);
+            survived.in_flight.clone_from(&change.desired);
             let Ok(answer) = stage.rig.agent.send(request) else {
                 return;
             };
@@ -151,7 +156,7 @@ fn change_until_killed(stage: &mut Stage, wish: &Wish, generation: u64, random: 
             );
             let applied: Value = serde_json::from_str(&text).unwrap();
             survived.generation = applied["generation"].as_u64().unwrap();
-            survived.acknowledged = change.wish;
+            survived.acknowledged = change.desired;
             survived.changes += 1;
         }
     });
@@ -205,20 +210,20 @@ fn the_agent_may_die_at_any_time() {
     });
     let mut random = StdRng::seed_from_u64(9);
     let mut view = stage.rig.agent.services().unwrap();
-    let mut wish = shown(&stage, &view.services[0]);
+    let mut desired = shown(&stage, &view.services[0]);
     let (mut acknowledged, mut in_flight_made, mut in_flight_lost) = (0, 0, 0);
     for round in 0..KILLS {
-        let survived = change_until_killed(&mut stage, &wish, view.generation, &mut random);
+        let survived = change_until_killed(&mut stage, &desired, view.generation, &mut random);
         acknowledged += survived.changes;
         stage.rig.agent.start_again().unwrap();
         view = stage.rig.agent.services().unwrap();
-        wish = shown(&stage, &view.services[0]);
-        if wish == survived.acknowledged {
+        desired = shown(&stage, &view.services[0]);
+        if desired == survived.acknowledged {
             in_flight_lost += 1;
         } else {
             in_flight_made += 1;
             assert_eq!(
-                wish, survived.in_flight,
+                desired, survived.in_flight,
                 "after kill {round} neither what was acknowledged, {:?}, nor what was in flight",
                 survived.acknowledged
             );

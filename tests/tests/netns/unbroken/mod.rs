@@ -22,7 +22,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     panic,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -37,8 +37,29 @@ use flows::FlowTable;
 
 use super::support::{PORT, Rig, Service, backend_addresses, lab, wait_until};
 
-/// These tests have the machine for themselves, one after the other: thousands of connections are enough to do for it.
-static TURN: Mutex<()> = Mutex::new(());
+/// What one test at a time may hold alone, or several side by side.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// A test's turn; the next one comes when it is dropped.
+enum Turn {
+    /// For a test that loads the machine: none of the others runs meanwhile.
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+    /// For a test that mostly waits: it runs beside others like it.
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+}
+
+impl Turn {
+    // A test that failed leaves nothing behind, so that a poisoned lock is as good as any.
+    fn alone() -> Self {
+        let _guard = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+        Self::Alone { _guard }
+    }
+
+    fn shared() -> Self {
+        let _guard = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+        Self::Shared { _guard }
+    }
+}
 
 /// A lab with echo servers, and the service `web` on all of them.
 struct Stage {
@@ -47,7 +68,7 @@ struct Stage {
     addresses: Vec<IpAddr>,
     service: Service,
     // Dropped last: the next test's turn comes when this one's lab is gone.
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 /// What a [`Stage`] is made of.
@@ -63,6 +84,8 @@ struct Plan {
     keys: Vec<(&'static str, String)>,
     /// The configuration file's part about the dataplane.
     dataplane: &'static str,
+    /// Whether the test mostly waits, so that others may run beside it.
+    waits: bool,
 }
 
 impl Plan {
@@ -74,6 +97,7 @@ impl Plan {
             spare: 0,
             keys: Vec::new(),
             dataplane: "",
+            waits: false,
         }
     }
 }
@@ -87,9 +111,9 @@ impl Stage {
             spare,
             keys,
             dataplane,
+            waits,
         } = plan;
-        // A test that failed leaves nothing behind.
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = if waits { Turn::shared() } else { Turn::alone() };
         let lab = lab(forwarder, backends + spare);
         let vip = lab.options().vips[usize::from(v6)];
         let addresses = backend_addresses(&lab, vip);

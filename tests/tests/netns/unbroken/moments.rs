@@ -139,6 +139,7 @@ fn stage(forwarder: Forwarder, v6: bool) -> Stage {
         v6,
         keys: vec![("check", CHECK.to_owned())],
         dataplane: DATAPLANE,
+        waits: true,
         ..Plan::new(forwarder, 3)
     })
 }

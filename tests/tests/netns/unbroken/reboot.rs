@@ -75,6 +75,7 @@ fn comes_back(
 fn connections_go_on_after_tables_and_flows_were_lost() {
     let mut stage = Stage::new(Plan {
         spare: 2,
+        waits: true,
         ..Plan::new(Forwarder::L2dsr, IN_SERVICE)
     });
     // These are in slots that others own soon, and stay with who owned them before.

@@ -35,6 +35,7 @@ fn connections_live_while_nothing_happens() {
 fn connections_of_a_failed_backend_are_seen_to_break() {
     let mut stage = Stage::new(Plan {
         v6: true,
+        waits: true,
         ..Plan::new(Forwarder::L2dsr, 4)
     });
     let echoes = stage.hold(200);

@@ -14,7 +14,7 @@ use lb_lab::{
     },
 };
 
-use super::{PoisonError, Stage, TURN, failures::account, wait_until};
+use super::{Stage, Turn, failures::account, wait_until};
 use crate::support::{LIMIT, PORT, Rig, Service, backend_addresses, lab};
 
 const CHECKED: u16 = 8081;
@@ -35,7 +35,7 @@ struct Checked {
 
 impl Checked {
     fn new(forwarder: Forwarder, dataplane: &str) -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Turn::shared();
         let lab = lab(forwarder, BACKENDS);
         let vip = lab.options().vips[0];
         let addresses = backend_addresses(&lab, vip);

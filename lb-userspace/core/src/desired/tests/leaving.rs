@@ -29,7 +29,11 @@ fn what_is_removed_is_leaving_until_its_drain_is_over() {
         &["10.0.0.5", "10.0.0.6"],
     );
     let services = Services::new(vec![web]).expect("valid");
-    let remove = Change::RemoveBackend(name(), id("10.0.0.5"), Removal::Drain);
+    let remove = Change::RemoveBackend {
+        service: name(),
+        backend: id("10.0.0.5"),
+        removal: Removal::Drain,
+    };
     let gone = services.after(remove.clone()).expect("removed");
     assert_eq!(states(&gone), [leaving("10.0.0.5"), ready("10.0.0.6")]);
     assert_eq!(gone.after(remove).expect("removed again"), gone);
@@ -39,7 +43,11 @@ fn what_is_removed_is_leaving_until_its_drain_is_over() {
         deadline: Some(Some("5m".parse().expect("a span"))),
         ..BackendPatch::default()
     };
-    let sooner = Change::SetBackend(name(), id("10.0.0.5"), deadline);
+    let sooner = Change::SetBackend {
+        service: name(),
+        backend: id("10.0.0.5"),
+        patch: deadline,
+    };
     let sooner = gone.after(sooner).expect("it drains already");
     let backend = &sooner.get(&name()).expect("a service").backends[0];
     assert!(backend.leaves() && backend.deadline.is_some());
@@ -49,7 +57,10 @@ fn what_is_removed_is_leaving_until_its_drain_is_over() {
         ..Backend::new(id("10.0.0.5:80"))
     };
     let back = gone
-        .after(Change::AddBackend(name(), heavier))
+        .after(Change::AddBackend {
+            service: name(),
+            backend: heavier,
+        })
         .expect("added again");
     assert_eq!(states(&back), [ready("10.0.0.5"), ready("10.0.0.6")]);
     assert_eq!(back.get(&name()).expect("a service").backends[0].weight, 7);

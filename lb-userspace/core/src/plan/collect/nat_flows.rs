@@ -258,7 +258,7 @@ impl<'a> PoolFlows<'a> {
         for (local, _, entry) in placed.owned() {
             let target = entry.target;
             let end = (target.addresses[TargetEntry::BACKEND], target.backend_port);
-            ends[local as usize] = (target.forward == Forward::FullNat as u8).then_some(end);
+            ends[local as usize] = (target.forward == Forward::FullNat).then_some(end);
         }
         let cells = (0..).zip(&ends).filter_map(|(local, end)| Some(((*end)?, local)));
         Self {

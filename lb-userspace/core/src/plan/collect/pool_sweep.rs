@@ -124,7 +124,7 @@ impl<'a> PoolSweep<'a> {
         let slot = key.slot((self.placed.slots.len() - 1) as u16) as usize;
         let current: Slot = self.placed.slots.current[slot];
         let own = current.owner() == Some(owner);
-        let always = self.placed.pool.flags.has(ServiceFlags::TRACK_ALWAYS);
+        let always = self.placed.pool.flags.intersects(ServiceFlags::TRACK_ALWAYS);
         let says_nothing_new = !current.is_migrating() || own && self.settled[slot];
         if says_nothing_new && !always {
             return None;

@@ -46,7 +46,7 @@ impl Layout {
                 || !placed.parked.is_empty()
                 || placed.slots.loans_run()
                 || !placed.renamed.is_empty()
-                || placed.pool.flags.has(ServiceFlags::TRACK_ALWAYS)
+                || placed.pool.flags.intersects(ServiceFlags::TRACK_ALWAYS)
                 || placed.cells.iter().any(|cell| matches!(cell, Cell::Cooling(_)))
         };
         // A layout that was read back says nothing of flows before the first plan.

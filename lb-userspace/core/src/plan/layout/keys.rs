@@ -42,7 +42,7 @@ struct VipServices {
     /// The service that gets fragments without ports.
     portless: Option<ServiceEntry>,
     /// The flags of all services, masked by [`ServiceFlags::UNSERVED`].
-    unserved: u16,
+    unserved: ServiceFlags,
 }
 
 /// What the entry of a VIP says, whatever its services.
@@ -68,7 +68,7 @@ impl Keys {
         let mut vips: HashMap<Prefix, Vip> = HashMap::new();
         for ((vip, protocol), services) in by_vip {
             let known = vips.entry(vip).or_default();
-            known.flags.0 |= ServiceFlags::speaks(number(protocol)) | services.unserved;
+            known.flags |= ServiceFlags::speaks(number(protocol)) | services.unserved;
             known.block_sizes |= keys.add_services(vip, number(protocol), services);
         }
         for (vip, known) in vips {
@@ -91,10 +91,10 @@ impl Keys {
         let (address, scope) = (vip.address(), scope(vip));
         let mut sizes = 0;
         if ports.contains_key(&0) {
-            self.features.0 |= Features::ANY_PORT;
+            self.features |= Features::ANY_PORT;
         }
         if !ranges.is_empty() {
-            self.features.0 |= Features::RANGES;
+            self.features |= Features::RANGES;
         }
         for interval in ports::flatten(&ranges) {
             let entry = ranged[interval.range];
@@ -123,11 +123,11 @@ impl Keys {
     /// Adds the key of a VIP as such.
     fn add_vip(&mut self, vip: Prefix, known: Vip) {
         if vip.host().is_none() {
-            self.features.0 |= Features::RANGES;
+            self.features |= Features::RANGES;
             self.lengths[usize::from(vip.is_ipv6())].insert(vip.length());
         }
-        if known.flags.has(ServiceFlags::UNSERVED) {
-            self.features.0 |= Features::UNSERVED;
+        if known.flags.intersects(ServiceFlags::UNSERVED) {
+            self.features |= Features::UNSERVED;
         }
         let entry = ServiceEntry {
             slot_line: known.block_sizes,
@@ -143,13 +143,13 @@ impl Keys {
         let service = &placed.pool.service;
         let port = service.port.exact().map_or(0, |port| port.get().to_be());
         for (local, id, owned) in placed.owned() {
-            if owned.target.forward == Forward::FullNat as u8 {
-                self.features.0 |= Features::FULLNAT;
+            if owned.target.forward == Forward::FullNat {
+                self.features |= Features::FULLNAT;
             }
-            if owned.target.forward != Forward::Nat as u8 {
+            if owned.target.forward != Forward::Nat {
                 continue;
             }
-            self.features.0 |= Features::RETURNS;
+            self.features |= Features::RETURNS;
             let port = id.port.map_or(port, |port| port.get().to_be());
             let selector = Selector::new(port, number(service.protocol), Direction::FromBackend);
             let entry = ServiceEntry {
@@ -174,7 +174,7 @@ impl Keys {
 impl VipServices {
     /// Adds a service.
     fn add(&mut self, port: ServicePort, fragments: Fragments, entry: ServiceEntry) {
-        self.unserved |= entry.flags.0 & ServiceFlags::UNSERVED;
+        self.unserved |= entry.flags & ServiceFlags::UNSERVED;
         match port {
             ServicePort::Any => drop(self.ports.insert(0, entry)),
             ServicePort::Exact(port) => drop(self.ports.insert(port.get().to_be(), entry)),

@@ -8,7 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use lb_common::abi::{self, AclKey, MAX_SOURCES, OptionsEntry};
+use lb_common::{
+    abi::{self, AclKey, MAX_SOURCES, OptionsEntry},
+    net::{IPV4_HEADER, IPV6_HEADER, TCP_HEADER},
+};
 
 use super::{fit::CapacityError, placed_pool::PlacedPool};
 use crate::desired::{Fragments, MssClamp, TtlExpired};
@@ -180,19 +183,19 @@ fn line(placed: &PlacedPool, source_list: u32) -> OptionsEntry {
             Fragments::Follow => abi::FragmentMode::Follow,
             Fragments::Hash3 => abi::FragmentMode::Hash3,
             Fragments::Drop => abi::FragmentMode::Drop,
-        } as u8,
+        },
         ttl_expired: match service.ttl_expired {
             TtlExpired::Answer => abi::TtlExpiredMode::Answer,
             TtlExpired::Drop => abi::TtlExpiredMode::Drop,
-        } as u8,
+        },
         ..OptionsEntry::default()
     }
 }
 
 /// Bytes of the headers of IPv4 and TCP, without options (RFC 6691).
-const IPV4_TCP: u16 = 40;
+const IPV4_TCP: u16 = (IPV4_HEADER + TCP_HEADER) as u16;
 /// Bytes of the headers of IPv6 and TCP, without options.
-const IPV6_TCP: u16 = 60;
+const IPV6_TCP: u16 = (IPV6_HEADER + TCP_HEADER) as u16;
 
 /// The largest segment that a SYN may ask for; 0 for no limit. `headers` is the length of what a packet has in front of a
 /// segment. The operator sets the limit, or it is what the narrowest way to a backend carries.

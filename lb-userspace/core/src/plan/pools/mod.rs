@@ -9,7 +9,6 @@
 pub(super) mod backend_state;
 pub(super) mod owners;
 pub(super) mod pool;
-pub(super) mod service_flags;
 pub(super) mod slots;
 
 pub use backend_state::{Availability, BackendState, Observed, backend_state, serves};

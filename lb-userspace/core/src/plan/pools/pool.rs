@@ -4,14 +4,14 @@ use std::{net::IpAddr, sync::Arc};
 
 use lb_common::abi::ServiceFlags;
 
-use super::{
-    backend_state::{BackendState, Observed, backend_state, serves, way},
-    service_flags::FlaggedWords,
-};
+use super::backend_state::{BackendState, Observed, backend_state, serves, way};
 use crate::desired::{
     Backend, BackendId, Forwarder, MssClamp, Prefix, Service, ServiceName, Services, Source,
 };
-use crate::plan::tables::target::{TargetCell, encode};
+use crate::plan::tables::{
+    service_flags::FlaggedWords,
+    target::{TargetCell, encode},
+};
 use crate::schedule::{Member, table_size};
 
 /// The name of a pool. A service with `nat` or `fullnat` has a pool for each family, since such backends serve VIPs of
@@ -264,13 +264,13 @@ fn flags(service: &Service) -> ServiceFlags {
         .iter()
         .any(|backend| backend.forwarder_in_use(service) == Forwarder::Fullnat);
     let detour = if permits_all && service.quic.is_none() && !full_nat {
-        0
+        ServiceFlags::empty()
     } else {
         ServiceFlags::DETOUR
     };
     let mss = match service.mss_clamp {
-        MssClamp::Off => 0,
+        MssClamp::Off => ServiceFlags::empty(),
         MssClamp::Auto | MssClamp::To(_) => ServiceFlags::DETOUR_SYN,
     };
-    ServiceFlags(words.flags().0 | detour | mss)
+    words.flags() | detour | mss
 }

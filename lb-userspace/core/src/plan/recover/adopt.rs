@@ -143,7 +143,7 @@ fn entries(layout: &Layout) -> Result<BTreeMap<u32, Vec<KeyEntry>>, Damage> {
             continue;
         }
         let number = entry.to.number();
-        let known = ServiceFlags::speaks(entry.selector.protocol()) != 0 && meaning.is_some();
+        let known = !ServiceFlags::speaks(entry.selector.protocol()).is_empty() && meaning.is_some();
         if !known || number >= layout.space.numbers() {
             return Err(Damage::Key(entry.address, number, entry.selector.protocol()));
         }

@@ -17,9 +17,9 @@ use crate::plan::{
     },
     pools::{
         pool::{FlowFate, Pool, PoolKey, PoolMember, PoolOrigin},
-        service_flags::FlaggedWords,
         slots::{LentSlot, MigratingSlot, SlotTable},
     },
+    tables::service_flags::FlaggedWords,
 };
 
 /// What leads packets to a pool, and how the pool treats them.

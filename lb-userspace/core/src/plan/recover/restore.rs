@@ -164,7 +164,7 @@ impl PoolSnapshot {
             vips: self.vips.clone(),
             protocol: self.protocol,
             port: self.port,
-            flags: ServiceFlags(self.flags),
+            flags: ServiceFlags::from_bits_retain(self.flags),
             origin: PoolOrigin::Recovered,
         }
     }

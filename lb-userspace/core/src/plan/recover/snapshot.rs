@@ -108,7 +108,7 @@ impl PoolSnapshot {
             vips: placed.pool.vips.clone(),
             protocol: placed.pool.service.protocol,
             port: placed.pool.service.port,
-            flags: placed.pool.flags.0,
+            flags: placed.pool.flags.bits(),
             cells: (0..placed.cells.len())
                 .map(|local| cell_snapshot(placed, local))
                 .collect(),

@@ -12,6 +12,7 @@ pub(super) mod memory;
 pub(super) mod ports;
 pub(super) mod read_back;
 pub(super) mod server_ids;
+pub(super) mod service_flags;
 pub(super) mod service_table;
 pub(super) mod source_pools;
 pub(super) mod sources;

@@ -14,8 +14,8 @@ pub struct SourceEntry {
     pub bits: u32,
     /// List and address; bits that do not count are zero.
     pub key: AclKey,
-    /// An [`AclVerdict`] as a number.
-    pub access: u32,
+    /// What becomes of packets of these clients.
+    pub access: AclVerdict,
 }
 
 impl SourceEntry {
@@ -23,7 +23,7 @@ impl SourceEntry {
         Self {
             bits: AclKey::LIST_BITS + u32::from(prefix.length()),
             key: AclKey::new(0, prefix.is_ipv6(), wide(prefix.address())),
-            access: access as u32,
+            access,
         }
     }
 
@@ -32,7 +32,7 @@ impl SourceEntry {
         Self {
             bits: AclKey::LIST_BITS,
             key: AclKey::new(0, v6, [0; 2]),
-            access: access as u32,
+            access,
         }
     }
 

@@ -6,6 +6,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use lb_common::{
     abi::{Forward, TagsEntry, TargetEntry},
     net::checksum,
+    pipeline::wrap::overhead,
 };
 
 use super::read_back::ReadBack;
@@ -113,7 +114,7 @@ pub(in crate::plan) fn encode(
     let forwarder = backend.forwarder_in_use(service);
     let tunnel_port = service.tunnel_port_in_use(forwarder).unwrap_or(0);
     match (forwarder, backend.address) {
-        (Forwarder::L2dsr, _) => target.forward = Forward::L2dsr as u8,
+        (Forwarder::L2dsr, _) => target.forward = Forward::L2dsr,
         (Forwarder::Ipip, IpAddr::V4(to)) => tunnel4(&mut target, Forward::Ipip4, 0, to, sources.v4),
         (Forwarder::Ipip, IpAddr::V6(to)) => tunnel6(&mut target, Forward::Ipip6, 0, to, sources.v6),
         (Forwarder::Gue, IpAddr::V4(to)) => tunnel4(&mut target, Forward::Gue4, tunnel_port, to, sources.v4),
@@ -128,7 +129,7 @@ pub(in crate::plan) fn encode(
             }
         }
         (Forwarder::Fullnat, to) => {
-            target.forward = Forward::FullNat as u8;
+            target.forward = Forward::FullNat;
             target.addresses[TargetEntry::BACKEND] = wide(to);
             target.backend_port = backend.port.map_or(0, |port| port.get().to_be());
         }
@@ -142,7 +143,7 @@ pub(in crate::plan) fn encode(
 fn here() -> TargetCell {
     TargetCell {
         target: TargetEntry {
-            forward: Forward::Local as u8,
+            forward: Forward::Local,
             max_len: u16::MAX,
             ..TargetEntry::default()
         },
@@ -157,30 +158,10 @@ fn tags_of(vlan: Vlan) -> TagsEntry {
     }
 }
 
-/// The bytes that a forwarder puts in front of a packet, without the link's header.
-const fn overhead(forward: Forward) -> u16 {
-    const IPV4: u16 = 20;
-    const IPV6: u16 = 40;
-    const UDP: u16 = 8;
-    const GUE: u16 = 4;
-    const GRE: u16 = 4;
-    match forward {
-        Forward::Ipip4 => IPV4,
-        Forward::Ipip6 => IPV6,
-        Forward::Gue4 => IPV4 + UDP + GUE,
-        Forward::Gue6 => IPV6 + UDP + GUE,
-        Forward::Fou4 => IPV4 + UDP,
-        Forward::Fou6 => IPV6 + UDP,
-        Forward::Gre4 => IPV4 + GRE,
-        Forward::Gre6 => IPV6 + GRE,
-        Forward::Unresolved | Forward::L2dsr | Forward::Nat | Forward::FullNat | Forward::Local => 0,
-    }
-}
-
 fn tunnel(target: &mut TargetEntry, forward: Forward, port: u16) {
-    target.forward = forward as u8;
+    target.forward = forward;
     target.backend_port = port.to_be();
-    target.max_len = target.max_len.saturating_sub(overhead(forward));
+    target.max_len = target.max_len.saturating_sub(overhead(forward) as u16);
 }
 
 fn tunnel4(target: &mut TargetEntry, forward: Forward, port: u16, destination: Ipv4Addr, sources: Ipv4Net) {
@@ -211,7 +192,7 @@ fn nat(target: &mut TargetEntry, service: &Service, vip: IpAddr, backend: &Backe
             .iter()
             .sum::<u32>()
     };
-    target.forward = Forward::Nat as u8;
+    target.forward = Forward::Nat;
     target.addresses[TargetEntry::BACKEND] = to;
     target.addresses[TargetEntry::VIP] = from;
     target.vip_port = vip_port;

@@ -8,7 +8,7 @@ use super::{
     frames::{Kind, Sample, Seen},
     steps::World,
 };
-use crate::desired::{Backend, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Vlan};
+use crate::desired::{Backend, Forwarder, OnEmpty, Protocol, Scheduler, Service, ServicePort, Shares, Vlan};
 use crate::plan::{Layout, NextHop, Observed, PoolKey};
 
 /// Whether a packet met what the desired state and the facts ask for.
@@ -204,7 +204,7 @@ pub(super) fn check_histories(layout: &Layout) {
     assert_eq!(layout.snapshot().check_histories(), Ok(()));
 }
 
-/// Whether slots follow weights, to within one.
+/// Whether slots follow weights, to within one where the scheduler says so.
 pub(super) fn check_shares(world: &World, layout: &Layout) {
     for service in world.services.iter() {
         for vip in &service.vips {
@@ -224,8 +224,7 @@ pub(super) fn check_shares(world: &World, layout: &Layout) {
             let owned: HashMap<_, usize> = pool.owned();
             let slots: usize = owned.values().sum();
             assert_eq!(slots, if sum > 0.0 { pool.slots() } else { 0 }, "{key:?}");
-            if service.scheduler == Scheduler::Rendezvous {
-                // Even on average only.
+            if service.scheduler.shares() != Shares::Exact {
                 continue;
             }
             for backend in &service.backends {
@@ -240,10 +239,8 @@ pub(super) fn check_shares(world: &World, layout: &Layout) {
                     0.0
                 };
                 let has = owned.get(&backend.id()).copied().unwrap_or(0) as f64;
-                // Where every slot is a race of its own, shares are even on average only.
-                let raced = service.scheduler == Scheduler::Rendezvous && weight > 0;
                 assert!(
-                    raced || (has - share).abs() < 1.0,
+                    (has - share).abs() < 1.0,
                     "{key:?}: {has} slots for a share of {share}"
                 );
             }

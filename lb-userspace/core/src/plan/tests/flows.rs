@@ -109,7 +109,7 @@ fn nobody_ever_gets_the_owner_of_another_flow() {
                         };
                         let placed = flow::look_up(&cpu, &query(flow, flags));
                         assert_eq!(placed.owner(), flow, "packet {packet} of thread {thread}");
-                        let known = placed.placement() == Placement::Known as u32;
+                        let known = placed.placement() == Placement::Known.number();
                         hits.fetch_add(u64::from(known), Relaxed);
                     }
                 })

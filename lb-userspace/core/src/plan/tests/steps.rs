@@ -96,8 +96,16 @@ impl World {
                     return;
                 };
                 match patch {
-                    Some(patch) => Change::SetBackend(name, backend.id(), patch),
-                    None => Change::RemoveBackend(name, backend.id(), Removal::Now),
+                    Some(patch) => Change::SetBackend {
+                        service: name,
+                        backend: backend.id(),
+                        patch,
+                    },
+                    None => Change::RemoveBackend {
+                        service: name,
+                        backend: backend.id(),
+                        removal: Removal::Now,
+                    },
                 }
             }
             Step::Rewrite(name, front) => {
@@ -114,7 +122,7 @@ impl World {
                     source: Some(source),
                     ..ServicePatch::default()
                 };
-                Change::SetService(name, patch)
+                Change::SetService { service: name, patch }
             }
             Step::Up(address, up) => {
                 if up {
@@ -262,10 +270,10 @@ fn source() -> impl Strategy<Value = Source> {
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         4 => service().prop_map(Change::AddService),
-        1 => arbitrary::name().prop_map(Change::RemoveService),
-        2 => (arbitrary::name(), service_patch()).prop_map(|(name, patch)| Change::SetService(name, patch)),
+        1 => arbitrary::name().prop_map(|service| Change::RemoveService { service }),
+        2 => (arbitrary::name(), service_patch()).prop_map(|(service, patch)| Change::SetService { service, patch }),
         3 => (arbitrary::name(), arbitrary::backend())
-            .prop_map(|(name, backend)| Change::AddBackend(name, backend)),
+            .prop_map(|(service, backend)| Change::AddBackend { service, backend }),
         2 => vec(service(), 0..5).prop_filter_map("a list that breaks no rule", |list| {
             Services::new(list)
                 .ok()

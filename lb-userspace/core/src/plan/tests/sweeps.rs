@@ -102,7 +102,13 @@ impl Way {
     fn change(self) -> Change {
         let (service, backend) = ("web".parse().unwrap(), BACKENDS[LEAVING].parse().unwrap());
         let patch = match self {
-            Self::Removed => return Change::RemoveBackend(service, backend, Removal::Drain),
+            Self::Removed => {
+                return Change::RemoveBackend {
+                    service,
+                    backend,
+                    removal: Removal::Drain,
+                };
+            }
             Self::Drained => BackendPatch {
                 state: Some(AdminState::Drain),
                 ..BackendPatch::default()
@@ -112,7 +118,11 @@ impl Way {
                 ..BackendPatch::default()
             },
         };
-        Change::SetBackend(service, backend, patch)
+        Change::SetBackend {
+            service,
+            backend,
+            patch,
+        }
     }
 }
 

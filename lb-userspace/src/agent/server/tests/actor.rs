@@ -11,8 +11,8 @@ use crate::agent::handle::{AgentHandle, Command, RequestError};
 use crate::agent::preview::preview;
 use crate::config::{Config, DataplaneConfig};
 use crate::supervise::{Supervisor, Vitals};
-use lb_api::{Applied, Planned, Reloaded};
 use lb_api::{
+    Applied,
     checkpoint::SavingView,
     client::Client,
     packet,
@@ -84,28 +84,16 @@ impl Actor {
                     let view = self.drains.all(&self.services, self.generation, Instant::now());
                     drop(reply.send(view));
                 }
-                Command::Change {
+                Command::Write {
                     change,
                     expected,
                     reply,
-                } => drop(reply.send(self.change(change, expected))),
-                Command::Reload {
-                    removal,
+                } => drop(reply.send(self.write(change, expected))),
+                Command::Plan {
+                    change,
                     expected,
                     reply,
-                    ..
-                } => {
-                    let made = self.reload(removal, expected).map(|applied| Reloaded {
-                        applied,
-                        removed: Vec::new(),
-                    });
-                    drop(reply.send(made));
-                }
-                Command::Preview {
-                    planned,
-                    expected,
-                    reply,
-                } => drop(reply.send(self.preview(planned, expected))),
+                } => drop(reply.send(self.preview(change, expected))),
                 Command::SaveCheckpoint(reply) => drop(reply.send(Err(no_checkpoints()))),
                 Command::Checkpoints(reply) => drop(reply.send(Err(no_checkpoints()))),
                 Command::LoadCheckpoint { number, reply } => {
@@ -126,6 +114,17 @@ impl Actor {
         }
     }
 
+    fn write(&mut self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
+        let Change::Reload { removal, .. } = change else {
+            return self.change(change, expected);
+        };
+        let applied = self.change(self.file(removal)?, expected)?;
+        Ok(Applied {
+            removed: Some(Vec::new()),
+            ..applied
+        })
+    }
+
     fn change(&mut self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
         let begin = Instant::now();
         self.check_generation(expected)?;
@@ -137,6 +136,7 @@ impl Actor {
             generation: self.generation,
             apply_us,
             saved: true,
+            removed: None,
         })
     }
 
@@ -151,11 +151,11 @@ impl Actor {
     }
 
     /// Every backend has a hundred flows, and the tables are those of a balancer that has just been started.
-    fn preview(&self, planned: Planned, expected: Option<u64>) -> Result<PlanView, RequestError> {
+    fn preview(&self, change: Change, expected: Option<u64>) -> Result<PlanView, RequestError> {
         self.check_generation(expected)?;
-        let change = match planned {
-            Planned::Change(change) => *change,
-            Planned::Reload(removal) => self.file(removal)?,
+        let change = match change {
+            Change::Reload { removal, .. } => self.file(removal)?,
+            change => change,
         };
         let next = self.services.after(change)?;
         let capacity = Capacity {
@@ -191,11 +191,6 @@ impl Actor {
         let ended = self.change(Change::EndDrains(names.collect()), None);
         let generation = ended.expect("a drain can end").generation;
         self.drains.remember(over, &before, generation);
-    }
-
-    fn reload(&mut self, removal: Removal, expected: Option<u64>) -> Result<Applied, RequestError> {
-        let change = self.file(removal)?;
-        self.change(change, expected)
     }
 
     fn file(&self, removal: Removal) -> Result<Change, RequestError> {

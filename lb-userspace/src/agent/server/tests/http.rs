@@ -11,8 +11,9 @@ use tokio::{
 };
 
 use super::actor::Lab;
+use lb_core::desired::Change;
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 async fn send(lab: &Lab, request: Request<Full<Bytes>>) -> Response<Bytes> {
     let stream = UnixStream::connect(lab.socket()).await.expect("connected");
@@ -29,7 +30,7 @@ async fn send(lab: &Lab, request: Request<Full<Bytes>>) -> Response<Bytes> {
 }
 
 /// Status, and the body, which is always JSON.
-async fn ask(
+pub(super) async fn ask(
     lab: &Lab,
     method: &str,
     path: &str,
@@ -49,7 +50,7 @@ async fn ask(
     (response.status(), value)
 }
 
-fn web() -> Value {
+pub(super) fn web() -> Value {
     json!({"name": "web", "vips": ["10.0.0.1"], "protocol": "tcp", "port": 80, "forwarder": "ipip",
            "backend": [{"address": "10.1.0.1"}]})
 }
@@ -115,6 +116,14 @@ async fn each_mistake_has_its_status_and_code() {
         ("POST", "/v1/plan", JSON, "{\"drain\": {}}".into(), 422, "invalid", "either `host` or `zone`"),
         ("POST", "/v1/plan", JSON, "{\"set_service\": {\"service\": \"web\", \"patch\": {\"slot\": 64}}}".into(), 400, "bad_json", "set_service"),
         ("GET", "/v1/plan", JSON, String::new(), 405, "method_not_allowed", "does not take GET"),
+        ("POST", "/v1/write", JSON, "{}".into(), 400, "bad_json", "line 1"),
+        ("POST", "/v1/write", JSON, "{\"end_drains\": []}".into(), 400, "bad_json", "expected one of `add_service`"),
+        ("POST", "/v1/write", JSON, "{\"replace_all\": []}".into(), 400, "bad_json", "expected one of `add_service`"),
+        ("POST", "/v1/write", JSON, "{\"ready\": {\"zone\": \"x\", \"deadline\": \"5m\"}}".into(), 422, "invalid", "leave it out"),
+        ("POST", "/v1/write", JSON, "{\"remove_backend\": {\"service\": \"web\", \"backend\": \"10.1.0.1\", \"now\": 1}}".into(), 400, "bad_json", "remove_backend.now: line 1"),
+        ("POST", "/v1/write", JSON, "{\"remove_service\": {\"service\": \"none\"}}".into(), 404, "not_found", "no service none"),
+        ("POST", "/v1/write", JSON, "{\"reload\": {\"now\": true, \"force\": true}}".into(), 422, "config", "no such file"),
+        ("GET", "/v1/write", JSON, String::new(), 405, "method_not_allowed", "does not take GET"),
         ("POST", "/v1/stop", JSON, "[true]".into(), 400, "bad_json", "in braces, not a list"),
         ("PATCH", "/v1/services/web", JSON, "[[\"10.7.0.81\"]]".into(), 400, "bad_json", "in braces, not a list"),
         ("POST", services, JSON, other("check", json!(["tcp"])), 400, "bad_json", "check: line 1"),
@@ -156,7 +165,10 @@ async fn each_mistake_has_its_status_and_code() {
 async fn a_read_gives_the_tag_that_a_write_takes() {
     let lab = Lab::start();
     lab.client
-        .add_service(&serde_json::from_value(web()).expect("a service"), None)
+        .write(
+            &Change::AddService(serde_json::from_value(web()).expect("a service")),
+            None,
+        )
         .await
         .expect("added");
     for path in [
@@ -198,7 +210,10 @@ async fn drains_are_made_for_a_generation_and_can_be_watched() {
     let mut service = web();
     service["backend"] = json!([{"address": "10.1.0.1", "zone": "a"}, {"address": "10.1.0.2"}]);
     lab.client
-        .add_service(&serde_json::from_value(service).expect("a service"), None)
+        .write(
+            &Change::AddService(serde_json::from_value(service).expect("a service")),
+            None,
+        )
         .await
         .expect("added");
     let host = "{\"host\": \"10.1.0.1\", \"deadline\": \"10m\"}";
@@ -303,6 +318,7 @@ fn any_body_gets_an_answer() {
             ("PATCH", "/v1/services/web/backends/10.1.0.1"),
             ("POST", "/v1/drain"),
             ("POST", "/v1/ready"),
+            ("POST", "/v1/write"),
             ("POST", "/v1/plan"),
             ("POST", "/v1/explain"),
         ];

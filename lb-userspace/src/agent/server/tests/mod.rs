@@ -4,4 +4,5 @@ pub(crate) mod actor;
 mod http;
 mod plan;
 mod socket;
+mod write;
 mod writers;

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::actor::Lab;
 use lb_api::{
     client::ClientError,
-    plan::{Fate, PlanView, ServiceChange, WriteRequest},
+    plan::{Fate, PlanView, ServiceChange},
 };
-use lb_core::desired::ServiceName;
+use lb_core::desired::Change;
 
 /// A served agent with one service of four equal backends and 64 slots, and one of a UDP port.
 async fn lab() -> Lab {
@@ -19,14 +19,14 @@ async fn lab() -> Lab {
         json!({"name": "dns", "vips": ["10.0.0.1"], "protocol": "udp", "port": 53, "forwarder": "ipip", "slots": 64,
             "backend": [{"address": "10.1.0.1"}, {"address": "10.1.0.2"}]}),
     ] {
-        let service = serde_json::from_value(service).expect("a service");
-        lab.client.add_service(&service, None).await.expect("added");
+        let add = serde_json::from_value(json!({"add_service": service})).expect("a write");
+        lab.client.write(&add, None).await.expect("added");
     }
     lab
 }
 
 async fn plan(lab: &Lab, write: Value) -> PlanView {
-    let request: WriteRequest = serde_json::from_value(write.clone()).expect("a write");
+    let request: Change = serde_json::from_value(write.clone()).expect("a write");
     let before = lab.client.services().await.expect("the services");
     let plan = lab.client.plan(&request, None).await;
     let after = lab.client.services().await.expect("the services");
@@ -144,9 +144,9 @@ async fn every_write_can_be_planned() {
 #[tokio::test]
 async fn without_tracking_flows_in_slots_that_move_are_cut() {
     let lab = lab().await;
-    let name: ServiceName = "web".parse().expect("a name");
-    let never = serde_json::from_value(json!({"tracking": "never"})).expect("a patch");
-    lab.client.set_service(&name, &never, None).await.expect("set");
+    let never = json!({"set_service": {"service": "web", "patch": {"tracking": "never"}}});
+    let never = serde_json::from_value(never).expect("a write");
+    lab.client.write(&never, None).await.expect("set");
     let write = json!({"add_backend": {"service": "web", "backend": {"address": "10.1.0.5", "weight": 4}}});
     let plan = plan(&lab, write).await;
     let web = &plan.services[0];

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::actor::Lab;
 use lb_api::client::ClientError;
-use lb_core::desired::{Backend, BackendPatch, Removal, Service, ServiceName, ServicePatch};
+use lb_core::desired::{Backend, BackendPatch, Change, Removal, Service, ServiceName, ServicePatch};
 
 fn service(name: &str) -> Service {
     serde_json::from_value(serde_json::json!({
@@ -17,11 +17,18 @@ fn backend(text: &str) -> Backend {
     Backend::new(text.parse().expect("a backend"))
 }
 
+fn add_backend(service: &ServiceName, backend: Backend) -> Change {
+    Change::AddBackend {
+        service: service.clone(),
+        backend,
+    }
+}
+
 #[tokio::test]
 async fn fifty_writers_lose_nothing() {
     let lab = Lab::start();
     lab.client
-        .add_service(&service("web"), None)
+        .write(&Change::AddService(service("web")), None)
         .await
         .expect("added");
     let name: ServiceName = "web".parse().expect("a name");
@@ -30,9 +37,8 @@ async fn fifty_writers_lose_nothing() {
         async move {
             let mut generations = Vec::new();
             for i in 0..20 {
-                let added = client
-                    .add_backend(&name, &backend(&format!("10.1.{w}.{i}")), None)
-                    .await;
+                let add = add_backend(&name, backend(&format!("10.1.{w}.{i}")));
+                let added = client.write(&add, None).await;
                 generations.push(added.expect("added").generation);
             }
             generations
@@ -55,18 +61,18 @@ async fn fifty_writers_lose_nothing() {
 async fn only_one_of_two_writers_of_a_generation_wins() {
     let lab = Lab::start();
     lab.client
-        .add_service(&service("web"), None)
+        .write(&Change::AddService(service("web")), None)
         .await
         .expect("added");
     let name = "web".parse().expect("a name");
     let seen = lab.client.services().await.expect("the services").generation;
     lab.client
-        .add_backend(&name, &backend("10.1.0.1"), Some(seen))
+        .write(&add_backend(&name, backend("10.1.0.1")), Some(seen))
         .await
         .expect("the first one wins");
     let late = lab
         .client
-        .add_backend(&name, &backend("10.1.0.2"), Some(seen))
+        .write(&add_backend(&name, backend("10.1.0.2")), Some(seen))
         .await;
     let Err(ClientError::Conflict(message)) = late else {
         panic!("{late:?}")
@@ -75,14 +81,18 @@ async fn only_one_of_two_writers_of_a_generation_wins() {
         message.contains("generation 1 was expected, but it is 2 by now"),
         "{message}"
     );
-    let reload = lab.client.reload(Removal::Drain, false, Some(seen)).await;
+    let reload = Change::Reload {
+        removal: Removal::Drain,
+        force: false,
+    };
+    let reloaded = lab.client.write(&reload, Some(seen)).await;
     assert!(
-        matches!(reload, Err(ClientError::Refused { ref code, .. }) if code == "config"),
-        "{reload:?}"
+        matches!(reloaded, Err(ClientError::Refused { ref code, .. }) if code == "config"),
+        "{reloaded:?}"
     );
     std::fs::write(lab.directory.path().join("lb.toml"), "").expect("written");
     assert!(matches!(
-        lab.client.reload(Removal::Drain, false, Some(seen)).await,
+        lab.client.write(&reload, Some(seen)).await,
         Err(ClientError::Conflict(_))
     ));
     assert_eq!(
@@ -96,43 +106,57 @@ async fn only_one_of_two_writers_of_a_generation_wins() {
 #[tokio::test]
 async fn every_kind_of_write_arrives() {
     let lab = Lab::start();
-    let (client, name) = (&lab.client, "web".parse().expect("a name"));
+    let client = &lab.client;
     let mut nat = service("web");
+    let service: ServiceName = nat.name.clone();
     nat.forwarder = lb_core::desired::Forwarder::Nat;
     nat.vips.push("2001:db8::1".parse().expect("an address"));
-    client.add_service(&nat, None).await.expect("added");
-    let backend = backend("[2001:db8::5]:8080");
-    client.add_backend(&name, &backend, None).await.expect("added");
+    client.write(&Change::AddService(nat), None).await.expect("added");
+    let new = backend("[2001:db8::5]:8080");
+    let backend = new.id();
+    client
+        .write(&add_backend(&service, new), None)
+        .await
+        .expect("added");
     let heavier = BackendPatch {
         weight: Some(7),
         ..BackendPatch::default()
     };
-    client
-        .set_backend(&name, backend.id(), &heavier, None)
-        .await
-        .expect("set");
+    let set = Change::SetBackend {
+        service: service.clone(),
+        backend,
+        patch: heavier,
+    };
+    client.write(&set, None).await.expect("set");
     let patch = ServicePatch {
         slots: Some(Some(64)),
         ..ServicePatch::default()
     };
-    client.set_service(&name, &patch, None).await.expect("set");
+    let set = Change::SetService {
+        service: service.clone(),
+        patch,
+    };
+    client.write(&set, None).await.expect("set");
     let view = client.services().await.expect("the services");
     assert_eq!(
         (view.services[0].slots, view.services[0].backends[0].weight),
         (64, 7)
     );
-    client
-        .remove_backend(&name, backend.id(), Removal::Now, None)
-        .await
-        .expect("removed");
-    let missing = client
-        .remove_backend(&name, backend.id(), Removal::Now, None)
-        .await;
+    let remove = Change::RemoveBackend {
+        service: service.clone(),
+        backend,
+        removal: Removal::Now,
+    };
+    client.write(&remove, None).await.expect("removed");
+    let missing = client.write(&remove, None).await;
     assert!(
         matches!(missing, Err(ClientError::Refused { ref code, .. }) if code == "not_found"),
         "{missing:?}"
     );
-    let last = client.remove_service(&name, None).await.expect("removed");
+    let last = client
+        .write(&Change::RemoveService { service }, None)
+        .await
+        .expect("removed");
     let view = client.services().await.expect("the services");
     assert_eq!((view.services.len(), view.generation), (0, last.generation));
 }

@@ -2,8 +2,8 @@
 
 use lb_common::{
     abi::{
-        AclKey, Features, Key4, Key6, Lengths, OptionsEntry, ServiceEntry, ServiceLine4, ServiceLine6,
-        TableIndex, TagsEntry, TargetEntry, follow_chain,
+        AclKey, AclVerdict, Features, Key4, Key6, Lengths, OptionsEntry, ServiceEntry, ServiceLine4,
+        ServiceLine6, TableIndex, TagsEntry, TargetEntry, follow_chain,
     },
     pipeline::{self, ServiceTables},
 };
@@ -51,14 +51,12 @@ impl ServiceTables for InMemory {
         self.options.get(number as usize)
     }
 
-    fn access(&self, client: &AclKey) -> u32 {
+    fn access(&self, client: &AclKey) -> Option<AclVerdict> {
         let holding = self
             .sources
             .iter()
             .filter(|entry| entry.key.agrees(client, entry.bits));
-        holding
-            .max_by_key(|entry| entry.bits)
-            .map_or(0, |entry| entry.access)
+        holding.max_by_key(|entry| entry.bits).map(|entry| entry.access)
     }
 
     fn target(&self, index: u32) -> Option<&TargetEntry> {
