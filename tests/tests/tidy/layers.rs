@@ -80,19 +80,3 @@ fn no_files_import_one_another_in_a_circle() {
     }
     assert!(found.is_empty(), "imports run in circles:\n{}", found.join("\n"));
 }
-#[test]
-#[ignore]
-fn dump_edges() {
-    for path in WITHOUT_CIRCLES {
-        let code = Crate::read(path);
-        let cs = circles(&code);
-        for (a, b) in code.imports() {
-            if cs
-                .iter()
-                .any(|c| c.contains(&a.to_string()) && c.contains(&b.to_string()))
-            {
-                println!("EDGE {path} {a} -> {b}");
-            }
-        }
-    }
-}
