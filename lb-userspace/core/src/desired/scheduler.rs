@@ -23,6 +23,8 @@ macro_rules! schedulers {
             Maglev "maglev" maglev (members, slots) Exact;
             /// Weighted rendezvous hashing (Thaler and Ravishankar, 1998; Schindelhauer and Schomaker, 2005).
             Rendezvous "rendezvous" rendezvous (members, slots) OnAverage;
+            /// Consistent hashing on a ring (Karger et al., STOC 1997), with virtual nodes in proportion to the weights.
+            HashRing "hash-ring" hash_ring (members, slots) OnAverage;
         }
     };
 }
