@@ -1,7 +1,7 @@
 //! Where a packet's flow goes, and what is written down of it.
 
 use crate::{
-    abi::{FLOWS_PER_LINE, FlowState, FlowValue, Placement},
+    abi::{FLOWS_PER_LINE, FlowState, FlowValue, Placement, Slot},
     net::tcp,
 };
 
@@ -143,4 +143,21 @@ fn unknown<T: FlowTable>(table: &T, query: &Query) -> Selected {
     table.count(query.service, Event::Refused);
     // Later packets will be unknown and go to the previous owner: this one has to go there, too.
     Selected::new(before, unwritten)
+}
+
+impl Query {
+    /// The previous owner; the current one where the slot is stable or lent, or where nobody was before. And whether the
+    /// slot is lent.
+    pub(super) fn before<T: FlowTable>(&self, table: &T) -> (u32, bool) {
+        let current = self.current();
+        if !Slot(self.packet as u16).is_migrating() {
+            return (current, false);
+        }
+        // Whoever sees the flag sees the previous owner that was written before it: x86 loads in order, and on other
+        // machines the agent waits for a grace period between the two.
+        match table.previous_owner(self.slot_index) {
+            Some(home) if home.is_lent() => (current, true),
+            previous => (previous.and_then(Slot::owner).unwrap_or(current), false),
+        }
+    }
 }

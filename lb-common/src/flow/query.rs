@@ -5,8 +5,6 @@ use crate::{
     net::tcp,
 };
 
-use super::FlowTable;
-
 /// A packet in an migrating slot, or of a service that tracks all flows. Few words, so that a BPF function can take it.
 #[derive(Clone, Copy, Debug)]
 pub struct Query {
@@ -56,21 +54,6 @@ impl Query {
 
     pub(super) const fn current(&self) -> u32 {
         self.packet & 0x7fff
-    }
-
-    /// The previous owner; the current one where the slot is safe or lent, or where nobody was before. And whether the
-    /// slot is lent.
-    pub(super) fn before<T: FlowTable>(&self, table: &T) -> (u32, bool) {
-        let current = self.current();
-        if !Slot(self.packet as u16).is_migrating() {
-            return (current, false);
-        }
-        // Whoever sees the flag sees the previous owner that was written before it: x86 loads in order, and on other
-        // machines the agent waits for a grace period between the two.
-        match table.previous_owner(self.slot_index) {
-            Some(home) if home.is_lent() => (current, true),
-            previous => (previous.and_then(Slot::owner).unwrap_or(current), false),
-        }
     }
 }
 

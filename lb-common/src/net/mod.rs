@@ -3,14 +3,12 @@
 mod bytes;
 pub mod checksum;
 pub mod sctp;
-mod sum;
 pub mod tcp;
 mod wide;
 
 use network_types::{eth::EtherType, ip::IpProto};
 
-pub use bytes::Bytes;
-pub use sum::sum;
+pub use bytes::{Bytes, sum};
 pub use wide::{load16, load32, load64, store16, store32, store64};
 
 /// Length of both MAC addresses of an Ethernet header.

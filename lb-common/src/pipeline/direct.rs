@@ -9,7 +9,9 @@ use crate::{
 };
 
 use super::{
-    Outcome, Packet, Tables, echo,
+    Outcome, Packet, Tables,
+    early::{DETOUR, LeaveEarly},
+    echo,
     family::{Family, V4, V6},
     link,
     parse::{self, Ip, Transport},
@@ -18,12 +20,6 @@ use super::{
     select::{flow_hash, pick},
     services::Lookup,
 };
-
-/// Left early: for that reason, or, without one, to take the detour.
-pub(super) type LeaveEarly = Option<Reason>;
-
-/// Take the detour.
-pub(super) const DETOUR: LeaveEarly = None;
 
 /// Takes a packet all the way and says why it left as it did, `outcome` saying more; `None` if it has to take the
 /// detour.

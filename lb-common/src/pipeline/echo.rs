@@ -7,7 +7,7 @@ use crate::{
 
 use super::{
     Packet,
-    direct::{DETOUR, LeaveEarly},
+    early::{DETOUR, LeaveEarly},
     family::Family,
     parse::Ip,
     rewrite,

@@ -8,6 +8,7 @@
 
 pub mod detour;
 mod direct;
+mod early;
 mod echo;
 mod family;
 mod link;
@@ -26,9 +27,11 @@ use crate::abi::Reason;
 pub use direct::direct;
 pub use link::accepts;
 pub use outcome::Outcome;
-pub use packet::Packet;
+pub use packet::{Packet, Wrap};
 pub use services::{look_up4, look_up6};
-pub use tables::{FlowTables, Host, NatTables, QuicTables, Route, RouteQuery, ServiceTables, Tables};
+pub use tables::{
+    FlowTables, Host, InsertOutcome, NatTables, QuicTables, Route, RouteQuery, ServiceTables, Tables,
+};
 
 use detour::{Scratch, StepByStep, detour};
 

@@ -6,11 +6,11 @@ use crate::{
 };
 
 use super::{
-    Packet, Tables,
-    direct::{DETOUR, LeaveEarly},
+    Packet, Tables, Wrap,
+    early::{DETOUR, LeaveEarly},
     family::{End, Family, Readdress},
     parse::{Ip, Transport},
-    wrap::{Wrap, wrap_plain, wraps},
+    wrap::{wrap_plain, wraps},
 };
 
 /// The header of a packet that was seen whole before can be seen again; the verifier wants it checked all the same.

@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    Packet, ServiceTables,
+    Packet, ServiceTables, Wrap,
     family::{ETHER_TYPE, Family, Outer, V4, V6},
 };
 
@@ -16,24 +16,6 @@ use super::{
 const MAX_FRONT: usize = 0x7f;
 /// The header was there before the frame grew; the verifier wants it checked all the same.
 const SEEN_BEFORE: Reason = Reason::Truncated;
-
-/// A packet that is to get a new front. Whole words, so that it can be built on a BPF program's stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(8))]
-pub struct Wrap {
-    /// The flow's hash: spreads a backend's tunnel traffic over its receive queues.
-    pub hash: u64,
-    /// Index of the target.
-    pub target: u32,
-    /// Where the IP header begins in the frame.
-    pub network: u32,
-    /// Length of the IP packet.
-    pub len: u32,
-    /// Type of service or traffic class.
-    pub tos: u16,
-    /// 1 for an IPv6 packet.
-    pub v6: u16,
-}
 
 /// The outer IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

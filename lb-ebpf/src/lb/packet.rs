@@ -5,10 +5,7 @@ use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_adjust_tail, programs::XdpCont
 use lb_common::{
     abi::Reason,
     net::Bytes as _,
-    pipeline::{
-        Packet, Tables,
-        wrap::{Wrap, wrap},
-    },
+    pipeline::{Packet, Tables, Wrap, wrap::wrap},
     verifier::hidden,
 };
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::CheckError;
 use crate::kind::{Asks, Kind};
 
 /// How a backend is checked.
@@ -75,25 +76,6 @@ impl Timing {
     pub fn fast_interval(&self) -> Duration {
         let default = (self.interval / 4).max(Duration::from_millis(100));
         self.fast_interval.unwrap_or(default).min(self.interval)
-    }
-}
-
-/// A check that cannot be run: the key at fault and what was expected of it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{key}`: {message}")]
-pub struct CheckError {
-    /// The key as the operator writes it.
-    pub key: &'static str,
-    /// What is wrong and what was expected.
-    pub message: String,
-}
-
-impl CheckError {
-    pub(crate) fn new(key: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            key,
-            message: message.into(),
-        }
     }
 }
 

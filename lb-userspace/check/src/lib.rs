@@ -6,6 +6,7 @@
 
 mod check;
 mod duration;
+mod error;
 mod kind;
 #[cfg(feature = "probe")]
 mod probe;
@@ -14,7 +15,8 @@ mod table;
 mod table_tests;
 mod target;
 
-pub use check::{Check, CheckError, Close, Timing};
+pub use check::{Check, Close, Timing};
+pub use error::CheckError;
 pub use kind::*;
 #[cfg(feature = "probe")]
 pub use probe::{Miss, Prober};

@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use crate::check::{Check, CheckError, Close, Timing};
+use crate::CheckError;
+use crate::check::{Check, Close, Timing};
 use crate::duration::Text;
 use crate::kind::{Kind, KindInfo, KindWord, Specs};
 

@@ -1,28 +1,19 @@
 //! The long-running process that owns the desired state and the dataplane.
 
 mod actor;
-mod attachments;
 mod backend_states;
-mod draining;
 pub mod drains;
-mod egress;
 pub mod handle;
 mod limits;
 mod macs;
 mod observed;
 mod options;
-mod persist;
-mod ports;
 pub(crate) mod preview;
 mod seed;
 pub mod server;
-mod stop;
-mod sweeper;
 mod takeover;
 mod tally;
-mod views;
 mod vip_routes;
-mod warnings;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -35,14 +26,14 @@ use tokio::{
     time::timeout,
 };
 
+use actor::attachments::Attachments;
+use actor::persist::FoundCheckpoint;
+pub use actor::stop::remove_dataplane;
 use actor::{Actor, ActorParts, Inputs};
-use attachments::Attachments;
 use handle::AgentHandle;
 use observed::ObservedState;
 pub use options::{Options, STATE_DIR};
-use persist::FoundCheckpoint;
 use server::ApiSocket;
-pub use stop::remove_dataplane;
 use takeover::Takeover;
 use vip_routes::VipRoutes;
 
@@ -159,7 +150,7 @@ pub async fn run(options: Options) -> Result<()> {
         Arc::clone(&actor.parts.devices_wanted),
         supervisor("the watch on interfaces"),
     ));
-    if actor.review_egress(egress::Review::Thorough) {
+    if actor.review_egress(actor::egress::Review::Thorough) {
         actor.refresh();
     }
 

@@ -16,7 +16,7 @@ use pair::Pair;
 
 use super::{
     actor::Actor,
-    draining,
+    actor::draining,
     handle::RequestError,
     observed::{Expected, addresses, probe_target, probe_targets},
 };

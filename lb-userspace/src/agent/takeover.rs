@@ -13,7 +13,7 @@ use std::{
 use anyhow::Result;
 use tokio::{sync::watch, time::timeout};
 
-use super::{persist::FoundCheckpoint, tally::Tally};
+use super::{actor::persist::FoundCheckpoint, tally::Tally};
 use crate::checkpoint::{SavedFlows, SavedState};
 use crate::dataplane::{Dataplane, DataplaneSource, MappedTables};
 use crate::netlink::{NextHops, Resolution, ResolverHandle};

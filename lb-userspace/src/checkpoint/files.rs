@@ -7,13 +7,19 @@ use std::{
     path::Path,
 };
 
-use super::room::is_full;
-
 /// Held by the agent whose directory it is.
 const LOCK: &str = "lock";
 const SUFFIX: &str = ".checkpoint";
 const BAD: &str = ".bad";
 const DIGITS: usize = 10;
+
+/// Whether the disk has no room, as far as that error tells.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
 
 /// Whether the disk takes nothing, which is no reason not to read it.
 pub(super) fn is_of_the_disk(error: &io::Error) -> bool {

@@ -13,14 +13,6 @@ const SLACK: u64 = 8192;
 /// Bytes in what the system counts the room of a file in.
 const SECTOR: u64 = 512;
 
-/// Whether the disk has no room, as far as that error tells.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}
-
 impl Store {
     /// Removes one file, the least useful, so that `bytes` more may fit; false if none is to go for that. `coming` is what
     /// is to be written.

@@ -13,9 +13,8 @@ use std::{
 };
 
 use super::{
-    files::{Name, is_of_the_disk, lock, names, place},
+    files::{Name, is_full, is_of_the_disk, lock, names, place},
     format::{self, Checkpoint, Unusable},
-    room::is_full,
     state::{SavedFlows, SavedState},
 };
 

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{drain::DrainOptions, words::one_of, write::WriteOptions};
+use super::{drain::DrainOptions, words::one_of, write_options::WriteOptions};
 use lb_core::desired::{
     AdminState, Backend, BackendId, BackendPatch, Change, Forwarder, Removal, ServerId, ServiceName, Vlan,
     Zone,

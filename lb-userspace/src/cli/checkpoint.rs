@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use super::{
     output::{Failure, Output},
-    write::{WriteOptions, unless_saved},
+    write::unless_saved,
+    write_options::WriteOptions,
 };
 use crate::agent::STATE_DIR;
 use crate::checkpoint::{self, Checkpoint, Unusable};

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use clap::Args;
 
-use super::write::WriteOptions;
+use super::write_options::WriteOptions;
 use lb_core::desired::{Change, Selection, ServiceName, Span, Zone};
 
 #[derive(Args, Debug)]

@@ -24,6 +24,7 @@ mod traffic;
 mod wait;
 mod words;
 mod write;
+mod write_options;
 
 use std::{path::PathBuf, process::ExitCode};
 

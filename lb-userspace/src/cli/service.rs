@@ -7,7 +7,7 @@ use super::{
     output::Failure,
     traffic::{Traffic, Unset},
     words::{Slots, Time, WeightedBackend, one_of},
-    write::WriteOptions,
+    write_options::WriteOptions,
 };
 use lb_core::desired::{
     Affinity, Change, Forwarder, OnEmpty, Prefix, Protocol, Scheduler, Service, ServiceName, ServicePatch,

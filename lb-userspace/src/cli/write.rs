@@ -11,6 +11,7 @@ use super::{
     plan,
     service::ServiceVerb,
     wait::{Waited, wait},
+    write_options::WriteOptions,
 };
 use lb_api::{Applied, client::Client};
 use lb_core::desired::{Change, Removal};
@@ -45,14 +46,6 @@ pub(super) struct ReloadArgs {
     dry_run: bool,
     #[command(flatten)]
     write: WriteOptions,
-}
-
-/// What every verb that changes something takes.
-#[derive(Args, Clone, Copy, Debug)]
-pub(super) struct WriteOptions {
-    /// Refuse (exit code 4) unless this is the generation in force; `lb list` and every change show it.
-    #[arg(long, value_name = "N")]
-    pub(super) if_generation: Option<u64>,
 }
 
 impl WriteVerb {

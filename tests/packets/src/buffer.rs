@@ -3,10 +3,7 @@
 use lb_common::{
     abi::Reason,
     net::Bytes,
-    pipeline::{
-        Packet, Tables,
-        wrap::{self, Wrap},
-    },
+    pipeline::{Packet, Tables, Wrap, wrap},
 };
 
 /// Bytes that a driver leaves in front of a frame (`XDP_PACKET_HEADROOM`).

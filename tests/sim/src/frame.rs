@@ -9,10 +9,7 @@ use anyhow::{Result, bail};
 use lb_common::{
     abi::Reason,
     net::Bytes,
-    pipeline::{
-        Packet, Tables,
-        wrap::{self, Wrap},
-    },
+    pipeline::{Packet, Tables, Wrap, wrap},
 };
 use lb_core::desired::Protocol;
 

@@ -18,23 +18,20 @@ const ARROWS: [(&str, &[&str]); 6] = [
 const PURE: [(&str, &[&str]); 2] = [
     (
         "lb-common",
-        &["bitflags", "bytemuck", "network-types", "num_enum"],
+        &["bitflags", "bytemuck", "network-types", "open-enum"],
     ),
     (
         "lb-core",
         &[
-            "bitflags",
             "bytemuck",
             "hex",
             "humantime",
             "ipnet",
-            "num_enum",
             "proptest",
             "rmp-serde",
             "serde",
             "serde_bytes",
             "serde_json",
-            "strum",
             "thiserror",
         ],
     ),

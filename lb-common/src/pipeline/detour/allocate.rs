@@ -7,8 +7,8 @@ use crate::{
 };
 
 use super::{
-    super::{Host, NatTables, Packet, Tables},
-    InsertOutcome, PacketKind, Scratch, StepResult,
+    super::{Host, InsertOutcome, NatTables, Packet, Tables},
+    PacketKind, Scratch, StepResult,
     fullnat::{entry, needs_source},
     scratch::offset,
 };

@@ -3,8 +3,8 @@
 use crate::abi::Reason;
 
 use super::{
-    super::{Host, NatTables, ServiceTables},
-    InsertOutcome, Scratch, StepResult,
+    super::{Host, InsertOutcome, NatTables, ServiceTables},
+    Scratch, StepResult,
     fullnat::{entry, needs_source},
 };
 

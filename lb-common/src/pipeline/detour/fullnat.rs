@@ -11,17 +11,6 @@ use super::{
     Scratch,
 };
 
-/// What became of an entry to be inserted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InsertOutcome {
-    /// It is there.
-    Made,
-    /// Another is there by that key.
-    Taken,
-    /// There is no room.
-    Full,
-}
-
 /// Whether the packet's flow is a new one, and its backend reached by `fullnat`.
 #[inline(always)]
 pub(super) fn needs_source<T: ServiceTables>(tables: &T, scratch: &Scratch) -> Result<Option<u16>, Reason> {

@@ -33,7 +33,6 @@ use crate::abi::{Lengths, Reason, ServiceFlags};
 
 use super::{Packet, Tables};
 
-pub use fullnat::InsertOutcome;
 pub use scratch::{PacketKind, Scratch};
 
 /// What a step leaves behind: `Err` says that the packet's way ends here, and why.

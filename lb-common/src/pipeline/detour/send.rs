@@ -7,9 +7,9 @@ use crate::{
 
 use super::{
     super::{
-        Packet, Tables,
+        Packet, Tables, Wrap,
         family::{Family, V4, V6},
-        wrap::{Wrap, move_start, tags_len, write_link},
+        wrap::{move_start, tags_len, write_link},
     },
     Scratch, StepResult,
     translate::translate,

@@ -9,7 +9,7 @@ mod services;
 
 pub use flows::FlowTables;
 pub use host::{Host, Route, RouteQuery};
-pub use nat::NatTables;
+pub use nat::{InsertOutcome, NatTables};
 pub use quic::QuicTables;
 pub use services::ServiceTables;
 

@@ -2,7 +2,16 @@
 
 use crate::abi::{FlowEnds, NatEntry, SnatPoolEntry};
 
-use super::super::detour::InsertOutcome;
+/// What became of an entry to be inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertOutcome {
+    /// It is there.
+    Made,
+    /// Another is there by that key.
+    Taken,
+    /// There is no room.
+    Full,
+}
 
 /// The tables of address translation.
 pub trait NatTables {

@@ -7,18 +7,18 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    abi::{DeviceEntry, MAX_MACS, MAX_UPPERS, Mac, MacKey, Reason},
+    abi::{DeviceEntry, MAX_MACS, Mac, MacKey, Reason},
     pipeline::{self, Host, Route, RouteQuery},
     verifier::hidden,
 };
 
 use super::{
     super::{globals, trace},
-    Maps, answers, flow_table, route,
+    Maps, answers,
+    devices::upper,
+    flow_table, route,
 };
 
-#[map]
-static UPPERS: HashMap<u32, DeviceEntry> = HashMap::with_max_entries(MAX_UPPERS, 0);
 #[map]
 static MACS: HashMap<MacKey, u32> = HashMap::with_max_entries(MAX_MACS, BPF_F_NO_PREALLOC);
 #[map]
@@ -83,13 +83,6 @@ impl Host for Maps<'_> {
 extern "C" fn lb_accepts(context: *mut xdp_md, mac: u64, is_for_group: u32) -> u32 {
     let context = XdpContext::new(hidden(context));
     pipeline::accepts(&Maps::new(&context), Mac(mac), is_for_group != 0).into()
-}
-
-/// What is known of the interface of that index.
-#[inline(always)]
-pub(super) fn upper(interface: u32) -> Option<DeviceEntry> {
-    // SAFETY: entries are replaced whole, and what is read here outlives the program's run (RCU).
-    unsafe { UPPERS.get(interface) }.copied()
 }
 
 /// Has a frame sent out of another interface; false if the agent did not list that.

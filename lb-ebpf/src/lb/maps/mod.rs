@@ -2,6 +2,7 @@
 
 mod answers;
 mod counters;
+mod devices;
 mod flow_table;
 mod flows;
 mod host;

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{FlowEnds, MAX_NAT_SOURCES, NatEntry, SnatPoolEntry},
-    pipeline::{NatTables, detour::InsertOutcome},
+    pipeline::{InsertOutcome, NatTables},
 };
 
 use super::Maps;

@@ -22,7 +22,7 @@ use lb_common::{
 
 use super::{
     super::{globals, trace},
-    host,
+    devices::upper,
 };
 
 /// Address families as the kernel numbers them.
@@ -127,7 +127,7 @@ pub(super) fn look_up(context: &XdpContext, query: &RouteQuery) -> Route {
 /// The interface that carries the frames of the one of that index, and the tags that they carry there.
 #[inline(always)]
 fn below(interface: u32) -> (u32, TagsEntry) {
-    host::upper(interface).map_or((interface, TagsEntry::NONE), |upper| {
+    upper(interface).map_or((interface, TagsEntry::NONE), |upper| {
         (upper.interface, upper.tags)
     })
 }

@@ -5,7 +5,7 @@ use lb_common::abi::{
     SlotLine, TagsEntry, TargetEntry,
 };
 
-use super::{memory::Memory, sources::SourceEntry};
+use super::{memory::Memory, sources::SourceEntry, target::TargetCell};
 
 /// Tables that can be read back. Indexes are within the capacity that the tables were made for.
 pub trait ReadBack: Memory {
@@ -35,4 +35,14 @@ pub trait ReadBack: Memory {
     fn read_servers(&self, line: u32) -> ServerLine;
     /// All entries of all lists of clients.
     fn read_sources(&self) -> Vec<SourceEntry>;
+}
+
+impl TargetCell {
+    /// The entry of that index.
+    pub(in crate::plan) fn read(memory: &impl ReadBack, index: u32) -> Self {
+        Self {
+            target: memory.read_target(index),
+            tags: memory.read_tags(index),
+        }
+    }
 }

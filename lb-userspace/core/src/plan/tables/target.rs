@@ -9,7 +9,6 @@ use lb_common::{
     pipeline::wrap::overhead,
 };
 
-use super::read_back::ReadBack;
 use crate::desired::{Backend, Forwarder, Service, Vlan};
 
 /// The way to a backend, as the kernel's routing and neighbour tables have it.
@@ -49,14 +48,6 @@ pub struct TargetCell {
 }
 
 impl TargetCell {
-    /// The entry of that index.
-    pub(in crate::plan) fn read(memory: &impl ReadBack, index: u32) -> Self {
-        Self {
-            target: memory.read_target(index),
-            tags: memory.read_tags(index),
-        }
-    }
-
     /// Whether the entries differ in MACs only, so that a packet on its way may meet some of both.
     pub(in crate::plan) fn differs_in_macs_only(&self, new: &Self) -> bool {
         let target = TargetEntry {

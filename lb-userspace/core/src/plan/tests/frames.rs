@@ -5,10 +5,7 @@ use std::net::IpAddr;
 use lb_common::{
     abi::Reason,
     net::{Bytes, TCP, UDP},
-    pipeline::{
-        Outcome, Packet, Route, Tables, process,
-        wrap::{self, Wrap},
-    },
+    pipeline::{Outcome, Packet, Route, Tables, Wrap, process, wrap},
 };
 
 use crate::plan::InMemory;

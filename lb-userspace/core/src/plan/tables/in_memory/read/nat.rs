@@ -2,7 +2,7 @@
 
 use lb_common::{
     abi::{FlowEnds, NatEntry, SnatPoolEntry},
-    pipeline::{NatTables, detour::InsertOutcome},
+    pipeline::{InsertOutcome, NatTables},
 };
 
 use super::InMemory;

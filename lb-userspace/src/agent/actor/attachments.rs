@@ -9,15 +9,15 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use super::Options;
-use super::actor::Actor;
+use crate::agent::Options;
+use crate::agent::actor::Actor;
 use crate::dataplane::{Attached, Dataplane, Mode};
 use crate::netlink::{Carrier, Devices, Interface, InterfaceError};
 use lb_api::view::OutageView;
 
 /// The named interfaces.
 #[derive(Debug)]
-pub(super) struct Attachments {
+pub(in crate::agent) struct Attachments {
     mode: Mode,
     places: Vec<Attachment>,
     /// Whether something of an earlier agent was left on other interfaces, which may be the missing ones by other names.
@@ -85,7 +85,7 @@ impl Attachments {
     ///
     /// # Errors
     /// When one is such that no program sees its packets, or is missing and not to be waited for.
-    pub(super) fn find(options: &Options, devices: &Devices) -> Result<Self> {
+    pub(in crate::agent) fn find(options: &Options, devices: &Devices) -> Result<Self> {
         let mut places = Vec::new();
         for name in &options.interfaces {
             let mut attachment = Attachment {
@@ -114,7 +114,7 @@ impl Attachments {
     }
 
     /// Where packets are seen: what lies below comes first, as the kernel wants it.
-    pub(super) fn carriers(&self) -> Vec<Carrier> {
+    pub(in crate::agent) fn carriers(&self) -> Vec<Carrier> {
         let mut found: Vec<Carrier> = Vec::new();
         for carrier in self
             .places
@@ -130,7 +130,7 @@ impl Attachments {
     }
 
     /// The interfaces, by index, that packets are seen on.
-    pub(super) fn indexes(&self) -> BTreeSet<u32> {
+    pub(in crate::agent) fn indexes(&self) -> BTreeSet<u32> {
         let carriers = self
             .places
             .iter()
@@ -139,7 +139,7 @@ impl Attachments {
     }
 
     /// The interface that all packets come by, if there is only one.
-    pub(super) fn only_interface(&self) -> Option<u32> {
+    pub(in crate::agent) fn only_interface(&self) -> Option<u32> {
         // Generic mode may run on a VLAN device, which is not what its packets leave by.
         let below = |attachment: &Attachment| {
             let carrier = attachment.carrier.as_ref()?;
@@ -154,7 +154,7 @@ impl Attachments {
     }
 
     /// What is named and not served.
-    pub(super) fn outages(&self) -> Vec<OutageView> {
+    pub(in crate::agent) fn outages(&self) -> Vec<OutageView> {
         let outage = |attachment: &Attachment| {
             let (since, why) = attachment.missing.as_ref()?;
             Some(OutageView {
@@ -168,14 +168,14 @@ impl Attachments {
         self.places.iter().filter_map(outage).collect()
     }
 
-    pub(super) fn is_whole(&self) -> bool {
+    pub(in crate::agent) fn is_whole(&self) -> bool {
         self.places.iter().all(|attachment| attachment.missing.is_none())
     }
 }
 
 impl Actor {
     /// Asks the kernel whether the program is where it was attached.
-    pub(super) fn look_at_links(&mut self) {
+    pub(in crate::agent) fn look_at_links(&mut self) {
         self.note_lost(|_| true);
         if !self.parts.attachments.is_whole() {
             // The answer is a list of the interfaces, by which it is tried again.
@@ -201,7 +201,7 @@ impl Actor {
     }
 
     /// Brings the attachments in line with the interfaces that there are.
-    pub(super) fn follow_devices(&mut self, devices: &Devices) {
+    pub(in crate::agent) fn follow_devices(&mut self, devices: &Devices) {
         self.note_lost(|index| devices.interface(index).is_some());
         for attached in &mut self.parts.attached {
             if let Some(now) = devices.interface(attached.interface.index) {
@@ -267,7 +267,7 @@ impl Actor {
                     format!("{} (which is called {name} now)", attachment.name)
                 };
                 log::info!("what comes by {here} is balanced");
-                super::log_attached(&attached);
+                crate::agent::log_attached(&attached);
                 attachment.take(carrier, devices, &name);
                 note_attached(&mut self.parts.attached, attached);
                 true

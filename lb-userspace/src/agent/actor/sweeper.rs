@@ -13,24 +13,24 @@ use lb_common::abi::FlowEnds;
 use crate::dataplane::DataplaneSource;
 use lb_core::plan::{BackendRef, FlowTime, Layout, Memory, Sweep, Usage, apply};
 
-use super::actor::Actor;
+use crate::agent::actor::Actor;
 
 /// From one sweep to the next, while there is anything to look after.
 const PACE: Duration = Duration::from_secs(2);
 
 /// What the last sweep found.
 #[derive(Debug, Default)]
-pub(super) struct Sweeper {
+pub(in crate::agent) struct Sweeper {
     /// When it began.
     at: Option<Instant>,
     /// How long it took.
-    pub(super) took: Duration,
+    pub(in crate::agent) took: Duration,
     /// Entries in the flow table.
-    pub(super) live: u64,
+    pub(in crate::agent) live: u64,
     /// Entries of each backend; absent means none.
-    pub(super) flows: HashMap<BackendRef, u64>,
+    pub(in crate::agent) flows: HashMap<BackendRef, u64>,
     /// How much of each address is in use that `fullnat` backends see.
-    pub(super) sources: BTreeMap<IpAddr, Usage>,
+    pub(in crate::agent) sources: BTreeMap<IpAddr, Usage>,
     /// Entries of `fullnat` flows whose opposite was not found.
     lonely: HashSet<FlowEnds>,
     /// Entries in the table of `fullnat` flows before the sweep; absent if nobody has looked, since an earlier agent may
@@ -70,7 +70,7 @@ impl Sweeper {
 
 impl Actor {
     /// Sweeps if it is time to.
-    pub(super) fn sweep_in_turn(&mut self) {
+    pub(in crate::agent) fn sweep_in_turn(&mut self) {
         let is_wanted = self.parts.layout.wants_sweep() || self.has_translations();
         if self.sweeper.is_due(Instant::now()) && is_wanted {
             self.sweep();
@@ -82,12 +82,12 @@ impl Actor {
     }
 
     /// Sweeps now.
-    pub(super) fn sweep(&mut self) {
+    pub(in crate::agent) fn sweep(&mut self) {
         self.sweep_by(Layout::sweep);
     }
 
     /// Makes all that was given up usable at once: for when there is no other room.
-    pub(super) fn reclaim(&mut self) {
+    pub(in crate::agent) fn reclaim(&mut self) {
         if self.parts.layout.is_recovered() && !self.settle() {
             return;
         }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 
-use super::{
+use crate::agent::{
     actor::{Actor, drastic},
     drains::Drains,
     handle::RequestError,
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(10);
 
 /// The agent's checkpoints.
-pub(super) struct Persist {
+pub(in crate::agent) struct Persist {
     state_dir: PathBuf,
     writer: Writer,
     every: Duration,
@@ -52,7 +52,7 @@ pub(super) struct Persist {
 }
 
 /// The checkpoints that the agents before have left.
-pub(super) struct FoundCheckpoint {
+pub(in crate::agent) struct FoundCheckpoint {
     store: Store,
     newest: Option<(u64, Checkpoint)>,
     /// Files that cannot be used.
@@ -64,7 +64,10 @@ impl FoundCheckpoint {
     ///
     /// # Errors
     /// When the directory cannot be used.
-    pub(super) fn in_directory(state_dir: &Path, config: &config::CheckpointConfig) -> Result<Self> {
+    pub(in crate::agent) fn in_directory(
+        state_dir: &Path,
+        config: &config::CheckpointConfig,
+    ) -> Result<Self> {
         let mut store = Store::open(state_dir, config.keep as usize).with_context(|| refused(state_dir))?;
         let (newest, set_aside) = store.newest();
         for aside in &set_aside {
@@ -78,12 +81,12 @@ impl FoundCheckpoint {
     }
 
     /// The state to go on from.
-    pub(super) fn state(&self) -> Option<&SavedState> {
+    pub(in crate::agent) fn state(&self) -> Option<&SavedState> {
         self.newest.as_ref().map(|(_, checkpoint)| &checkpoint.state)
     }
 
     /// The newest flows on disk, and the tables that they belonged to: flows are written less often than states.
-    pub(super) fn take_flows(&mut self) -> Option<(SavedFlows, LayoutSnapshot)> {
+    pub(in crate::agent) fn take_flows(&mut self) -> Option<(SavedFlows, LayoutSnapshot)> {
         if let Some((_, Checkpoint { state, flows })) = &mut self.newest
             && let Some(flows) = flows.take()
         {
@@ -102,7 +105,7 @@ impl FoundCheckpoint {
     ///
     /// # Errors
     /// When there can be no thread that writes.
-    pub(super) fn go_on(
+    pub(in crate::agent) fn go_on(
         self,
         state_dir: &Path,
         config: &config::CheckpointConfig,
@@ -135,12 +138,12 @@ fn warn_of(SetAside { path, reason }: &SetAside) {
 
 impl Persist {
     /// There is something new; it is handed to the writer within a second.
-    pub(super) fn note_change(&mut self) {
+    pub(in crate::agent) fn note_change(&mut self) {
         self.unsaved = true;
     }
 
     /// The configuration file was read, and what it says is in force.
-    pub(super) fn note_file(&mut self, path: &Path, file: &ConfigFile) {
+    pub(in crate::agent) fn note_file(&mut self, path: &Path, file: &ConfigFile) {
         let mark = ConfigMark {
             path: path.to_owned(),
             sha256: file.digest.clone(),
@@ -152,7 +155,7 @@ impl Persist {
 
     /// Whether `services` are others than the configuration file had when it was last read; backends that are on their
     /// way out do not count.
-    pub(super) fn drifts(&self, services: &Services) -> bool {
+    pub(in crate::agent) fn drifts(&self, services: &Services) -> bool {
         let wished = |services: &Services| -> Vec<Service> {
             let mut wished: Vec<Service> = services.iter().map(|s| Service::clone(s)).collect();
             for service in &mut wished {
@@ -166,7 +169,7 @@ impl Persist {
     }
 
     /// How saving goes, for `lb status`.
-    pub(super) fn view(&self) -> SavingView {
+    pub(in crate::agent) fn view(&self) -> SavingView {
         let SavingCondition { last, failing } = self.writer.condition();
         let (failing_since, failing_reason) = failing.unzip();
         let set_aside = |SetAside { path, reason }: &SetAside| SetAsideView {
@@ -187,7 +190,7 @@ impl Persist {
     }
 
     /// What the operator should know about it, in sentences.
-    pub(super) fn warnings(&self) -> Vec<String> {
+    pub(in crate::agent) fn warnings(&self) -> Vec<String> {
         let set_aside = self.set_aside.iter();
         let mut warnings: Vec<String> = set_aside
             .map(|SetAside { path, reason }| {
@@ -226,7 +229,7 @@ impl Actor {
     ///
     /// # Errors
     /// When neither can be put in force.
-    pub(super) fn begin(
+    pub(in crate::agent) fn begin(
         &mut self,
         kept: Option<(u64, Checkpoint)>,
         file: Option<(PathBuf, ConfigFile)>,
@@ -363,7 +366,7 @@ impl Actor {
     }
 
     /// Has a checkpoint written; the receiver is told when it is on disk.
-    pub(super) fn save(&mut self) -> oneshot::Receiver<SaveOutcome> {
+    pub(in crate::agent) fn save(&mut self) -> oneshot::Receiver<SaveOutcome> {
         let state = self.state();
         self.parts.persist.hand_over(state, None)
     }
@@ -392,7 +395,7 @@ impl Actor {
     }
 
     /// Has a checkpoint written if it is time to.
-    pub(super) fn save_in_turn(&mut self) {
+    pub(in crate::agent) fn save_in_turn(&mut self) {
         let persist = &self.parts.persist;
         if persist.last.1.elapsed() >= persist.every {
             drop(self.save_with_flows());
@@ -402,7 +405,7 @@ impl Actor {
     }
 
     /// Has the last checkpoint written, and waits for it.
-    pub(super) async fn save_at_the_end(&mut self) {
+    pub(in crate::agent) async fn save_at_the_end(&mut self) {
         if !is_on_disk(self.save_with_flows()).await {
             log::error!(
                 "the last checkpoint was not saved: {}",
@@ -412,7 +415,7 @@ impl Actor {
     }
 
     /// Answers what was asked for as soon as it is on disk, or it is clear that it will not be.
-    pub(super) fn answer<T: Send + 'static>(
+    pub(in crate::agent) fn answer<T: Send + 'static>(
         &mut self,
         made: Result<T, RequestError>,
         saved: impl FnOnce(T, bool) -> T + Send + 'static,
@@ -432,7 +435,10 @@ impl Actor {
     }
 
     /// Answers with the checkpoint that is written now.
-    pub(super) fn save_on_request(&mut self, reply: oneshot::Sender<Result<SavedView, RequestError>>) {
+    pub(in crate::agent) fn save_on_request(
+        &mut self,
+        reply: oneshot::Sender<Result<SavedView, RequestError>>,
+    ) {
         let told = self.save_with_flows();
         tokio::spawn(async move {
             let outcome = timeout(PATIENCE, told).await;
@@ -455,7 +461,10 @@ impl Actor {
     }
 
     /// Answers with all checkpoints; they are read beside the agent's other work.
-    pub(super) fn list_checkpoints(&self, reply: oneshot::Sender<Result<CheckpointsView, RequestError>>) {
+    pub(in crate::agent) fn list_checkpoints(
+        &self,
+        reply: oneshot::Sender<Result<CheckpointsView, RequestError>>,
+    ) {
         let state_dir = self.parts.persist.state_dir.clone();
         spawn_blocking(move || {
             let listed = checkpoint::list(&state_dir).map_err(|error| {
@@ -469,7 +478,7 @@ impl Actor {
     }
 
     /// Answers with a checkpoint, read beside the agent's other work.
-    pub(super) fn load_checkpoint(
+    pub(in crate::agent) fn load_checkpoint(
         &self,
         number: u64,
         reply: oneshot::Sender<Result<Box<Checkpoint>, RequestError>>,
@@ -487,7 +496,7 @@ impl Actor {
     }
 
     /// Puts the desired state of a checkpoint in force, as a change like any other.
-    pub(super) fn restore(
+    pub(in crate::agent) fn restore(
         &mut self,
         number: u64,
         checkpoint: Checkpoint,

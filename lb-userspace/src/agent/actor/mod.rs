@@ -3,6 +3,16 @@
 //! Invariant: the tables always show one wish and one state of knowledge as a whole; a change that cannot be applied
 //! leaves everything as it was.
 
+pub(super) mod attachments;
+pub(super) mod draining;
+pub(super) mod egress;
+pub(super) mod persist;
+pub(super) mod ports;
+pub(super) mod stop;
+pub(super) mod sweeper;
+mod views;
+mod warnings;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
@@ -16,18 +26,18 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use super::{
-    attachments::Attachments,
+use attachments::Attachments;
+use egress::{Egress, Review};
+use persist::Persist;
+use ports::Ports;
+use stop::Ending;
+use sweeper::Sweeper;
+
+use crate::agent::{
     backend_states::{BackendStates, Transition},
-    draining,
     drains::Drains,
-    egress::{Egress, Review},
     handle::{Command, RequestError},
     observed::{self, Expected, ObservedState},
-    persist::Persist,
-    ports::Ports,
-    stop::Ending,
-    sweeper::Sweeper,
     tally::Tally,
     vip_routes::VipRoutes,
 };

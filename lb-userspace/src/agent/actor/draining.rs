@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use super::{actor::Actor, drains::DrainOutcome};
+use crate::agent::{actor::Actor, drains::DrainOutcome};
 use lb_api::view::{DrainEnd, DrainsView};
 use lb_core::desired::{Backend, Change, Services};
 use lb_core::plan::{Availability, BackendRef, Observed};
 
 impl Actor {
     /// Takes in what has been counted, and ends the drains that are over, all in one change.
-    pub(super) fn end_drains(&mut self) {
+    pub(in crate::agent) fn end_drains(&mut self) {
         if self.drains.is_empty() {
             return;
         }
@@ -47,7 +47,7 @@ impl Actor {
         })
     }
 
-    pub(super) fn drains_view(&mut self) -> DrainsView {
+    pub(in crate::agent) fn drains_view(&mut self) -> DrainsView {
         self.sample();
         self.end_drains();
         self.drains.all(&self.services, self.generation, Instant::now())
@@ -77,7 +77,7 @@ fn log_end(over: &DrainOutcome, before: &Services) {
 }
 
 /// What to do about a lack of room that leaving backends have a part in.
-pub(super) fn with_advice(refusal: String, services: &Services) -> String {
+pub(in crate::agent) fn with_advice(refusal: String, services: &Services) -> String {
     let backends = services.iter().flat_map(|service| &service.backends);
     match backends.filter(|backend| backend.leaves()).count() {
         0 => refusal,

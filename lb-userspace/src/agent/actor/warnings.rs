@@ -2,7 +2,8 @@
 
 use std::{collections::HashSet, net::IpAddr, time::UNIX_EPOCH};
 
-use super::{actor::Actor, limits, ports};
+use super::ports;
+use crate::agent::{actor::Actor, limits};
 use crate::dataplane::Attached;
 use crate::health;
 use crate::netlink::{self, LeadsOut, Resolution, SysctlFamily};
@@ -11,7 +12,7 @@ use lb_core::desired::{Forwarder, Unserved};
 
 impl Actor {
     /// What is asked for and not done now.
-    pub(super) fn outages(&self) -> Vec<OutageView> {
+    pub(in crate::agent) fn outages(&self) -> Vec<OutageView> {
         let mut outages = self.parts.attachments.outages();
         let ailments = self.parts.vitals.ailments().into_iter();
         outages.extend(ailments.filter(|ailment| !ailment.runs).map(|ailment| {
@@ -44,7 +45,7 @@ impl Actor {
         over.collect()
     }
 
-    pub(super) fn warnings(&self) -> Vec<String> {
+    pub(in crate::agent) fn warnings(&self) -> Vec<String> {
         let attached = self.parts.attached.iter();
         let mut warnings: Vec<String> = attached.flat_map(|attached| attached.warnings.clone()).collect();
         warnings.extend(self.parts.attached.iter().filter_map(Attached::advice));

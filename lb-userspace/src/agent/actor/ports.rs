@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::actor::Actor;
+use crate::agent::actor::Actor;
 use lb_api::view::SourceView;
 
 /// How many of a hundred ports of an address may be in use toward a backend until the operator is told.
@@ -17,7 +17,7 @@ const EXHAUSTED: u64 = 99;
 
 /// What was noticed last.
 #[derive(Debug, Default)]
-pub(super) struct Ports {
+pub(in crate::agent) struct Ports {
     crowded: BTreeSet<IpAddr>,
     /// Of IPv4 and IPv6.
     exhausted: [bool; 2],
@@ -38,7 +38,7 @@ const fn reaches(source: &SourceView, percent: u64) -> bool {
 }
 
 /// What to say of an address that is nearly used up.
-pub(super) fn warning(source: &SourceView) -> Option<String> {
+pub(in crate::agent) fn warning(source: &SourceView) -> Option<String> {
     let SourceView {
         address, used, total, ..
     } = source;
@@ -80,7 +80,7 @@ impl Ports {
 
 impl Actor {
     /// Tells whom it concerns how many ports are left.
-    pub(super) fn watch_ports(&mut self) {
+    pub(in crate::agent) fn watch_ports(&mut self) {
         let sources = self.sources();
         for event in self.ports.observe(&sources) {
             match event {

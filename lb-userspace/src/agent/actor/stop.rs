@@ -5,19 +5,19 @@
 use anyhow::{Result, anyhow};
 use tokio::sync::oneshot;
 
-use super::{actor::ActorParts, handle::RequestError};
+use crate::agent::{actor::ActorParts, handle::RequestError};
 use crate::dataplane::{PinDir, Removed};
 use lb_api::view::StopView;
 
 /// Why the agent ends.
 #[derive(Debug, Default)]
-pub(super) struct Ending {
+pub(in crate::agent) struct Ending {
     /// Whether the dataplane is to end, too.
-    pub(super) detach: bool,
+    pub(in crate::agent) detach: bool,
     /// Who wants to know; nobody after a signal.
-    pub(super) reply: Option<oneshot::Sender<Result<StopView, RequestError>>>,
+    pub(in crate::agent) reply: Option<oneshot::Sender<Result<StopView, RequestError>>>,
     /// What could not be helped, if it was that.
-    pub(super) failed: Option<String>,
+    pub(in crate::agent) failed: Option<String>,
 }
 
 impl Ending {
@@ -25,7 +25,7 @@ impl Ending {
     ///
     /// # Errors
     /// When it was to be detached and the kernel refused, or why the agent could not go on.
-    pub(super) async fn carry_out(self, parts: ActorParts) -> Result<()> {
+    pub(in crate::agent) async fn carry_out(self, parts: ActorParts) -> Result<()> {
         let result = let_go(parts, self.detach).await;
         match &result {
             Ok(view) if view.forwarding => log::info!(

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{actor::Actor, observed::ObservedState};
+use crate::agent::{actor::Actor, observed::ObservedState};
 use crate::dataplane::name_of;
 use crate::netlink::{self, Resolution};
 use lb_api::view::AttachMode;
@@ -15,7 +15,7 @@ const CLOSED: u8 = 3;
 
 /// What was done about interfaces so far.
 #[derive(Debug, Default)]
-pub(super) struct Egress {
+pub(in crate::agent) struct Egress {
     /// Those that the program was told of.
     open: HashSet<u32>,
     /// How often in a row those were found closed.
@@ -24,7 +24,7 @@ pub(super) struct Egress {
 
 /// How an interface that is found closed is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Review {
+pub(in crate::agent) enum Review {
     /// It is closed.
     Thorough,
     /// It is doubted once more.
@@ -35,7 +35,7 @@ pub(super) enum Review {
 
 impl Actor {
     /// Sees to it that the program may send to where the ways lead; whether that has changed.
-    pub(super) fn review_egress(&mut self, review: Review) -> bool {
+    pub(in crate::agent) fn review_egress(&mut self, review: Review) -> bool {
         let wanted = wanted(&self.parts.observed);
         let mut closed = HashMap::new();
         for &interface in &wanted {
@@ -92,7 +92,7 @@ impl Actor {
     }
 
     /// What is done once a second: closed interfaces are tried again.
-    pub(super) fn review_egress_in_turn(&mut self) {
+    pub(in crate::agent) fn review_egress_in_turn(&mut self) {
         if self.review_egress(Review::InTurn) {
             self.refresh();
         }

@@ -8,7 +8,7 @@ use std::{
 
 use lb_common::abi::{ABI_VERSION, Action, Reason, TargetCounters, TrackingCounters};
 
-use super::{actor::Actor, handle::RequestError, observed};
+use crate::agent::{actor::Actor, handle::RequestError, observed};
 use crate::dataplane::{Attached, DataplaneSource, Explained};
 use crate::netlink::Resolution;
 use lb_api::{
@@ -23,7 +23,7 @@ use lb_core::desired::{Backend, Forwarder, Service, Span};
 use lb_core::plan::{BackendRef, BackendState, PoolKey};
 
 impl Actor {
-    pub(super) fn services_view(&mut self) -> ServicesView {
+    pub(in crate::agent) fn services_view(&mut self) -> ServicesView {
         self.sample();
         let services = self
             .services
@@ -134,7 +134,12 @@ impl Actor {
     }
 
     /// Why a backend stands where it stands; for one that is up, its last failure.
-    pub(super) fn reason(&self, service: &Service, backend: &Backend, state: BackendState) -> Option<String> {
+    pub(in crate::agent) fn reason(
+        &self,
+        service: &Service,
+        backend: &Backend,
+        state: BackendState,
+    ) -> Option<String> {
         if state == BackendState::Unresolved {
             return Some(self.unresolved(service, backend));
         }
@@ -172,7 +177,7 @@ impl Actor {
         }
     }
 
-    pub(super) fn status_view(&self) -> StatusView {
+    pub(in crate::agent) fn status_view(&self) -> StatusView {
         let (backends, backends_up) = self.backends();
         let (targets, slots) = self.parts.layout.used();
         let capacity = self.parts.capacity;
@@ -219,7 +224,7 @@ impl Actor {
     }
 
     /// The addresses of the pool, and those of an earlier one that flows still come from.
-    pub(super) fn sources(&self) -> Vec<SourceView> {
+    pub(in crate::agent) fn sources(&self) -> Vec<SourceView> {
         let (pool, ports) = &self.parts.sources;
         let ports = u64::from(ports.last().get() - ports.first().get()) + 1;
         let addresses: BTreeSet<IpAddr> = pool.iter().chain(self.sweeper.sources.keys()).copied().collect();
@@ -248,7 +253,7 @@ impl Actor {
         }
     }
 
-    pub(super) fn stats_view(&mut self) -> StatsView {
+    pub(in crate::agent) fn stats_view(&mut self) -> StatsView {
         let ServicesView {
             generation, services, ..
         } = self.services_view();
@@ -333,7 +338,7 @@ impl Actor {
         ))
     }
 
-    pub(super) fn explain_view(
+    pub(in crate::agent) fn explain_view(
         &self,
         mut frame: Vec<u8>,
         is_for_interface: bool,
