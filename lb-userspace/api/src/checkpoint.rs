@@ -24,7 +24,7 @@ pub struct SavingView {
 pub struct SavedView {
     /// Its number.
     pub number: u64,
-    /// The generation of its wish.
+    /// The generation of its desired state.
     pub generation: u64,
     /// The length of its file.
     pub bytes: u64,
@@ -74,7 +74,7 @@ pub struct ContentView {
     pub written: f64,
     /// The version of `lb` that made it.
     pub lb_version: String,
-    /// The generation of its wish.
+    /// The generation of its desired state.
     pub generation: u64,
     /// How many services there are in it.
     pub services: u64,

@@ -1,6 +1,6 @@
 //! What a write would do, worked out and not done.
 //!
-//! Invariant: nothing is written, neither wish nor tables nor generation; what is said is what the same write would do
+//! Invariant: nothing is written, neither desired state nor tables nor generation; what is said is what the same write would do
 //! to the tables at this moment.
 
 mod pair;

@@ -9,7 +9,7 @@
 //! | 24–31 | bytes of the state, n |
 //! | 32–39 | bytes of the flows, m; 0: there are none |
 //! | 40–71 | SHA-256 of bytes 0–39 and all that follows the header |
-//! | n bytes | [`Health`] as MessagePack with named fields |
+//! | n bytes | [`SavedState`] as MessagePack with named fields |
 //! | m bytes | the flow clock, then key and value of each flow |
 //!
 //! Numbers are little-endian. Invariant: whatever bytes are given, [`decode`] yields what [`encode`] was given, or an

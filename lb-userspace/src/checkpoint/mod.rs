@@ -3,7 +3,7 @@
 //! Invariant: what is read from a file is what was written to it, as a whole, or an error. A file is never found half
 //! written under its name, and what cannot be read is set aside, not deleted while there is room.
 //!
-//! [`Health`] and [`SavedFlows`] are what a checkpoint holds, [`encode`] and [`decode`] its bytes, [`Store`] the directory,
+//! [`SavedState`] and [`SavedFlows`] are what a checkpoint holds, [`encode`] and [`decode`] its bytes, [`Store`] the directory,
 //! [`Writer`] the thread that writes there.
 
 mod clock;

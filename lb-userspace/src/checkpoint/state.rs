@@ -115,7 +115,7 @@ pub struct SavedFlows {
     pub entries: Vec<(FlowKey, FlowValue)>,
 }
 
-/// Services as a list; what breaks a rule is no [`Health`].
+/// Services as a list; what breaks a rule is no [`SavedState`].
 mod services {
     use super::{Deserialize, Deserializer, Error, Serializer, Service, Services};
 

@@ -32,7 +32,7 @@ const KEEP_BAD: usize = 16;
 pub struct WrittenCheckpoint {
     /// Its number.
     pub number: u64,
-    /// The generation of its wish.
+    /// The generation of its desired state.
     pub generation: u64,
     /// The length of its file.
     pub bytes: u64,
@@ -89,7 +89,7 @@ pub struct Store {
 /// What is known of a file without reading all of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct About {
-    /// The generation of its wish; absent where that cannot be read.
+    /// The generation of its desired state; absent where that cannot be read.
     generation: Option<u64>,
     has_flows: bool,
 }
@@ -310,7 +310,7 @@ impl Store {
     }
 
     /// What is neither among the last two, nor the last with flows, nor the last of its generation; and the oldest beyond
-    /// the number to keep. So a health check that comes and goes does not push out earlier wishes. `coming` is the next one
+    /// the number to keep. So a health check that comes and goes does not push out earlier desired state. `coming` is the next one
     /// that will be there.
     pub(super) fn surplus(&self, coming: Option<About>) -> Vec<u64> {
         let there = self

@@ -379,7 +379,7 @@ impl Resolver {
         self.todo.gateways = true;
     }
 
-    /// Reads the reports that have arrived, and the latest wish, and tells of MACs that have changed.
+    /// Reads the reports that have arrived, and the latest desired state, and tells of MACs that have changed.
     fn observe_queued(&mut self) -> Result<(), Error> {
         if self.wanted.has_changed().unwrap_or(false) {
             self.take_wanted();

@@ -8,12 +8,12 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use super::*;
 use lb_check::{Check, Kind};
 
-/// A valid wish of up to eight services, of what the plan's own tests know the packets of.
+/// A valid desired state of up to eight services, of what the plan's own tests know the packets of.
 pub fn services() -> impl Strategy<Value = Services> {
     vec(service(), 0..8).prop_map(valid)
 }
 
-/// A valid wish of up to eight services that may ask for anything.
+/// A valid desired state of up to eight services that may ask for anything.
 pub fn all_services() -> impl Strategy<Value = Services> {
     vec(any_service(), 0..8).prop_map(valid)
 }

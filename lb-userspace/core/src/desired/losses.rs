@@ -1,4 +1,4 @@
-//! What a whole new wish takes away, so that a file that was cut short is noticed before it is obeyed.
+//! What a whole new desired state takes away, so that a file that was cut short is noticed before it is obeyed.
 
 use std::fmt;
 

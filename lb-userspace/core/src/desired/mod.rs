@@ -1,7 +1,7 @@
-//! What the operator asks for: services, their backends, and the changes that lead from one wish to the next.
+//! What the operator asks for: services, their backends, and the changes that lead from one desired state to the next.
 //!
 //! Invariant: a [`Services`] value is always valid as a whole. Every constructor and every [`Change`] checks the
-//! rules before anything else sees the result, so the planner and the dataplane never meet a bad wish.
+//! rules before anything else sees the result, so the planner and the dataplane never meet a bad desired state.
 
 mod apply;
 #[cfg(any(test, feature = "arbitrary"))]

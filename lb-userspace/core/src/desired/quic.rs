@@ -1,6 +1,6 @@
 //! How a service routes QUIC packets by connection ID (draft-ietf-quic-load-balancers).
 //!
-//! Invariant: the lengths of a [`Quic`] in a valid wish are those that the draft allows, so that whoever encodes or
+//! Invariant: the lengths of a [`Quic`] in a valid desired state are those that the draft allows, so that whoever encodes or
 //! decodes connection IDs by it need not check them again.
 
 use std::{fmt, str::FromStr};

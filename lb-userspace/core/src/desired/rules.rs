@@ -16,7 +16,7 @@ use super::{
 const SHORTEST: [u8; 2] = [8, 16];
 
 impl Service {
-    /// Brings equal wishes to one form and checks the rules that concern this service alone.
+    /// Brings equal desired state to one form and checks the rules that concern this service alone.
     pub(super) fn normalised(mut self) -> Result<Self, Invalid> {
         self.source = self.source.filter(|source| !source.is_empty());
         for backend in &mut self.backends {

@@ -1,6 +1,6 @@
 //! The agent's heart: it alone owns the desired state, the knowledge and the tables, and brings the tables in line.
 //!
-//! Invariant: the tables always show one wish and one state of knowledge as a whole; a change that cannot be applied
+//! Invariant: the tables always show one desired and one observed state as a whole; a change that cannot be applied
 //! leaves everything as it was.
 
 pub(super) mod attachments;
@@ -66,7 +66,7 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// Next hops of answers that are made sure of in one turn.
 const NEXT_HOPS_AT_ONCE: usize = 256;
 
-/// The resolver acts on a new wish after some 20 ms; nobody says when gateways are given back.
+/// The resolver acts on a new desired state after some 20 ms; nobody says when gateways are given back.
 const NEIGHBOURS_GIVEN_BACK: Duration = Duration::from_millis(100);
 /// Thousands of neighbours take a while; what is left then stays as it is.
 const NEIGHBOURS_LEFT: Duration = Duration::from_secs(5);
@@ -100,8 +100,8 @@ pub(super) struct ActorParts {
 impl ActorParts {
     /// Lets the kernel forget the neighbours that it was asked to keep fresh.
     pub(super) async fn give_neighbours_back(&self) {
-        let wished = self.resolver.set_addresses(BTreeSet::new());
-        if wished
+        let desired = self.resolver.set_addresses(BTreeSet::new());
+        if desired
             .and_then(|()| self.resolver.set_gateway_interfaces(BTreeSet::new()))
             .is_ok()
         {

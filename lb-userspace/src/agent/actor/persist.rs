@@ -156,16 +156,16 @@ impl Persist {
     /// Whether `services` are others than the configuration file had when it was last read; backends that are on their
     /// way out do not count.
     pub(in crate::agent) fn drifts(&self, services: &Services) -> bool {
-        let wished = |services: &Services| -> Vec<Service> {
-            let mut wished: Vec<Service> = services.iter().map(|s| Service::clone(s)).collect();
-            for service in &mut wished {
+        let desired = |services: &Services| -> Vec<Service> {
+            let mut desired: Vec<Service> = services.iter().map(|s| Service::clone(s)).collect();
+            for service in &mut desired {
                 service.backends.retain(|backend| !backend.leaves());
             }
-            wished
+            desired
         };
         self.file
             .as_ref()
-            .is_some_and(|(_, file)| file != services && wished(file) != wished(services))
+            .is_some_and(|(_, file)| file != services && desired(file) != desired(services))
     }
 
     /// How saving goes, for `lb status`.
@@ -284,7 +284,7 @@ impl Actor {
             ..
         } = state;
         let beliefs = self.beliefs_of(&services, health);
-        // The same wish has the same generation; tables that are ahead had changes that nobody could save.
+        // The same desired state has the same generation; tables that are ahead had changes that nobody could save.
         if self.generation <= generation {
             self.generation = generation.saturating_sub(1);
         }

@@ -67,7 +67,7 @@ pub enum FlowFate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolOrigin {
     /// It was worked out from a desired state.
-    Wish,
+    Desired,
     /// It was read back from tables or a snapshot, which do not say all that it means. So the pool equals no pool that
     /// is wanted, and its slot table is one to start from, not an answer.
     Recovered,
@@ -132,7 +132,7 @@ impl Pool {
 
     /// Whether both pools have the same slot table.
     pub(in crate::plan) fn shares_table_with(&self, other: &Self) -> bool {
-        self.origin == PoolOrigin::Wish
+        self.origin == PoolOrigin::Desired
             && self.service.scheduler == other.service.scheduler
             && self.slots == other.slots
             && self.takers().eq(other.takers())
@@ -221,7 +221,7 @@ impl Part<'_> {
             slots,
             members,
             owners: None,
-            origin: PoolOrigin::Wish,
+            origin: PoolOrigin::Desired,
         }
     }
 }

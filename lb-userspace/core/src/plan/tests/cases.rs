@@ -74,7 +74,7 @@ fn cells_are_those_that_slots_can_name() {
         let backend = |i: u32| Backend::new(format!("10.1.{}.{}", i >> 8, i & 255).parse().unwrap());
         range.map(backend).collect()
     };
-    let wish = |range| {
+    let desired = |range| {
         let service = Service {
             backends: backends(range),
             ..service("web", "10.0.0.1", "80", Forwarder::Ipip, &[])
@@ -84,15 +84,15 @@ fn cells_are_those_that_slots_can_name() {
     let mut memory = InMemory::new(&CAPACITY, SEED);
     let mut layout = Layout::new(CAPACITY, SEED);
     let now = Instant::now();
-    // The second wish finds the cells of 6,000 backends cooling, and room only behind the others.
+    // The second desired state finds the cells of 6,000 backends cooling, and room only behind the others.
     for (range, at) in [(0..30_000, 0), (6_000..30_000, 1), (6_000..36_000, 2)] {
-        let services = wish(range.clone());
+        let services = desired(range.clone());
         let at = now + Duration::from_millis(at);
-        let wish = || pools(&services, &World::default());
-        let plan = layout.plan(wish(), 1, at).unwrap_or_else(|_| {
+        let desired = || pools(&services, &World::default());
+        let plan = layout.plan(desired(), 1, at).unwrap_or_else(|_| {
             layout = layout.sweep_after_wait(&mut memory, TIME, at).layout;
             layout.release_all();
-            layout.plan(wish(), 1, at).unwrap()
+            layout.plan(desired(), 1, at).unwrap()
         });
         apply(&plan.writes, &mut memory);
         layout = plan.layout;

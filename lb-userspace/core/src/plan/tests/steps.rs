@@ -18,7 +18,7 @@ use crate::plan::{Availability, NextHop, Observed, TunnelSources};
 #[expect(clippy::large_enum_variant, reason = "a handful of them live at a time")]
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// The operator's wish changes, if it can.
+    /// The operator's desired state changes, if it can.
     Change(Change),
     /// A backend is changed or removed: the service, which of its backends, and to what.
     Touch(ServiceName, usize, Option<BackendPatch>),

@@ -1,9 +1,7 @@
 //! Ways home: the next table while slots are lent, because their owners went out and may come back.
 //!
-//! What must hold: every member has its weighted share, rounded down or up, as with [`consistent`]; and once everybody is
+//! What must hold: every member has its weighted share, rounded down or up, as with `consistent`; and once everybody is
 //! back whose slots were lent, the table is the one from before, slot for slot.
-//!
-//! [`consistent`]: mod@super::consistent
 
 use super::{Draft, FREE, heirs, scattered};
 use crate::schedule::{Last, Member, maglev::maglev, quotas::quotas};
@@ -12,7 +10,7 @@ use crate::schedule::{Last, Member, maglev::maglev, quotas::quotas};
 /// table's slots whom they belong to when everybody is back, as indices into its names; out of range means nobody.
 ///
 /// Members get their own slots first, then keep what they were lent, as far as their shares go. What is left is handed
-/// out as [`consistent`](super::consistent()) does.
+/// out as `consistent` does.
 pub fn homeward(last: &Last<'_>, homes: &[u16], members: &[Member], slots: u32) -> Option<Vec<u16>> {
     let heirs = heirs(last.ids, members);
     let heir = |table: &[u16], slot: u32| {
@@ -20,11 +18,11 @@ pub fn homeward(last: &Last<'_>, homes: &[u16], members: &[Member], slots: u32) 
         let heir = owner.and_then(|owner| heirs.get(usize::from(*owner)));
         heir.copied().unwrap_or(FREE)
     };
-    let wished: Vec<(u16, u16)> = (0..slots)
+    let desired: Vec<(u16, u16)> = (0..slots)
         .map(|slot| (heir(homes, slot), heir(last.owners, slot)))
         .collect();
     let (mut at_home, mut held) = (vec![0_u32; members.len()], vec![0_u32; members.len()]);
-    for (home, holder) in &wished {
+    for (home, holder) in &desired {
         for (counts, member) in [(&mut at_home, home), (&mut held, holder)] {
             if let Some(count) = counts.get_mut(usize::from(*member)) {
                 *count += 1;
@@ -43,11 +41,11 @@ pub fn homeward(last: &Last<'_>, homes: &[u16], members: &[Member], slots: u32) 
     };
     // Who is at home stays there before anybody moves.
     draft.take(&quotas, |slot| {
-        let (home, holder) = wished[slot];
+        let (home, holder) = desired[slot];
         if home == holder { home } else { FREE }
     });
-    draft.take(&quotas, |slot| wished[slot].0);
-    draft.take(&quotas, |slot| wished[slot].1);
+    draft.take(&quotas, |slot| desired[slot].0);
+    draft.take(&quotas, |slot| desired[slot].1);
     let is_free = |slot: &u32| draft.owners[*slot as usize] == FREE;
     draft.free = (0..slots).map(|i| scattered(i, slots)).filter(is_free).collect();
     draft.fill(members, &quotas);

@@ -1,4 +1,4 @@
-//! An agent without a dataplane: it owns a real wish and answers the real commands from it.
+//! An agent without a dataplane: it owns a real desired state and answers the real commands from it.
 
 use std::{net::IpAddr, path::PathBuf, sync::LazyLock, time::Instant};
 
