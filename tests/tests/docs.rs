@@ -199,6 +199,29 @@ fn the_guide_knows_every_reason() {
 }
 
 #[test]
+fn the_documents_know_every_kind_of_check() {
+    let config = document("docs/config.md").text;
+    let words = row(&config, "`type`").expect("a row for the kinds");
+    let options = document("docs/cli.md").text;
+    for kind in lb_check::Kind::ALL {
+        assert!(
+            words[1].contains(&format!("\"{}\"", kind.word)),
+            "docs/config.md lacks {}",
+            kind.word
+        );
+        for key in kind.keys {
+            let first = format!("`{}`", key.name);
+            assert!(
+                row(&config, &first).is_some(),
+                "docs/config.md has no row for {first}"
+            );
+            let option = format!("`--{}`", key.option);
+            assert!(options.contains(&option), "docs/cli.md lacks {option}");
+        }
+    }
+}
+
+#[test]
 fn the_documents_know_every_scheduler() {
     let guide = document("docs/guide.md").text;
     for &scheduler in Scheduler::ALL {

@@ -690,7 +690,7 @@ fn the_example_is_good_with_and_without_its_comments() {
     let example = Config::parse(EXAMPLE, Path::new("lb.example.toml")).expect("a good example");
     assert_eq!(
         (example.services.len(), &example.dataplane),
-        (3, &DataplaneConfig::default())
+        (5, &DataplaneConfig::default())
     );
     let all = Config::parse(&uncommented(), Path::new("lb.example.toml")).expect("good with every key");
     assert_eq!(

@@ -34,6 +34,7 @@ mod quic;
 mod resolution;
 mod supervision;
 mod support;
+mod udp_check;
 mod unbroken;
 mod weights;
 mod writers;

@@ -10,6 +10,7 @@ mod none;
 mod ping;
 mod spec;
 mod tcp;
+mod udp;
 
 use serde::de::MapAccess;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ macro_rules! probes {
             http Http(HttpCheck) ["HTTP_GET"];
             /// It answers an ICMP (RFC 792) or ICMPv6 (RFC 4443) echo request.
             ping Ping(PingCheck) ["PING_CHECK"];
+            /// It answers a datagram as expected.
+            udp Udp(UdpCheck) ["UDP_CHECK"];
         }
     };
 }
