@@ -66,7 +66,8 @@ fn tag(ctx: XdpContext) -> u32 {
     push(&ctx, [CUSTOMER_TAG])
 }
 
-/// The same with a provider's tag around it.
+/// Puts IP packets into VLAN 100, with a provider's tag around its own; what neighbours say to find each other stays
+/// outside.
 #[xdp]
 #[expect(
     clippy::needless_pass_by_value,

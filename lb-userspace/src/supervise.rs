@@ -123,7 +123,7 @@ impl Supervisor {
         }
     }
 
-    /// The same for one of many, which the process can do without.
+    /// A supervisor of one part among many, which the process can do without.
     pub fn of_one(part: &'static str, vitals: &Vitals) -> Self {
         Self {
             gives_up: false,

@@ -117,7 +117,7 @@ impl FlowValue {
         self.0 as u32 & 0x7fff
     }
 
-    /// The same entry with another owner.
+    /// A copy of the entry with another owner.
     #[inline(always)]
     #[must_use]
     pub const fn with_owner(self, owner: u32) -> Self {

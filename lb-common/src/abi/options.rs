@@ -14,7 +14,7 @@ pub struct OptionsEntry {
     pub quic: u32,
     /// Largest MSS of a SYN over IPv4; 0 leaves it.
     pub mss4: u16,
-    /// The same over IPv6.
+    /// Largest MSS of a SYN over IPv6; 0 leaves it.
     pub mss6: u16,
     /// What becomes of fragments.
     pub fragments: FragmentMode,

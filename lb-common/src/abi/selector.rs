@@ -99,7 +99,8 @@ impl Selector {
         Self::of(port, protocol, direction as u8)
     }
 
-    /// The same, to services of all addresses of `scope`.
+    /// Selects services of all addresses of `scope`; `port` as on the wire, 0 for any; `protocol` an IP protocol
+    /// number.
     #[inline(always)]
     pub const fn within(scope: Scope, port: u16, protocol: u8) -> Self {
         Self::of(port, protocol, scope.0)
@@ -224,7 +225,7 @@ impl Lengths {
         self.0[0].count_ones() + self.0[1].count_ones()
     }
 
-    /// Those in either.
+    /// The lengths that are in either.
     pub const fn or(self, other: Self) -> Self {
         Self([self.0[0] | other.0[0], self.0[1] | other.0[1]])
     }

@@ -34,7 +34,7 @@ impl Slot {
         self.is_migrating()
     }
 
-    /// The same owner, with or without the flag.
+    /// A slot of the same owner, with or without the unsafe flag.
     pub const fn with_flag(self, is_migrating: bool) -> Self {
         if is_migrating {
             Self(self.0 | Self::UNSAFE)

@@ -41,7 +41,7 @@ impl AclKey {
         self.list_and_family >> 1
     }
 
-    /// The same of another list.
+    /// The key of the same address in another list.
     #[must_use]
     pub const fn of_list(self, list: u32) -> Self {
         let family = self.list_and_family & 1;

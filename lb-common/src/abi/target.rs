@@ -20,7 +20,7 @@ pub enum Forward {
     Nat = 4,
     /// Outer IPv4 and UDP headers, and one of GUE.
     Gue4 = 5,
-    /// The same with an outer IPv6 header.
+    /// Outer IPv6 and UDP headers, and one of GUE.
     Gue6 = 6,
     /// Outer IPv4 and UDP headers.
     Fou4 = 7,

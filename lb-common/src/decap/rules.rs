@@ -32,7 +32,7 @@ impl Ports {
     /// How many there can be.
     pub const MAX: usize = 4;
 
-    /// Those of a list, in native byte order; `None` if they are too many.
+    /// The ports of a list, which has them in native byte order; `None` if they are too many.
     pub fn of(ports: &[u16]) -> Option<Self> {
         if ports.len() > Self::MAX {
             return None;

@@ -1,5 +1,5 @@
-//! Whom a frame is for. On shared wires, behind mirror ports, and where a switch has forgotten who is where, hosts see
-//! frames of others; balancing them would deliver them twice.
+//! Telling frames to this host from frames to others. On shared wires, behind mirror ports, and where a switch has
+//! forgotten who is where, hosts see frames of others; balancing them would deliver them twice.
 
 use crate::{
     abi::{Mac, MacKey, OwnMacs, Reason},

@@ -53,7 +53,7 @@ impl<'t, F: Family, T: ServiceTables> Lookup<'t, F, T> {
         by_key::<F, T>(self.tables, &F::key(address, selector))
     }
 
-    /// The same as a call of a function: for those who ask often.
+    /// Finds the service of exactly that selector by a call of a function: for those who ask often.
     #[inline(always)]
     pub(super) fn ask(&self, address: F::Address, selector: Selector) -> Option<ServiceEntry> {
         F::look_up(self.tables, &F::key(address, selector))

@@ -75,7 +75,10 @@ pub fn wrap<P: Packet, T: ServiceTables>(packet: &mut P, tables: &T, wrap: Wrap)
     front.write(packet, target, wrap).ok_or(SEEN_BEFORE)
 }
 
-/// The same for an untagged packet whose target has no tags and that forwarder, a constant.
+/// Gives an untagged packet the front of that forwarder, a constant; its target has no tags.
+///
+/// # Errors
+/// As [`wrap`].
 #[inline(always)]
 pub(super) fn wrap_plain<P: Packet>(
     packet: &mut P,

@@ -102,7 +102,7 @@ static SUBSTITUTED: [u8; 256] = SUBSTITUTE;
 static RESTORED: [u8; 256] = RESTORE;
 /// SubBytes and MixColumns (FIPS 197 §5.1.3) of a byte in the first row; other rows are its rotations.
 static FORWARD: [u32; 256] = mixed(&SUBSTITUTE, [2, 1, 1, 3]);
-/// The same of the inverse cipher (FIPS 197 §5.3.3).
+/// InvSubBytes and InvMixColumns (FIPS 197 §5.3.2 and §5.3.3) of a byte in the first row; other rows are its rotations.
 static BACKWARD: [u32; 256] = mixed(&RESTORE, [14, 9, 13, 11]);
 
 /// Byte `row` of a column, counted from the top.

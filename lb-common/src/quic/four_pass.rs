@@ -73,7 +73,7 @@ struct Halves<'k, C> {
     len: u32,
     /// The bits of the left half.
     left: Block,
-    /// Those of the right half.
+    /// The bits of the right half.
     right: Block,
 }
 

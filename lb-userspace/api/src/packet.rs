@@ -69,7 +69,7 @@ pub struct PacketSpec {
     /// From which port.
     #[serde(default = "client_port")]
     pub client_port: u16,
-    /// Whom it is sent to.
+    /// The address that it is sent to.
     pub vip: IpAddr,
     /// At which port; `icmp` has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -166,9 +166,9 @@ pub struct DrainView {
 pub struct DrainsView {
     /// The generation they were read at.
     pub generation: u64,
-    /// Those under way, by service.
+    /// Drains under way, by service.
     pub drains: Vec<DrainingView>,
-    /// Those that ended of late, the last one last.
+    /// Drains that ended of late, the last one last.
     pub ended: Vec<EndedView>,
 }
 

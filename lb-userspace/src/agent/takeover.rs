@@ -28,7 +28,7 @@ pub(super) struct Takeover {
     pub(super) layout: Layout,
     /// The generation that is in force.
     pub(super) generation: u64,
-    /// Whom packets may be sent to.
+    /// The backends that packets may be sent to.
     pub(super) serving: HashSet<BackendRef>,
     /// The counters, which go on.
     pub(super) tally: Tally,

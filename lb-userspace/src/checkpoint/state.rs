@@ -24,7 +24,7 @@ pub struct SavedState {
     pub lb_version: String,
     /// When it was made.
     pub written: SystemTime,
-    /// The same by a clock that nobody sets; absent in files of earlier versions.
+    /// When it was made, by a clock that nobody sets; absent in files of earlier versions.
     #[serde(default)]
     pub clock: Option<BootTime>,
     /// The generation of the desired state.

@@ -96,7 +96,7 @@ pub(super) struct BackendSetupArgs {
 struct View<'a> {
     /// The commands, in order.
     commands: Vec<String>,
-    /// The same as data.
+    /// The plan that the commands carry out, as data.
     #[serde(flatten)]
     plan: &'a SetupPlan,
     /// What --apply has changed; absent without it.

@@ -228,7 +228,7 @@ fn verify_one(file: PathBuf, json: bool) -> Result<Output, Failure> {
     }
 }
 
-/// The same, if its tables could be made again.
+/// The checkpoint that was read, if its tables could be made again.
 fn with_good_tables(read: Result<Checkpoint, Unusable>) -> Result<Checkpoint, Unusable> {
     let read = read?;
     match read.state.check_tables() {

@@ -30,7 +30,7 @@ const CANCELLED: u8 = 1;
 /// Exit code of what SIGINT ends.
 const INTERRUPTED: u8 = 130;
 
-/// Whose drains are waited for.
+/// The backends whose drains are waited for.
 pub(super) enum Waited {
     /// One backend, by the name that its service has for it.
     One(ServiceName, BackendId),

@@ -91,7 +91,7 @@ impl Dataplane {
         Ok(attached)
     }
 
-    /// The same, but where an earlier agent's program runs on other interfaces, it stays there.
+    /// Attaches to the interfaces, and leaves an earlier agent's program on other interfaces where it is.
     ///
     /// # Errors
     /// As [`Dataplane::attach`].

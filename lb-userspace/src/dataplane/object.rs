@@ -171,7 +171,7 @@ pub(super) struct Present {
     pub(super) control: PodControl,
     /// Maps that an earlier version made smaller, if at all: they are made anew. With what there was.
     pub(super) grown: BTreeMap<String, Option<MapData>>,
-    /// The same of [`map::OWN_MACS`], if it is there.
+    /// What [`map::OWN_MACS`] holds, if it is there.
     pub(super) own_macs: Option<PodOwnMacs>,
 }
 

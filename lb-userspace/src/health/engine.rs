@@ -66,8 +66,8 @@ impl Engine {
         Self::spawn_in(None, Vitals::default())
     }
 
-    /// The same, where backends are reached in that VRF; [`Engine::spawn`] asks by the host's own routes.
-    /// Health checks that fail by themselves are told in `vitals`.
+    /// An engine whose backends are reached in that VRF, and its verdicts; [`Engine::spawn`] asks by the host's own
+    /// routes. Health checks that fail by themselves are told in `vitals`.
     pub fn spawn_in(vrf: Option<String>, vitals: Vitals) -> (Self, mpsc::Receiver<Verdict>) {
         let max_in_flight = max_in_flight();
         let asker = Asker::new(vrf, max_in_flight / 2);

@@ -65,7 +65,7 @@ impl Judge {
         }
     }
 
-    /// The same judge by another timing: results in a row count on, and its first check is due soon.
+    /// A copy of the judge by another timing: results in a row count on, and its first check is due soon.
     pub fn retimed(&self, timing: Timing) -> Self {
         Self {
             timing,

@@ -23,7 +23,7 @@ pub type Beliefs = HashMap<ProbeTarget, Belief>;
 /// A change of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whose.
+    /// The target whose state changed.
     pub target: ProbeTarget,
     /// [`Health::Up`] or [`Health::Down`].
     pub state: Health,

@@ -27,7 +27,7 @@ pub struct ProbeSources {
     own: Vec<OwnAddress>,
     /// VIPs that are one address.
     vips: HashSet<IpAddr>,
-    /// Those that are more.
+    /// VIPs that are more than one address.
     prefixes: Vec<Prefix>,
 }
 

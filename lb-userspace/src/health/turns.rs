@@ -1,4 +1,4 @@
-//! Whose turn it is to be checked: a check under way holds a file descriptor, and there are only so many.
+//! Targets take turns to be checked: a check under way holds a file descriptor, and there are only so many.
 //!
 //! Invariant: targets that are down, which hold theirs for a whole timeout, never take more than half of the turns from
 //! those that serve.

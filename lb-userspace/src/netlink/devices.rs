@@ -29,7 +29,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 pub struct Devices(HashMap<u32, Device>);
 
 impl Devices {
-    /// Those of the calling thread's network namespace.
+    /// Lists the interfaces of the calling thread's network namespace.
     ///
     /// # Errors
     /// When the kernel cannot be asked.

@@ -17,7 +17,7 @@ pub struct LeadsOut {
     pub gateway: IpAddr,
 }
 
-/// Those of `addresses` that the routes of the host, or of the VRF device with that index, lead to a router. What is on
+/// Finds the addresses that the routes of the host, or of the VRF device with that index, lead to a router. What is on
 /// the link does not come back from there.
 ///
 /// # Errors

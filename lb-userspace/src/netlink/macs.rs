@@ -10,10 +10,10 @@ use lb_core::observed::InterfaceMacs;
 
 use super::interface::{Link, Lower};
 
-/// Those of all Ethernet interfaces, by index.
+/// MACs of all Ethernet interfaces, by the interface's index.
 pub type Macs = Arc<BTreeMap<u32, InterfaceMacs>>;
 
-/// Those of all Ethernet interfaces among `links`.
+/// MACs of all Ethernet interfaces among `links`.
 pub(super) fn macs(links: &HashMap<u32, Link>) -> Macs {
     let mut above: HashMap<u32, Vec<&Link>> = HashMap::new();
     let mut parts: HashMap<u32, Vec<&Link>> = HashMap::new();
@@ -56,7 +56,7 @@ pub(super) fn macs(links: &HashMap<u32, Link>) -> Macs {
     Arc::new(links.values().filter_map(of).collect())
 }
 
-/// Those of `interfaces` and of their parts: where the kernel runs a bond's program, packets come in by the part.
+/// MACs of `interfaces` and of their parts: where the kernel runs a bond's program, packets come in by the part.
 pub(crate) fn macs_at(macs: &Macs, interfaces: &BTreeSet<u32>) -> BTreeMap<u32, InterfaceMacs> {
     let is_there = |(index, macs): &(&u32, &InterfaceMacs)| {
         interfaces.contains(*index) || macs.master.is_some_and(|master| interfaces.contains(&master))

@@ -180,9 +180,9 @@ impl Tracked {
 #[derive(Debug, Default)]
 pub(super) struct NeighbourTable {
     tracked: HashMap<NeighbourKey, Tracked>,
-    /// Those that the kernel is to be asked about, and to keep fresh.
+    /// Neighbours that the kernel is to be asked about, and to keep fresh.
     stale: HashSet<NeighbourKey>,
-    /// Those no longer in use, which the kernel need not keep fresh any more.
+    /// Neighbours no longer in use, which the kernel need not keep fresh any more.
     released: Vec<NeighbourKey>,
 }
 

@@ -172,7 +172,7 @@ pub fn spawn_resolver(
     spawn_with(Monitor::open(&GROUPS)?, grace, vitals)
 }
 
-/// The same with a monitor that may be of no use: the resolver opens another one when it has failed.
+/// Starts a resolver with a monitor that may be of no use: the resolver opens another one when it has failed.
 pub(super) fn spawn_with(
     monitor: Monitor,
     grace: Duration,
@@ -318,7 +318,8 @@ impl Resolver {
         Ok(())
     }
 
-    /// Those that are tracked are kept fresh anyway, and using them plainly would end that.
+    /// Has the kernel check used neighbours that are not tracked: tracked ones are kept fresh anyway, and using them
+    /// plainly would end that.
     async fn revalidate(&mut self, used: Vec<(u32, IpAddr)>) -> Result<(), Error> {
         for (interface_index, address) in used {
             let key = NeighbourKey {
@@ -462,7 +463,8 @@ impl Resolver {
         self.todo.routes.extend(affected);
     }
 
-    /// Those of a new route come to the others at once; whether one is needed no longer is seen when all are listed.
+    /// Adds the gateways of a new route to the others at once; whether one is needed no longer is seen when all are
+    /// listed.
     fn note_gateways(&mut self, route: &RouteMessage) {
         let before = self.gateways.len();
         if before >= route::MAX_GATEWAYS {
@@ -518,7 +520,7 @@ impl Resolver {
         views(&interfaces, &self.links, &self.addresses)
     }
 
-    /// Those interfaces and the VLAN devices that lie on them.
+    /// Adds to the interfaces the VLAN devices that lie on them.
     fn with_vlans(&self, mut interfaces: BTreeSet<u32>) -> BTreeSet<u32> {
         let on_them = |link: &&Link| {
             egress(link, &self.links).is_ok_and(|egress| interfaces.contains(&egress.interface))

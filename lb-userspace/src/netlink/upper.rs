@@ -34,7 +34,7 @@ pub struct Upper {
 pub(super) struct Addresses {
     /// As the kernel lists them.
     pub(super) all: HashMap<u32, Vec<IpAddr>>,
-    /// Those first that last.
+    /// In another order: addresses that last come before those that do not.
     pub(super) ranked: HashMap<u32, Vec<IpAddr>>,
 }
 

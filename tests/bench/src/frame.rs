@@ -60,7 +60,7 @@ impl Frame {
         })
     }
 
-    /// The same to the host with that MAC address.
+    /// Addresses the frame to the host with that MAC address.
     pub(super) fn addressed_to(mut self, mac: [u8; 6]) -> Self {
         self.bytes[..mac.len()].copy_from_slice(&mac);
         self

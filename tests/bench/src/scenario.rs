@@ -84,7 +84,7 @@ impl Scenario {
         }
     }
 
-    /// The same, and all of its slots have just changed hands.
+    /// One TCP service as in [`Self::one`], all of whose slots have just changed hands.
     pub(super) fn moved(front: SocketAddr) -> Self {
         Self {
             moved: true,

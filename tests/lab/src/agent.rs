@@ -81,7 +81,8 @@ impl Agent {
         Self::start_on(host, options, BpfFs::new()?)
     }
 
-    /// The same on a BPF file system in which something may be pinned already, in [`BpfFs::pin_dir`].
+    /// Starts `lb` as [`Agent::start`] does, on a BPF file system in which something may be pinned already, in
+    /// [`BpfFs::pin_dir`].
     ///
     /// # Errors
     /// As [`Agent::start`].
@@ -124,7 +125,7 @@ impl Agent {
         self.wait_until_it_answers()
     }
 
-    /// The same, without waiting until it answers.
+    /// Starts an agent that has ended once more, without waiting until it answers.
     ///
     /// # Errors
     /// When the program cannot be started.

@@ -28,11 +28,12 @@ pub enum Forwarder {
     L2dsr,
     /// IP in IP: the backend strips the outer header, owns the VIP and answers the client directly.
     Ipip,
-    /// The same in Generic UDP Encapsulation.
+    /// IP in Generic UDP Encapsulation: the backend strips the outer headers, owns the VIP and answers the client
+    /// directly.
     Gue,
-    /// The same in UDP alone.
+    /// IP in UDP alone: the backend strips the outer headers, owns the VIP and answers the client directly.
     Fou,
-    /// The same in GRE.
+    /// IP in GRE: the backend strips the outer headers, owns the VIP and answers the client directly.
     Gre,
     /// Rewritten addresses: the backend routes its answers through the balancer.
     Nat,

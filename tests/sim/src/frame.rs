@@ -91,7 +91,7 @@ impl Frame {
         self.bytes[HEADROOM + at..][..bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Whom the frame is sent to.
+    /// The host that the frame is sent to.
     pub(super) fn host(&self) -> Host {
         Host::of_mac([4, 5].map(|i| self.bytes[self.start + i]))
     }

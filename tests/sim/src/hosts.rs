@@ -133,7 +133,7 @@ impl Lives {
         self.lives[life as usize].1 = false;
     }
 
-    /// Whose life it is, if it goes on.
+    /// The host whose life it is, if it goes on.
     pub(super) fn host(&self, life: Life) -> Option<Host> {
         let (host, lives) = self.lives.get(life.0 as usize)?;
         lives.then_some(*host)

@@ -16,7 +16,7 @@ use super::hosts::Host;
 #[derive(Clone, Copy, Default)]
 pub(super) struct Front(ServiceEntry);
 
-/// Whom the rivals send a packet to.
+/// The hosts that the rivals send a packet to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Choice {
     /// By the slot's current owner, whatever the packet.
@@ -51,7 +51,7 @@ impl Front {
         Self(found.unwrap_or_default())
     }
 
-    /// Whom a packet in that slot would go to.
+    /// Chooses the hosts that a packet in that slot would go to.
     pub(super) fn choose(&self, memory: &InMemory, slot: u32, opens: bool) -> Choice {
         let Self(service) = self;
         let current = slot_of(memory.slots(service.slot_line + slot / SLOTS_PER_LINE), slot);

@@ -12,7 +12,7 @@ pub(super) struct Tally {
     pub(super) changes: BTreeMap<Kind, u64>,
     /// Flows of which a packet met another backend than their own, which lived.
     pub(super) breaks: u64,
-    /// The same of flows that had been silent for longer than a window.
+    /// Flows that had been silent for longer than a window when a packet of theirs met another backend.
     pub(super) silent_breaks: u64,
     /// Flows that had been silent for longer than a window.
     pub(super) silent: u64,
@@ -30,7 +30,8 @@ pub(super) struct Tally {
     pub(super) syn_rule_breaks: u64,
     /// The most entries in the flow table at any time, for each flow that was alive then.
     pub(super) peak_share: f64,
-    /// The same each second until the last change, all added, and how many seconds these were.
+    /// Entries in the flow table for each flow alive, taken each second until the last change, all added; and how many
+    /// seconds these were.
     pub(super) shares: (f64, u32),
     /// The most flows alive at a time.
     pub(super) most_live: u64,

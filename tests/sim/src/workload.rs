@@ -95,11 +95,11 @@ pub(super) enum Stage {
 pub(super) struct Flow {
     /// Its client socket, by number.
     pub(super) socket: u32,
-    /// Whose it is: where its first packet went.
+    /// The life that it belongs to: where its first packet went.
     pub(super) owner: Life,
-    /// Whose it would be by the slot tables alone.
+    /// The life that it would belong to by the slot tables alone.
     pub(super) stateless: Life,
-    /// Whose it would be if only SYNs told flows apart.
+    /// The life that it would belong to if only SYNs told flows apart.
     pub(super) syn_rule: Life,
     /// Packets left to send.
     pub(super) left: u16,

@@ -352,7 +352,7 @@ impl Mounted {
     }
 }
 
-/// The same, as any other directory.
+/// Mounts nothing: the state directory is like any other.
 const PLAIN: &str = "true";
 const READ_ONLY: &str = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1""#;
 const SMALL: &str = r#"mount -t tmpfs -o size=256k tmpfs "$1""#;

@@ -199,7 +199,7 @@ fn explain_hex(rig: &Rig, frame: &[u8]) -> ExplainView {
     serde_json::from_str(&rig.lb(&["explain", "--hex", &to_hex(frame), "--json"])).unwrap()
 }
 
-/// The same packet in the client's words and as bytes that the wire delivers.
+/// A case from a client's words: `lb explain` must say the same of them and of the bytes that the wire delivers.
 fn case_from_words(rig: &Rig, words: &[String], reason: &'static str) -> Case {
     let mut arguments = vec!["explain"];
     arguments.extend(words.iter().map(String::as_str));

@@ -172,7 +172,7 @@ fn resets(name: &str, frame: &Frame) -> Row {
     resets_for(name, frame, Rejected)
 }
 
-/// The same for another reason.
+/// A segment that is answered by a reset for that reason.
 pub(crate) fn resets_for(name: &str, frame: &Frame, reason: Reason) -> Row {
     let Body::Tcp { flags, data, .. } = &frame.body else {
         panic!("{name} is no TCP");

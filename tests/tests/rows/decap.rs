@@ -171,7 +171,7 @@ fn patched(frame: &Frame, at: usize, with: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The same with the outer IPv4 header's checksum made anew.
+/// A frame with the checksum of its outer IPv4 header made anew.
 fn resummed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes[24..26].fill(0);
     let header = bytes[14..]

@@ -31,7 +31,7 @@ pub(crate) fn source_pool() -> SourcePool {
     }
 }
 
-/// Whom a packet to `destination` goes to: every client here is one.
+/// The host that a packet to `destination` goes to: all clients of a family are one here.
 pub(crate) fn recipient(destination: IpAddr) -> IpAddr {
     let client = |text: &str| text.parse::<SocketAddr>().unwrap().ip();
     match source_pool()
@@ -116,7 +116,7 @@ impl Flow {
         self.packet(self.client, self.vip)
     }
 
-    /// The same, as the backend sees it.
+    /// The packet from the client, as the backend sees it.
     fn requested(&self) -> Frame {
         self.packet(self.source, self.backend)
     }
@@ -126,7 +126,7 @@ impl Flow {
         self.packet(self.backend, self.source)
     }
 
-    /// The same, as the client sees it.
+    /// The packet from the backend, as the client sees it.
     fn answered(&self) -> Frame {
         self.packet(self.vip, self.client)
     }

@@ -53,7 +53,8 @@ impl Kernel {
         self.with_uppers(&routes::uppers(self.interfaces), capacity, build, body)
     }
 
-    /// The same with other knowledge of the interfaces.
+    /// Loads the program with other knowledge of the interfaces and tables of another size, which `build` fills, and
+    /// runs `body` with it inside the namespace.
     pub(crate) fn with_uppers<T: Send>(
         &self,
         uppers: &Uppers,

@@ -20,7 +20,7 @@ fn patched(frame: &Frame, at: usize, bytes: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The same mistake to a service, and to a host whose business it is.
+/// Makes one mistake in a frame to a service, and in a frame to a host whose business it is.
 fn both(name: &str, frames: [Frame; 2], at: usize, bytes: &[u8], reason: Reason) -> [Row; 2] {
     let [service, host] = frames;
     [

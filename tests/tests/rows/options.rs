@@ -98,7 +98,7 @@ pub(crate) fn vip4(vip: u8, port: u16) -> String {
     format!("192.0.2.{vip}:{port}")
 }
 
-/// The same of IPv6.
+/// An IPv6 address of that VIP and that port.
 pub(crate) fn vip6(vip: u8, port: u16) -> String {
     format!("[2001:db8::{vip:x}]:{port}")
 }

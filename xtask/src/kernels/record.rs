@@ -22,7 +22,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Those of the project below `root`.
+    /// The record of the project below `root`.
     pub(super) fn of(root: &Path) -> Self {
         Self {
             runs: root.join("tests/kernels.json"),

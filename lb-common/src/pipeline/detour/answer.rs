@@ -80,7 +80,7 @@ fn within<F: ReplyFamily, P: Packet, T: Host>(
     )
 }
 
-/// Whom an ICMP error is from, wide.
+/// The address that an ICMP error is from, wide.
 ///
 /// As the hop that the balancer is (RFC 1812 §4.3.2.4) for traceroute to show it, and toward backends, to whom a client
 /// says no such thing. Otherwise as the VIP: networks on the way to a client may drop what comes from private addresses

@@ -1,4 +1,4 @@
-//! Whom a packet is for: of all services that its destination could mean, the one that says so most exactly.
+//! Finding the service that a packet is for: of all that its destination could mean, the one that says so most exactly.
 //!
 //! The address by itself comes before the prefixes that hold it, and a longer prefix before a shorter one. Of each, one
 //! port comes before a range that holds it, a narrower range before a wider one, and any port last. (Ranges are blocks

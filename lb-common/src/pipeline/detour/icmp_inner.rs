@@ -1,4 +1,4 @@
-//! Whose flow an ICMP error is about: the packet that it quotes says so.
+//! Finding the flow that an ICMP error is about: the packet that it quotes says so.
 
 use crate::{
     abi::Reason,

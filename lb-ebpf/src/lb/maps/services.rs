@@ -135,7 +135,7 @@ mod chain {
         tell(pipeline::look_up4(&Maps::new(&context), &Key4(key)), found)
     }
 
-    /// The same of IPv6; `a`, `b` and `c` are the key's words.
+    /// 1 if there is a service of that IPv6 key, which `found` tells then; `a`, `b` and `c` are the key's words.
     #[unsafe(no_mangle)]
     #[inline(never)]
     pub(super) extern "C" fn lb_look_up6(

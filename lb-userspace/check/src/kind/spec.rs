@@ -10,7 +10,7 @@ use crate::CheckError;
 pub(crate) trait Spec: Default {
     /// The kind's own keys.
     const KEYS: &'static [CheckKey] = &[];
-    /// Whom it asks.
+    /// What it asks: nobody, the host, or a port.
     const ASKS: Asks;
     /// Whether it makes TCP connections, so that `close` applies.
     const CONNECTS: bool = false;
@@ -26,7 +26,7 @@ pub(crate) trait Spec: Default {
     }
 }
 
-/// Whom a kind of check asks.
+/// What a kind of check asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asks {
     /// Nobody.

@@ -18,7 +18,7 @@ pub fn all_services() -> impl Strategy<Value = Services> {
     vec(any_service(), 0..8).prop_map(valid)
 }
 
-/// Those of `list` that can be added one after the other.
+/// The services of `list` that can be added one after the other.
 fn valid(list: Vec<Service>) -> Services {
     let add = |services: Services, service| services.after(Change::AddService(service)).unwrap_or(services);
     list.into_iter().fold(Services::default(), add)
@@ -195,7 +195,7 @@ pub fn backend() -> impl Strategy<Value = Backend> {
         )
 }
 
-/// Those that the plan's own tests know the packets of.
+/// A forwarder whose packets the plan's own tests know.
 fn plain_forwarder() -> impl Strategy<Value = Forwarder> {
     use Forwarder::{Fou, Gre, Gue, Ipip, L2dsr, Local, Nat};
     select(&[L2dsr, Ipip, Gue, Fou, Gre, Nat, Local])

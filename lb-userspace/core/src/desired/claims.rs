@@ -125,7 +125,7 @@ impl<'a> Claims<'a> {
         Ok(())
     }
 
-    /// Whose answers those of `backend` could be taken for.
+    /// The service whose answers those of `backend` could be taken for.
     fn holder(&self, service: &Service, backend: &Backend) -> Option<&'a ServiceName> {
         let (host, answer) = answer(service, backend)?;
         ambiguous(self.answers.get(&host)?, &answer).map(|other| other.holder)

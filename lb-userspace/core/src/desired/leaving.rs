@@ -33,7 +33,7 @@ pub(super) fn kept(old: &Services, new: Services) -> Services {
     new
 }
 
-/// Those of `before` that `now` lacks and that may still have flows: a service with another protocol or port is
+/// The backends of `before` that `now` lacks and that may still have flows: a service with another protocol or port is
 /// another one by the same name.
 fn candidates(before: &Service, now: &Service) -> Vec<Backend> {
     if (before.protocol, before.port) != (now.protocol, now.port) {

@@ -93,7 +93,7 @@ pub enum ServicePort {
     Any,
     /// One port.
     Exact(NonZeroU16),
-    /// Those of more than one port for which no service with a narrower range or one port exists at the VIP.
+    /// The ports of a range for which no service with a narrower range or one port exists at the VIP.
     Range(PortRange),
 }
 

@@ -63,7 +63,7 @@ impl Forwarder {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrackingPolicy {
-    /// Those whose slot has changed its owner of late.
+    /// Flows whose slot has changed its owner of late.
     #[default]
     Changes,
     /// All.

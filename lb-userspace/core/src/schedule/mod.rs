@@ -66,7 +66,7 @@ pub struct Last<'a> {
     /// two, and may be less than that of the next table: slot `i` of the larger one then belongs to the owner of slot
     /// `i % len`, since slots are chosen by the low bits of a hash.
     pub owners: &'a [u16],
-    /// Whom the owners stand for.
+    /// The backends that the owners stand for.
     pub ids: &'a [BackendId],
 }
 

@@ -16,7 +16,7 @@ const CLOSED: u8 = 3;
 /// What was done about interfaces so far.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct Egress {
-    /// Those that the program was told of.
+    /// Interfaces that the program was told of.
     open: HashSet<u32>,
     /// How often in a row those were found closed.
     doubts: HashMap<u32, u8>,

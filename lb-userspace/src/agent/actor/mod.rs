@@ -305,7 +305,8 @@ impl Actor {
         self.turn_to_believing(next, &beliefs)
     }
 
-    /// The same, where it is already said what is believed of health checks that nothing is known of.
+    /// Makes `next` the desired state, as a generation of its own; `beliefs` say what is believed of health checks that
+    /// nothing is known of.
     pub(super) fn turn_to_believing(
         &mut self,
         next: Services,

@@ -371,7 +371,8 @@ impl Actor {
         self.parts.persist.hand_over(state, None)
     }
 
-    /// The same with the flow table, which is larger and changes all the time.
+    /// Has a checkpoint written with the flow table, which is larger and changes all the time; the receiver is told
+    /// when it is on disk.
     fn save_with_flows(&mut self) -> oneshot::Receiver<SaveOutcome> {
         let (state, flows) = (self.state(), self.flows());
         self.parts.persist.last.1 = Instant::now();

@@ -31,7 +31,7 @@ impl Families {
     /// Both.
     pub const BOTH: Self = Self { v4: true, v6: true };
 
-    /// Those of some addresses.
+    /// The families of some addresses.
     pub fn of(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         addresses.into_iter().fold(Self::default(), |seen, address| Self {
             v4: seen.v4 || address.is_ipv4(),
@@ -60,7 +60,7 @@ impl ServiceNeed {
         })
     }
 
-    /// The same of a service as an agent shows it.
+    /// The need of a service as an agent shows it; of one backend alone, if `only` names it.
     ///
     /// # Errors
     /// As [`ServiceNeed::of_service`].

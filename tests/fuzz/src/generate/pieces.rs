@@ -22,7 +22,7 @@ impl Generator<'_> {
         self.pieces(headers, payload)
     }
 
-    /// The same of a packet with that payload behind its Ethernet and IP headers.
+    /// The fragments, in some order, of a packet with that payload behind its Ethernet and IP headers.
     pub(super) fn pieces(&mut self, headers: &[u8], payload: &[u8]) -> Vec<Vec<u8>> {
         let mut pieces = Vec::new();
         let mut at = 0;

@@ -30,7 +30,7 @@ pub(super) struct Seen(HashMap<Key, Whole>);
 pub(super) enum Known {
     /// The flow that it is of.
     Flow(Ends),
-    /// The same, but it says something else than one before (RFC 5722).
+    /// The flow that it is of; but it says something else than a fragment before (RFC 5722).
     Overlap(Ends),
     /// It begins within TCP's flags (RFC 1858).
     Hiding,

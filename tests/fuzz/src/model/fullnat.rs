@@ -38,7 +38,7 @@ enum Life {
 pub(super) struct FullnatFlows {
     /// By their ends as clients show them.
     flows: HashMap<Ends, FullnatFlow>,
-    /// The same, by the ends as backends show them.
+    /// The ends as clients show them, by the ends as backends show them.
     back: HashMap<Ends, Ends>,
     /// How many reach each backend and port.
     taken: HashMap<Ends, usize>,

@@ -51,7 +51,7 @@ impl<'w> Model<'w> {
             .map(|(.., pool)| pool)
     }
 
-    /// Whom a fragment is for whose first one is not known.
+    /// Finds the service of a fragment whose first one is not known.
     pub(super) fn stray(&self, parsed: &Parsed) -> Result<&'w Pool, Reason> {
         let vip = parsed.destination;
         let longest = self

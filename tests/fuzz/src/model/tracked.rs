@@ -30,7 +30,7 @@ pub(super) struct Owners {
 }
 
 impl Tracked {
-    /// Whom a packet in such a slot goes to; written down if it `leaves_traces`.
+    /// Selects the backend that a packet in such a slot goes to, and writes it down if the packet `leaves_traces`.
     pub(super) fn select(&mut self, key: Key, slot: Owners, flags: u8, leaves_traces: bool) -> BackendId {
         let opens = flags & (SYN | ACK) == SYN;
         let (ends, resets) = (flags & FIN != 0, flags & RST != 0);

@@ -117,7 +117,7 @@ fn start_that_is_killed_halfway_breaks_nothing() {
     assert_eq!(rig.drops(), []);
 }
 
-/// The same with a first start, of which nothing or something that can be taken over may be left.
+/// Killed at all instants of its first start: nothing is left, or something that can be taken over.
 #[test]
 fn first_start_that_is_killed_halfway_can_be_begun_again() {
     let (_lab, mut agent) = idle();

@@ -43,7 +43,7 @@ impl Rig {
         Self::with(lab, &LbOptions::new(lb(), Some(config.to_string())), ports)
     }
 
-    /// The same with an agent of any kind.
+    /// Starts servers on `ports` (none without ports) of all backends and an agent of any kind; waits for no backend.
     pub(crate) fn with(lab: Lab, options: &LbOptions, ports: &[u16]) -> Self {
         let serve = |host| (!ports.is_empty()).then(|| serve(&lab, host, ports));
         let servers = lab.backends.iter().map(serve);
@@ -133,7 +133,8 @@ impl Rig {
         self.explain_tcp_of(client_port, target, None)
     }
 
-    /// The same, of a packet of that many bytes.
+    /// What the dataplane would do with a further packet, of that many bytes, of a TCP connection of the first client
+    /// to `target`.
     pub(crate) fn explain_tcp_of(
         &self,
         client_port: u16,

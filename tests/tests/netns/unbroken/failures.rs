@@ -44,7 +44,7 @@ impl Failure {
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) connections: usize,
-    /// Those that broke with their server.
+    /// Connections that broke with their server.
     pub(super) failed: usize,
     echoes: u64,
     slowest: Duration,

@@ -26,7 +26,7 @@ const RESET: usize = 24;
 /// Longer than any buffer on the way, so that its client has to acknowledge it.
 const ANSWER: usize = 1 << 20;
 const LIMIT: Duration = Duration::from_secs(20);
-/// Whose flows stay while it gets no new ones.
+/// The index of the backend whose flows stay while it gets no new ones.
 const LEAVING: usize = 0;
 
 /// A connection from a client to a server that has greeted.

@@ -44,7 +44,7 @@ fn flows(layout: &Layout, then: u32) -> Vec<(FlowKey, FlowValue)> {
         .collect()
 }
 
-/// Whose a flow is: its pool, VIP and backend.
+/// The pool, VIP and backend that a flow belongs to.
 fn backend_ref(layout: &Layout, value: FlowValue) -> Option<(PoolKey, crate::desired::Prefix, BackendId)> {
     let placed = layout
         .placed_pools

@@ -148,7 +148,7 @@ impl World {
         }
     }
 
-    /// Those services, with the lists of clients that are in use.
+    /// The services in `new`, with the lists of clients that are in use.
     fn with_present_sources(&self, new: &Services) -> Services {
         let kept = |service: &std::sync::Arc<Service>| {
             let present = self.services.get(&service.name);
