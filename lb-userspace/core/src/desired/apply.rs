@@ -1,9 +1,6 @@
 //! What a [`Change`] makes of the desired state.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashSet};
 
 use super::{
     AdminState, Backend, BackendId, Change, Invalid, Removal, Selection, Service, ServiceName, Services,
@@ -44,12 +41,13 @@ impl Services {
             Change::ReplaceAll(services, Removal::Drain) => Ok(leaving::kept(self, services)),
             Change::RemoveService { service: name } => {
                 let mut next = self.clone();
-                next.0
-                    .remove(&name)
-                    .map(|_| next)
-                    .ok_or(ChangeError::NoService(name))
+                if next.remove(&name) {
+                    Ok(next)
+                } else {
+                    Err(ChangeError::NoService(name))
+                }
             }
-            Change::AddService(service) if self.0.contains_key(&service.name) => {
+            Change::AddService(service) if self.get(&service.name).is_some() => {
                 Err(ChangeError::ServiceExists(service.name))
             }
             Change::AddService(service) => {
@@ -103,20 +101,18 @@ impl Services {
 
     /// With other states of the selected backends: no rule looks at states, so none can be broken.
     fn selected(&self, selection: Selection, edit: impl Fn(&mut Backend)) -> Result<Self, ChangeError> {
+        let has = |b: &Backend| selection.has(b.address, b.zone.as_ref());
+        let reached = self.iter().filter(|service| selection.reaches(&service.name));
         let mut next = self.clone();
         let mut found = false;
-        let has = |b: &Backend| selection.has(b.address, b.zone.as_ref());
-        let reached = next.0.iter_mut().filter(|(name, _)| selection.reaches(name));
-        for (_, service) in reached {
-            if !service.backends.iter().any(has) {
-                continue;
-            }
+        for service in reached.filter(|service| service.backends.iter().any(has)) {
             found = true;
-            let backends = &mut Arc::make_mut(service).backends;
-            backends.iter_mut().filter(|b| has(b)).for_each(&edit);
+            let mut service = Service::clone(service);
+            service.backends.iter_mut().filter(|b| has(b)).for_each(&edit);
+            next.replace(service);
         }
         match &selection.service {
-            Some(name) if !self.0.contains_key(name) => Err(ChangeError::NoService(name.clone())),
+            Some(name) if self.get(name).is_none() => Err(ChangeError::NoService(name.clone())),
             _ if !found => Err(ChangeError::NobodySelected(selection)),
             _ => Ok(next),
         }
@@ -130,10 +126,10 @@ impl Services {
         }
         let mut next = self.clone();
         for (name, ended) in ended {
-            let Some(service) = next.0.get_mut(name) else {
+            let Some(service) = self.get(name) else {
                 continue;
             };
-            let service = Arc::make_mut(service);
+            let mut service = Service::clone(service);
             let over = |b: &Backend| ended.contains(&b.id());
             service
                 .backends
@@ -141,6 +137,7 @@ impl Services {
             for backend in service.backends.iter_mut().filter(|b| over(b) && b.drains()) {
                 backend.enter(AdminState::Maint);
             }
+            next.replace(service);
         }
         next
     }
@@ -150,7 +147,7 @@ impl Services {
         name: ServiceName,
         edit: impl FnOnce(&mut Service) -> Result<(), ChangeError>,
     ) -> Result<Self, ChangeError> {
-        let mut service = Service::clone(self.0.get(&name).ok_or(ChangeError::NoService(name))?);
+        let mut service = Service::clone(self.get(&name).ok_or(ChangeError::NoService(name))?);
         edit(&mut service)?;
         Ok(self.with(service)?)
     }

@@ -1,12 +1,11 @@
 //! What services hold of what all of them share: VIPs with ports, and the answers of backends reached by `nat`.
 //!
-//! Invariant: each is held by one service.
+//! Invariant: each is held by one service. A change of one service costs what that service holds, however many others
+//! there are.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
-    num::NonZeroU16,
-};
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16};
+
+use imbl::OrdMap;
 
 use super::{
     Backend, Forwarder, Fragments, Invalid, Key, MAX_PREFIX_LENGTHS, PortRange, Prefix, Protocol, Service,
@@ -17,34 +16,51 @@ use super::{
 type ClaimedKey = (Prefix, Protocol);
 
 /// The services of one [`ClaimedKey`], by what each of them holds of it.
-#[derive(Default)]
-struct Ports<'a> {
+#[derive(Clone, Debug, Default)]
+struct Ports {
     /// By one port, or any (none): each belongs to one service.
-    single: HashMap<Option<NonZeroU16>, &'a ServiceName>,
+    single: OrdMap<Option<NonZeroU16>, ServiceName>,
     /// Ranges within one another, or without a port in common: then the narrowest one with a port is the one.
-    ranges: Vec<(PortRange, &'a ServiceName)>,
+    ranges: Vec<(PortRange, ServiceName)>,
     /// The service whose fragments go by the source address alone: no port tells whose fragments they are.
-    hash3: Option<&'a ServiceName>,
+    hash3: Option<ServiceName>,
 }
 
 /// What the services hold; a second holder of the same is refused.
-#[derive(Default)]
-pub(super) struct Claims<'a> {
-    fronts: HashMap<ClaimedKey, Ports<'a>>,
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claims {
+    fronts: OrdMap<ClaimedKey, Ports>,
     /// By backend host and protocol, then by the port that the answers come from (none: any port).
-    answers: HashMap<(IpAddr, Protocol), BTreeMap<Option<NonZeroU16>, Answer<'a>>>,
+    answers: OrdMap<(IpAddr, Protocol), BTreeMap<Option<NonZeroU16>, Answer>>,
+    lengths: PrefixLengths,
 }
 
-impl<'a> Ports<'a> {
-    fn add(&mut self, service: &'a Service) {
+impl Ports {
+    fn add(&mut self, service: &Service) {
+        let name = || service.name.clone();
         match service.port {
-            ServicePort::Any => drop(self.single.insert(None, &service.name)),
-            ServicePort::Exact(port) => drop(self.single.insert(Some(port), &service.name)),
-            ServicePort::Range(range) => self.ranges.push((range, &service.name)),
+            ServicePort::Any => drop(self.single.insert(None, name())),
+            ServicePort::Exact(port) => drop(self.single.insert(Some(port), name())),
+            ServicePort::Range(range) => self.ranges.push((range, name())),
         }
         if service.fragments == Fragments::Hash3 {
-            self.hash3 = Some(&service.name);
+            self.hash3 = Some(name());
         }
+    }
+
+    fn remove(&mut self, service: &Service) {
+        match service.port {
+            ServicePort::Any => drop(self.single.remove(&None)),
+            ServicePort::Exact(port) => drop(self.single.remove(&Some(port))),
+            ServicePort::Range(_) => self.ranges.retain(|(_, holder)| *holder != service.name),
+        }
+        if self.hash3.as_ref() == Some(&service.name) {
+            self.hash3 = None;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.single.is_empty() && self.ranges.is_empty()
     }
 
     /// Why `service` cannot be among them with `vip`.
@@ -75,7 +91,10 @@ impl<'a> Ports<'a> {
                  ports in common, one must lie within the other, so that the narrower one goes first"
             ));
         }
-        let hash3 = self.hash3.filter(|_| service.fragments == Fragments::Hash3)?;
+        let hash3 = self
+            .hash3
+            .as_ref()
+            .filter(|_| service.fragments == Fragments::Hash3)?;
         Some(format!(
             "services {name} and {hash3} both claim the fragments to {vip} {protocol}: they have no ports to tell whose \
              they are, so only one service can have fragments = \"hash3\""
@@ -84,22 +103,22 @@ impl<'a> Ports<'a> {
 }
 
 /// The answers of a backend reached by `nat`: its address and port must tell which VIP and port to restore.
-#[derive(Clone, Copy)]
-struct Answer<'a> {
-    holder: &'a ServiceName,
+#[derive(Clone, Debug)]
+struct Answer {
+    holder: ServiceName,
     vip: IpAddr,
     front: Option<NonZeroU16>,
     back: Option<NonZeroU16>,
 }
 
-impl Answer<'_> {
+impl Answer {
     /// Whether both restore the same, where one of them is for any port and the other for one.
     fn agrees(&self, other: &Self) -> bool {
         self.vip == other.vip && self.front == self.back && other.front == other.back
     }
 }
 
-impl<'a> Claims<'a> {
+impl Claims {
     /// Refuses `service` when another one holds what it needs.
     pub(super) fn check(&self, service: &Service) -> Result<(), Invalid> {
         for (i, vip) in service.vips.iter().enumerate() {
@@ -122,17 +141,17 @@ impl<'a> Claims<'a> {
                     .at(Key::Name("backend")));
             }
         }
-        Ok(())
+        self.lengths.check(service)
     }
 
     /// The service whose answers those of `backend` could be taken for.
-    fn holder(&self, service: &Service, backend: &Backend) -> Option<&'a ServiceName> {
+    fn holder(&self, service: &Service, backend: &Backend) -> Option<&ServiceName> {
         let (host, answer) = answer(service, backend)?;
-        ambiguous(self.answers.get(&host)?, &answer).map(|other| other.holder)
+        ambiguous(self.answers.get(&host)?, &answer).map(|other| &other.holder)
     }
 
     /// Takes what one more backend of `service` needs, if nobody holds it.
-    pub(super) fn admit(&mut self, service: &'a Service, backend: &Backend) -> bool {
+    pub(super) fn admit(&mut self, service: &Service, backend: &Backend) -> bool {
         if self.holder(service, backend).is_some() {
             return false;
         }
@@ -140,7 +159,8 @@ impl<'a> Claims<'a> {
         true
     }
 
-    pub(super) fn add(&mut self, service: &'a Service) {
+    /// Takes what `service` needs.
+    pub(super) fn add(&mut self, service: &Service) {
         for vip in &service.vips {
             self.fronts
                 .entry((*vip, service.protocol))
@@ -150,9 +170,35 @@ impl<'a> Claims<'a> {
         for backend in &service.backends {
             self.add_answer(service, backend);
         }
+        self.lengths.add(service);
     }
 
-    fn add_answer(&mut self, service: &'a Service, backend: &Backend) {
+    /// Gives back what `service` holds.
+    pub(super) fn remove(&mut self, service: &Service) {
+        for vip in &service.vips {
+            let key = (*vip, service.protocol);
+            if let Some(ports) = self.fronts.get_mut(&key) {
+                ports.remove(service);
+                if ports.is_empty() {
+                    self.fronts.remove(&key);
+                }
+            }
+        }
+        for backend in &service.backends {
+            let Some((host, answer)) = answer(service, backend) else {
+                continue;
+            };
+            if let Some(held) = self.answers.get_mut(&host) {
+                held.remove(&answer.back);
+                if held.is_empty() {
+                    self.answers.remove(&host);
+                }
+            }
+        }
+        self.lengths.remove(service);
+    }
+
+    fn add_answer(&mut self, service: &Service, backend: &Backend) {
         if let Some((host, answer)) = answer(service, backend) {
             self.answers.entry(host).or_default().insert(answer.back, answer);
         }
@@ -160,10 +206,7 @@ impl<'a> Claims<'a> {
 }
 
 /// The holder, among those of one host, whose answers could be taken for `new` ones.
-fn ambiguous<'h, 'a>(
-    held: &'h BTreeMap<Option<NonZeroU16>, Answer<'a>>,
-    new: &Answer<'_>,
-) -> Option<&'h Answer<'a>> {
+fn ambiguous<'h>(held: &'h BTreeMap<Option<NonZeroU16>, Answer>, new: &Answer) -> Option<&'h Answer> {
     match new.back {
         _ if held.contains_key(&new.back) => held.get(&new.back),
         Some(_) => held.get(&None).filter(|any| !any.agrees(new)),
@@ -172,7 +215,7 @@ fn ambiguous<'h, 'a>(
 }
 
 /// The answers of a backend, if they are to be restored, and the host that they come from.
-fn answer<'s>(service: &'s Service, backend: &Backend) -> Option<((IpAddr, Protocol), Answer<'s>)> {
+fn answer(service: &Service, backend: &Backend) -> Option<((IpAddr, Protocol), Answer)> {
     if backend.forwarder_in_use(service) != Forwarder::Nat {
         return None;
     }
@@ -181,7 +224,7 @@ fn answer<'s>(service: &'s Service, backend: &Backend) -> Option<((IpAddr, Proto
     let vip = service.vips.iter().filter_map(|vip| vip.host()).find(family)?;
     let front = service.port.exact();
     let answer = Answer {
-        holder: &service.name,
+        holder: service.name.clone(),
         vip,
         front,
         back: backend.port.or(front),
@@ -189,21 +232,23 @@ fn answer<'s>(service: &'s Service, backend: &Backend) -> Option<((IpAddr, Proto
     Some(((backend.address, service.protocol), answer))
 }
 
-/// The lengths of VIPs that are prefixes, for IPv4 and IPv6: a packet is looked for at each of them.
-#[derive(Default)]
-pub(super) struct PrefixLengths([BTreeSet<u8>; 2]);
+/// How many VIPs that are prefixes have each length, for IPv4 and IPv6: a packet is looked for at each length.
+#[derive(Clone, Debug, Default)]
+struct PrefixLengths([BTreeMap<u8, usize>; 2]);
+
+/// The VIPs of a service that are prefixes, each with its index.
+fn prefixes(service: &Service) -> impl Iterator<Item = (usize, &Prefix)> {
+    let vips = service.vips.iter().enumerate();
+    vips.filter(|(_, vip)| vip.host().is_none())
+}
 
 impl PrefixLengths {
-    /// Takes those of `service`.
-    pub(super) fn admit(&mut self, service: &Service) -> Result<(), Invalid> {
-        let prefixes = service
-            .vips
-            .iter()
-            .enumerate()
-            .filter(|(_, vip)| vip.host().is_none());
-        for (i, vip) in prefixes {
-            let lengths = &mut self.0[usize::from(vip.is_ipv6())];
-            lengths.insert(vip.length());
+    /// Refuses `service` when there are too many lengths with the lengths of its VIPs.
+    fn check(&self, service: &Service) -> Result<(), Invalid> {
+        let mut lengths = self.clone();
+        for (i, vip) in prefixes(service) {
+            let lengths = &mut lengths.0[usize::from(vip.is_ipv6())];
+            lengths.insert(vip.length(), 1);
             if lengths.len() > MAX_PREFIX_LENGTHS {
                 let message = format!(
                     "{vip}: prefixes of one family have at most {MAX_PREFIX_LENGTHS} different lengths over all services"
@@ -212,5 +257,25 @@ impl PrefixLengths {
             }
         }
         Ok(())
+    }
+
+    fn add(&mut self, service: &Service) {
+        for (_, vip) in prefixes(service) {
+            *self.0[usize::from(vip.is_ipv6())]
+                .entry(vip.length())
+                .or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, service: &Service) {
+        for (_, vip) in prefixes(service) {
+            let lengths = &mut self.0[usize::from(vip.is_ipv6())];
+            if let Some(count) = lengths.get_mut(&vip.length()) {
+                *count -= 1;
+                if *count == 0 {
+                    lengths.remove(&vip.length());
+                }
+            }
+        }
     }
 }

@@ -2,16 +2,13 @@
 //!
 //! Invariant: the file's own services and backends are untouched. What would get in their way is cut.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
-use super::{AdminState, Backend, BackendId, MAX_BACKENDS, Service, Services, claims::Claims};
+use super::{AdminState, Backend, BackendId, MAX_BACKENDS, Service, Services};
 
 /// `new` with the backends of `old` that it lacks, as leaving ones.
 pub(super) fn kept(old: &Services, new: Services) -> Services {
-    let mut claims = Claims::default();
-    for service in new.iter() {
-        claims.add(service);
-    }
+    let mut claims = new.claims().clone();
     let mut grown = Vec::new();
     for service in new.iter() {
         let Some(before) = old.get(&service.name) else {
@@ -21,14 +18,14 @@ pub(super) fn kept(old: &Services, new: Services) -> Services {
         leaving.retain(|backend| service.check_backend(backend).is_ok() && claims.admit(service, backend));
         leaving.truncate(MAX_BACKENDS - service.backends.len());
         if !leaving.is_empty() {
-            grown.push((service.name.clone(), leaving));
+            let mut service = Service::clone(service);
+            service.backends.extend(leaving);
+            grown.push(service);
         }
     }
     let mut new = new;
-    for (name, leaving) in grown {
-        if let Some(service) = new.0.get_mut(&name) {
-            Arc::make_mut(service).backends.extend(leaving);
-        }
+    for service in grown {
+        new.replace(service);
     }
     new
 }

@@ -1,18 +1,29 @@
 //! The whole desired state: all services, and the rules that hold between them.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use super::{
-    Invalid, Key, MAX_SERVICES, Service, ServiceName,
-    claims::{Claims, PrefixLengths},
-};
+use imbl::{OrdMap, ordmap::DiffItem};
+
+use super::{Invalid, Key, MAX_SERVICES, Service, ServiceName, claims::Claims};
 
 /// All services by name; always valid as a whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Services(pub(super) BTreeMap<ServiceName, Arc<Service>>);
+///
+/// A copy shares all that it has in common with the original: copying costs nothing, and changing a copy costs what is
+/// changed.
+#[derive(Clone, Debug, Default)]
+pub struct Services {
+    by_name: OrdMap<ServiceName, Arc<Service>>,
+    /// What they hold of what they share. It follows from the services.
+    claims: Claims,
+}
+
+impl PartialEq for Services {
+    fn eq(&self, other: &Self) -> bool {
+        self.by_name == other.by_name
+    }
+}
+
+impl Eq for Services {}
 
 impl Services {
     /// The services in `list`, where every rule holds.
@@ -28,68 +39,86 @@ impl Services {
         for (i, service) in list.into_iter().enumerate() {
             services.push(service.normalised().map_err(|e| in_list(e, i))?);
         }
-        let mut claims = Claims::default();
-        let mut lengths = PrefixLengths::default();
-        let mut names = HashSet::new();
-        for (i, service) in services.iter().enumerate() {
-            if !names.insert(&service.name) {
+        let mut all = Self::default();
+        for (i, service) in services.into_iter().enumerate() {
+            if all.by_name.contains_key(&service.name) {
                 let message = format!("{:?} names an earlier service already", service.name.as_str());
                 return Err(in_list(Invalid::new(message).at(Key::Name("name")), i));
             }
-            claims.check(service).map_err(|e| in_list(e, i))?;
-            lengths.admit(service).map_err(|e| in_list(e, i))?;
-            claims.add(service);
+            all.claims.check(&service).map_err(|e| in_list(e, i))?;
+            all.replace(service);
         }
-        Ok(Self(
-            services
-                .into_iter()
-                .map(|s| (s.name.clone(), Arc::new(s)))
-                .collect(),
-        ))
+        Ok(all)
     }
 
     /// The services, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.0.values()
+        self.by_name.values()
     }
 
     /// The service of that name.
     pub fn get(&self, name: &ServiceName) -> Option<&Arc<Service>> {
-        self.0.get(name)
+        self.by_name.get(name)
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.by_name.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_name.is_empty()
     }
 
-    /// With `service` in place of the one of its name; the others are known to agree among themselves.
+    /// The names of the services that `other` has otherwise, or not at all, or alone, in order.
+    pub fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a ServiceName> {
+        self.by_name.diff(&other.by_name).map(|item| match item {
+            DiffItem::Add(name, _) | DiffItem::Remove(name, _) => name,
+            DiffItem::Update { old: (name, _), .. } => name,
+        })
+    }
+
+    /// With `service` in place of the one of its name, if every rule holds then.
     pub(super) fn with(&self, service: Service) -> Result<Self, Invalid> {
         let service = service.normalised()?;
-        if self.0.len() >= MAX_SERVICES && !self.0.contains_key(&service.name) {
+        let present = self.by_name.get(&service.name);
+        if self.by_name.len() >= MAX_SERVICES && present.is_none() {
             return Err(Invalid::new(format!(
                 "there are {MAX_SERVICES} services already, the most possible"
             )));
         }
-        let mut claims = Claims::default();
-        let mut lengths = PrefixLengths::default();
-        claims.add(&service);
-        for other in self.0.values().filter(|other| other.name != service.name) {
-            claims.check(other).map_err(|e| Invalid {
-                path: Vec::new(),
-                ..e
-            })?;
-            lengths.admit(other)?;
-        }
-        lengths.admit(&service)?;
         let mut next = self.clone();
-        next.0.insert(service.name.clone(), Arc::new(service));
+        if let Some(present) = present {
+            next.claims.remove(present);
+        }
+        next.claims.check(&service)?;
+        next.claims.add(&service);
+        next.by_name.insert(service.name.clone(), Arc::new(service));
         Ok(next)
+    }
+
+    /// Puts `service` in place of the one of its name. The caller knows that every rule holds then.
+    pub(super) fn replace(&mut self, service: Service) {
+        if let Some(present) = self.by_name.get(&service.name) {
+            self.claims.remove(present);
+        }
+        self.claims.add(&service);
+        self.by_name.insert(service.name.clone(), Arc::new(service));
+    }
+
+    /// Takes a service away; whether there was one of that name.
+    pub(super) fn remove(&mut self, name: &ServiceName) -> bool {
+        let removed = self.by_name.remove(name);
+        if let Some(service) = &removed {
+            self.claims.remove(service);
+        }
+        removed.is_some()
+    }
+
+    /// What the services hold of what they share.
+    pub(super) fn claims(&self) -> &Claims {
+        &self.claims
     }
 }
 
