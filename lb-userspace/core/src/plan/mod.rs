@@ -22,7 +22,7 @@ mod recover;
 mod tables;
 
 pub use collect::{Cause, EndedFlow, FlowTime, Moved, Sweep, Translated, TranslationTable, Usage};
-pub use layout::{BackendRef, CapacityError, Extents, Layout, Plan, PoolView};
+pub use layout::{BackendRef, CapacityError, Extents, Layout, Plan, PoolView, PoolsDelta};
 pub use pools::{
     Availability, BackendState, FlowFate, Observed, Pool, PoolKey, PoolMember, PoolOrigin, backend_state,
     pools, serves,

@@ -109,7 +109,7 @@ impl Layout {
             let placed = sweep.placed;
             if let Some(next) = sweep.finish(time.now, now, &mut writes) {
                 notes.extend(records::freed_cells(placed, &next));
-                layout.placed_pools.insert(next.pool.key.clone(), Arc::new(next));
+                layout.placed_pools.insert(Arc::new(next));
             }
         }
         for number in layout.space.release_numbers(cold) {

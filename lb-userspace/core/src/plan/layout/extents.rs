@@ -1,12 +1,13 @@
 //! A first-fit allocator of runs of cells.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
+
+use imbl::OrdMap;
 
 /// Free runs of `0..capacity`, by start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extents {
-    free: BTreeMap<u32, u32>,
+    free: OrdMap<u32, u32>,
     capacity: u32,
 }
 
@@ -14,7 +15,7 @@ impl Extents {
     /// An allocator in which all of `0..capacity` is free.
     pub fn new(capacity: u32) -> Self {
         Self {
-            free: (capacity > 0).then_some((0, capacity)).into_iter().collect(),
+            free: (capacity > 0).then_some((0_u32, capacity)).into_iter().collect(),
             capacity,
         }
     }

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
+use super::placed_pools::{PlacedPools, PoolsDelta};
 use lb_common::abi::MAX_SOURCES;
 
 use crate::desired::ServiceName;
 use crate::plan::{
-    pools::pool::Pool,
+    pools::pool::PoolKey,
     tables::{capacity::Capacity, service_table::TableError},
 };
 
@@ -62,28 +63,42 @@ pub enum CapacityError {
     Table(#[from] TableError),
 }
 
-/// Whether the tables hold so many services and backends.
+/// Whether the tables hold so many services and backends as there are once `delta` has changed `present`.
 ///
 /// # Errors
 /// When they do not.
-pub(super) fn check(capacity: &Capacity, pools: &[Pool]) -> Result<(), CapacityError> {
-    let Capacity {
-        services, targets, ..
-    } = *capacity;
-    let wanted: usize = pools.iter().map(|pool| pool.members.len()).sum();
-    if wanted > targets as usize {
-        return Err(CapacityError::Targets {
-            wanted,
-            limit: targets,
-        });
+pub(super) fn check(
+    capacity: &Capacity,
+    present: &PlacedPools,
+    delta: &PoolsDelta,
+) -> Result<(), CapacityError> {
+    let replaced = delta.changed.iter().map(|pool| &pool.key).chain(&delta.gone);
+    let replaced = replaced.filter_map(|key| present.get(key));
+    let less: usize = replaced.map(|placed| placed.pool.members.len()).sum();
+    let more: usize = delta.changed.iter().map(|pool| pool.members.len()).sum();
+    let wanted = present.members() + more - less;
+    let limit = capacity.targets;
+    if wanted > limit as usize {
+        return Err(CapacityError::Targets { wanted, limit });
     }
-    let names: HashSet<&ServiceName> = pools.iter().map(|pool| &pool.key.service).collect();
-    let wanted = names.len();
-    if wanted > services as usize {
-        return Err(CapacityError::Services {
-            wanted,
-            limit: services,
-        });
+    let wanted = services_after(present, delta);
+    let limit = capacity.services;
+    if wanted > limit as usize {
+        return Err(CapacityError::Services { wanted, limit });
     }
     Ok(())
+}
+
+/// How many services have a pool once `delta` has changed `present`.
+fn services_after(present: &PlacedPools, delta: &PoolsDelta) -> usize {
+    let changed: HashSet<&ServiceName> = delta.changed.iter().map(|pool| &pool.key.service).collect();
+    let gone_keys: HashSet<&PoolKey> = delta.gone.iter().collect();
+    let has_pool = |name: &&&ServiceName| present.keys_of(name).next().is_some();
+    let loses_all = |name: &&&ServiceName| {
+        !changed.contains(**name) && present.keys_of(name).all(|key| gone_keys.contains(&key))
+    };
+    let gone: HashSet<&ServiceName> = delta.gone.iter().map(|key| &key.service).collect();
+    let lost = gone.iter().filter(has_pool).filter(loses_all).count();
+    let new = changed.iter().filter(|name| !has_pool(name)).count();
+    present.services() + new - lost
 }

@@ -11,7 +11,7 @@ use lb_common::{
 };
 
 use super::placed_pool::PlacedPool;
-use crate::desired::{Fragments, Prefix, Protocol, ServicePort};
+use crate::desired::{BackendId, Fragments, Prefix, Protocol, ServicePort};
 use crate::plan::tables::{
     ports::{self, Piece},
     target::wide,
@@ -142,13 +142,10 @@ impl Keys {
     fn add_answers(&mut self, placed: &PlacedPool) {
         let service = &placed.pool.service;
         let port = service.port.exact().map_or(0, |port| port.get().to_be());
-        for (local, id, owned) in placed.owned() {
-            if owned.target.forward == Forward::FullNat {
-                self.features |= Features::FULLNAT;
-            }
-            if owned.target.forward != Forward::Nat {
-                continue;
-            }
+        if translates(placed) {
+            self.features |= Features::FULLNAT;
+        }
+        for (local, id) in answering(placed) {
             self.features |= Features::RETURNS;
             let port = id.port.map_or(port, |port| port.get().to_be());
             let selector = Selector::new(port, number(service.protocol), Direction::FromBackend);
@@ -169,6 +166,34 @@ impl Keys {
             IpAddr::V6(_) => self.v6.push((Key6::new(wide(address), selector), entry)),
         }
     }
+}
+
+/// Whether the same keys lead to both pools, and lead to the same location.
+pub(in crate::plan) fn are_the_same(one: &PlacedPool, other: &PlacedPool) -> bool {
+    let of_service = |placed: &PlacedPool| {
+        let service = &placed.pool.service;
+        (service.protocol, service.port, service.fragments)
+    };
+    one.pool.vips == other.pool.vips
+        && of_service(one) == of_service(other)
+        && entry(one) == entry(other)
+        && translates(one) == translates(other)
+        && answering(one).eq(answering(other))
+}
+
+/// Whether some backend of a pool is reached by `fullnat`.
+fn translates(placed: &PlacedPool) -> bool {
+    placed
+        .owned()
+        .any(|(_, _, owned)| owned.target.forward == Forward::FullNat)
+}
+
+/// The backends of a pool whose answers find their way by a key: index of the cell, backend.
+fn answering(placed: &PlacedPool) -> impl Iterator<Item = (u32, BackendId)> {
+    placed
+        .owned()
+        .filter(|(_, _, owned)| owned.target.forward == Forward::Nat)
+        .map(|(local, id, _)| (local, id))
 }
 
 impl VipServices {

@@ -13,6 +13,7 @@ pub(super) mod history;
 pub(super) mod keys;
 pub(super) mod options;
 pub(super) mod placed_pool;
+pub(super) mod placed_pools;
 mod pool_view;
 pub(super) mod pool_writes;
 pub(super) mod published;
@@ -22,7 +23,7 @@ pub(super) mod space;
 mod transition;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
@@ -31,6 +32,7 @@ use lb_common::abi::{OptionsEntry, Slot};
 
 pub use extents::Extents;
 pub use fit::CapacityError;
+pub use placed_pools::PoolsDelta;
 pub use pool_view::PoolView;
 pub use transition::Plan;
 
@@ -46,6 +48,7 @@ use super::{
 use crate::desired::{BackendId, ServiceName, Services};
 use options::OptionsTable;
 use placed_pool::{Cell, PlacedPool};
+use placed_pools::PlacedPools;
 use published::Published;
 use quic_sets::QuicSets;
 use records::Records;
@@ -66,7 +69,7 @@ pub struct Layout {
     pub(super) capacity: Capacity,
     /// Seed of the flow hash.
     seed: u64,
-    pub(super) placed_pools: BTreeMap<PoolKey, Arc<PlacedPool>>,
+    pub(super) placed_pools: PlacedPools,
     pub(super) space: Space,
     pub(super) published: Published,
     pub(super) records: Records,
@@ -88,7 +91,7 @@ impl Layout {
         Self {
             capacity,
             seed,
-            placed_pools: BTreeMap::new(),
+            placed_pools: PlacedPools::default(),
             space: Space::new(&capacity),
             published: Published::default(),
             records: Records::default(),
@@ -113,8 +116,10 @@ impl Layout {
     /// Target cells and slots in use.
     pub fn used(&self) -> (u32, u32) {
         let pools = || self.placed_pools.values();
-        let targets = pools().map(|placed| placed.pool.members.len() as u32).sum();
-        (targets, pools().map(|placed| placed.slots.len() as u32).sum())
+        (
+            self.placed_pools.members() as u32,
+            pools().map(|placed| placed.slots.len() as u32).sum(),
+        )
     }
 
     /// How many slots have changed their owner of late.
@@ -128,8 +133,45 @@ impl Layout {
     ///
     /// [`pools`]: super::pools()
     pub fn pools(&self, services: &Services, observed: &impl Observed) -> Vec<Pool> {
+        self.with_owners(declared(services.iter(), observed))
+    }
+
+    /// What becomes of the pools of the services `names`, which may differ from those in this layout. A layout that was
+    /// read back says nothing of the others either: then all pools are there.
+    pub fn pools_of<'n>(
+        &self,
+        names: impl IntoIterator<Item = &'n ServiceName>,
+        services: &Services,
+        observed: &impl Observed,
+    ) -> PoolsDelta {
+        if self.is_recovered {
+            return self.delta_to(self.pools(services, observed));
+        }
+        let names: BTreeSet<&ServiceName> = names.into_iter().collect();
+        let present = names.iter().filter_map(|name| services.get(name));
+        let changed = self.with_owners(declared(present, observed));
+        let wanted: HashSet<&PoolKey> = changed.iter().map(|pool| &pool.key).collect();
+        let gone = names
+            .iter()
+            .flat_map(|name| self.placed_pools.keys_of(name))
+            .filter(|key| !wanted.contains(key))
+            .collect();
+        PoolsDelta { changed, gone }
+    }
+
+    /// What leads from this layout's pools to `pools`, which are all that there are to be.
+    pub(super) fn delta_to(&self, pools: Vec<Pool>) -> PoolsDelta {
+        let wanted: HashSet<&PoolKey> = pools.iter().map(|pool| &pool.key).collect();
+        let gone = self.placed_pools.keys().filter(|key| !wanted.contains(key));
+        PoolsDelta {
+            gone: gone.cloned().collect(),
+            changed: pools,
+        }
+    }
+
+    /// The pools with the owners of their slots.
+    fn with_owners(&self, mut pools: Vec<Pool>) -> Vec<Pool> {
         let mut owners = SharedOwners::default();
-        let mut pools = declared(services, observed);
         for pool in &mut pools {
             let placed = self.placed_pools.get(&pool.key);
             pool.slots = placed.map_or(0, |placed| placed.pool.slots).max(pool.slots);
@@ -209,13 +251,22 @@ impl Layout {
         serving.into_iter().filter_map(backend_ref).collect()
     }
 
-    /// Whether a cell that belongs to a backend here does not belong to it in `next`.
-    pub fn gives_up_cells(&self, next: &Self) -> bool {
-        let keeps = |old: &Arc<PlacedPool>| {
+    /// The cells of these pools that belong to a backend here and do not belong to it in `next`.
+    pub(super) fn cells_given_up(&self, keys: &[PoolKey], next: &Self) -> Vec<(u32, BackendRef)> {
+        let mut given_up = Vec::new();
+        for old in keys.iter().filter_map(|key| self.placed_pools.get(key)) {
             let new = next.placed_pools.get(&old.pool.key);
-            new.is_some_and(|new| Arc::ptr_eq(old, new) || old.keeps_its_cells_in(new))
-        };
-        !self.placed_pools.values().all(keeps)
+            let stays = |local: u32, id| {
+                new.is_some_and(|new| {
+                    let same_run = new.targets.start == old.targets.start;
+                    let cell = new.cells.get(local as usize);
+                    same_run && matches!(cell, Some(Cell::Owned(owner, _)) if *owner == id)
+                })
+            };
+            let gone = old.owned().filter(|(local, id, _)| !stays(*local, *id));
+            given_up.extend(gone.map(|(local, id, _)| (old.targets.start + local, old.backend_ref(id))));
+        }
+        given_up
     }
 
     /// Makes all runs of cells that were given up usable at once. [`Wait`](super::Write::Wait) must have been carried out

@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use imbl::OrdMap;
+
 use lb_common::{
     abi::{self, AclKey, MAX_SOURCES, OptionsEntry},
     net::{IPV4_HEADER, IPV6_HEADER, TCP_HEADER},
@@ -24,9 +26,11 @@ use crate::plan::tables::{
 #[derive(Clone, Debug, Default)]
 pub(in crate::plan) struct OptionsTable {
     /// The options by service number. Options that are all zero are not here.
-    lines: BTreeMap<u32, OptionsEntry>,
+    lines: OrdMap<u32, OptionsEntry>,
     /// The lists by service number.
-    lists: BTreeMap<u32, List>,
+    lists: OrdMap<u32, List>,
+    /// How many entries all lists have together.
+    listed: usize,
     /// Entries that were read back from lists which no service has.
     orphans: Vec<SourceEntry>,
 }
@@ -56,14 +60,14 @@ impl OptionsTable {
         entries: Vec<SourceEntry>,
         used: impl Fn(u32) -> bool,
     ) -> Self {
-        let lines: BTreeMap<u32, OptionsEntry> = lines
+        let lines: OrdMap<u32, OptionsEntry> = lines
             .filter(|(_, line)| *line != OptionsEntry::default())
             .collect();
         let mut by_list: BTreeMap<u32, Vec<SourceEntry>> = BTreeMap::new();
         for entry in entries {
             by_list.entry(entry.key.list()).or_default().push(entry);
         }
-        let mut lists = BTreeMap::new();
+        let mut lists = OrdMap::new();
         for (service, line) in lines.iter().filter(|(service, _)| used(**service)) {
             // No agent leaves two services that name one list. If there are two, the second gets a list of its own.
             if let Some(entries) = by_list.remove(&line.source_list) {
@@ -74,6 +78,7 @@ impl OptionsTable {
             }
         }
         Self {
+            listed: lists.values().map(|list: &List| list.entries.len()).sum(),
             lines,
             lists,
             orphans: by_list.into_values().flatten().collect(),
@@ -87,31 +92,33 @@ impl OptionsTable {
         Write::Options { number, options }
     }
 
-    /// Brings the options to what these pools ask for. `quic` says what leads to the QUIC configurations of the service of
-    /// a number.
+    /// Brings the options to what these pools ask for, without those of the numbers that are `gone`. `quic` says what leads
+    /// to the QUIC configurations of the service of a number.
     ///
     /// # Errors
     /// When the lists do not fit.
     pub(in crate::plan) fn change<'p>(
         &mut self,
         pools: impl Iterator<Item = &'p PlacedPool>,
+        gone: &[u32],
         quic: impl Fn(u32) -> u32,
     ) -> Result<OptionWrites, CapacityError> {
         let mut writes = OptionWrites::default();
         // Nothing has led to the orphans since they were read.
         writes.first.extend(removal(std::mem::take(&mut self.orphans)));
-        let mut before = std::mem::take(&mut self.lists);
-        let mut taken: BTreeSet<u32> = before.values().map(|list| list.number).collect();
+        // Numbers are used again once the lists that had them are gone.
+        let mut taken = LazyNumbers::of(&self.lists);
         for placed in pools {
             let entries = sources::entries(placed.pool.service.source.as_ref());
-            let present = before.remove(&placed.number);
+            let present = self.lists.remove(&placed.number);
+            self.listed -= present.as_ref().map_or(0, |list| list.entries.len());
             let list = match present {
                 Some(list) if list.entries == entries => Some(list),
                 present => {
                     writes.last.extend(present.map(List::removed));
                     (!entries.is_empty()).then(|| {
                         let list = List {
-                            number: free(&mut taken),
+                            number: taken.free(),
                             entries,
                         };
                         writes.first.push(Write::Sources(list.entries()));
@@ -127,15 +134,22 @@ impl OptionsTable {
                 let write = self.set(placed.number, line);
                 writes.first.push(write);
             }
-            self.lists.extend(list.map(|list| (placed.number, list)));
+            if let Some(list) = list {
+                self.listed += list.entries.len();
+                self.lists.insert(placed.number, list);
+            }
         }
-        writes.last.extend(before.into_values().map(List::removed));
+        for number in gone {
+            if let Some(list) = self.lists.remove(number) {
+                self.listed -= list.entries.len();
+                writes.last.push(list.removed());
+            }
+        }
         if !writes.last.is_empty() {
             writes.last.insert(0, Write::Wait);
         }
-        let wanted = self.lists.values().map(|list| list.entries.len()).sum();
-        if wanted > MAX_SOURCES as usize {
-            return Err(CapacityError::Sources(wanted));
+        if self.listed > MAX_SOURCES as usize {
+            return Err(CapacityError::Sources(self.listed));
         }
         Ok(writes)
     }
@@ -160,16 +174,33 @@ fn removal(entries: Vec<SourceEntry>) -> Option<Write> {
     (!entries.is_empty()).then_some(Write::SourcesGone(entries))
 }
 
-/// A number that no list has.
-fn free(taken: &mut BTreeSet<u32>) -> u32 {
-    let next = taken.last().map_or(1, |last| last + 1);
-    let number = if next <= AclKey::LAST_LIST {
-        next
-    } else {
-        (1..next).find(|number| !taken.contains(number)).unwrap_or(next)
-    };
-    taken.insert(number);
-    number
+/// The numbers of lists, looked at only when one is needed.
+struct LazyNumbers {
+    lists: OrdMap<u32, List>,
+    taken: Option<BTreeSet<u32>>,
+}
+
+impl LazyNumbers {
+    fn of(lists: &OrdMap<u32, List>) -> Self {
+        Self {
+            lists: lists.clone(),
+            taken: None,
+        }
+    }
+
+    /// Takes a number that no list has.
+    fn free(&mut self) -> u32 {
+        let numbers = || self.lists.values().map(|list| list.number).collect();
+        let taken = self.taken.get_or_insert_with(numbers);
+        let next = taken.last().map_or(1, |last| last + 1);
+        let number = if next <= AclKey::LAST_LIST {
+            next
+        } else {
+            (1..next).find(|number| !taken.contains(number)).unwrap_or(next)
+        };
+        taken.insert(number);
+        number
+    }
 }
 
 /// The options of a pool whose list of clients has that number.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a half of a service table is written only while no packet reads it.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use lb_common::abi::{
     Control, KEYS_PER_LINE_V4, KEYS_PER_LINE_V6, Key4, Key6, Selector, ServiceEntry, TableIndex,
@@ -18,25 +18,37 @@ use crate::plan::tables::{service_table, write::Write};
 /// The service tables in use, and the control words.
 #[derive(Clone, Debug, Default)]
 pub(in crate::plan) struct Published {
-    pub(in crate::plan) keys4: Entries<Key4>,
-    pub(in crate::plan) keys6: Entries<Key6>,
+    pub(in crate::plan) keys4: Arc<Entries<Key4>>,
+    pub(in crate::plan) keys6: Arc<Entries<Key6>>,
     pub(in crate::plan) control: Control,
     /// When a half was switched last.
     switched: Option<Instant>,
 }
 
 impl Published {
-    /// The writes that make `keys` visible as `generation`. A service table has halves of 2^`bits` lines.
+    /// The writes that make `keys` visible as `generation`; without keys, those that are visible stay. A service table has
+    /// halves of 2^`bits` lines.
     ///
     /// # Errors
     /// When the keys do not fit.
     pub(super) fn change(
         &mut self,
-        keys: Keys,
+        keys: Option<Keys>,
         bits: u32,
         generation: u64,
         now: Instant,
     ) -> Result<Vec<Write>, CapacityError> {
+        let mut writes = match keys {
+            Some(keys) => self.change_keys(keys, bits, now)?,
+            None => Vec::new(),
+        };
+        self.control.generation = generation;
+        writes.push(Write::Publish(self.control));
+        Ok(writes)
+    }
+
+    /// The writes of the halves that `keys` need.
+    fn change_keys(&mut self, keys: Keys, bits: u32, now: Instant) -> Result<Vec<Write>, CapacityError> {
         let Keys {
             v4: keys4,
             v6: keys6,
@@ -44,7 +56,7 @@ impl Published {
             lengths,
         } = keys;
         let mut halves = Vec::new();
-        if keys4 != self.keys4 {
+        if keys4 != *self.keys4 {
             let index = self.other_half(false, bits);
             let table = service_table::build::<Key4, KEYS_PER_LINE_V4, 3>(&keys4, index)?;
             self.control.set_index(false, table.index);
@@ -52,9 +64,9 @@ impl Published {
                 line: table.index.base(),
                 lines: table.lines,
             });
-            self.keys4 = keys4;
+            self.keys4 = Arc::new(keys4);
         }
-        if keys6 != self.keys6 {
+        if keys6 != *self.keys6 {
             let index = self.other_half(true, bits);
             let table = service_table::build::<Key6, KEYS_PER_LINE_V6, 5>(&keys6, index)?;
             self.control.set_index(true, table.index);
@@ -62,7 +74,7 @@ impl Published {
                 line: table.index.base(),
                 lines: table.lines,
             });
-            self.keys6 = keys6;
+            self.keys6 = Arc::new(keys6);
         }
         let mut writes = Vec::new();
         if !halves.is_empty() {
@@ -78,8 +90,6 @@ impl Published {
         writes.extend(halves);
         self.control.features = features;
         self.control.lengths = lengths;
-        self.control.generation = generation;
-        writes.push(Write::Publish(self.control));
         Ok(writes)
     }
 

@@ -9,6 +9,8 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Instant};
 
+use imbl::OrdMap;
+
 use lb_common::abi::{OptionsEntry, QuicSetEntry, ServerIdEntry, ServerLine, ServerTable};
 
 use super::{extents::Extents, fit::CapacityError, placed_pool::PlacedPool};
@@ -24,7 +26,7 @@ pub(in crate::plan) struct QuicSets {
     sets: Extents,
     lines: Extents,
     /// The sets in use, by service number.
-    present: BTreeMap<u32, Arc<Set>>,
+    present: OrdMap<u32, Arc<Set>>,
     retired: Vec<(Instant, QuicSetLocation)>,
 }
 
@@ -64,7 +66,7 @@ impl QuicSets {
         Self {
             sets: Extents::new(sets),
             lines: Extents::new(lines),
-            present: BTreeMap::new(),
+            present: OrdMap::new(),
             retired: Vec::new(),
         }
     }
@@ -91,23 +93,26 @@ impl QuicSets {
         }
     }
 
-    /// Brings the sets to what these pools ask for. The writes come before the options that lead to the sets.
+    /// Brings the sets to what these pools ask for, without those of the numbers that are `gone`. The writes come before the
+    /// options that lead to the sets.
     ///
     /// # Errors
     /// When there is no room.
     pub(in crate::plan) fn change<'p>(
         &mut self,
         pools: impl Iterator<Item = &'p PlacedPool>,
+        gone: &[u32],
         now: Instant,
     ) -> Result<Vec<Write>, CapacityError> {
         let mut writes = Vec::new();
-        let mut before = std::mem::take(&mut self.present);
         let mut wanted = Vec::new();
+        let mut over: Vec<u32> = gone.to_vec();
         for placed in pools {
             let Some(quic) = &placed.pool.service.quic else {
+                over.push(placed.number);
                 continue;
             };
-            let present = before.remove(&placed.number);
+            let present = self.present.remove(&placed.number);
             wanted.push((
                 placed,
                 Wanted {
@@ -117,7 +122,8 @@ impl QuicSets {
                 present,
             ));
         }
-        for gone in before.into_values() {
+        over.sort_unstable();
+        for gone in over.iter().filter_map(|number| self.present.remove(number)) {
             self.retired.push((now, gone.location.clone()));
         }
         for (placed, wanted, present) in wanted {

@@ -4,18 +4,19 @@
 //! last one, the records explain all that packets can reach, and what they name is complete.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU16,
     sync::Arc,
 };
 
 use bytemuck::Zeroable;
+use imbl::OrdMap;
 use lb_common::abi::{CellEntry, NAME_BYTES, PoolEntry, PoolLocation, ServiceEntry};
 
 use super::{
     Layout,
     placed_pool::{Cell, PlacedPool},
+    placed_pools::PlacedPools,
 };
 use crate::desired::{BackendId, ServiceName};
 use crate::plan::{
@@ -29,20 +30,21 @@ pub(in crate::plan) struct Records {
     /// The greatest serial in any record; see [`CellEntry::serial`].
     pub(in crate::plan) serial: u64,
     /// The records of pools by number, outdated ones too.
-    pub(in crate::plan) pools: BTreeMap<u32, PoolEntry>,
+    pub(in crate::plan) pools: OrdMap<u32, PoolEntry>,
 }
 
 impl Records {
-    /// Takes up the records that `pools` need and the layout `before` lacked. Yields their writes.
+    /// Takes up the records that the `changed` ones of `pools` need and the layout `before` lacked. Yields their writes.
     pub(in crate::plan) fn change(
         &mut self,
-        pools: &BTreeMap<PoolKey, Arc<PlacedPool>>,
+        changed: &[PoolKey],
+        pools: &PlacedPools,
         before: &Layout,
     ) -> Vec<Write> {
         let mut writes = Vec::new();
         // The serial below is for cells whose owner has another cell.
         let serial = self.serial + 2;
-        for (key, placed) in pools {
+        for (key, placed) in changed.iter().filter_map(|key| Some((key, pools.get(key)?))) {
             let old = before
                 .placed_pools
                 .get(key)

@@ -7,15 +7,19 @@ use std::{sync::Arc, time::Instant};
 use lb_common::abi::Slot;
 
 use super::{
-    Layout,
+    BackendRef, Layout,
     fit::{self, CapacityError},
     history,
-    keys::Keys,
+    keys::{self, Keys},
     placed_pool::{COOL_DOWN, Cell, PlacedPool},
+    placed_pools::PoolsDelta,
     pool_writes::PoolWrites,
 };
 use crate::plan::{
-    pools::{pool::Pool, slots::SlotTable},
+    pools::{
+        pool::{Pool, PoolKey},
+        slots::SlotTable,
+    },
     tables::{target::TargetCell, write::Write},
 };
 
@@ -26,14 +30,39 @@ pub struct Plan {
     pub layout: Layout,
     /// The writes, in order.
     pub writes: Vec<Write>,
+    /// Cells that belong to another backend, or to nobody, once the writes are done; and the backends that had them.
+    pub given_up: Vec<(u32, BackendRef)>,
 }
+
+/// The pools that a plan has changed, made or given up.
+struct Changed {
+    /// Their names, in order.
+    keys: Vec<PoolKey>,
+    /// The numbers of those that were given up.
+    gone: Vec<u32>,
+}
+
 impl Layout {
-    /// The way from this layout to one that means `pools`, published as `generation`.
+    /// The way from this layout to one that means `pools` and nothing else, published as `generation`.
     ///
     /// # Errors
     /// When the pools do not fit. Nothing changes then.
     pub fn plan(&self, pools: Vec<Pool>, generation: u64, now: Instant) -> Result<Plan, CapacityError> {
-        fit::check(&self.capacity, &pools)?;
+        self.plan_delta(self.delta_to(pools), generation, now)
+    }
+
+    /// The way from this layout to one in which these pools mean something else, published as `generation`. It costs what
+    /// changes. Only where VIPs, ports or locations change, the service tables are written anew.
+    ///
+    /// # Errors
+    /// When the pools do not fit. Nothing changes then.
+    pub fn plan_delta(
+        &self,
+        delta: PoolsDelta,
+        generation: u64,
+        now: Instant,
+    ) -> Result<Plan, CapacityError> {
+        fit::check(&self.capacity, &self.placed_pools, &delta)?;
         let mut next = self.clone();
         if std::mem::take(&mut next.is_recovered) {
             next.rest_anew(now);
@@ -41,75 +70,109 @@ impl Layout {
         next.release(|at| now.saturating_duration_since(at) >= COOL_DOWN);
         let mut writes = PoolWrites::default();
         writes.targets.extend(next.withdraw_server_ids());
-        next.change_pools(pools, generation, now, &mut writes)?;
-        let placed_pools = || next.placed_pools.values().map(Arc::as_ref);
+        let changed = next.change_pools(delta, generation, now, &mut writes)?;
+        let Changed { keys, gone } = &changed;
         writes
             .targets
-            .extend(next.records.change(&next.placed_pools, self));
-        writes.targets.extend(next.quic_sets.change(placed_pools(), now)?);
+            .extend(next.records.change(keys, &next.placed_pools, self));
+        let placed = || {
+            keys.iter()
+                .filter_map(|key| next.placed_pools.get(key))
+                .map(Arc::as_ref)
+        };
+        writes.targets.extend(next.quic_sets.change(placed(), gone, now)?);
         let options = next
             .options
-            .change(placed_pools(), |number| next.quic_sets.option(number))?;
+            .change(placed(), gone, |number| next.quic_sets.option(number))?;
         writes.targets.extend(options.first);
-        let keys = Keys::of(placed_pools());
+        let given_up = self.cells_given_up(keys, &next);
+        let matches_change = self.matches_change_in(&changed, &next);
+        let match_keys = matches_change.then(|| Keys::of(next.placed_pools.values().map(Arc::as_ref)));
         let bits = self.capacity.service_bits();
         let mut writes = writes.into_order();
-        writes.extend(next.published.change(keys, bits, generation, now)?);
+        writes.extend(next.published.change(match_keys, bits, generation, now)?);
         writes.extend(options.last);
-        Ok(Plan { layout: next, writes })
+        Ok(Plan {
+            layout: next,
+            writes,
+            given_up,
+        })
     }
 
-    /// Brings every pool to what it is to mean.
+    /// Whether the keys of the service tables that lead to these pools are others in `next`.
+    fn matches_change_in(&self, changed: &Changed, next: &Self) -> bool {
+        // Tables that were read back are led to by keys of which nobody knows what they ought to be.
+        self.is_recovered
+            || changed.keys.iter().any(
+                |key| match (self.placed_pools.get(key), next.placed_pools.get(key)) {
+                    (Some(old), Some(new)) => !Arc::ptr_eq(old, new) && !keys::are_the_same(old, new),
+                    _ => true,
+                },
+            )
+    }
+
+    /// Brings every pool of the delta to what it is to mean.
     fn change_pools(
         &mut self,
-        pools: Vec<Pool>,
+        delta: PoolsDelta,
         generation: u64,
         now: Instant,
         writes: &mut PoolWrites,
-    ) -> Result<(), CapacityError> {
-        let mut old = std::mem::take(&mut self.placed_pools);
-        let mut changes = Vec::with_capacity(pools.len());
+    ) -> Result<Changed, CapacityError> {
+        let PoolsDelta { changed, gone } = delta;
+        let mut names = Vec::with_capacity(changed.len() + gone.len());
         // Pools that go are given up first, and pools that stay are changed before new ones look for room.
-        for pool in pools {
-            let present = old.remove(&pool.key);
-            changes.push((pool, present));
+        let mut numbers = Vec::new();
+        for key in gone {
+            if let Some(gone) = self.placed_pools.remove(&key) {
+                self.space.retire_pool(&gone, now);
+                self.space.retire_number(gone.number, now);
+                numbers.push(gone.number);
+                names.push(key);
+            }
         }
-        for gone in old.into_values() {
-            self.space.retire_pool(&gone, now);
-            self.space.retire_number(gone.number, now);
-        }
-        changes.sort_by_key(|(_, present)| present.is_none());
-        for (pool, present) in changes {
-            let placed = match present {
-                Some(placed) if placed.pool == pool => placed,
+        let (stay, new): (Vec<Pool>, Vec<Pool>) = changed
+            .into_iter()
+            .partition(|pool| self.placed_pools.contains_key(&pool.key));
+        for pool in stay.into_iter().chain(new) {
+            let placed = match self.placed_pools.get(&pool.key).cloned() {
+                Some(placed) if placed.pool == pool => continue,
                 Some(placed) => {
                     let mut changed = self.change(&placed, pool, now, writes)?;
                     changed.history = history::after(Some(&placed), &changed, generation);
                     self.sweep_is_due |= placed.flows_change_in(&changed);
-                    Arc::new(changed)
+                    changed
                 }
                 None => {
                     let mut new = self.place(pool, None, now, writes)?;
                     new.history = history::after(None, &new, generation);
-                    Arc::new(new)
+                    new
                 }
             };
-            self.placed_pools.insert(placed.pool.key.clone(), placed);
+            names.push(placed.pool.key.clone());
+            self.placed_pools.insert(Arc::new(placed));
         }
-        Ok(())
+        names.sort_unstable();
+        numbers.sort_unstable();
+        Ok(Changed {
+            keys: names,
+            gone: numbers,
+        })
     }
 
     /// Begins the rest of all that waits to be usable again anew. After tables were read back, the first plan gives up
     /// what nothing is to lead to any more, not the reading.
     fn rest_anew(&mut self, now: Instant) {
         self.space.rest_anew(now);
-        for placed in self.placed_pools.values_mut() {
-            for cell in &mut Arc::make_mut(placed).cells {
+        self.placed_pools.update(|placed| {
+            let mut anew = placed.clone();
+            for cell in &mut anew.cells {
                 if matches!(cell, Cell::Cooling(_)) {
                     *cell = Cell::Cooling(now);
                 }
             }
-        }
+            (anew.cells != placed.cells).then_some(anew)
+        });
     }
 
     /// The writes that take server IDs out of use which may name another service's targets soon. They come before all

@@ -15,7 +15,7 @@ use crate::schedule::{Last, Member, homeward, schedule};
 /// [`Layout::pools`]: crate::plan::Layout::pools
 pub fn pools(services: &Services, observed: &impl Observed) -> Vec<Pool> {
     let mut owners = SharedOwners::default();
-    let mut pools = declared(services, observed);
+    let mut pools = declared(services.iter(), observed);
     for pool in &mut pools {
         pool.owners = owners.of(pool, None);
     }

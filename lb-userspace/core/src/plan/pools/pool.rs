@@ -5,9 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use lb_common::abi::ServiceFlags;
 
 use super::backend_state::{BackendState, Observed, backend_state, serves, way};
-use crate::desired::{
-    Backend, BackendId, Forwarder, MssClamp, Prefix, Service, ServiceName, Services, Source,
-};
+use crate::desired::{Backend, BackendId, Forwarder, MssClamp, Prefix, Service, ServiceName, Source};
 use crate::plan::tables::{
     service_flags::FlaggedWords,
     target::{TargetCell, encode},
@@ -139,13 +137,12 @@ impl Pool {
     }
 }
 
-/// All pools that `services` want, given what is observed. Their slots have no owners yet.
-pub(in crate::plan) fn declared(services: &Services, observed: &impl Observed) -> Vec<Pool> {
-    services
-        .iter()
-        .flat_map(parts)
-        .map(|part| part.pool(observed))
-        .collect()
+/// All pools that these services want, given what is observed. Their slots have no owners yet.
+pub(in crate::plan) fn declared<'s>(
+    services: impl Iterator<Item = &'s Arc<Service>>,
+    observed: &impl Observed,
+) -> Vec<Pool> {
+    services.flat_map(parts).map(|part| part.pool(observed)).collect()
 }
 
 /// A service, or one family of it.

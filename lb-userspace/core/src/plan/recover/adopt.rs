@@ -74,10 +74,11 @@ fn read(capacity: Capacity, seed: u64, memory: &impl ReadBack, now: Instant) -> 
     }
     let bits = capacity.service_bits();
     let index = |v6| published.control.index(v6, bits);
-    published.keys4 = keys(index(false), |line| memory.read_services4(line))?;
-    published.keys4.sort_by_key(|(key, _)| key.0);
-    published.keys6 = keys(index(true), |line| memory.read_services6(line))?;
-    published.keys6.sort_by_key(|(key, _)| key.0);
+    let mut keys4 = keys(index(false), |line| memory.read_services4(line))?;
+    keys4.sort_by_key(|(key, _)| key.0);
+    let mut keys6 = keys(index(true), |line| memory.read_services6(line))?;
+    keys6.sort_by_key(|(key, _)| key.0);
+    (published.keys4, published.keys6) = (keys4.into(), keys6.into());
     read_records(&mut layout, memory);
     for (number, entries) in entries(&layout)? {
         read_pool(&mut layout, memory, number, &entries, now)?;
@@ -197,7 +198,7 @@ fn read_pool(
         recovered_pool::placed_pool(key.clone(), match_key(entries, location), recovered, cells, slots);
     // Numbers are distinct here.
     layout.space.reserve_number(number);
-    layout.placed_pools.insert(key, placed.into());
+    layout.placed_pools.insert(placed.into());
     Ok(())
 }
 

@@ -23,14 +23,16 @@ impl Layout {
     /// first plan after [`Layout::adopt`].
     pub fn recall_histories(&mut self, snapshot: &LayoutSnapshot) {
         let pools: HashMap<_, _> = snapshot.pools.iter().map(|pool| (pool.key(), pool)).collect();
-        for (key, placed) in &mut self.placed_pools {
-            let Some(pool) = pools.get(key).filter(|pool| pool.history.is_some()) else {
-                continue;
-            };
-            if pool.owners().is_some_and(|owners| owners == slot_owners(placed)) {
-                Arc::make_mut(placed).history = pool.history.clone().map(Arc::new);
-            }
-        }
+        self.placed_pools.update(|placed| {
+            let pool = pools
+                .get(&placed.pool.key)
+                .filter(|pool| pool.history.is_some())?;
+            let same = pool.owners().is_some_and(|owners| owners == slot_owners(placed));
+            same.then(|| PlacedPool {
+                history: pool.history.clone().map(Arc::new),
+                ..placed.clone()
+            })
+        });
     }
 }
 

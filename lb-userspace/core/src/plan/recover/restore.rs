@@ -42,21 +42,22 @@ impl Layout {
             let remembered = pool.read(seed == snapshot.seed, now)?;
             let placed = place(&mut layout, pool, remembered)?;
             writes.fill(&placed);
-            if layout
-                .placed_pools
-                .insert(placed.pool.key.clone(), placed.into())
-                .is_some()
-            {
+            if layout.placed_pools.insert(placed.into()).is_some() {
                 return Err(pool.wrong("it is there twice"));
             }
         }
         layout.is_recovered = true;
         layout.sweep_is_due = true;
         let mut all = writes.targets;
-        all.extend(layout.records.change(&layout.placed_pools, &empty));
+        let keys: Vec<_> = layout.placed_pools.keys().cloned().collect();
+        all.extend(layout.records.change(&keys, &layout.placed_pools, &empty));
         all.extend(writes.previous);
         all.extend(writes.slots);
-        Ok(Plan { layout, writes: all })
+        Ok(Plan {
+            layout,
+            writes: all,
+            given_up: Vec::new(),
+        })
     }
 }
 

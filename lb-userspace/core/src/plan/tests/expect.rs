@@ -197,7 +197,7 @@ fn check_from_backend(sample: &Sample, seen: &Seen, world: &World) {
 
 /// Whether the histories lead to the slots in use.
 pub(super) fn check_histories(layout: &Layout) {
-    for (key, placed) in &layout.placed_pools {
+    for (key, placed) in layout.placed_pools.iter() {
         let has_one = placed.pool.service.scheduler == Scheduler::Consistent;
         assert_eq!(placed.history.is_some(), has_one, "{key:?}");
     }

@@ -3,6 +3,7 @@
 
 mod cases;
 mod damage;
+mod delta;
 mod documented;
 mod expect;
 mod flows;
@@ -111,7 +112,9 @@ impl Run {
     fn plan(&mut self) -> Result<Plan, CapacityError> {
         self.generation += 1;
         let pools = self.layout.pools(&self.world.services, &self.world);
-        match self.layout.plan(pools.clone(), self.generation, self.now) {
+        let planned = self.layout.plan(pools.clone(), self.generation, self.now);
+        self.check_delta(&planned);
+        match planned {
             Err(_) if self.layout.has_retired() => {
                 self.ledger.wait();
                 let sweep = self.layout.sweep_after_wait(&mut self.memory, TIME, self.now);

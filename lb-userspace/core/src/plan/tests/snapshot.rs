@@ -108,8 +108,8 @@ impl Run {
             assert!(owner.is_some());
             assert_eq!(backend_ref(&plan.layout, *value), owner);
         }
-        for (key, old) in &self.layout.placed_pools {
-            let new = &plan.layout.placed_pools[key];
+        for (key, old) in self.layout.placed_pools.iter() {
+            let new = plan.layout.placed_pools.get(key).unwrap();
             assert_eq!(old.slots.current, new.slots.current, "{key:?}");
         }
         self.histories_go_on(&plan.layout);
@@ -278,8 +278,8 @@ fn another_seed_keeps_the_tables_only() {
         .unwrap()
         .layout;
     assert_eq!(snapshot.flows(&restored, 9000, 9, flows).count(), 0);
-    for (key, old) in &run.layout.placed_pools {
-        let new = &restored.placed_pools[key];
+    for (key, old) in run.layout.placed_pools.iter() {
+        let new = restored.placed_pools.get(key).unwrap();
         assert!(new.slots.migrating.is_empty() && new.slots.current.iter().all(|slot| !slot.is_migrating()));
         let owners = |placed: &PlacedPool| {
             placed

@@ -77,16 +77,6 @@ impl PlacedPool {
             })
     }
 
-    /// Whether each cell that belongs to a backend belongs to the same backend in `next`.
-    pub(in crate::plan) fn keeps_its_cells_in(&self, next: &Self) -> bool {
-        let stays = |(old, new): (&Cell, &Cell)| match (old, new) {
-            (Cell::Owned(old, _), Cell::Owned(new, _)) => old == new,
-            (Cell::Owned(..), _) => false,
-            (Cell::Free | Cell::Cooling(_), _) => true,
-        };
-        self.targets == next.targets && self.cells.iter().zip(&next.cells).all(stays)
-    }
-
     /// The index in the run of each backend's cell.
     pub(in crate::plan) fn cell_of(&self) -> HashMap<BackendId, u32> {
         self.owned().map(|(local, id, _)| (id, local)).collect()

@@ -1,0 +1,110 @@
+//! All pools in their cells, by name, and how much they hold together.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use super::placed_pool::PlacedPool;
+use crate::desired::ServiceName;
+use crate::plan::pools::pool::{Pool, PoolKey};
+
+/// Pools in their cells. A copy shares all that it has in common with the original.
+#[derive(Clone, Debug, Default)]
+pub(in crate::plan) struct PlacedPools {
+    by_key: OrdMap<PoolKey, Arc<PlacedPool>>,
+    services: usize,
+    members: usize,
+}
+
+/// Pools that are to mean something else from now on; all others stay as they are.
+#[derive(Clone, Debug, Default)]
+pub struct PoolsDelta {
+    /// Pools that are new, or may mean something else than before. Each is there once.
+    pub changed: Vec<Pool>,
+    /// Pools that go.
+    pub gone: Vec<PoolKey>,
+}
+
+impl PoolsDelta {
+    /// Whether no pool may be another one.
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.gone.is_empty()
+    }
+}
+
+impl PlacedPools {
+    /// How many services have a pool.
+    pub(super) fn services(&self) -> usize {
+        self.services
+    }
+
+    /// How many members all pools have together.
+    pub(super) fn members(&self) -> usize {
+        self.members
+    }
+
+    /// The pool of that name.
+    pub(in crate::plan) fn get(&self, key: &PoolKey) -> Option<&Arc<PlacedPool>> {
+        self.by_key.get(key)
+    }
+
+    /// Whether there is a pool of that name.
+    pub(in crate::plan) fn contains_key(&self, key: &PoolKey) -> bool {
+        self.by_key.contains_key(key)
+    }
+
+    /// The names, in order.
+    pub(in crate::plan) fn keys(&self) -> impl Iterator<Item = &PoolKey> {
+        self.by_key.keys()
+    }
+
+    /// The pools with their names, in order.
+    #[cfg(test)]
+    pub(in crate::plan) fn iter(&self) -> impl Iterator<Item = (&PoolKey, &Arc<PlacedPool>)> {
+        self.by_key.iter()
+    }
+
+    /// The pools, by name.
+    pub(in crate::plan) fn values(&self) -> impl Iterator<Item = &Arc<PlacedPool>> {
+        self.by_key.values()
+    }
+
+    /// The names of the pools that a service has.
+    pub(super) fn keys_of(&self, service: &ServiceName) -> impl Iterator<Item = PoolKey> {
+        [false, true]
+            .map(|v6_part| PoolKey {
+                service: service.clone(),
+                v6_part,
+            })
+            .into_iter()
+            .filter(|key| self.contains_key(key))
+    }
+
+    /// Puts a pool in place of the one of its name, which is given back.
+    pub(in crate::plan) fn insert(&mut self, placed: Arc<PlacedPool>) -> Option<Arc<PlacedPool>> {
+        let key = placed.pool.key.clone();
+        let is_first = self.keys_of(&key.service).next().is_none();
+        self.services += usize::from(is_first);
+        self.members += placed.pool.members.len();
+        let before = self.by_key.insert(key, placed);
+        self.members -= before.as_ref().map_or(0, |before| before.pool.members.len());
+        before
+    }
+
+    /// Takes a pool away.
+    pub(in crate::plan) fn remove(&mut self, key: &PoolKey) -> Option<Arc<PlacedPool>> {
+        let removed = self.by_key.remove(key)?;
+        self.members -= removed.pool.members.len();
+        let was_last = self.keys_of(&key.service).next().is_none();
+        self.services -= usize::from(was_last);
+        Some(removed)
+    }
+
+    /// Puts what `change` yields in place of each pool that it yields something for.
+    pub(in crate::plan) fn update(&mut self, mut change: impl FnMut(&PlacedPool) -> Option<PlacedPool>) {
+        let changed: Vec<PlacedPool> = self.values().filter_map(|placed| change(placed)).collect();
+        for placed in changed {
+            self.insert(Arc::new(placed));
+        }
+    }
+}
