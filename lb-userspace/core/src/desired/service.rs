@@ -1,14 +1,14 @@
 //! One service: what clients talk to, and how their packets reach its backends.
 
-use std::{num::NonZeroU16, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU16, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Affinity, Backend, BackendId, Forwarder, Fragments, Invalid, Key, MssClamp, OnEmpty, Prefix, Protocol,
-    Quic, Scheduler, ServiceName, ServicePort, Source, Span, TrackingPolicy, TtlExpired, Unserved,
+    AdminState, Affinity, Backend, BackendId, Forwarder, Fragments, Invalid, Key, MssClamp, OnEmpty, Prefix,
+    Protocol, Quic, Scheduler, ServiceName, ServicePort, Source, Span, TrackingPolicy, TtlExpired, Unserved,
 };
-use lb_check::{Check, Kind, PingCheck, TcpCheck};
+use lb_check::{Check, Kind, PingCheck, ProbeTarget, TcpCheck};
 
 /// A service as the operator declares it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +150,16 @@ impl Service {
             kind: fitting,
             ..Check::default()
         })
+    }
+
+    /// The health check of a backend of this service; `None` where the backend has none, or is in maintenance. Equal ones are
+    /// shared: a host that fails leaves all services that check it alike at once.
+    pub fn probe_target(&self, backend: &Backend) -> Option<ProbeTarget> {
+        if backend.state == AdminState::Maint {
+            return None;
+        }
+        let port = backend.port.or(self.port.exact()).map_or(0, u16::from);
+        ProbeTarget::new(SocketAddr::new(backend.address, port), &self.check_in_use())
     }
 
     /// The window in use: two minutes for TCP and SCTP; for UDP, where new flows cannot be told from old ones and go to the
