@@ -1,19 +1,26 @@
-//! Since when each backend stands where it stands.
+//! The state of every backend, and since when it has been that.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::SystemTime,
+};
 
 use super::observed::ObservedState;
-use lb_core::desired::{BackendId, ServiceName, Services};
+use lb_core::desired::{BackendId, Service, ServiceName, Services};
 use lb_core::plan::{BackendState, backend_state};
 
-/// A backend of a service.
-type Key = (ServiceName, BackendId);
+/// The states of a service's backends, each with the time since when it has been that.
+type OfService = HashMap<BackendId, (BackendState, SystemTime)>;
 
-/// The present situation of every backend, and since when.
+/// The present state of every backend, and since when.
 #[derive(Debug, Default)]
-pub(super) struct BackendStates(HashMap<Key, (BackendState, SystemTime)>);
+pub(super) struct BackendStates {
+    services: HashMap<ServiceName, OfService>,
+    backends: usize,
+    up: usize,
+}
 
-/// A backend that stands elsewhere than before.
+/// A backend that has another state than before.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Transition {
     pub(super) service: ServiceName,
@@ -24,41 +31,92 @@ pub(super) struct Transition {
 }
 
 impl BackendStates {
-    /// Takes note of what has changed, and says what that is.
-    pub(super) fn observe(
+    /// Takes note of what has changed in any service, and says what that is.
+    pub(super) fn observe_all(
         &mut self,
         services: &Services,
         observed: &ObservedState,
         at: SystemTime,
     ) -> Vec<Transition> {
-        let mut next = HashMap::with_capacity(self.0.len());
-        let mut moves = Vec::new();
-        for service in services.iter() {
-            for backend in &service.backends {
-                let key = (service.name.clone(), backend.id());
-                let now = backend_state(observed, service, backend);
-                let before = self.0.get(&key).copied();
-                if before.is_none_or(|(before, _)| before != now) {
-                    let (service, backend) = key.clone();
-                    moves.push(Transition {
-                        service,
-                        backend,
-                        before: before.map(|(before, _)| before),
-                        now,
-                    });
-                }
-                let since = before
-                    .filter(|(before, _)| *before == now)
-                    .map_or(at, |(_, since)| since);
-                next.insert(key, (now, since));
-            }
-        }
-        self.0 = next;
-        moves
+        let mut names = services.names();
+        names.extend(self.services.keys().cloned());
+        self.observe(&names, services, observed, at)
     }
 
-    /// Where a backend stands, and since when.
-    pub(super) fn of(&self, service: &ServiceName, backend: BackendId) -> Option<(BackendState, SystemTime)> {
-        self.0.get(&(service.clone(), backend)).copied()
+    /// Takes note of what has changed in these services, and says what that is.
+    pub(super) fn observe(
+        &mut self,
+        names: &BTreeSet<ServiceName>,
+        services: &Services,
+        observed: &ObservedState,
+        at: SystemTime,
+    ) -> Vec<Transition> {
+        let mut transitions = Vec::new();
+        for name in names {
+            let before = self.services.remove(name).unwrap_or_default();
+            self.count_out(&before);
+            let Some(service) = services.get(name) else {
+                continue;
+            };
+            let now = observe_service(service, &before, observed, at, &mut transitions);
+            self.count_in(&now);
+            self.services.insert(name.clone(), now);
+        }
+        transitions
     }
+
+    /// The state of a backend, and since when it has been that.
+    pub(super) fn of(&self, service: &ServiceName, backend: BackendId) -> Option<(BackendState, SystemTime)> {
+        self.services.get(service)?.get(&backend).copied()
+    }
+
+    /// How many backends there are, and how many of them take traffic.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.backends as u64, self.up as u64)
+    }
+
+    fn count_in(&mut self, states: &OfService) {
+        self.backends += states.len();
+        self.up += count_up(states);
+    }
+
+    fn count_out(&mut self, states: &OfService) {
+        self.backends -= states.len();
+        self.up -= count_up(states);
+    }
+}
+
+fn count_up(states: &OfService) -> usize {
+    states
+        .values()
+        .filter(|(state, _)| *state == BackendState::Up)
+        .count()
+}
+
+/// The states of a service's backends now. What differs from `before` is added to `transitions`.
+fn observe_service(
+    service: &Service,
+    before: &OfService,
+    observed: &ObservedState,
+    at: SystemTime,
+    transitions: &mut Vec<Transition>,
+) -> OfService {
+    let mut observe = |id, backend| {
+        let now = backend_state(observed, service, backend);
+        let before = before.get(&id).copied();
+        if let Some((same, since)) = before.filter(|(state, _)| *state == now) {
+            return (same, since);
+        }
+        transitions.push(Transition {
+            service: service.name.clone(),
+            backend: id,
+            before: before.map(|(before, _)| before),
+            now,
+        });
+        (now, at)
+    };
+    let backends = service.backends.iter();
+    backends
+        .map(|backend| (backend.id(), observe(backend.id(), backend)))
+        .collect()
 }

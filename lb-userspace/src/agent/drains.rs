@@ -4,12 +4,12 @@
 //! of it, never by the time of day. A pure state machine: it is told the time.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use lb_api::view::{DrainEnd, DrainView, DrainingView, DrainsView, EndedView};
-use lb_core::desired::{Backend, Service, Services, Span};
+use lb_core::desired::{Backend, Service, ServiceName, Services, Span};
 use lb_core::observed::DrainState;
 use lb_core::plan::BackendRef;
 
@@ -99,11 +99,17 @@ impl Drains {
         self.under_way.iter().map(state).collect()
     }
 
-    /// Begins and gives up drains as `services` wish. One that goes on keeps its start, though its terms may be others.
-    pub fn follow(&mut self, services: &Services, now: Instant) {
+    /// Begins and gives up drains of the services `names` as the desired state asks for. A drain that goes on keeps its start,
+    /// though its terms may be others.
+    pub fn follow(&mut self, services: &Services, names: &BTreeSet<ServiceName>, now: Instant) {
         let restored = std::mem::take(&mut self.restored);
-        let mut before = std::mem::take(&mut self.under_way);
-        for (service, backend) in draining(services) {
+        let concerns = |backend_ref: &BackendRef| names.contains(&backend_ref.service);
+        let mut before: HashMap<BackendRef, Drain> = self
+            .under_way
+            .extract_if(|backend_ref, _| concerns(backend_ref))
+            .collect();
+        let present = names.iter().filter_map(|name| services.get(name));
+        for (service, backend) in present.flat_map(|service| draining_of(service)) {
             let backend_ref = backend_ref(service, backend);
             let terms = Terms::of(service, backend);
             let drain = match before.remove(&backend_ref) {
@@ -266,10 +272,12 @@ impl Drain {
 }
 
 fn draining(services: &Services) -> impl Iterator<Item = (&Service, &Backend)> {
-    services.iter().flat_map(|service| {
-        let backends = service.backends.iter().filter(|backend| backend.drains());
-        backends.map(move |backend| (&**service, backend))
-    })
+    services.iter().flat_map(|service| draining_of(service))
+}
+
+fn draining_of(service: &Service) -> impl Iterator<Item = (&Service, &Backend)> {
+    let backends = service.backends.iter().filter(|backend| backend.drains());
+    backends.map(move |backend| (service, backend))
 }
 
 fn backend_ref(service: &Service, backend: &Backend) -> BackendRef {

@@ -135,6 +135,8 @@ pub async fn run(options: Options) -> Result<()> {
     actor.generation = takeover.generation;
     actor.tally = takeover.tally;
     actor.uppers = interfaces;
+    // Interfaces are open to what is sent out of them before anything is led there.
+    actor.review_egress(actor::egress::Review::Passing);
     actor.begin(kept, file)?;
     // An earlier agent's program takes places there until the new one is attached.
     let ports = config.dataplane.fullnat_ports;
@@ -151,7 +153,7 @@ pub async fn run(options: Options) -> Result<()> {
         supervisor("the watch on interfaces"),
     ));
     if actor.review_egress(actor::egress::Review::Thorough) {
-        actor.refresh();
+        actor.refresh(&actor::reconcile::Scope::All);
     }
 
     let (handle, commands) = AgentHandle::channel();

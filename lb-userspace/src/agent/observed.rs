@@ -2,29 +2,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
 };
 
 use crate::health::{self, Belief, Beliefs};
 use crate::netlink::{NextHops, Resolution, RouteNeed};
 use lb_check::ProbeTarget;
-use lb_core::desired::{AdminState, Backend, Forwarder, Service, Services};
+use lb_core::desired::{
+    AdminState, Backend, Dependents, Forwarder, NeedsDelta, Service, ServiceName, Services,
+};
 use lb_core::plan::{Availability, BackendRef, NextHop, Observed, TunnelSources};
-
-/// The health check of a backend of a service; `None` when it has none. Equal ones are shared: a host that fails leaves
-/// all services that check it the same way at once.
-pub(super) fn probe_target(service: &Service, backend: &Backend) -> Option<ProbeTarget> {
-    if backend.state == AdminState::Maint {
-        return None;
-    }
-    let port = backend.port.or(service.port.exact()).map_or(0, u16::from);
-    ProbeTarget::new(SocketAddr::new(backend.address, port), &service.check_in_use())
-}
 
 /// All health checks that `services` want.
 pub(super) fn probe_targets(services: &Services) -> HashSet<ProbeTarget> {
     each(services)
-        .filter_map(|(service, backend)| probe_target(service, backend))
+        .filter_map(|(service, backend)| service.probe_target(backend))
         .collect()
 }
 
@@ -53,9 +45,11 @@ pub(super) fn needs(services: &Services, pool: &[IpAddr]) -> BTreeMap<IpAddr, Ro
 
 /// Every backend with its service.
 pub(super) fn each(services: &Services) -> impl Iterator<Item = (&Service, &Backend)> {
-    services
-        .iter()
-        .flat_map(|service| service.backends.iter().map(move |backend| (&**service, backend)))
+    services.iter().flat_map(|service| backends_of(service))
+}
+
+fn backends_of(service: &Service) -> impl Iterator<Item = (&Service, &Backend)> {
+    service.backends.iter().map(move |backend| (service, backend))
 }
 
 /// The present knowledge.
@@ -78,10 +72,21 @@ impl ObservedState {
     /// the same, and that backends are up which are up by another check, or by the tables. So a change of a check, or
     /// a restart, is no reason to take a backend's flows away at the first failure. For almost all backends, at almost
     /// every change, there is nothing to believe, since they have a verdict.
-    pub(super) fn beliefs(&self, services: &Services, next: &Services) -> Beliefs {
+    ///
+    /// Only the services `names` are looked at: of all others everything that can be believed is believed already.
+    pub(super) fn beliefs(
+        &self,
+        services: &Services,
+        next: &Services,
+        names: &BTreeSet<ServiceName>,
+    ) -> Beliefs {
         let mut beliefs = Beliefs::new();
-        for (service, backend) in each(next) {
-            let Some(target) = probe_target(service, backend).filter(|target| !self.is_judged(target)) else {
+        let concerned = names.iter().filter_map(|name| next.get(name));
+        for (service, backend) in concerned.flat_map(|service| backends_of(service)) {
+            let Some(target) = service
+                .probe_target(backend)
+                .filter(|target| !self.is_judged(target))
+            else {
                 continue;
             };
             let Some(belief) = self.belief(&target, services, service, backend) else {
@@ -112,7 +117,7 @@ impl ObservedState {
         }
         let service = services.get(&service.name)?;
         let backend = service.backend(backend.id())?;
-        let before = probe_target(service, backend);
+        let before = service.probe_target(backend);
         let same = before.filter(|before| before.asks_what(target));
         if let Some(before) = same.filter(|before| self.is_judged(before)) {
             return Some(Belief {
@@ -140,21 +145,22 @@ impl ObservedState {
             })
     }
 
-    /// `services` are what health checks run for now: what was believed of them is known, and all else is dropped.
-    pub(super) fn accept(&mut self, services: &Services, beliefs: &Beliefs) {
-        let targets = probe_targets(services);
-        let states = beliefs
-            .iter()
-            .map(|(target, belief)| (target.clone(), belief.state));
-        self.verdicts.extend(states);
-        self.verdicts.retain(|target, _| targets.contains(target));
+    /// Takes in that the services need other health checks now: what was believed of those that run is known, and what was
+    /// known of those that ended is dropped.
+    pub(super) fn accept(&mut self, needs: &NeedsDelta, dependents: &Dependents, beliefs: &Beliefs) {
+        for old in &needs.old_checks {
+            self.verdicts.remove(old);
+        }
+        for (target, belief) in beliefs.iter().filter(|(target, _)| dependents.has_check(target)) {
+            self.verdicts.insert(target.clone(), belief.state);
+        }
         self.serving.clear();
     }
 }
 
 impl Observed for ObservedState {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability {
-        let Some(target) = probe_target(service, backend) else {
+        let Some(target) = service.probe_target(backend) else {
             return Availability::Up;
         };
         availability(self.verdicts.get(&target))
@@ -204,7 +210,7 @@ pub(super) struct Expected<'a> {
 
 impl Observed for Expected<'_> {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability {
-        let belief = || self.beliefs.get(&probe_target(service, backend)?);
+        let belief = || self.beliefs.get(&service.probe_target(backend)?);
         match self.observed.availability(service, backend) {
             Availability::Checking if !self.beliefs.is_empty() => {
                 availability(belief().map(|belief| &belief.state))

@@ -18,7 +18,7 @@ use super::{
     actor::Actor,
     actor::draining,
     handle::RequestError,
-    observed::{Expected, addresses, probe_target, probe_targets},
+    observed::{Expected, addresses, probe_targets},
 };
 use lb_api::plan::{PlanView, ServicePlan};
 use lb_check::ProbeTarget;
@@ -44,9 +44,10 @@ impl Actor {
         self.sample();
         let live = |backend_ref: &BackendRef| live(&self.tally.of(backend_ref).total);
         let observed = &self.parts.observed;
+        let differing = self.services.differing(&next).cloned().collect();
         let expected = Expected {
             observed,
-            beliefs: &observed.beliefs(&self.services, &next),
+            beliefs: &observed.beliefs(&self.services, &next, &differing),
         };
         let services = preview(&self.parts.layout, &self.services, &next, &expected, live)
             .map_err(|error| RequestError::Capacity(draining::with_advice(error.to_string(), &next)))?;
@@ -130,7 +131,9 @@ impl<'a, F: Observed> Assumed<'a, F> {
 
 impl<F: Observed> Observed for Assumed<'_, F> {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability {
-        let known = probe_target(service, backend).is_none_or(|target| self.asked.contains(&target));
+        let known = service
+            .probe_target(backend)
+            .is_none_or(|target| self.asked.contains(&target));
         match self.observed.availability(service, backend) {
             Availability::Checking if !known => Availability::Up,
             said => said,

@@ -101,7 +101,7 @@ impl Takeover {
 fn restored(dataplane: &Dataplane, tables: &mut MappedTables, found: &mut FoundCheckpoint) -> Option<Layout> {
     let state = found.state().filter(|state| !state.tables.pools.is_empty())?;
     let (capacity, seed) = (dataplane.capacity(), dataplane.meta().seed);
-    let Plan { layout, writes } = Layout::restore(capacity, seed, &state.tables, Instant::now())
+    let Plan { layout, writes, .. } = Layout::restore(capacity, seed, &state.tables, Instant::now())
         .inspect_err(|error| {
             log::error!(
                 "the slot tables of the checkpoint are not restored, connections that were open may break: {error}; \

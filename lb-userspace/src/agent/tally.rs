@@ -26,6 +26,11 @@ pub(super) struct Figures {
 }
 
 impl Figures {
+    fn gain(&mut self, gain: &TargetCounters) {
+        add(&mut self.total, gain);
+        add(&mut self.window, gain);
+    }
+
     /// Moves the rates toward what the window says.
     fn measure(&mut self, elapsed: Duration) {
         let weight = 1.0 - (-elapsed.as_secs_f64() / SMOOTHING.as_secs_f64()).exp();
@@ -75,7 +80,27 @@ impl Tally {
             .sum()
     }
 
-    /// Takes in new readings of the cells in use. Called at a steady pace, and before cells change hands.
+    /// Takes in new readings of cells that are about to change hands.
+    pub(super) fn add(&mut self, readings: impl IntoIterator<Item = (u32, BackendRef, TargetCounters)>) {
+        for (backend_ref, gain) in self.gained(readings) {
+            self.figures.entry(backend_ref).or_default().gain(&gain);
+        }
+    }
+
+    /// What backends have gained since the last readings.
+    fn gained(
+        &mut self,
+        readings: impl IntoIterator<Item = (u32, BackendRef, TargetCounters)>,
+    ) -> HashMap<BackendRef, TargetCounters> {
+        let mut gained: HashMap<BackendRef, TargetCounters> = HashMap::new();
+        for (cell, backend_ref, count) in readings {
+            let before = self.seen.insert(cell, count).unwrap_or_default();
+            add(gained.entry(backend_ref).or_default(), &minus(&count, &before));
+        }
+        gained
+    }
+
+    /// Takes in new readings of all cells in use. Called at a steady pace.
     pub(super) fn take(
         &mut self,
         readings: impl IntoIterator<Item = (u32, BackendRef, TargetCounters)>,
@@ -84,17 +109,12 @@ impl Tally {
         let elapsed = self
             .at
             .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        let mut gained: HashMap<BackendRef, TargetCounters> = HashMap::new();
-        for (cell, backend_ref, count) in readings {
-            let before = self.seen.insert(cell, count).unwrap_or_default();
-            add(gained.entry(backend_ref).or_default(), &minus(&count, &before));
-        }
+        let gained = self.gained(readings);
         // A reading between two regular ones adds to the totals; rates want a second or so to be measured over.
         let measures = elapsed >= Duration::from_millis(500);
         for (backend_ref, gain) in gained {
             let figures = self.figures.entry(backend_ref).or_default();
-            add(&mut figures.total, &gain);
-            add(&mut figures.window, &gain);
+            figures.gain(&gain);
             if measures {
                 figures.measure(elapsed);
             }
@@ -104,9 +124,9 @@ impl Tally {
         }
     }
 
-    /// Forgets backends that are gone. Their cells' readings stay: the kernel's counters go on from there.
-    pub(super) fn keep(&mut self, alive: impl Fn(&BackendRef) -> bool) {
-        self.figures.retain(|backend_ref, _| alive(backend_ref));
+    /// Forgets a backend that is gone. Its cells' readings stay: the kernel's counters go on from there.
+    pub(super) fn forget(&mut self, backend_ref: &BackendRef) {
+        self.figures.remove(backend_ref);
     }
 }
 
@@ -183,7 +203,7 @@ mod tests {
         assert_eq!(tally.of(&a).total.packets, 19);
         assert_eq!(tally.of(&b).total.packets, 5);
         assert!(tally.of(&b).rates[0] > 0.0);
-        tally.keep(|backend_ref| *backend_ref == a);
+        tally.forget(&b);
         assert_eq!(tally.of(&b).total.packets, 0);
     }
 }

@@ -1,5 +1,5 @@
 //! bpf(2) where aya does not go: the state of XDP programs' links, another program in place, and their end while others
-//! hold them; hash maps read many entries at a time.
+//! hold them; maps read many entries at a time.
 //!
 //! Invariant: every call passes a structure of its own length, whose fields are those of the kernel's `bpf_attr`.
 
@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use aya::maps::{HashMap, IterableMap, MapData};
+use aya::maps::{HashMap, IterableMap, MapData, PerCpuArray};
 use bytemuck::{Pod, Zeroable};
 
 /// `enum bpf_cmd` of the kernel's UAPI.
@@ -184,15 +184,61 @@ pub(super) fn look_up_batch<K: aya::Pod, V: aya::Pod>(
     keys: &mut [K],
     values: &mut [V],
 ) -> io::Result<(usize, Option<u32>)> {
+    // The map's keys and values have the sizes of K and V: aya has made sure of that.
+    let buffers = Buffers {
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: keys.len().min(values.len()),
+    };
+    batch(map.map(), from, buffers)
+}
+
+/// Reads entries of a per-CPU array into `values`: of each entry one value for each of the possible `cpus`, one behind the
+/// other. The entries are those behind the ones that an earlier call read, or the first ones. How many there were, and where
+/// the next call is to go on, if there are more.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn look_up_per_cpu_batch<V: aya::Pod>(
+    map: &PerCpuArray<&MapData, V>,
+    from: Option<u32>,
+    keys: &mut [u32],
+    values: &mut [V],
+    cpus: usize,
+) -> io::Result<(usize, Option<u32>)> {
+    const {
+        assert!(
+            size_of::<V>().is_multiple_of(8),
+            "the kernel rounds the value of a CPU up to eight bytes"
+        )
+    };
+    // The map's values have the size of V: aya has made sure of that.
+    let buffers = Buffers {
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: keys.len().min(values.len() / cpus.max(1)),
+    };
+    batch(map.map(), from, buffers)
+}
+
+/// Where the kernel writes keys and values, and how many of both have room there.
+struct Buffers {
+    keys: u64,
+    values: u64,
+    count: usize,
+}
+
+/// Reads entries of a map into `buffers`, which must be made for keys and values of the map's sizes.
+fn batch(map: &MapData, from: Option<u32>, buffers: Buffers) -> io::Result<(usize, Option<u32>)> {
+    let Buffers { keys, values, count } = buffers;
     let (start, mut next) = (from.unwrap_or_default(), 0_u32);
     let mut batch = Batch {
         from: from.map_or(0, |_| (&raw const start) as u64),
         next: (&raw mut next) as u64,
-        keys: keys.as_mut_ptr() as u64,
-        values: values.as_mut_ptr() as u64,
-        count: u32::try_from(keys.len().min(values.len())).unwrap_or(u32::MAX),
-        // Its keys and values have the sizes of K and V: aya has made sure of that.
-        map: number(map.map().fd().as_fd()),
+        keys,
+        values,
+        count: u32::try_from(count).unwrap_or(u32::MAX),
+        map: number(map.fd().as_fd()),
         entry_flags: 0,
         flags: 0,
     };

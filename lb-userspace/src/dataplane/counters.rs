@@ -1,17 +1,24 @@
 //! Reading the counters: per-CPU values, summed.
 
-use anyhow::{Result, anyhow};
-use aya::maps::{Map, MapData, PerCpuArray};
+use anyhow::{Context, Result, anyhow, ensure};
+use aya::{
+    maps::{Map, MapData, PerCpuArray},
+    util::nr_cpus,
+};
 use lb_common::abi::{Reason, TargetCounters, TrackingCounters, map};
 
-use super::Dataplane;
+use super::{Dataplane, bpf};
+
+/// Targets that are read by one system call: so many that calls cost little beside reading, so few that they need no large
+/// buffers (48 KiB for each possible CPU).
+const BATCH: usize = 1024;
 
 /// A [`TargetCounters`] that aya can read.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct PodCount(TargetCounters);
 
-// SAFETY: `Count` is bytemuck::Pod: plain integers without padding.
+// SAFETY: `TargetCounters` is bytemuck::Pod: plain integers without padding.
 unsafe impl aya::Pod for PodCount {}
 
 /// A [`TrackingCounters`] that aya can read.
@@ -19,7 +26,7 @@ unsafe impl aya::Pod for PodCount {}
 #[repr(transparent)]
 struct PodTracking(TrackingCounters);
 
-// SAFETY: `Tracking` is bytemuck::Pod: plain integers without padding.
+// SAFETY: `TrackingCounters` is bytemuck::Pod: plain integers without padding.
 unsafe impl aya::Pod for PodTracking {}
 
 /// The counter maps.
@@ -42,6 +49,28 @@ pub(super) fn go_on(reasons: &mut Map, old: MapData) -> Result<()> {
     Ok(())
 }
 
+/// What all CPUs have counted together.
+fn sum(by_cpu: &[PodCount]) -> TargetCounters {
+    let mut sum = TargetCounters::default();
+    for PodCount(count) in by_cpu {
+        let TargetCounters {
+            packets,
+            bytes,
+            flows,
+            returned_packets,
+            returned_bytes,
+            closed,
+        } = *count;
+        sum.packets += packets;
+        sum.bytes += bytes;
+        sum.flows += flows;
+        sum.returned_packets += returned_packets;
+        sum.returned_bytes += returned_bytes;
+        sum.closed += closed;
+    }
+    sum
+}
+
 impl<'a> Counters<'a> {
     pub(super) fn new(dataplane: &'a Dataplane) -> Result<Self> {
         let map = |name: &str| {
@@ -57,29 +86,35 @@ impl<'a> Counters<'a> {
         })
     }
 
+    /// What each of the first `count` targets has counted since the dataplane was loaded. Many are read by one system call.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn targets(&self, count: u32) -> Result<Vec<TargetCounters>> {
+        let cpus = nr_cpus().map_err(|(file, error)| anyhow!("{file}: {error}"))?;
+        let count = count.min(self.counts.len()) as usize;
+        let mut keys = vec![0; count.min(BATCH)];
+        let mut values = vec![PodCount(TargetCounters::default()); keys.len() * cpus];
+        let mut sums = Vec::with_capacity(count);
+        let mut next = None;
+        while sums.len() < count {
+            let wanted = (count - sums.len()).min(BATCH);
+            let (read, rest) =
+                bpf::look_up_per_cpu_batch(&self.counts, next, &mut keys[..wanted], &mut values, cpus)
+                    .context("cannot read map COUNTS")?;
+            ensure!(read > 0, "map COUNTS has fewer entries than it says");
+            sums.extend(values.chunks(cpus).take(read).map(sum));
+            next = rest;
+        }
+        Ok(sums)
+    }
+
     /// What that target has counted since the dataplane was loaded.
     ///
     /// # Errors
     /// When the kernel does not answer.
     pub fn target(&self, index: u32) -> Result<TargetCounters> {
-        let mut sum = TargetCounters::default();
-        for PodCount(count) in self.counts.get(&index, 0)?.iter() {
-            let TargetCounters {
-                packets,
-                bytes,
-                flows,
-                returned_packets,
-                returned_bytes,
-                closed,
-            } = *count;
-            sum.packets += packets;
-            sum.bytes += bytes;
-            sum.flows += flows;
-            sum.returned_packets += returned_packets;
-            sum.returned_bytes += returned_bytes;
-            sum.closed += closed;
-        }
-        Ok(sum)
+        Ok(sum(&self.counts.get(&index, 0)?))
     }
 
     /// What the flow table did for the pool of that number, since the dataplane was made.

@@ -1,6 +1,6 @@
 //! The whole desired state: all services, and the rules that hold between them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 
 use imbl::{OrdMap, ordmap::DiffItem};
 
@@ -59,6 +59,17 @@ impl Services {
     /// The service of that name.
     pub fn get(&self, name: &ServiceName) -> Option<&Arc<Service>> {
         self.by_name.get(name)
+    }
+
+    /// All names.
+    pub fn names(&self) -> BTreeSet<ServiceName> {
+        self.by_name.keys().cloned().collect()
+    }
+
+    /// The names that come after `last` in order, or all of them.
+    pub fn names_after(&self, last: Option<&ServiceName>) -> impl Iterator<Item = &ServiceName> {
+        let from = last.map_or(Bound::Unbounded, |last| Bound::Excluded(last.clone()));
+        self.by_name.range((from, Bound::Unbounded)).map(|(name, _)| name)
     }
 
     /// How many there are.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::agent::Options;
-use crate::agent::actor::Actor;
+use crate::agent::actor::{Actor, egress::Review, reconcile::Scope};
 use crate::dataplane::{Attached, Dataplane, Mode};
 use crate::netlink::{Carrier, Devices, Interface, InterfaceError};
 use lb_api::view::OutageView;
@@ -289,7 +289,8 @@ impl Actor {
         if let Err(error) = self.parts.resolver.set_gateway_interfaces(indexes) {
             log::error!("{error}");
         }
-        self.refresh();
+        self.review_egress(Review::Passing);
+        self.refresh(&Scope::All);
     }
 }
 

@@ -4,7 +4,10 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::agent::{actor::Actor, observed::ObservedState};
+use crate::agent::{
+    actor::{Actor, reconcile::Scope},
+    observed::ObservedState,
+};
 use crate::dataplane::name_of;
 use crate::netlink::{self, Resolution};
 use lb_api::view::AttachMode;
@@ -94,7 +97,7 @@ impl Actor {
     /// What is done once a second: closed interfaces are tried again.
     pub(in crate::agent) fn review_egress_in_turn(&mut self) {
         if self.review_egress(Review::InTurn) {
-            self.refresh();
+            self.refresh(&Scope::All);
         }
     }
 }

@@ -8,13 +8,14 @@ pub(super) mod draining;
 pub(super) mod egress;
 pub(super) mod persist;
 pub(super) mod ports;
+pub(super) mod reconcile;
 pub(super) mod stop;
 pub(super) mod sweeper;
 mod views;
 mod warnings;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,29 +28,32 @@ use tokio::{
 };
 
 use attachments::Attachments;
-use egress::{Egress, Review};
+use egress::Egress;
 use persist::Persist;
 use ports::Ports;
+use reconcile::Reconciler;
 use stop::Ending;
 use sweeper::Sweeper;
 
 use crate::agent::{
-    backend_states::{BackendStates, Transition},
+    backend_states::BackendStates,
     drains::Drains,
     handle::{Command, RequestError},
-    observed::{self, Expected, ObservedState},
+    observed::ObservedState,
     tally::Tally,
     vip_routes::VipRoutes,
 };
 use crate::config::{Config, ConfigFile};
 use crate::dataplane::{Attached, Dataplane, MappedTables, Translations};
-use crate::health::{self, Beliefs};
+use crate::health;
 use crate::netlink::{Devices, Macs, NextHops, ResolverHandle, Uppers};
 use crate::supervise::Vitals;
 use lb_api::{Applied, checkpoint::RestoredView};
-use lb_core::desired::{Change, ChangeError, Losses, MacAddress, PortRange, Prefix, Removal, Services};
+use lb_core::desired::{
+    Change, ChangeError, Dependents, Losses, MacAddress, PortRange, Prefix, Removal, Services,
+};
 use lb_core::observed::InterfaceMacs;
-use lb_core::plan::{self, BackendRef, BackendState, Capacity, Layout, Plan};
+use lb_core::plan::{BackendRef, Capacity, Layout};
 
 /// Why a file is not obeyed that takes away so much.
 pub(super) fn drastic(path: &Path, losses: &Losses) -> String {
@@ -134,8 +138,11 @@ pub(super) struct Actor {
     pub(super) tally: Tally,
     pub(super) last_apply: Duration,
     pub(super) started: (Instant, SystemTime),
-    /// Since when each backend stands where it stands.
-    pub(super) situations: BackendStates,
+    /// The state of each backend, and since when it has been that.
+    pub(super) backend_states: BackendStates,
+    /// Which services depend on each health check and address.
+    pub(super) dependents: Dependents,
+    pub(super) reconciler: Reconciler,
     pub(super) drains: Drains,
     pub(super) sweeper: Sweeper,
     pub(super) known_macs: Macs,
@@ -144,7 +151,7 @@ pub(super) struct Actor {
     pub(super) egress: Egress,
     /// This host's interfaces with their addresses, and the VIPs, in whose name neither checks nor ICMP errors are sent.
     pub(super) uppers: Uppers,
-    vips: Vec<Prefix>,
+    pub(super) vips: Vec<Prefix>,
     pub(super) ports: Ports,
 }
 
@@ -157,7 +164,9 @@ impl Actor {
             tally: Tally::default(),
             last_apply: Duration::ZERO,
             started: (Instant::now(), SystemTime::now()),
-            situations: BackendStates::default(),
+            backend_states: BackendStates::default(),
+            dependents: Dependents::default(),
+            reconciler: Reconciler::default(),
             drains: Drains::default(),
             sweeper: Sweeper::default(),
             known_macs: Macs::default(),
@@ -182,16 +191,13 @@ impl Actor {
                     return Ending { failed, ..Ending::default() };
                 }
                 Some(verdict) = inputs.verdicts.recv() => {
-                    self.learn_verdict(verdict);
                     // Verdicts that came together are applied together.
-                    while let Ok(verdict) = inputs.verdicts.try_recv() {
-                        self.learn_verdict(verdict);
-                    }
-                    self.refresh();
+                    let others = std::iter::from_fn(|| inputs.verdicts.try_recv().ok());
+                    self.learn_verdicts(std::iter::once(verdict).chain(others));
                 }
                 Ok(()) = inputs.hops.changed() => {
-                    self.parts.observed.hops = inputs.hops.borrow_and_update().clone();
-                    self.refresh();
+                    let hops = inputs.hops.borrow_and_update().clone();
+                    self.learn_next_hops(hops);
                 }
                 Ok(()) = inputs.uppers.changed() => {
                     self.uppers = inputs.uppers.borrow_and_update().clone();
@@ -299,68 +305,8 @@ impl Actor {
         Ok(())
     }
 
-    /// Makes `next` the desired state, as a generation of its own.
-    pub(super) fn turn_to(&mut self, next: Services) -> Result<Applied, RequestError> {
-        let beliefs = self.parts.observed.beliefs(&self.services, &next);
-        self.turn_to_believing(next, &beliefs)
-    }
-
-    /// Makes `next` the desired state, as a generation of its own; `beliefs` say what is believed of health checks that
-    /// nothing is known of.
-    pub(super) fn turn_to_believing(
-        &mut self,
-        next: Services,
-        beliefs: &Beliefs,
-    ) -> Result<Applied, RequestError> {
-        let started = Instant::now();
-        let plan = self.plan(&next, self.generation + 1, beliefs)?;
-        self.carry_out(plan, started)?;
-        // From here on nothing fails: a change that is refused has left no trace in what is known.
-        self.parts.observed.accept(&next, beliefs);
-        self.services = next;
-        self.generation += 1;
-        self.parts.persist.note_change();
-        self.observe_situations();
-        self.drains.follow(&self.services, Instant::now());
-        let vips = self
-            .services
-            .iter()
-            .flat_map(|service| service.vips.iter().copied());
-        let vips: Vec<Prefix> = vips.collect();
-        if self.vips != vips {
-            self.parts.vip_routes.set_vips(&vips);
-            self.vips = vips;
-            self.speak();
-        }
-        self.parts
-            .engine
-            .set_targets(observed::probe_targets(&self.services), beliefs);
-        let pool = &self.parts.sources.0;
-        let wanted = self
-            .parts
-            .resolver
-            .set_needs(observed::needs(&self.services, pool));
-        let addresses = observed::addresses(&self.services, pool);
-        if let Err(error) = wanted.and_then(|()| self.parts.resolver.set_addresses(addresses)) {
-            log::error!("{error}");
-        }
-        let owners: HashSet<BackendRef> = self
-            .parts
-            .layout
-            .owners()
-            .map(|(_, backend_ref)| backend_ref)
-            .collect();
-        self.tally.keep(|backend_ref| owners.contains(backend_ref));
-        Ok(Applied {
-            generation: self.generation,
-            apply_us: self.last_apply.as_micros() as u64,
-            saved: false,
-            removed: None,
-        })
-    }
-
     /// Tells the program and the checks by which addresses they speak.
-    fn speak(&mut self) {
+    pub(super) fn speak(&mut self) {
         let own = self.uppers.iter().flat_map(|(index, upper)| {
             let own = |address: &IpAddr| health::OwnAddress {
                 interface: *index,
@@ -428,107 +374,6 @@ impl Actor {
         Ok((path, file))
     }
 
-    /// Takes a verdict as the sign to look how the health check stands. The verdict itself may be of one that has ended
-    /// meanwhile, which says nothing about the one that began in its place.
-    fn learn_verdict(&mut self, verdict: health::Verdict) {
-        let health::Verdict { target, .. } = verdict;
-        if let Some(status) = self.parts.engine.status(&target) {
-            self.parts.observed.verdicts.insert(target, status.state);
-            self.parts.persist.note_change();
-        }
-    }
-
-    /// Notes and logs which backends stand elsewhere now.
-    fn observe_situations(&mut self) {
-        let moves = self
-            .situations
-            .observe(&self.services, &self.parts.observed, SystemTime::now());
-        for Transition {
-            service,
-            backend,
-            before,
-            now,
-        } in moves
-        {
-            let why = self.services.get(&service).and_then(|service| {
-                let backend = service.backend(backend)?;
-                self.reason(service, backend, now)
-            });
-            match (now, before, why) {
-                (BackendState::Down | BackendState::Unresolved, Some(_), Some(why)) => {
-                    log::warn!("{service}: {backend} is {now}: {why}");
-                }
-                (now, _, _) => log::info!("{service}: {backend} is {now}"),
-            }
-        }
-    }
-
-    /// Brings the tables in line with what is known now.
-    pub(super) fn refresh(&mut self) {
-        let started = Instant::now();
-        let done = match self.plan(&self.services.clone(), self.generation, &Beliefs::new()) {
-            // Nothing but the generation, which is the same.
-            Ok(plan) if plan.writes.len() == 1 => Ok(()),
-            Ok(plan) => self.carry_out(plan, started),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = done {
-            log::error!("the tables stay as they are: {error}");
-        }
-        self.observe_situations();
-        self.end_drains();
-    }
-
-    fn plan(
-        &mut self,
-        services: &Services,
-        generation: u64,
-        beliefs: &Beliefs,
-    ) -> Result<Plan, RequestError> {
-        self.review_egress(Review::Passing);
-        let plan_from = |ActorParts { layout, observed, .. }: &ActorParts| {
-            let pools = layout.pools(services, &Expected { observed, beliefs });
-            layout.plan(pools, generation, Instant::now())
-        };
-        let plan = match plan_from(&self.parts) {
-            Err(_) if self.parts.layout.has_retired() || self.parts.layout.is_recovered() => {
-                // What was given up of late may be all the room there is: wait for its last readers.
-                self.reclaim();
-                plan_from(&self.parts)
-            }
-            planned => planned,
-        };
-        plan.map_err(|error| RequestError::Capacity(draining::with_advice(error.to_string(), services)))
-    }
-
-    /// Makes the tables what the plan says.
-    ///
-    /// # Errors
-    /// When the kernel refuses; they are as they were then.
-    pub(super) fn carry_out(&mut self, plan: Plan, started: Instant) -> Result<(), RequestError> {
-        let Plan { layout, mut writes } = plan;
-        let lists = plan::take_lists(&mut writes);
-        let written = self.parts.tables.write_lists(&lists);
-        written.map_err(|error| RequestError::Dataplane(format!("{error:#}: nothing was changed")))?;
-        if self.parts.layout.gives_up_cells(&layout) {
-            // What cells have counted belongs to their owners until now.
-            self.sample();
-        }
-        plan::apply(&writes, &mut self.parts.tables);
-        self.parts.layout = layout;
-        self.last_apply = started.elapsed();
-        if self.parts.layout.sweep_is_due() {
-            self.sweep();
-        }
-        log::debug!(
-            "{} writes in {:?}, generation {}",
-            writes.len(),
-            self.last_apply,
-            self.generation
-        );
-        Ok(())
-    }
-
     /// What is done once a second.
     fn tick(&mut self) {
         self.look_at_links();
@@ -539,6 +384,7 @@ impl Actor {
         self.sweep_in_turn();
         self.end_drains();
         self.save_in_turn();
+        self.audit();
     }
 
     /// Answers to clients go past the host's stack, which therefore neither asks for their next hops nor doubts them.
@@ -550,33 +396,37 @@ impl Actor {
         }
     }
 
-    /// Reads the counters of all targets.
+    /// Reads the counters of all targets in use.
     pub(super) fn sample(&mut self) {
-        let now = Instant::now();
+        let layout = &self.parts.layout;
+        let end = layout.owners().map(|(cell, _)| cell + 1).max().unwrap_or(0);
+        let counters = self.parts.dataplane.counters();
+        let counts = match counters.and_then(|counters| counters.targets(end)) {
+            Ok(counts) => counts,
+            Err(error) => return log::error!("cannot read the counters: {error:#}"),
+        };
+        let readings = layout
+            .owners()
+            .filter_map(|(cell, backend_ref)| Some((cell, backend_ref, *counts.get(cell as usize)?)));
+        self.tally.take(readings, Instant::now());
+    }
+
+    /// Reads the counters of these cells, for the backends that they belong to.
+    pub(super) fn sample_cells(&mut self, cells: &[(u32, BackendRef)]) {
+        if cells.is_empty() {
+            return;
+        }
         let counters = match self.parts.dataplane.counters() {
             Ok(counters) => counters,
             Err(error) => return log::error!("cannot read the counters: {error:#}"),
         };
-        let readings =
-            self.parts
-                .layout
-                .owners()
-                .filter_map(|(cell, backend_ref)| match counters.target(cell) {
-                    Ok(count) => Some((cell, backend_ref, count)),
-                    Err(error) => {
-                        log::error!("cannot read the counter of target {cell}: {error:#}");
-                        None
-                    }
-                });
-        let readings: Vec<(u32, BackendRef, _)> = readings.collect();
-        self.tally.take(readings, now);
-    }
-
-    /// How many backends there are, and how many of them take traffic.
-    pub(super) fn backends(&self) -> (u64, u64) {
-        observed::each(&self.services).fold((0, 0), |(all, up), (service, backend)| {
-            let takes = plan::backend_state(&self.parts.observed, service, backend) == BackendState::Up;
-            (all + 1, up + u64::from(takes))
-        })
+        let mut readings = Vec::with_capacity(cells.len());
+        for (cell, backend_ref) in cells {
+            match counters.target(*cell) {
+                Ok(count) => readings.push((*cell, backend_ref.clone(), count)),
+                Err(error) => log::error!("cannot read the counter of target {cell}: {error:#}"),
+            }
+        }
+        self.tally.add(readings);
     }
 }

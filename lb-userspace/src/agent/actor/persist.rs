@@ -15,7 +15,6 @@ use crate::agent::{
     actor::{Actor, drastic},
     drains::Drains,
     handle::RequestError,
-    observed,
 };
 use crate::checkpoint::{
     self, BackendBelief, BootTime, Checkpoint, ConfigMark, SaveOutcome, SavedFlows, SavedState,
@@ -303,7 +302,10 @@ impl Actor {
     /// newer, and a backend that they give no flows to may have failed since: of such a one nothing is believed.
     fn beliefs_of(&self, services: &Services, health: Vec<BackendBelief>) -> Beliefs {
         let adopted = self.parts.dataplane.origin() == DataplaneSource::Adopted;
-        let by_the_tables = self.parts.observed.beliefs(&Services::default(), services);
+        let by_the_tables = self
+            .parts
+            .observed
+            .beliefs(&Services::default(), services, &services.names());
         let mut beliefs = if adopted {
             by_the_tables.clone()
         } else {
@@ -312,7 +314,7 @@ impl Actor {
         for BackendBelief { service, backend, up } in health {
             let target = services.get(&service).and_then(|service| {
                 let backend = service.backend(backend)?;
-                observed::probe_target(service, backend)
+                service.probe_target(backend)
             });
             let state = match (up, adopted) {
                 (true, true) => continue,
@@ -334,7 +336,7 @@ impl Actor {
         let mut health = Vec::new();
         for service in self.services.iter() {
             for backend in &service.backends {
-                let target = observed::probe_target(service, backend);
+                let target = service.probe_target(backend);
                 let verdict = target.and_then(|target| self.parts.observed.verdicts.get(&target));
                 let up = match verdict {
                     None | Some(health::Health::Checking) => continue,

@@ -8,7 +8,7 @@ use std::{
 
 use lb_common::abi::{ABI_VERSION, Action, Reason, TargetCounters, TrackingCounters};
 
-use crate::agent::{actor::Actor, handle::RequestError, observed};
+use crate::agent::{actor::Actor, handle::RequestError};
 use crate::dataplane::{Attached, DataplaneSource, Explained};
 use crate::netlink::Resolution;
 use lb_api::{
@@ -102,7 +102,7 @@ impl Actor {
         } = figures.total;
         let [packets_per_second, bytes_per_second, flows_per_second] = figures.rates;
         let (state, since) = self
-            .situations
+            .backend_states
             .of(&service.name, id)
             .unwrap_or((BackendState::Checking, SystemTime::now()));
         BackendView {
@@ -143,10 +143,7 @@ impl Actor {
         if state == BackendState::Unresolved {
             return Some(self.unresolved(service, backend));
         }
-        let status = self
-            .parts
-            .engine
-            .status(&observed::probe_target(service, backend)?)?;
+        let status = self.parts.engine.status(&service.probe_target(backend)?)?;
         status.last_failure.map(|failure| failure.reason)
     }
 
@@ -178,7 +175,7 @@ impl Actor {
     }
 
     pub(in crate::agent) fn status_view(&self) -> StatusView {
-        let (backends, backends_up) = self.backends();
+        let (backends, backends_up) = self.backend_states.counts();
         let (targets, slots) = self.parts.layout.used();
         let capacity = self.parts.capacity;
         let program_id = self.parts.dataplane.program_id().unwrap_or(0);

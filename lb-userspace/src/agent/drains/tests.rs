@@ -50,8 +50,10 @@ impl World {
     }
 
     fn change(&mut self, change: Change) {
-        self.services = self.services.after(change).expect("a good change");
-        self.drains.follow(&self.services, self.now());
+        let next = self.services.after(change).expect("a good change");
+        let names = self.services.differing(&next).cloned().collect();
+        self.services = next;
+        self.drains.follow(&self.services, &names, self.now());
     }
 
     fn set(&mut self, state: AdminState, deadline: Option<&str>) {
@@ -242,7 +244,9 @@ fn drains_of_a_checkpoint_go_on_by_the_time_that_is_known() {
         };
         let written = begun + Duration::from_secs(before);
         world.drains = Drains::restored(vec![state], written, Duration::from_secs(passed));
-        world.drains.follow(&world.services, world.now());
+        world
+            .drains
+            .follow(&world.services, &world.services.names(), world.now());
         let drains = world.drains.all(&world.services, 1, world.now()).drains;
         assert_eq!(
             drains[0].drain.ends_in_seconds, left as f64,
@@ -275,7 +279,8 @@ proptest! {
             world.start = Instant::now();
             let states = serde_json::from_str(&json).expect("the same shape");
             world.drains = Drains::restored(states, wall(world.seconds), Duration::ZERO);
-            world.drains.follow(&world.services, world.now());
+            world.drains
+                .follow(&world.services, &world.services.names(), world.now());
         }
         let total: u64 = lives.iter().sum();
         let left = world.drains.all(&world.services, 1, world.now()).drains[0].drain.ends_in_seconds;

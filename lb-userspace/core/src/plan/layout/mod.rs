@@ -211,6 +211,14 @@ impl Layout {
         })
     }
 
+    /// Whether a backend has a target cell.
+    pub fn has_cell_of(&self, backend_ref: &BackendRef) -> bool {
+        let pools = self.placed_pools.keys_of(&backend_ref.service);
+        pools
+            .filter_map(|key| self.placed_pools.get(&key))
+            .any(|placed| placed.owned().any(|(_, id, _)| id == backend_ref.backend))
+    }
+
     /// The backend that the target cell of that index belongs to.
     pub fn owner(&self, index: u32) -> Option<BackendRef> {
         self.owners()

@@ -128,9 +128,11 @@ impl Actor {
     fn change(&mut self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
         let begin = Instant::now();
         self.check_generation(expected)?;
-        self.services = self.services.after(change)?;
+        let next = self.services.after(change)?;
+        let names = self.services.differing(&next).cloned().collect();
+        self.services = next;
         self.generation += 1;
-        self.drains.follow(&self.services, Instant::now());
+        self.drains.follow(&self.services, &names, Instant::now());
         let apply_us = begin.elapsed().as_micros().try_into().expect("a short time");
         Ok(Applied {
             generation: self.generation,
