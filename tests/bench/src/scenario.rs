@@ -323,7 +323,7 @@ impl Balancer {
 
     fn bring_in_line(&mut self) -> Result<()> {
         let pools = self.layout.pools(&self.services, &self.observed);
-        let Plan { layout, writes } = self.layout.plan(pools, 1, Instant::now())?;
+        let Plan { layout, writes, .. } = self.layout.plan(pools, 1, Instant::now())?;
         plan::apply(&writes, &mut self.tables);
         self.layout = layout;
         Ok(())
