@@ -245,7 +245,9 @@ impl Run {
             }
         }
         self.lives.follow(living, in_peace);
-        self.drains.follow(&self.balancer.services, self.balancer.now());
+        let services = &self.balancer.services;
+        self.drains
+            .follow(services, &services.names(), self.balancer.now());
     }
 
     fn find_fronts(&mut self) {
