@@ -80,6 +80,14 @@ impl Client {
         self.read("/v1/services").await
     }
 
+    /// The service of that name, or none, with what [`Client::services`] says of the agent.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn services_named(&self, name: &ServiceName) -> Result<ServicesView, ClientError> {
+        self.read(&format!("/v1/services?name={name}")).await
+    }
+
     /// One service.
     ///
     /// # Errors

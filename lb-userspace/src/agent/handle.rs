@@ -12,7 +12,7 @@ use lb_api::{
     plan::PlanView,
     view::{DrainsView, ExplainView, ServicesView, StatsView, StatusView, StopView},
 };
-use lb_core::desired::{Change, ChangeError};
+use lb_core::desired::{Change, ChangeError, ServiceName};
 
 /// Why the agent did not do what it was asked; nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,12 @@ pub enum RequestError {
 #[derive(Debug)]
 pub enum Command {
     /// The services with their counters.
-    Services(oneshot::Sender<ServicesView>),
+    Services {
+        /// Only the service of that name, if there is one.
+        name: Option<ServiceName>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<ServicesView>,
+    },
     /// The state of the agent itself.
     Status(oneshot::Sender<StatusView>),
     /// All counters.
@@ -142,12 +147,12 @@ impl AgentHandle {
         (Self(sender), receiver)
     }
 
-    /// The services with their counters.
+    /// The services with their counters, or only the one of that `name`.
     ///
     /// # Errors
     /// [`RequestError::Stopping`] when the agent is gone.
-    pub async fn services(&self) -> Result<ServicesView, RequestError> {
-        self.ask(Command::Services).await
+    pub async fn services(&self, name: Option<ServiceName>) -> Result<ServicesView, RequestError> {
+        self.ask(|reply| Command::Services { name, reply }).await
     }
 
     /// The state of the agent itself.

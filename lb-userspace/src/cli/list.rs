@@ -34,14 +34,14 @@ pub(super) struct ListArgs {
 
 impl ListArgs {
     pub(super) async fn execute(self, client: &Client, json: bool) -> Result<Output, Failure> {
-        let mut view = client.services().await?;
-        if let Some(name) = self.service {
-            view.services.retain(|service| service.name == name.as_str());
-            if view.services.is_empty() {
-                return Err(Failure::Refused(format!(
-                    "there is no service {name}: `lb list` shows the services"
-                )));
-            }
+        let view = match &self.service {
+            None => client.services().await?,
+            Some(name) => client.services_named(name).await?,
+        };
+        if let Some(name) = self.service.filter(|_| view.services.is_empty()) {
+            return Err(Failure::Refused(format!(
+                "there is no service {name}: `lb list` shows the services"
+            )));
         }
         Output::either(json, &view, || listing(&view, SystemTime::now()))
     }

@@ -210,7 +210,7 @@ pub(super) fn look_up_per_cpu_batch<V: aya::Pod>(
         assert!(
             size_of::<V>().is_multiple_of(8),
             "the kernel rounds the value of a CPU up to eight bytes"
-        )
+        );
     };
     // The map's values have the size of V: aya has made sure of that.
     let buffers = Buffers {
@@ -222,6 +222,7 @@ pub(super) fn look_up_per_cpu_batch<V: aya::Pod>(
 }
 
 /// Where the kernel writes keys and values, and how many of both have room there.
+#[derive(Clone, Copy)]
 struct Buffers {
     keys: u64,
     values: u64,

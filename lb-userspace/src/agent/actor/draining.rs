@@ -47,9 +47,7 @@ impl Actor {
         })
     }
 
-    pub(in crate::agent) fn drains_view(&mut self) -> DrainsView {
-        self.sample();
-        self.end_drains();
+    pub(in crate::agent) fn drains_view(&self) -> DrainsView {
         self.drains.all(&self.services, self.generation, Instant::now())
     }
 }

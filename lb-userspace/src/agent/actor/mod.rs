@@ -233,7 +233,7 @@ impl Actor {
     fn obey(&mut self, command: Command) {
         // A caller that no longer waits for its answer is no error.
         match command {
-            Command::Services(reply) => drop(reply.send(self.services_view())),
+            Command::Services { name, reply } => drop(reply.send(self.services_view(name.as_ref()))),
             Command::Status(reply) => drop(reply.send(self.status_view())),
             Command::Stats(reply) => drop(reply.send(self.stats_view())),
             Command::Drains(reply) => drop(reply.send(self.drains_view())),

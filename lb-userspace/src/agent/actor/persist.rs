@@ -25,7 +25,7 @@ use crate::dataplane::DataplaneSource;
 use crate::health::{self, Belief, Beliefs};
 use lb_api::Applied;
 use lb_api::checkpoint::{CheckpointsView, RestoredView, SavedView, SavingView, SetAsideView};
-use lb_core::desired::{Change, Losses, Removal, Service, Services};
+use lb_core::desired::{Change, Losses, Removal, Service, ServiceName, Services};
 use lb_core::plan::{LayoutSnapshot, Memory};
 
 /// How long an answer waits for the disk. What was asked for is done before, and stays done.
@@ -155,16 +155,16 @@ impl Persist {
     /// Whether `services` are others than the configuration file had when it was last read; backends that are on their
     /// way out do not count.
     pub(in crate::agent) fn drifts(&self, services: &Services) -> bool {
-        let desired = |services: &Services| -> Vec<Service> {
-            let mut desired: Vec<Service> = services.iter().map(|s| Service::clone(s)).collect();
-            for service in &mut desired {
-                service.backends.retain(|backend| !backend.leaves());
-            }
-            desired
+        let desired = |services: &Services, name: &ServiceName| -> Option<Service> {
+            let mut service = Service::clone(services.get(name)?);
+            service.backends.retain(|backend| !backend.leaves());
+            Some(service)
         };
-        self.file
-            .as_ref()
-            .is_some_and(|(_, file)| file != services && desired(file) != desired(services))
+        let drifts = |file: &Services| {
+            let mut differing = file.differing(services);
+            differing.any(|name| desired(file, name) != desired(services, name))
+        };
+        self.file.as_ref().is_some_and(|(_, file)| drifts(file))
     }
 
     /// How saving goes, for `lb status`.

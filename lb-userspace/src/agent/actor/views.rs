@@ -19,17 +19,32 @@ use lb_api::{
         ServiceStats, ServiceView, ServicesView, SourceView, StatsView, StatusView, Totals, TrackingView,
     },
 };
-use lb_core::desired::{Backend, Forwarder, Service, Span};
+use lb_core::desired::{Backend, Forwarder, Service, ServiceName, Span};
 use lb_core::plan::{BackendRef, BackendState, PoolKey};
 
 impl Actor {
-    pub(in crate::agent) fn services_view(&mut self) -> ServicesView {
-        self.sample();
-        let services = self
-            .services
-            .iter()
-            .map(|service| self.service_view(service))
-            .collect();
+    /// All services, or only the one of that `name`, which costs what that one costs.
+    pub(in crate::agent) fn services_view(&mut self, name: Option<&ServiceName>) -> ServicesView {
+        match name {
+            None => self.sample(),
+            Some(name) => {
+                let cells: Vec<_> = self.parts.layout.owners_of(name).collect();
+                self.sample_cells(&cells);
+            }
+        }
+        let services: Vec<ServiceView> = match name {
+            None => self
+                .services
+                .iter()
+                .map(|service| self.service_view(service))
+                .collect(),
+            Some(name) => self
+                .services
+                .get(name)
+                .map(|service| self.service_view(service))
+                .into_iter()
+                .collect(),
+        };
         ServicesView {
             generation: self.generation,
             outages: self.outages(),
@@ -253,13 +268,10 @@ impl Actor {
     pub(in crate::agent) fn stats_view(&mut self) -> StatsView {
         let ServicesView {
             generation, services, ..
-        } = self.services_view();
+        } = self.services_view(None);
         let counters = self.parts.dataplane.counters();
         let tracking = |name: &str| {
-            let service = self
-                .services
-                .iter()
-                .find(|service| service.name.as_str() == name)?;
+            let service = self.services.get(&name.parse().ok()?)?;
             let counters = counters.as_ref().ok()?;
             let pools = self.pools(service);
             Some(sum(pools.filter_map(|pool| counters.tracking(pool.number()).ok())))

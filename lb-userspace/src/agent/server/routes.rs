@@ -80,8 +80,30 @@ async fn stats(State(agent): State<AgentHandle>, _: NoBody) -> Read<StatsView> {
     Ok(tagged(view.generation, view))
 }
 
-async fn services(State(agent): State<AgentHandle>, _: NoBody) -> Read<ServicesView> {
-    let view = agent.services().await?;
+/// Which services are asked for: the one of that name, or all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServicesQuery {
+    name: Option<ServiceName>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ServicesQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::<Self>::from_request_parts(parts, state).await;
+        query
+            .map(|Query(query)| query)
+            .map_err(|_| ApiError::bad_request("expected no query, or `?name=` and the name of a service"))
+    }
+}
+
+async fn services(
+    State(agent): State<AgentHandle>,
+    ServicesQuery { name }: ServicesQuery,
+    _: NoBody,
+) -> Read<ServicesView> {
+    let view = agent.services(name).await?;
     Ok(tagged(view.generation, view))
 }
 
@@ -91,10 +113,13 @@ async fn service(
     _: NoBody,
 ) -> Read<ServiceView> {
     let ServicesView {
-        generation, services, ..
-    } = agent.services().await?;
-    let found = services.into_iter().find(|service| service.name == name.as_str());
-    let view = found.ok_or_else(|| ApiError::not_found(format!("there is no service {name}")))?;
+        generation,
+        mut services,
+        ..
+    } = agent.services(Some(name.clone())).await?;
+    let view = services
+        .pop()
+        .ok_or_else(|| ApiError::not_found(format!("there is no service {name}")))?;
     Ok(tagged(generation, view))
 }
 

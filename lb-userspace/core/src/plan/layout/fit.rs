@@ -76,7 +76,7 @@ pub(super) fn check(
     let replaced = replaced.filter_map(|key| present.get(key));
     let less: usize = replaced.map(|placed| placed.pool.members.len()).sum();
     let more: usize = delta.changed.iter().map(|pool| pool.members.len()).sum();
-    let wanted = present.members() + more - less;
+    let wanted = present.totals().members + more - less;
     let limit = capacity.targets;
     if wanted > limit as usize {
         return Err(CapacityError::Targets { wanted, limit });

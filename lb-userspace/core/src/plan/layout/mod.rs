@@ -115,17 +115,13 @@ impl Layout {
 
     /// Target cells and slots in use.
     pub fn used(&self) -> (u32, u32) {
-        let pools = || self.placed_pools.values();
-        (
-            self.placed_pools.members() as u32,
-            pools().map(|placed| placed.slots.len() as u32).sum(),
-        )
+        let totals = self.placed_pools.totals();
+        (totals.members as u32, totals.slots as u32)
     }
 
     /// How many slots have changed their owner of late.
     pub fn migrating_slots(&self) -> u64 {
-        let pools = self.placed_pools.values();
-        pools.map(|placed| placed.slots.migrating.len() as u64).sum()
+        self.placed_pools.totals().migrating as u64
     }
 
     /// All pools that `services` want, as [`pools`] gives them. Slot tables that stay as they are come from this layout,
@@ -204,11 +200,14 @@ impl Layout {
 
     /// The backend that each target cell in use belongs to.
     pub fn owners(&self) -> impl Iterator<Item = (u32, BackendRef)> {
-        self.placed_pools.values().flat_map(|placed| {
-            placed
-                .owned()
-                .map(|(local, id, _)| (placed.targets.start + local, placed.backend_ref(id)))
-        })
+        self.placed_pools.values().flat_map(|placed| placed.owners())
+    }
+
+    /// The backend of a service that each of its target cells belongs to.
+    pub fn owners_of(&self, service: &ServiceName) -> impl Iterator<Item = (u32, BackendRef)> {
+        let keys = self.placed_pools.keys_of(service);
+        keys.filter_map(|key| self.placed_pools.get(&key))
+            .flat_map(|placed| placed.owners())
     }
 
     /// Whether a backend has a target cell.

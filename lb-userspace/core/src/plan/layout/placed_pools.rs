@@ -13,7 +13,38 @@ use crate::plan::pools::pool::{Pool, PoolKey};
 pub(in crate::plan) struct PlacedPools {
     by_key: OrdMap<PoolKey, Arc<PlacedPool>>,
     services: usize,
-    members: usize,
+    totals: Totals,
+}
+
+/// What pools hold together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) members: usize,
+    pub(super) slots: usize,
+    /// Slots that have changed their owner of late.
+    pub(super) migrating: usize,
+}
+
+impl Totals {
+    fn of(placed: &PlacedPool) -> Self {
+        Self {
+            members: placed.pool.members.len(),
+            slots: placed.slots.len(),
+            migrating: placed.slots.migrating.len(),
+        }
+    }
+
+    fn add(&mut self, more: Self) {
+        self.members += more.members;
+        self.slots += more.slots;
+        self.migrating += more.migrating;
+    }
+
+    fn subtract(&mut self, less: Self) {
+        self.members -= less.members;
+        self.slots -= less.slots;
+        self.migrating -= less.migrating;
+    }
 }
 
 /// Pools that are to mean something else from now on; all others stay as they are.
@@ -38,9 +69,9 @@ impl PlacedPools {
         self.services
     }
 
-    /// How many members all pools have together.
-    pub(super) fn members(&self) -> usize {
-        self.members
+    /// What all pools hold together.
+    pub(super) fn totals(&self) -> Totals {
+        self.totals
     }
 
     /// The pool of that name.
@@ -85,16 +116,18 @@ impl PlacedPools {
         let key = placed.pool.key.clone();
         let is_first = self.keys_of(&key.service).next().is_none();
         self.services += usize::from(is_first);
-        self.members += placed.pool.members.len();
+        self.totals.add(Totals::of(&placed));
         let before = self.by_key.insert(key, placed);
-        self.members -= before.as_ref().map_or(0, |before| before.pool.members.len());
+        if let Some(before) = &before {
+            self.totals.subtract(Totals::of(before));
+        }
         before
     }
 
     /// Takes a pool away.
     pub(in crate::plan) fn remove(&mut self, key: &PoolKey) -> Option<Arc<PlacedPool>> {
         let removed = self.by_key.remove(key)?;
-        self.members -= removed.pool.members.len();
+        self.totals.subtract(Totals::of(&removed));
         let was_last = self.keys_of(&key.service).next().is_none();
         self.services -= usize::from(was_last);
         Some(removed)

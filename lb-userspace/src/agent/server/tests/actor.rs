@@ -77,7 +77,7 @@ impl Actor {
             self.end_drains();
             // A reader that went away needs no answer.
             match command {
-                Command::Services(reply) => drop(reply.send(self.services())),
+                Command::Services { name, reply } => drop(reply.send(self.services(name.as_ref()))),
                 Command::Status(reply) => drop(reply.send(self.status())),
                 Command::Stats(reply) => drop(reply.send(self.stats())),
                 Command::Drains(reply) => {
@@ -200,10 +200,11 @@ impl Actor {
         Ok(Change::ReplaceAll(config.services, removal))
     }
 
-    fn services(&self) -> ServicesView {
+    fn services(&self, name: Option<&lb_core::desired::ServiceName>) -> ServicesView {
         let services = self
             .services
             .iter()
+            .filter(|service| name.is_none_or(|name| service.name == *name))
             .map(|service| self.service_view(service))
             .collect();
         ServicesView {

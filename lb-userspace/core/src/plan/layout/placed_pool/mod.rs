@@ -77,6 +77,12 @@ impl PlacedPool {
             })
     }
 
+    /// The cells that belong to backends: index in the map, backend by names.
+    pub(in crate::plan) fn owners(&self) -> impl Iterator<Item = (u32, BackendRef)> {
+        self.owned()
+            .map(|(local, id, _)| (self.targets.start + local, self.backend_ref(id)))
+    }
+
     /// The index in the run of each backend's cell.
     pub(in crate::plan) fn cell_of(&self) -> HashMap<BackendId, u32> {
         self.owned().map(|(local, id, _)| (id, local)).collect()
