@@ -153,7 +153,7 @@ pub async fn run(options: Options) -> Result<()> {
         supervisor("the watch on interfaces"),
     ));
     if actor.review_egress(actor::egress::Review::Thorough) {
-        actor.refresh(&actor::reconcile::Scope::All);
+        actor.refresh(&actor::scope::Scope::All);
     }
 
     let (handle, commands) = AgentHandle::channel();

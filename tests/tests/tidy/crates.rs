@@ -26,6 +26,7 @@ const PURE: [(&str, &[&str]); 2] = [
             "bytemuck",
             "hex",
             "humantime",
+            "imbl",
             "ipnet",
             "proptest",
             "rmp-serde",

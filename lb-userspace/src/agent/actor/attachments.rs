@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::agent::Options;
-use crate::agent::actor::{Actor, egress::Review, reconcile::Scope};
+use crate::agent::actor::{Actor, egress::Review, scope::Scope};
 use crate::dataplane::{Attached, Dataplane, Mode};
 use crate::netlink::{Carrier, Devices, Interface, InterfaceError};
 use lb_api::view::OutageView;

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::agent::{
-    actor::{Actor, reconcile::Scope},
+    actor::{Actor, scope::Scope},
     observed::ObservedState,
 };
 use crate::dataplane::name_of;

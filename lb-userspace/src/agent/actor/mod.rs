@@ -9,6 +9,7 @@ pub(super) mod egress;
 pub(super) mod persist;
 pub(super) mod ports;
 pub(super) mod reconcile;
+pub(super) mod scope;
 pub(super) mod stop;
 pub(super) mod sweeper;
 mod views;

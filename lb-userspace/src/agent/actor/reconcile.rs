@@ -8,7 +8,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use super::{Actor, ActorParts, draining, egress::Review};
+use super::{Actor, ActorParts, draining, egress::Review, scope::Scope};
 use crate::agent::{
     backend_states::Transition,
     handle::RequestError,
@@ -22,25 +22,6 @@ use lb_core::plan::{self, BackendRef, BackendState, Layout, Plan};
 
 /// Services that are looked at once a second, though nothing is known to have changed for them.
 const AUDITED_AT_ONCE: usize = 32;
-
-/// The services that something concerns.
-#[derive(Clone, Debug)]
-pub(in crate::agent) enum Scope {
-    /// All of them.
-    All,
-    /// These ones. Some of them may be gone.
-    Of(BTreeSet<ServiceName>),
-}
-
-impl Scope {
-    /// These services and `more` of them.
-    fn with(&self, more: &BTreeSet<ServiceName>) -> Self {
-        match self {
-            Self::All => Self::All,
-            Self::Of(names) => Self::Of(names.union(more).cloned().collect()),
-        }
-    }
-}
 
 /// What remains to be done for services where it could not be done at once.
 #[derive(Debug, Default)]
