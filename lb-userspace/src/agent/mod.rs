@@ -6,6 +6,7 @@ pub mod drains;
 pub mod handle;
 mod limits;
 mod macs;
+mod nat_sweeper;
 mod observed;
 mod options;
 pub(crate) mod preview;
@@ -31,6 +32,7 @@ use actor::persist::FoundCheckpoint;
 pub use actor::stop::remove_dataplane;
 use actor::{Actor, ActorParts, Inputs};
 use handle::AgentHandle;
+use nat_sweeper::NatSweeper;
 use observed::ObservedState;
 pub use options::{Options, STATE_DIR};
 use server::ApiSocket;
@@ -110,10 +112,15 @@ pub async fn run(options: Options) -> Result<()> {
         },
         only_interface: attachments.only_interface(),
     };
+    let (nat_sweeper, nat_looks) = NatSweeper::spawn(
+        dataplane.translations()?,
+        takeover.layout.clone(),
+        Supervisor::new("the look at fullnat flows", &vitals),
+    );
     let mut actor = Actor::new(ActorParts {
         config_path: options.config.clone(),
         capacity: dataplane.capacity(),
-        translations: dataplane.translations()?,
+        nat_sweeper,
         dataplane,
         tables,
         sources: (
@@ -168,6 +175,7 @@ pub async fn run(options: Options) -> Result<()> {
                 commands,
                 verdicts,
                 hops,
+                nat_looks,
                 route_changes,
                 uppers,
                 devices,

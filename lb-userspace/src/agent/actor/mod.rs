@@ -40,12 +40,13 @@ use crate::agent::{
     backend_states::BackendStates,
     drains::Drains,
     handle::{Command, RequestError},
+    nat_sweeper::{NatLook, NatSweeper},
     observed::ObservedState,
     tally::Tally,
     vip_routes::VipRoutes,
 };
 use crate::config::{Config, ConfigFile};
-use crate::dataplane::{Attached, Dataplane, MappedTables, Translations};
+use crate::dataplane::{Attached, Dataplane, MappedTables};
 use crate::health;
 use crate::netlink::{Devices, Macs, NextHops, ResolverHandle, Uppers};
 use crate::supervise::Vitals;
@@ -82,7 +83,7 @@ pub(super) struct ActorParts {
     pub(super) capacity: Capacity,
     pub(super) dataplane: Dataplane,
     pub(super) tables: MappedTables,
-    pub(super) translations: Translations,
+    pub(super) nat_sweeper: NatSweeper,
     /// What `fullnat` takes addresses and ports from.
     pub(super) sources: (Vec<IpAddr>, PortRange),
     /// MACs that frames to this host bear beside those of the interfaces.
@@ -123,6 +124,7 @@ pub(super) struct Inputs {
     pub(super) hops: watch::Receiver<NextHops>,
     /// Any change of the host's routes and neighbours.
     pub(super) route_changes: watch::Receiver<u64>,
+    pub(super) nat_looks: watch::Receiver<Arc<NatLook>>,
     pub(super) uppers: watch::Receiver<Uppers>,
     pub(super) devices: watch::Receiver<Arc<Devices>>,
     pub(super) macs: watch::Receiver<Macs>,
@@ -199,6 +201,10 @@ impl Actor {
                 Ok(()) = inputs.hops.changed() => {
                     let hops = inputs.hops.borrow_and_update().clone();
                     self.learn_next_hops(hops);
+                }
+                Ok(()) = inputs.nat_looks.changed() => {
+                    let look = Arc::clone(&inputs.nat_looks.borrow_and_update());
+                    self.take_nat_look(look);
                 }
                 Ok(()) = inputs.uppers.changed() => {
                     self.uppers = inputs.uppers.borrow_and_update().clone();

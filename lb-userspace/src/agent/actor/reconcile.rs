@@ -216,6 +216,8 @@ impl Actor {
         written.map_err(|error| RequestError::Dataplane(format!("{error:#}: nothing was changed")))?;
         // What cells have counted belongs to their owners until now.
         self.sample_cells(&given_up);
+        // Whoever reads the tables finds nothing there that the layout does not know.
+        self.parts.nat_sweeper.publish(&layout);
         plan::apply(&writes, &mut self.parts.tables);
         self.parts.layout = layout;
         self.reconciler.overdue.clear();

@@ -1,52 +1,52 @@
-//! When the flow table is swept, and what was found there.
+//! When the tables of flows are swept, and what was found there.
 //!
 //! Invariant: flows of a backend that is gone are cut as soon as the tables say so; all else can wait for its turn.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    net::IpAddr,
+    collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use lb_common::abi::FlowEnds;
-
 use crate::dataplane::DataplaneSource;
-use lb_core::plan::{BackendRef, FlowTime, Layout, Memory, Sweep, Usage, apply};
+use lb_core::plan::{BackendRef, FlowTime, Layout, Memory, Sweep, apply};
 
-use crate::agent::actor::Actor;
+use crate::agent::{actor::Actor, nat_sweeper::NatLook};
 
 /// From one sweep to the next, while there is anything to look after.
 const PACE: Duration = Duration::from_secs(2);
 
-/// What the last sweep found.
+/// What the last sweeps found.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct Sweeper {
-    /// When it began.
+    /// When the last sweep of the flow table began.
     at: Option<Instant>,
     /// How long it took.
-    pub(in crate::agent) took: Duration,
+    took: Duration,
     /// Entries in the flow table.
     pub(in crate::agent) live: u64,
-    /// Entries of each backend; absent means none.
-    pub(in crate::agent) flows: HashMap<BackendRef, u64>,
-    /// How much of each address is in use that `fullnat` backends see.
-    pub(in crate::agent) sources: BTreeMap<IpAddr, Usage>,
-    /// Entries of `fullnat` flows whose opposite was not found.
-    lonely: HashSet<FlowEnds>,
-    /// Entries in the table of `fullnat` flows before the sweep; absent if nobody has looked, since an earlier agent may
-    /// have left some.
-    translations: Option<usize>,
+    /// Entries of each backend in the flow table; absent means none.
+    flows: HashMap<BackendRef, u64>,
+    /// What the last look at the table of `fullnat` flows found.
+    pub(in crate::agent) nat: Arc<NatLook>,
+    /// When a look was asked for last.
+    nat_asked: Option<Instant>,
+}
+
+/// Whether a sweep that was begun `at`, and took that long, is to be followed by another one.
+fn is_due(at: Option<Instant>, took: Duration, now: Instant) -> bool {
+    // A full table takes its time: a tenth of one CPU at most is spent on it.
+    let pace = PACE.max(took * 10);
+    at.is_none_or(|at| now.saturating_duration_since(at) >= pace)
 }
 
 impl Sweeper {
-    fn is_due(&self, now: Instant) -> bool {
-        // A full table takes its time, others have to wait meanwhile: 262,144 flows through `fullnat` to 1,000 backends
-        // take a second (0.7 s to read, 0.3 s to look through), so that ports get free up to 10 s late.
-        let pace = PACE.max(self.took * 10);
-        self.at.is_none_or(|at| now.saturating_duration_since(at) >= pace)
+    /// How long the last sweep of each table took, together.
+    pub(in crate::agent) fn took(&self) -> Duration {
+        self.took + self.nat.took
     }
 
-    /// Carries out what a sweep asks for, and keeps what it found.
+    /// Carries out what a sweep of the flow table asks for, and keeps what it found.
     fn take(&mut self, sweep: Sweep, memory: &mut impl Memory, at: Instant) -> Layout {
         let Sweep {
             layout,
@@ -66,24 +66,61 @@ impl Sweeper {
         );
         layout
     }
+
+    /// How many flows each backend has in both tables.
+    fn all_flows(&self) -> HashMap<BackendRef, u64> {
+        let mut all = self.flows.clone();
+        for (backend_ref, flows) in &self.nat.flows {
+            *all.entry(backend_ref.clone()).or_default() += flows;
+        }
+        all
+    }
 }
 
 impl Actor {
-    /// Sweeps if it is time to.
+    /// Sweeps what it is time to sweep.
     pub(in crate::agent) fn sweep_in_turn(&mut self) {
-        let is_wanted = self.parts.layout.wants_sweep() || self.has_translations();
-        if self.sweeper.is_due(Instant::now()) && is_wanted {
-            self.sweep();
-        } else if !is_wanted {
+        let now = Instant::now();
+        if !self.parts.layout.wants_sweep() {
             self.sweeper.live = 0;
             self.sweeper.flows.clear();
-            self.drains.observe_flows(&self.sweeper.flows, Instant::now());
+            self.sweeper.at = None;
+        } else if is_due(self.sweeper.at, self.sweeper.took, now) {
+            self.sweep_flows();
         }
+        if self.has_nat_flows() && is_due(self.sweeper.nat_asked, self.sweeper.nat.took, now) {
+            self.ask_for_nat_look();
+        }
+        self.count_flows();
     }
 
-    /// Sweeps now.
+    /// Sweeps now: flows are to be cut.
     pub(in crate::agent) fn sweep(&mut self) {
-        self.sweep_by(Layout::sweep);
+        self.sweep_flows();
+        if self.has_nat_flows() {
+            self.ask_for_nat_look();
+        }
+        self.count_flows();
+    }
+
+    /// Takes in what a look at the table of `fullnat` flows has found.
+    pub(in crate::agent) fn take_nat_look(&mut self, look: Arc<NatLook>) {
+        self.sweeper.nat = look;
+        self.watch_ports();
+        self.count_flows();
+    }
+
+    /// Tells the drains how many flows there are, as of the older one of the two sweeps.
+    fn count_flows(&mut self) {
+        let now = Instant::now();
+        let table = self.sweeper.at.unwrap_or(now);
+        let nat = if self.has_nat_flows() {
+            self.sweeper.nat.began.unwrap_or(self.started.0)
+        } else {
+            now
+        };
+        self.drains
+            .observe_flows(&self.sweeper.all_flows(), table.min(nat));
     }
 
     /// Makes all that was given up usable at once: for when there is no other room.
@@ -93,6 +130,9 @@ impl Actor {
         }
         self.parts.tables.wait_for_packets();
         self.sweep_by(Layout::sweep_after_wait);
+        if self.has_nat_flows() {
+            self.look_at_nat_flows_now();
+        }
         self.parts.layout.release_all();
     }
 
@@ -123,48 +163,51 @@ impl Actor {
         }
     }
 
+    fn sweep_flows(&mut self) {
+        if self.has_nat_flows() {
+            let looked = self.sweeper.nat.began.unwrap_or(self.started.0);
+            self.sweep_by(|layout, tables, time, now| layout.sweep_beside_nat(tables, time, now, looked));
+        } else {
+            self.sweep_by(Layout::sweep);
+        }
+    }
+
     fn sweep_by(
         &mut self,
         sweep: impl FnOnce(&Layout, &mut crate::dataplane::MappedTables, FlowTime, Instant) -> Sweep,
     ) {
-        let time = match self.parts.dataplane.flow_time() {
-            Ok(time) => time,
-            Err(error) => return log::error!("the flow table is not swept: {error:#}"),
-        };
+        let Some(time) = self.flow_time() else { return };
         let now = Instant::now();
         let sweep = sweep(&self.parts.layout, &mut self.parts.tables, time, now);
         self.parts.layout = self.sweeper.take(sweep, &mut self.parts.tables, now);
-        self.sweep_translations(time);
-        self.sweeper.took = now.elapsed();
-        self.drains.observe_flows(&self.sweeper.flows, now);
+        self.parts.nat_sweeper.publish(&self.parts.layout);
+    }
+
+    fn flow_time(&self) -> Option<FlowTime> {
+        let time = self.parts.dataplane.flow_time();
+        time.map_err(|error| log::error!("flows are not looked after: {error:#}"))
+            .ok()
     }
 
     /// Whether there are, or may be, flows through `fullnat`.
-    fn has_translations(&self) -> bool {
+    fn has_nat_flows(&self) -> bool {
         let layout = &self.parts.layout;
-        !layout.is_recovered() && (layout.translates() || self.sweeper.translations != Some(0))
+        !layout.is_recovered() && (layout.translates() || self.sweeper.nat.entries != Some(0))
     }
 
-    /// Releases what `fullnat` flows no longer need, and counts those that are left with the others.
-    fn sweep_translations(&mut self, time: FlowTime) {
-        if !self.has_translations() {
-            return;
+    fn ask_for_nat_look(&mut self) {
+        if let Some(time) = self.flow_time() {
+            self.parts.nat_sweeper.ask(time);
+            self.sweeper.nat_asked = Some(Instant::now());
         }
-        let entries = match self.parts.translations.entries() {
-            Ok(entries) => entries,
-            Err(error) => return log::error!("flows through fullnat are not looked after: {error:#}"),
-        };
-        let translated = self
-            .parts
-            .layout
-            .look_through(&entries, &self.sweeper.lonely, time);
-        translated.carry_out(&mut self.parts.translations);
-        for (backend_ref, flows) in translated.flows {
-            *self.sweeper.flows.entry(backend_ref).or_default() += flows;
+    }
+
+    /// Looks through the table of `fullnat` flows at once, so that no flow names what is about to be used again.
+    fn look_at_nat_flows_now(&mut self) {
+        let Some(time) = self.flow_time() else { return };
+        match self.parts.nat_sweeper.look_now(&self.parts.layout, time) {
+            Ok(look) => self.take_nat_look(Arc::new(look)),
+            Err(error) => log::error!("flows through fullnat are not looked after: {error:#}"),
         }
-        self.sweeper.sources = translated.used;
-        self.sweeper.lonely = translated.lonely;
-        self.sweeper.translations = Some(entries.len());
-        self.watch_ports();
     }
 }

@@ -224,7 +224,7 @@ impl Actor {
             fullnat_sources: self.sources(),
             nat_flows_capacity: u64::from(capacity.nat_flows),
             slots_unsafe: self.parts.layout.migrating_slots(),
-            last_sweep_us: self.sweeper.took.as_micros() as u64,
+            last_sweep_us: self.sweeper.took().as_micros() as u64,
             map_bytes: self.map_bytes(),
             last_apply_us: self.last_apply.as_micros() as u64,
             hash_seed: format!("{:#018x}", self.parts.layout.seed()),
@@ -239,9 +239,9 @@ impl Actor {
     pub(in crate::agent) fn sources(&self) -> Vec<SourceView> {
         let (pool, ports) = &self.parts.sources;
         let ports = u64::from(ports.last().get() - ports.first().get()) + 1;
-        let addresses: BTreeSet<IpAddr> = pool.iter().chain(self.sweeper.sources.keys()).copied().collect();
+        let addresses: BTreeSet<IpAddr> = pool.iter().chain(self.sweeper.nat.used.keys()).copied().collect();
         let view = |address: IpAddr| {
-            let usage = self.sweeper.sources.get(&address).copied().unwrap_or_default();
+            let usage = self.sweeper.nat.used.get(&address).copied().unwrap_or_default();
             SourceView {
                 address,
                 flows: usage.flows,

@@ -63,7 +63,19 @@ impl Layout {
 
     /// Ends windows and sweeps the flow table.
     pub fn sweep(&self, memory: &mut (impl Memory + ?Sized), time: FlowTime, now: Instant) -> Sweep {
-        self.swept(memory, time, now, COOL_DOWN)
+        self.swept(memory, time, now, COOL_DOWN, None)
+    }
+
+    /// Ends windows and sweeps the flow table, while `fullnat` flows are looked after by others, whose last whole look began at
+    /// `looked`. What was given up rests until a look has seen that no such flow names it.
+    pub fn sweep_beside_nat(
+        &self,
+        memory: &mut (impl Memory + ?Sized),
+        time: FlowTime,
+        now: Instant,
+        looked: Instant,
+    ) -> Sweep {
+        self.swept(memory, time, now, COOL_DOWN, Some(looked))
     }
 
     /// Ends windows and sweeps the flow table after [`Write::Wait`] has been carried out. Nothing that was given up needs
@@ -74,7 +86,7 @@ impl Layout {
         time: FlowTime,
         now: Instant,
     ) -> Sweep {
-        self.swept(memory, time, now, Duration::ZERO)
+        self.swept(memory, time, now, Duration::ZERO, None)
     }
 
     fn swept(
@@ -83,8 +95,12 @@ impl Layout {
         time: FlowTime,
         now: Instant,
         cool_down: Duration,
+        looked: Option<Instant>,
     ) -> Sweep {
-        let cold = |at: Instant| !self.is_recovered && now.saturating_duration_since(at) >= cool_down;
+        let has_rested = |at: Instant, until: Instant| until.saturating_duration_since(at) >= cool_down;
+        let cold = |at: Instant| {
+            !self.is_recovered && has_rested(at, now) && looked.is_none_or(|looked| has_rested(at, looked))
+        };
         let mut sweeps: HashMap<u32, PoolSweep<'_>> = self
             .placed_pools
             .values()
