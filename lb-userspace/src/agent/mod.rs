@@ -3,6 +3,7 @@
 mod actor;
 mod backend_states;
 pub mod drains;
+mod events;
 pub mod handle;
 mod limits;
 mod macs;
@@ -10,8 +11,10 @@ mod nat_sweeper;
 mod observed;
 mod options;
 pub(crate) mod preview;
+mod queue;
 mod seed;
 pub mod server;
+mod sources;
 mod takeover;
 mod tally;
 mod vip_routes;
@@ -23,7 +26,7 @@ use nix::net::if_::if_nametoindex;
 use tokio::{
     io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, watch},
     time::timeout,
 };
 
@@ -35,7 +38,9 @@ use handle::AgentHandle;
 use nat_sweeper::NatSweeper;
 use observed::ObservedState;
 pub use options::{Options, STATE_DIR};
+use queue::Queue;
 use server::ApiSocket;
+use sources::{FileSource, LocalSource, Sources};
 use takeover::Takeover;
 use vip_routes::VipRoutes;
 
@@ -163,11 +168,15 @@ pub async fn run(options: Options) -> Result<()> {
         actor.refresh(&actor::scope::Scope::All);
     }
 
-    let (handle, commands) = AgentHandle::channel();
+    let (queue, commands) = Queue::channel();
+    let sources = Arc::new(Sources {
+        file: FileSource::new(options.config.clone()),
+        local: LocalSource,
+    });
+    sources.watch(&queue, &vitals);
+    let handle = AgentHandle::new(queue, sources);
     let (stop_api, stopped) = watch::channel(());
     let api = tokio::spawn(server::serve(socket, handle, stopped, supervisor("the API")));
-    let (reload, reloads) = mpsc::channel(1);
-    tokio::spawn(forward_hangups(reload, supervisor("the answer to SIGHUP")));
     log::info!("serving on {}", options.socket.display());
     let ending = actor
         .serve(
@@ -180,7 +189,6 @@ pub async fn run(options: Options) -> Result<()> {
                 uppers,
                 devices,
                 macs,
-                reloads,
                 hopeless: vitals.hopeless(),
             },
             told_to_stop()?,
@@ -309,20 +317,4 @@ fn told_to_stop() -> Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
-}
-
-async fn forward_hangups(reload: mpsc::Sender<()>, mut supervisor: Supervisor) {
-    let forward = async || -> std::io::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        while hangup.recv().await.is_some() {
-            // A reload that waits already will read what this one would.
-            let _ = reload.try_send(());
-        }
-        Ok(())
-    };
-    while let Err(why) = guarded(forward()).await {
-        if !supervisor.again_after(&why).await {
-            return;
-        }
-    }
 }

@@ -35,10 +35,6 @@ impl Actor {
         expected: Option<u64>,
     ) -> Result<PlanView, RequestError> {
         self.check_generation(expected)?;
-        let change = match change {
-            Change::Reload { removal, .. } => self.file(removal)?,
-            change => change,
-        };
         let next = self.services.after(change)?;
         self.check_sources(&next)?;
         self.sample();

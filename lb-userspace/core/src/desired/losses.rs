@@ -55,6 +55,14 @@ impl Losses {
         self.services.len() * 2 > self.before || !self.emptied.is_empty()
     }
 
+    /// Why a configuration file is not obeyed that takes away so much; `file` says which.
+    pub fn refusal(&self, file: &impl fmt::Display) -> String {
+        format!(
+            "{file} no longer has {self}: more than half of the services, or all backends of one. Nothing was changed; if that \
+             is meant, `lb reload --force`"
+        )
+    }
+
     /// All that goes, in words: `service web`, `10.0.0.5 of dns`.
     pub fn names(&self) -> Vec<String> {
         let services = self.services.iter().map(|name| format!("service {name}"));

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use crate::agent::{actor::Actor, drains::DrainOutcome};
-use lb_api::view::{DrainEnd, DrainsView};
+use crate::agent::{actor::Actor, drains::DrainOutcome, events::Event};
+use lb_api::view::DrainsView;
 use lb_core::desired::{Backend, Change, Services};
 use lb_core::plan::{Availability, BackendRef, Observed};
 
@@ -30,7 +30,9 @@ impl Actor {
         let before = self.services.clone();
         match self.change(Change::EndDrains(names.collect()), None) {
             Ok(applied) => {
-                over.iter().for_each(|over| log_end(over, &before));
+                for over in &over {
+                    self.events.tell(&event(over, &before));
+                }
                 self.drains.remember(over, &before, applied.generation);
             }
             Err(error) => log::error!("drains that are over go on: {error}"),
@@ -52,7 +54,8 @@ impl Actor {
     }
 }
 
-fn log_end(over: &DrainOutcome, before: &Services) {
+/// The event that a drain is over which was part of the desired state `before`.
+fn event(over: &DrainOutcome, before: &Services) -> Event {
     let DrainOutcome {
         backend_ref,
         end,
@@ -60,17 +63,12 @@ fn log_end(over: &DrainOutcome, before: &Services) {
     } = over;
     let BackendRef { service, backend } = backend_ref;
     let declared = before.get(service).and_then(|service| service.backend(*backend));
-    let now = if declared.is_some_and(Backend::leaves) {
-        "has left"
-    } else {
-        "is drained"
-    };
-    match (end, flows) {
-        (DrainEnd::Deadline, Some(flows)) => {
-            log::warn!("{service}: {backend} {now}: {end}, {flows} flows were cut");
-        }
-        (DrainEnd::Deadline | DrainEnd::Down, _) => log::warn!("{service}: {backend} {now}: {end}"),
-        (DrainEnd::NoFlows | DrainEnd::Silent, _) => log::info!("{service}: {backend} {now}: {end}"),
+    Event::DrainEnded {
+        service: service.clone(),
+        backend: *backend,
+        end: *end,
+        flows: *flows,
+        has_left: declared.is_some_and(Backend::leaves),
     }
 }
 

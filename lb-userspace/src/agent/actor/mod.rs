@@ -4,8 +4,10 @@
 //! leaves everything as it was.
 
 pub(super) mod attachments;
+mod counting;
 pub(super) mod draining;
 pub(super) mod egress;
+mod explain;
 pub(super) mod persist;
 pub(super) mod ports;
 pub(super) mod reconcile;
@@ -18,7 +20,7 @@ mod warnings;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -39,32 +41,22 @@ use sweeper::Sweeper;
 use crate::agent::{
     backend_states::BackendStates,
     drains::Drains,
+    events::{Event, Sinks},
     handle::{Command, RequestError},
     nat_sweeper::{NatLook, NatSweeper},
     observed::ObservedState,
+    queue::{Proposal, ProposedFile},
     tally::Tally,
     vip_routes::VipRoutes,
 };
-use crate::config::{Config, ConfigFile};
 use crate::dataplane::{Attached, Dataplane, MappedTables};
 use crate::health;
 use crate::netlink::{Devices, Macs, NextHops, ResolverHandle, Uppers};
 use crate::supervise::Vitals;
 use lb_api::{Applied, checkpoint::RestoredView};
-use lb_core::desired::{
-    Change, ChangeError, Dependents, Losses, MacAddress, PortRange, Prefix, Removal, Services,
-};
+use lb_core::desired::{Change, ChangeError, Dependents, Losses, MacAddress, PortRange, Prefix, Services};
 use lb_core::observed::InterfaceMacs;
-use lb_core::plan::{BackendRef, Capacity, Layout};
-
-/// Why a file is not obeyed that takes away so much.
-pub(super) fn drastic(path: &Path, losses: &Losses) -> String {
-    format!(
-        "{} no longer has {losses}: more than half of the services, or all backends of one. Nothing was changed; if that is \
-         meant, `lb reload --force`",
-        path.display()
-    )
-}
+use lb_core::plan::{Capacity, Layout};
 
 /// How often the counters are read.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -128,7 +120,6 @@ pub(super) struct Inputs {
     pub(super) uppers: watch::Receiver<Uppers>,
     pub(super) devices: watch::Receiver<Arc<Devices>>,
     pub(super) macs: watch::Receiver<Macs>,
-    pub(super) reloads: mpsc::Receiver<()>,
     /// Why the agent had better end.
     pub(super) hopeless: watch::Receiver<Option<String>>,
 }
@@ -146,6 +137,7 @@ pub(super) struct Actor {
     /// Which services depend on each health check and address.
     pub(super) dependents: Dependents,
     pub(super) reconciler: Reconciler,
+    pub(super) events: Sinks,
     pub(super) drains: Drains,
     pub(super) sweeper: Sweeper,
     pub(super) known_macs: Macs,
@@ -170,6 +162,7 @@ impl Actor {
             backend_states: BackendStates::default(),
             dependents: Dependents::default(),
             reconciler: Reconciler::default(),
+            events: Sinks::default(),
             drains: Drains::default(),
             sweeper: Sweeper::default(),
             known_macs: Macs::default(),
@@ -228,10 +221,6 @@ impl Actor {
                     }
                     command => self.obey(command),
                 },
-                Some(()) = inputs.reloads.recv() => match self.reload(Removal::Drain, false, None) {
-                    Ok(applied) => log::info!("reloaded: generation {}", applied.generation),
-                    Err(error) => log::error!("not reloaded, nothing changed: {error}"),
-                },
                 _ = tick.tick() => self.tick(),
             }
         }
@@ -245,18 +234,18 @@ impl Actor {
             Command::Stats(reply) => drop(reply.send(self.stats_view())),
             Command::Drains(reply) => drop(reply.send(self.drains_view())),
             Command::Write {
-                change,
+                proposal,
                 expected,
                 reply,
             } => {
-                let made = self.write(change, expected);
+                let made = self.write(proposal, expected);
                 self.answer(made, Applied::with_saved, reply);
             }
             Command::Plan {
-                change,
+                proposal,
                 expected,
                 reply,
-            } => drop(reply.send(self.preview(change, expected))),
+            } => drop(reply.send(self.preview(proposal.into_change(), expected))),
             Command::SaveCheckpoint(reply) => self.save_on_request(reply),
             Command::Checkpoints(reply) => self.list_checkpoints(reply),
             Command::LoadCheckpoint { number, reply } => self.load_checkpoint(number, reply),
@@ -283,11 +272,11 @@ impl Actor {
         }
     }
 
-    /// Makes a change, if the generation is the expected one. Only a reload looks at more than the change itself.
-    fn write(&mut self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
-        match change {
-            Change::Reload { removal, force } => self.reload(removal, force, expected),
-            change => self.change(change, expected),
+    /// Makes what a source proposes, if the generation is the expected one.
+    fn write(&mut self, proposal: Proposal, expected: Option<u64>) -> Result<Applied, RequestError> {
+        match proposal {
+            Proposal::Change(change) => self.change(*change, expected),
+            Proposal::File(read) => self.turn_to_file(*read, expected),
         }
     }
 
@@ -339,46 +328,31 @@ impl Actor {
         }
     }
 
-    fn reload(
-        &mut self,
-        removal: Removal,
-        force: bool,
-        expected: Option<u64>,
-    ) -> Result<Applied, RequestError> {
-        let (path, file) = self.read_file()?;
+    /// Makes everything what a configuration file says, unless that takes away so much that it looks like a mistake.
+    fn turn_to_file(&mut self, read: ProposedFile, expected: Option<u64>) -> Result<Applied, RequestError> {
+        let ProposedFile {
+            path,
+            file,
+            removal,
+            force,
+        } = read;
         let losses = Losses::between(&self.services, &file.config.services);
         if losses.is_drastic() && !force {
-            return Err(RequestError::Drastic(drastic(&path, &losses)));
+            return Err(RequestError::Drastic(losses.refusal(&path.display())));
         }
         let change = Change::ReplaceAll(file.config.services.clone(), removal);
         let applied = self.change(change, expected)?;
         self.parts.persist.note_file(&path, &file);
         if !losses.names().is_empty() {
-            log::info!("{} no longer has {losses}", path.display());
+            self.events.tell(&Event::FileTakesAway {
+                path,
+                losses: losses.clone(),
+            });
         }
         Ok(Applied {
             removed: Some(losses.names()),
             ..applied
         })
-    }
-
-    /// The change that makes the desired state what the configuration file says.
-    pub(super) fn file(&self, removal: Removal) -> Result<Change, RequestError> {
-        let (_, file) = self.read_file()?;
-        Ok(Change::ReplaceAll(file.config.services, removal))
-    }
-
-    fn read_file(&self) -> Result<(PathBuf, ConfigFile), RequestError> {
-        let Some(path) = self.parts.config_path.clone() else {
-            return Err(RequestError::Config(
-                "there is nothing to reload: lb runs without --config".to_owned(),
-            ));
-        };
-        let file = Config::load_file(&path).map_err(|error| RequestError::Config(error.to_string()))?;
-        if let Some(warning) = file.warning(&path) {
-            log::warn!("{warning}");
-        }
-        Ok((path, file))
     }
 
     /// What is done once a second.
@@ -401,39 +375,5 @@ impl Actor {
             Ok(next_hops) => self.parts.resolver.revalidate(next_hops),
             Err(error) => log::error!("cannot read the next hops in use: {error:#}"),
         }
-    }
-
-    /// Reads the counters of all targets in use.
-    pub(super) fn sample(&mut self) {
-        let layout = &self.parts.layout;
-        let end = layout.owners().map(|(cell, _)| cell + 1).max().unwrap_or(0);
-        let counters = self.parts.dataplane.counters();
-        let counts = match counters.and_then(|counters| counters.targets(end)) {
-            Ok(counts) => counts,
-            Err(error) => return log::error!("cannot read the counters: {error:#}"),
-        };
-        let readings = layout
-            .owners()
-            .filter_map(|(cell, backend_ref)| Some((cell, backend_ref, *counts.get(cell as usize)?)));
-        self.tally.take(readings, Instant::now());
-    }
-
-    /// Reads the counters of these cells, for the backends that they belong to.
-    pub(super) fn sample_cells(&mut self, cells: &[(u32, BackendRef)]) {
-        if cells.is_empty() {
-            return;
-        }
-        let counters = match self.parts.dataplane.counters() {
-            Ok(counters) => counters,
-            Err(error) => return log::error!("cannot read the counters: {error:#}"),
-        };
-        let mut readings = Vec::with_capacity(cells.len());
-        for (cell, backend_ref) in cells {
-            match counters.target(*cell) {
-                Ok(count) => readings.push((*cell, backend_ref.clone(), count)),
-                Err(error) => log::error!("cannot read the counter of target {cell}: {error:#}"),
-            }
-        }
-        self.tally.add(readings);
     }
 }

@@ -11,11 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 
-use crate::agent::{
-    actor::{Actor, drastic},
-    drains::Drains,
-    handle::RequestError,
-};
+use crate::agent::{actor::Actor, drains::Drains, events::Event, handle::RequestError};
 use crate::checkpoint::{
     self, BackendBelief, BootTime, Checkpoint, ConfigMark, SaveOutcome, SavedFlows, SavedState,
     SavingCondition, SetAside, Store, Unusable, Writer,
@@ -251,7 +247,7 @@ impl Actor {
             Some(Ok(())) if unchanged => {}
             // As with a reload. The start goes on from the checkpoint, or it would be an outage.
             Some(Ok(())) if losses.is_drastic() => {
-                let refused = drastic(&path, &losses);
+                let refused = losses.refusal(&path.display());
                 log::error!("{refused}");
                 self.parts.persist.refused_file = Some(refused);
                 return Ok(());
@@ -532,7 +528,8 @@ impl Actor {
             saved,
             ..
         } = applied;
-        log::info!("restored checkpoint {number}: generation {generation}");
+        self.events
+            .tell(&Event::CheckpointRestored { number, generation });
         Ok(RestoredView {
             number,
             generation,

@@ -11,6 +11,7 @@ use std::{
 use super::{Actor, ActorParts, draining, egress::Review, scope::Scope};
 use crate::agent::{
     backend_states::Transition,
+    events::Event,
     handle::RequestError,
     observed::{self, Expected},
 };
@@ -18,7 +19,7 @@ use crate::health::{self, Beliefs};
 use crate::netlink::NextHops;
 use lb_api::Applied;
 use lb_core::desired::{NeedsDelta, Prefix, ServiceName, Services};
-use lb_core::plan::{self, BackendRef, BackendState, Layout, Plan};
+use lb_core::plan::{self, BackendRef, Layout, Plan};
 
 /// Services that are looked at once a second, though nothing is known to have changed for them.
 const AUDITED_AT_ONCE: usize = 32;
@@ -262,12 +263,13 @@ impl Actor {
                 let backend = service.backend(backend)?;
                 self.reason(service, backend, now)
             });
-            match (now, before, why) {
-                (BackendState::Down | BackendState::Unresolved, Some(_), Some(why)) => {
-                    log::warn!("{service}: {backend} is {now}: {why}");
-                }
-                (now, _, _) => log::info!("{service}: {backend} is {now}"),
-            }
+            self.events.tell(&Event::BackendChanged {
+                service,
+                backend,
+                before,
+                now,
+                why,
+            });
         }
     }
 }

@@ -1,6 +1,11 @@
 //! An agent without a dataplane: it owns a real desired state and answers the real commands from it.
 
-use std::{net::IpAddr, path::PathBuf, sync::LazyLock, time::Instant};
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+    time::Instant,
+};
 
 use lb_common::abi::TagsEntry;
 use tokio::sync::{mpsc, watch};
@@ -9,7 +14,9 @@ use super::super::{ApiSocket, serve};
 use crate::agent::drains::Drains;
 use crate::agent::handle::{AgentHandle, Command, RequestError};
 use crate::agent::preview::preview;
-use crate::config::{Config, DataplaneConfig};
+use crate::agent::queue::{Proposal, Queue};
+use crate::agent::sources::{FileSource, LocalSource, Sources};
+use crate::config::DataplaneConfig;
 use crate::supervise::{Supervisor, Vitals};
 use lb_api::{
     Applied,
@@ -23,7 +30,7 @@ use lb_api::{
         StatsView, StatusView, StopView, Totals,
     },
 };
-use lb_core::desired::{AdminState, Backend, Change, Removal, Service, Services, Span};
+use lb_core::desired::{AdminState, Backend, Change, Service, Services, Span};
 use lb_core::plan::{Availability, BackendRef, Capacity, Layout, NextHop, Observed, TunnelSources};
 
 /// A served agent in a directory of its own; it ends when this is dropped.
@@ -37,14 +44,18 @@ impl Lab {
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = directory.path().join("lb.sock");
-        let (agent, commands) = AgentHandle::channel();
         let config = directory.path().join("lb.toml");
+        let (queue, commands) = Queue::channel();
+        let sources = Sources {
+            file: FileSource::new(Some(config)),
+            local: LocalSource,
+        };
+        let agent = AgentHandle::new(queue, Arc::new(sources));
         tokio::spawn(
             Actor {
                 services: Services::default(),
                 drains: Drains::default(),
                 generation: 0,
-                config,
             }
             .run(commands),
         );
@@ -68,7 +79,6 @@ struct Actor {
     services: Services,
     drains: Drains,
     generation: u64,
-    config: PathBuf,
 }
 
 impl Actor {
@@ -85,15 +95,15 @@ impl Actor {
                     drop(reply.send(view));
                 }
                 Command::Write {
-                    change,
+                    proposal,
                     expected,
                     reply,
-                } => drop(reply.send(self.write(change, expected))),
+                } => drop(reply.send(self.write(proposal, expected))),
                 Command::Plan {
-                    change,
+                    proposal,
                     expected,
                     reply,
-                } => drop(reply.send(self.preview(change, expected))),
+                } => drop(reply.send(self.preview(proposal.into_change(), expected))),
                 Command::SaveCheckpoint(reply) => drop(reply.send(Err(no_checkpoints()))),
                 Command::Checkpoints(reply) => drop(reply.send(Err(no_checkpoints()))),
                 Command::LoadCheckpoint { number, reply } => {
@@ -114,11 +124,11 @@ impl Actor {
         }
     }
 
-    fn write(&mut self, change: Change, expected: Option<u64>) -> Result<Applied, RequestError> {
-        let Change::Reload { removal, .. } = change else {
-            return self.change(change, expected);
-        };
-        let applied = self.change(self.file(removal)?, expected)?;
+    fn write(&mut self, proposal: Proposal, expected: Option<u64>) -> Result<Applied, RequestError> {
+        if let Proposal::Change(change) = proposal {
+            return self.change(*change, expected);
+        }
+        let applied = self.change(proposal.into_change(), expected)?;
         Ok(Applied {
             removed: Some(Vec::new()),
             ..applied
@@ -155,10 +165,6 @@ impl Actor {
     /// Every backend has a hundred flows, and the tables are those of a balancer that has just been started.
     fn preview(&self, change: Change, expected: Option<u64>) -> Result<PlanView, RequestError> {
         self.check_generation(expected)?;
-        let change = match change {
-            Change::Reload { removal, .. } => self.file(removal)?,
-            change => change,
-        };
         let next = self.services.after(change)?;
         let capacity = Capacity {
             services: 100,
@@ -193,11 +199,6 @@ impl Actor {
         let ended = self.change(Change::EndDrains(names.collect()), None);
         let generation = ended.expect("a drain can end").generation;
         self.drains.remember(over, &before, generation);
-    }
-
-    fn file(&self, removal: Removal) -> Result<Change, RequestError> {
-        let config = Config::load(&self.config).map_err(|error| RequestError::Config(error.to_string()))?;
-        Ok(Change::ReplaceAll(config.services, removal))
     }
 
     fn services(&self, name: Option<&lb_core::desired::ServiceName>) -> ServicesView {
@@ -286,7 +287,7 @@ impl Actor {
             pid: std::process::id(),
             uptime_seconds: 1.0,
             generation: self.generation,
-            config: Some(self.config.clone()),
+            config: None,
             origin: DataplaneOrigin::New,
             pin_dir: None,
             interfaces: Vec::new(),
