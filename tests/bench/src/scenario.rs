@@ -14,7 +14,8 @@ use anyhow::Result;
 use lb_check::{Check, Kind, NoCheck};
 use lb_common::abi::{FlowValue, Reason, Slot, SlotLine, TagsEntry, TrackingCounters};
 use lb_core::desired::{
-    Backend, BackendId, Forwarder, Protocol, Quic, QuicConfig, Service, ServicePort, Services, Source, Vlan,
+    Backend, BackendId, Dependents, Forwarder, Protocol, Quic, QuicConfig, Service, ServicePort, Services,
+    Source, Vlan,
 };
 use lb_core::observed::InterfaceMacs;
 use lb_core::plan::{
@@ -226,6 +227,7 @@ pub(super) struct Balancer {
     layout: Layout,
     capacity: Capacity,
     services: Services,
+    dependents: Dependents,
     observed: Neighbours,
     moved: bool,
 }
@@ -256,6 +258,8 @@ impl Balancer {
             flows: FLOWS,
             nat_flows: 4096,
         };
+        let mut dependents = Dependents::default();
+        dependents.change(&Services::default(), &services);
         let mut dataplane = Dataplane::load(&capacity, SEED, Settings::default())?;
         dataplane.set_macs(&macs(interface))?;
         if scenario.forwarder == Forwarder::Fullnat {
@@ -266,6 +270,7 @@ impl Balancer {
             dataplane,
             layout: Layout::new(capacity, SEED),
             capacity,
+            dependents,
             services,
             observed,
             moved: scenario.moved,
@@ -317,16 +322,25 @@ impl Balancer {
         let start = Instant::now();
         let first = self.services.iter().flat_map(|service| &service.backends).next();
         self.observed.down = first.map(|backend| backend.address).filter(|_| down);
-        self.bring_in_line()?;
+        let names = first.map(|backend| self.dependents.of_address(&backend.address));
+        let names: Vec<_> = names.into_iter().flatten().cloned().collect();
+        let delta = self.layout.pools_of(&names, &self.services, &self.observed);
+        let plan = self.layout.plan_delta(delta, 1, Instant::now())?;
+        self.carry_out(plan);
         Ok(start.elapsed())
     }
 
     fn bring_in_line(&mut self) -> Result<()> {
         let pools = self.layout.pools(&self.services, &self.observed);
-        let Plan { layout, writes, .. } = self.layout.plan(pools, 1, Instant::now())?;
+        let plan = self.layout.plan(pools, 1, Instant::now())?;
+        self.carry_out(plan);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, plan: Plan) {
+        let Plan { layout, writes, .. } = plan;
         plan::apply(&writes, &mut self.tables);
         self.layout = layout;
-        Ok(())
     }
 
     /// How many frames left for that reason, by the balancer's own counters.

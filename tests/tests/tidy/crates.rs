@@ -24,6 +24,7 @@ const PURE: [(&str, &[&str]); 2] = [
         "lb-core",
         &[
             "bytemuck",
+            "foldhash",
             "hex",
             "humantime",
             "imbl",

@@ -1,6 +1,6 @@
 //! How a pool takes a new meaning in its cells.
 
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use lb_common::abi::Slot;
 
@@ -23,7 +23,17 @@ impl PlacedPool {
         now: Instant,
         writes: &mut PoolWrites,
     ) -> Option<Self> {
-        let mut next = self.clone();
+        let mut next = Self {
+            pool: pool.clone(),
+            number: self.number,
+            targets: self.targets.clone(),
+            cells: self.cells.clone(),
+            slot_lines: self.slot_lines.clone(),
+            slots: self.slots.clone(),
+            renamed: self.renamed.clone(),
+            history: self.history.clone(),
+            parked: Arc::clone(&self.parked),
+        };
         let mut fills = Vec::new();
         let mut at = self.cell_of();
         for member in &pool.members {
@@ -59,7 +69,6 @@ impl PlacedPool {
         for gone in at.into_values() {
             next.cells[gone as usize] = Cell::Cooling(now);
         }
-        next.pool = pool.clone();
         next.slots = self.slots_after(&next, now);
         if next.slots != self.slots && !self.has_the_match_of(pool) {
             // Slots change before keys do, so packets that come by the old keys would meet the new backends.

@@ -40,6 +40,9 @@ pub(in crate::plan) enum Cell {
     Owned(BackendId, TargetCell),
 }
 
+/// The index in a pool's run of each backend's cell. Its keys are the operator's own, so that a hash for speed will do.
+pub(in crate::plan) type CellOf = HashMap<BackendId, u32, foldhash::fast::FixedState>;
+
 /// A pool and where it lies.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::plan) struct PlacedPool {
@@ -84,7 +87,7 @@ impl PlacedPool {
     }
 
     /// The index in the run of each backend's cell.
-    pub(in crate::plan) fn cell_of(&self) -> HashMap<BackendId, u32> {
+    pub(in crate::plan) fn cell_of(&self) -> CellOf {
         self.owned().map(|(local, id, _)| (id, local)).collect()
     }
 

@@ -1,6 +1,6 @@
 //! What becomes of each slot when a pool's owners change.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use lb_common::abi::Slot;
 
@@ -40,8 +40,11 @@ impl SlotTable {
         care: Care,
         now: Instant,
     ) -> Self {
-        let mut current = self.current.to_vec();
-        let mut previous = self.previous.to_vec();
+        let mut current: Arc<[Slot]> = Arc::from(&self.current[..]);
+        // Nobody else has it yet.
+        let new = Arc::make_mut(&mut current);
+        // Copied with the first entry that changes.
+        let mut previous = Arc::clone(&self.previous);
         let (mut migrating, mut lent) = (Vec::new(), Vec::new());
         let mut known = self.migrating.iter().peekable();
         let mut loans = self.lent.iter().peekable();
@@ -54,11 +57,16 @@ impl SlotTable {
             }
             let known = known.next_if(|entry| entry.slot == i as u32);
             let change = self.change(i, *next, loan, owners, care, now);
-            current[i] = next.with_flag(change.is_migrating);
-            if change.is_migrating || change.past.is_lent() {
-                previous[i] = change.past;
-            } else if previous[i].is_lent() {
-                previous[i] = *next;
+            new[i] = next.with_flag(change.is_migrating);
+            let past = if change.is_migrating || change.past.is_lent() {
+                change.past
+            } else if self.previous[i].is_lent() {
+                *next
+            } else {
+                self.previous[i]
+            };
+            if past != self.previous[i] {
+                Arc::make_mut(&mut previous)[i] = past;
             }
             if change.is_migrating {
                 let since = known
@@ -72,8 +80,8 @@ impl SlotTable {
             lent.extend(change.loan);
         }
         Self {
-            current: current.into(),
-            previous: previous.into(),
+            current,
+            previous,
             migrating: migrating.into(),
             lent: lent.into(),
         }
