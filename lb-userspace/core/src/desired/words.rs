@@ -2,9 +2,9 @@
 //!
 //! Invariant: a word is the same in the configuration file, the API and the command line.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::Invalid;
 
@@ -134,7 +134,7 @@ pub enum Fragments {
 }
 
 /// What the operator wants of a backend; HAProxy's words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AdminState {
     /// Takes traffic while its health check is good.
@@ -147,6 +147,15 @@ pub enum AdminState {
     /// Takes no new flows, and goes when its drain is over. No operator can ask for it by this word: it is what the
     /// removal of a backend makes of it.
     Leaving,
+}
+
+impl<'de> Deserialize<'de> for AdminState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        // The words that an operator can use are those that a refusal lists.
+        text.parse()
+            .map_err(|_| D::Error::unknown_variant(&text, &["ready", "drain", "maint"]))
+    }
 }
 
 macro_rules! words {
