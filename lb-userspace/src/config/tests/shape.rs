@@ -117,6 +117,18 @@ fn values_of_another_type_are_refused_with_what_was_expected() {
     let service = |from: &str, to: &str| SERVICE.replace(from, to);
     assert_refused(vec![
         (
+            format!("{SERVICE}affinity = 3"),
+            8,
+            "service[0].affinity",
+            "\"client-ip\", in quotes",
+        ),
+        (
+            with("").replace("0.5", "0.500"),
+            9,
+            "service[0].backend[0].address",
+            "expected an IP address such as 192.0.2.1",
+        ),
+        (
             "[dataplane]\nmax_services = \"x\"".into(),
             2,
             "dataplane.max_services",
