@@ -10,3 +10,4 @@ pub mod health;
 pub mod netlink;
 mod objects;
 pub mod supervise;
+mod worded;

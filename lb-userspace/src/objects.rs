@@ -3,6 +3,8 @@
 //! What serde derives for a struct also takes a list of its values, in the order of its fields. `[true]` would then be a
 //! whole request, and `["tcp"]` a check. Whatever people write is read through [`Objects`], which refuses that.
 //!
+//! [`Objects`] is also where errors get their words: everything that reads from it reports through [`Worded`].
+//!
 //! Invariant: nothing else is changed; places in errors are the reader's own.
 
 use std::fmt;
@@ -10,6 +12,8 @@ use std::fmt;
 use serde::de::{
     self, DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
+
+use crate::worded::{Worded, expectation, plain};
 
 /// What is said of a list where an object is meant.
 const NO_OBJECT: &str = "expected keys with their values in braces, not a list";
@@ -24,14 +28,14 @@ struct Struct<V>(V);
 /// Passes a method of [`Deserializer`] on, with its visitor wrapped.
 macro_rules! pass_on {
     ($($method:ident($($argument:ident: $type:ty),*))*) => {
-        $(fn $method<V: Visitor<'de>>(self $(, $argument: $type)*, visitor: V) -> Result<V::Value, D::Error> {
-            self.0.$method($($argument,)* Objects(visitor))
+        $(fn $method<V: Visitor<'de>>(self $(, $argument: $type)*, visitor: V) -> Result<V::Value, Self::Error> {
+            self.0.$method($($argument,)* Objects(visitor)).map_err(Worded)
         })*
     };
 }
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
-    type Error = D::Error;
+    type Error = Worded<D::Error>;
 
     pass_on! {
         deserialize_any() deserialize_bool() deserialize_i8() deserialize_i16() deserialize_i32() deserialize_i64()
@@ -49,8 +53,10 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
         name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_struct(name, fields, Objects(Struct(visitor)))
+    ) -> Result<V::Value, Self::Error> {
+        self.0
+            .deserialize_struct(name, fields, Objects(Struct(visitor)))
+            .map_err(Worded)
     }
 
     fn is_human_readable(&self) -> bool {
@@ -62,7 +68,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
 macro_rules! show {
     ($($method:ident: $type:ty),*) => {
         $(fn $method<E: de::Error>(self, value: $type) -> Result<V::Value, E> {
-            self.0.$method(value)
+            self.0.$method(value).map_err(Worded::theirs)
         })*
     };
 }
@@ -71,7 +77,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Objects<V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.expecting(f)
+        f.write_str(plain(&expectation(&self.0)))
     }
 
     show! {
@@ -82,31 +88,33 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Objects<V> {
     }
 
     fn visit_none<E: de::Error>(self) -> Result<V::Value, E> {
-        self.0.visit_none()
+        self.0.visit_none().map_err(Worded::theirs)
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<V::Value, E> {
-        self.0.visit_unit()
+        self.0.visit_unit().map_err(Worded::theirs)
     }
 
     fn visit_some<D: Deserializer<'de>>(self, reader: D) -> Result<V::Value, D::Error> {
-        self.0.visit_some(Objects(reader))
+        self.0.visit_some(Objects(reader)).map_err(Worded::theirs)
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, reader: D) -> Result<V::Value, D::Error> {
-        self.0.visit_newtype_struct(Objects(reader))
+        self.0
+            .visit_newtype_struct(Objects(reader))
+            .map_err(Worded::theirs)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<V::Value, A::Error> {
-        self.0.visit_seq(Objects(list))
+        self.0.visit_seq(Objects(list)).map_err(Worded::theirs)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<V::Value, A::Error> {
-        self.0.visit_map(Objects(object))
+        self.0.visit_map(Objects(object)).map_err(Worded::theirs)
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, word: A) -> Result<V::Value, A::Error> {
-        self.0.visit_enum(Objects(word))
+        self.0.visit_enum(Objects(word)).map_err(Worded::theirs)
     }
 }
 
@@ -114,7 +122,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Struct<V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.expecting(f)
+        f.write_str("keys with their values in braces")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<V::Value, A::Error> {
@@ -134,15 +142,18 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Objects<S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<S::Value, D::Error> {
-        self.0.deserialize(Objects(reader))
+        self.0.deserialize(Objects(reader)).map_err(Worded::theirs)
     }
 }
 
 impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Objects<A> {
-    type Error = A::Error;
+    type Error = Worded<A::Error>;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
-        self.0.next_element_seed(Objects(seed))
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Self::Error> {
+        self.0.next_element_seed(Objects(seed)).map_err(Worded)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -151,14 +162,14 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Objects<A> {
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Objects<A> {
-    type Error = A::Error;
+    type Error = Worded<A::Error>;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-        self.0.next_key_seed(Objects(seed))
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Self::Error> {
+        self.0.next_key_seed(Objects(seed)).map_err(Worded)
     }
 
-    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
-        self.0.next_value_seed(Objects(seed))
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Self::Error> {
+        self.0.next_value_seed(Objects(seed)).map_err(Worded)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -167,36 +178,41 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Objects<A> {
 }
 
 impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Objects<A> {
-    type Error = A::Error;
+    type Error = Worded<A::Error>;
     type Variant = Objects<A::Variant>;
 
-    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self::Variant), A::Error> {
-        let (word, rest) = self.0.variant_seed(Objects(seed))?;
+    fn variant_seed<T: DeserializeSeed<'de>>(
+        self,
+        seed: T,
+    ) -> Result<(T::Value, Self::Variant), Self::Error> {
+        let (word, rest) = self.0.variant_seed(Objects(seed)).map_err(Worded)?;
         Ok((word, Objects(rest)))
     }
 }
 
 impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Objects<A> {
-    type Error = A::Error;
+    type Error = Worded<A::Error>;
 
-    fn unit_variant(self) -> Result<(), A::Error> {
-        self.0.unit_variant()
+    fn unit_variant(self) -> Result<(), Self::Error> {
+        self.0.unit_variant().map_err(Worded)
     }
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, A::Error> {
-        self.0.newtype_variant_seed(Objects(seed))
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Self::Error> {
+        self.0.newtype_variant_seed(Objects(seed)).map_err(Worded)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
-        self.0.tuple_variant(len, Objects(visitor))
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Self::Error> {
+        self.0.tuple_variant(len, Objects(visitor)).map_err(Worded)
     }
 
     fn struct_variant<V: Visitor<'de>>(
         self,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, A::Error> {
-        self.0.struct_variant(fields, Objects(Struct(visitor)))
+    ) -> Result<V::Value, Self::Error> {
+        self.0
+            .struct_variant(fields, Objects(Struct(visitor)))
+            .map_err(Worded)
     }
 }
 

@@ -12,8 +12,8 @@ use crate::kind::{Asks, Kind};
 /// How a backend is checked.
 ///
 /// In TOML and JSON it is one flat table with a `type` and the keys of its parts:
-/// `{ type = "http", path = "/healthz", interval = "1s" }`. Unknown keys, keys of another type and values out of
-/// range are refused when it is read.
+/// `{ type = "http", path = "/healthz", interval = "1s" }`. Unknown keys, keys of another type and values that cannot
+/// be meant are refused when it is read; [`Check::validate`] holds the rest of the rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Check {
     /// What is asked of the backend.

@@ -5,11 +5,11 @@
 //! desired state can be read and checked anywhere. A kind of check is a folder of `kind`.
 
 mod check;
-mod duration;
 mod error;
 mod kind;
 #[cfg(feature = "probe")]
 mod probe;
+mod span;
 mod table;
 #[cfg(test)]
 mod table_tests;
@@ -20,4 +20,5 @@ pub use error::CheckError;
 pub use kind::*;
 #[cfg(feature = "probe")]
 pub use probe::{Miss, Prober};
+pub use span::{Span, SpanError};
 pub use target::ProbeTarget;

@@ -7,13 +7,13 @@ use std::fmt;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use crate::CheckError;
 use crate::check::{Check, Close, Timing};
-use crate::duration::Text;
 use crate::kind::{Kind, KindInfo, KindWord, Specs};
+use crate::span::Span;
 
 /// The keys of all checks; those of the kinds come after the port.
 const FIRST_KEYS: [&str; 2] = ["type", "port"];
@@ -25,19 +25,54 @@ static KEYS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
     FIRST_KEYS.into_iter().chain(of_kinds).chain(LAST_KEYS).collect()
 });
 
-/// Counts and the port are read wide, so that a value out of range is refused in our words.
+/// An interval or timeout.
+type Delay = Span<{ Check::MIN_DURATION.as_millis() as u64 }, { Check::MAX_DURATION.as_millis() as u64 }>;
+
+/// A count from 1 to 255. It is read wide, so that any other number is refused in our words.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(try_from = "i64")]
+struct Count(u8);
+
+impl TryFrom<i64> for Count {
+    type Error = String;
+
+    fn try_from(value: i64) -> Result<Self, String> {
+        narrow(value, "a count from 1 to 255").map(Self)
+    }
+}
+
+/// A port. It is read wide, so that any other number is refused in our words.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(try_from = "i64")]
+struct Port(u16);
+
+impl TryFrom<i64> for Port {
+    type Error = String;
+
+    fn try_from(value: i64) -> Result<Self, String> {
+        narrow(value, "a port from 1 to 65535").map(Self)
+    }
+}
+
+/// `value` as a narrower type, unless it does not fit or is 0.
+fn narrow<T: TryFrom<i64>>(value: i64, expected: &str) -> Result<T, String> {
+    let narrow = T::try_from(value).ok().filter(|_| value != 0);
+    narrow.ok_or_else(|| format!("expected {expected}, found {value}"))
+}
+
+/// What the table says, key by key.
 #[derive(Debug, Default)]
 struct RawCheck {
-    port: Option<i64>,
+    port: Option<Port>,
     specs: Specs,
     /// The keys of kinds that have a value.
     given: Vec<&'static str>,
     close: Option<Close>,
-    interval: Option<Text>,
-    fast_interval: Option<Text>,
-    timeout: Option<Text>,
-    rise: Option<i64>,
-    fall: Option<i64>,
+    interval: Option<Delay>,
+    fast_interval: Option<Delay>,
+    timeout: Option<Delay>,
+    rise: Option<Count>,
+    fall: Option<Count>,
 }
 
 struct TableVisitor;
@@ -46,7 +81,7 @@ impl<'de> Visitor<'de> for TableVisitor {
     type Value = (KindWord, RawCheck);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("struct RawCheck")
+        f.write_str("a check: a `type` and its keys in braces")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Self::Value, A::Error> {
@@ -59,7 +94,7 @@ impl<'de> Visitor<'de> for TableVisitor {
             }
             seen.push(key);
             match key {
-                "type" => kind = Some(table.next_value()?),
+                "type" => kind = Some(table.next_value_seed(KindFor(&raw))?),
                 "port" => raw.port = table.next_value()?,
                 "close" => raw.close = table.next_value()?,
                 "interval" => raw.interval = table.next_value()?,
@@ -76,6 +111,19 @@ impl<'de> Visitor<'de> for TableVisitor {
         }
         let kind = kind.ok_or_else(|| A::Error::missing_field("type"))?;
         Ok((kind, raw))
+    }
+}
+
+/// The `type` of a table whose earlier keys have been read. A type that they do not belong to is refused where it stands.
+struct KindFor<'a>(&'a RawCheck);
+
+impl<'de> DeserializeSeed<'de> for KindFor<'_> {
+    type Value = KindWord;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<KindWord, D::Error> {
+        let kind = KindWord::deserialize(deserializer)?;
+        self.0.refuse_keys_of_others(kind).map_err(D::Error::custom)?;
+        Ok(kind)
     }
 }
 
@@ -116,23 +164,20 @@ impl RawCheck {
     fn into_check(self, kind: KindWord) -> Result<Check, CheckError> {
         self.refuse_keys_of_others(kind)?;
         let default = Timing::default();
-        let or_default =
-            |text: Option<Text>, default: Duration| text.map_or(default, |Text(duration)| duration);
+        let or_default = |delay: Option<Delay>, default: Duration| delay.map_or(default, Delay::get);
         let timing = Timing {
             interval: or_default(self.interval, default.interval),
             timeout: or_default(self.timeout, default.timeout),
-            rise: count("rise", self.rise)?.unwrap_or(default.rise),
-            fall: count("fall", self.fall)?.unwrap_or(default.fall),
-            fast_interval: self.fast_interval.map(|Text(duration)| duration),
+            rise: self.rise.map_or(default.rise, |Count(rise)| rise),
+            fall: self.fall.map_or(default.fall, |Count(fall)| fall),
+            fast_interval: self.fast_interval.map(Delay::get),
         };
-        let check = Check {
+        Ok(Check {
             kind: self.specs.into_kind(kind),
-            port: narrow("port", self.port, "a port from 1 to 65535")?,
+            port: self.port.map(|Port(port)| port),
             close: self.close.unwrap_or_default(),
             timing,
-        };
-        check.validate()?;
-        Ok(check)
+        })
     }
 
     fn refuse_keys_of_others(&self, kind: KindWord) -> Result<(), CheckError> {
@@ -153,21 +198,6 @@ impl RawCheck {
     }
 }
 
-fn count(key: &'static str, value: Option<i64>) -> Result<Option<u8>, CheckError> {
-    narrow(key, value, "a count from 1 to 255")
-}
-
-fn narrow<T: TryFrom<i64>>(
-    key: &'static str,
-    value: Option<i64>,
-    expected: &str,
-) -> Result<Option<T>, CheckError> {
-    let Some(value) = value else { return Ok(None) };
-    T::try_from(value)
-        .map(Some)
-        .map_err(|_| CheckError::new(key, format!("expected {expected}, found {value}")))
-}
-
 /// A [`Check`] as it is written.
 #[derive(serde::Serialize)]
 struct WrittenCheck<'a> {
@@ -180,10 +210,10 @@ struct WrittenCheck<'a> {
     // Earlier versions, which may read a checkpoint of this one, know nothing of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     close: Option<Close>,
-    interval: Text,
+    interval: Delay,
     #[serde(skip_serializing_if = "Option::is_none")]
-    fast_interval: Option<Text>,
-    timeout: Text,
+    fast_interval: Option<Delay>,
+    timeout: Delay,
     rise: u8,
     fall: u8,
 }
@@ -208,9 +238,9 @@ impl Serialize for Check {
             port: *port,
             kind,
             close: (*close != Close::default()).then_some(*close),
-            interval: Text(*interval),
-            fast_interval: fast_interval.map(Text),
-            timeout: Text(*timeout),
+            interval: Delay::nearest(*interval),
+            fast_interval: fast_interval.map(Delay::nearest),
+            timeout: Delay::nearest(*timeout),
             rise: *rise,
             fall: *fall,
         }

@@ -9,7 +9,9 @@ use crate::{Check, Close, Kind, Timing};
 
 /// The check that `toml` spells out, or why it is refused.
 pub(crate) fn read(toml: &str) -> Result<Check, String> {
-    toml::from_str(toml).map_err(|e| e.message().to_owned())
+    let check: Check = toml::from_str(toml).map_err(|e| e.message().to_owned())?;
+    check.validate().map_err(|e| e.to_string())?;
+    Ok(check)
 }
 
 /// Asserts of pairs of a table and a text that the table is refused with that text.
@@ -144,28 +146,31 @@ fn bad_values_are_refused_with_what_was_expected() {
         ),
         (
             "type = 'tcp'\nport = 0",
-            "`port`: expected a port from 1 to 65535, found 0",
+            "expected a port from 1 to 65535, found 0",
         ),
         (
             "type = 'tcp'\nport = 65536",
-            "`port`: expected a port from 1 to 65535, found 65536",
+            "expected a port from 1 to 65535, found 65536",
         ),
-        ("type = 'tcp'\ninterval = 2", "expected a duration with its unit"),
+        (
+            "type = 'tcp'\ninterval = 2",
+            "expected a time from 10ms to 1h with its unit",
+        ),
         (
             "type = 'tcp'\ninterval = '2'",
-            "expected a duration with its unit",
+            "expected a time from 10ms to 1h with its unit",
         ),
         (
             "type = 'tcp'\ninterval = '9ms'",
-            "`interval`: expected a duration from 10ms to 1h, found 9ms",
+            "\"9ms\": expected a time from 10ms to 1h",
         ),
         (
             "type = 'tcp'\ninterval = '61m'",
-            "`interval`: expected a duration from 10ms to 1h, found 1h 1m",
+            "\"61m\": expected a time from 10ms to 1h",
         ),
         (
             "type = 'tcp'\ntimeout = '0s'",
-            "`timeout`: expected a duration from 10ms to 1h, found 0s",
+            "\"0s\": expected a time from 10ms to 1h",
         ),
         (
             "type = 'tcp'\nfast_interval = '3s'",
@@ -173,15 +178,15 @@ fn bad_values_are_refused_with_what_was_expected() {
         ),
         (
             "type = 'tcp'\nrise = 0",
-            "`rise`: expected a count from 1 to 255, found 0",
+            "expected a count from 1 to 255, found 0",
         ),
         (
             "type = 'tcp'\nfall = 256",
-            "`fall`: expected a count from 1 to 255, found 256",
+            "expected a count from 1 to 255, found 256",
         ),
         (
             "type = 'tcp'\nfall = -1",
-            "`fall`: expected a count from 1 to 255, found -1",
+            "expected a count from 1 to 255, found -1",
         ),
     ]);
 }

@@ -16,6 +16,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 
 use super::output::Failure;
+use lb_check::SpanError;
 use lb_core::desired::{Backend, BackendId, Invalid, QuicConfig, Span};
 
 /// One of a fixed set of words; help and completions list them.
@@ -49,9 +50,9 @@ impl FromStr for Slots {
 pub(super) struct Time(pub(super) Option<Span>);
 
 impl FromStr for Time {
-    type Err = Invalid;
+    type Err = SpanError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    fn from_str(text: &str) -> Result<Self, SpanError> {
         match text {
             "auto" => Ok(Self(None)),
             _ => text.parse().map(|span| Self(Some(span))),

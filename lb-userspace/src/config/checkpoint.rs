@@ -23,7 +23,7 @@ impl Default for CheckpointConfig {
     fn default() -> Self {
         Self {
             keep: 8,
-            every: Span::MINUTE,
+            every: Span::of_seconds(60),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{explained, locate::Document};
+use super::locate::Document;
 use lb_core::desired::Invalid;
 
 /// Why a configuration file was refused.
@@ -50,19 +50,16 @@ impl ConfigError {
 
     pub(super) fn from_toml(path: &Path, document: &Document<'_>, error: &toml::de::Error) -> Self {
         let span = document.clamped(error.span().unwrap_or(0..0));
-        let message = error.message().lines().collect::<Vec<_>>().join(": ");
-        let (key, span, message) = match unquoted(document.text, &span) {
-            Some((word, span)) => {
-                let message = format!("{word} needs quotes: write \"{word}\"");
-                (document.key_at(&span), span, message)
-            }
-            None => narrowed(document, span, &message),
+        let (span, message) = match unquoted(document.text, &span) {
+            Some((word, span)) => (span, format!("{word} needs quotes: write \"{word}\"")),
+            None => (span, error.message().lines().collect::<Vec<_>>().join(": ")),
         };
+        let key = document.key_at(&span);
         let place = TextPosition::new(document.text, span, key);
         Self {
             file: path.to_owned(),
             place: Some(Box::new(place)),
-            message: explained(&message),
+            message,
         }
     }
 
@@ -92,38 +89,6 @@ fn unquoted(text: &str, span: &Range<usize>) -> Option<(String, Range<usize>)> {
     let ends = goes_on.is_none_or(|next| ",]}#\r\n".contains(next));
     let is_value = word.is_empty() || format!("x = {word}").parse::<toml::Table>().is_ok();
     (ends && !is_value).then_some((word, start..end))
-}
-
-/// The key that an error of the parser is about, its place, and the message without what these say already.
-fn narrowed(document: &Document<'_>, span: Range<usize>, message: &str) -> (String, Range<usize>, String) {
-    let key = document.key_at(&span);
-    let within = |name: &str| {
-        if key.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{key}.{name}")
-        }
-    };
-    if let Some((missing, _)) = message
-        .strip_prefix("missing field `")
-        .and_then(|rest| rest.split_once('`'))
-    {
-        return (within(missing), span, message.to_owned());
-    }
-    // A rule between the keys of a table is checked when all of it has been read: its message begins with the key.
-    if let Some((name, rest)) = message.strip_prefix('`').and_then(|rest| rest.split_once("`: "))
-        && let Some(place) = document.value_of(&within(name))
-    {
-        return (within(name), place, rest.to_owned());
-    }
-    // A key that is given twice stands in the document once, elsewhere.
-    let twice = key.is_empty() && message == "duplicate key";
-    let key = if twice {
-        document.text[span.clone()].trim().to_owned()
-    } else {
-        key
-    };
-    (key, span, message.to_owned())
 }
 
 impl TextPosition {

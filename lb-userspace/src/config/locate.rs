@@ -54,18 +54,6 @@ impl<'a> Document<'a> {
         best.1
     }
 
-    /// Where the value of `key`, written `service[0].port`, stands.
-    pub(super) fn value_of(&self, key: &str) -> Option<Range<usize>> {
-        let mut place = None;
-        // A value is met after its name.
-        walk(self.root, "", &mut |found, path| {
-            if path == key {
-                place = Some(found.clone());
-            }
-        });
-        place.map(|span| self.clamped(span))
-    }
-
     /// `span` cut to the text and to whole characters.
     pub(super) fn clamped(&self, span: Range<usize>) -> Range<usize> {
         let start = self.text.floor_char_boundary(span.start);

@@ -8,7 +8,6 @@ mod dataplane;
 mod digest;
 mod error;
 mod locate;
-mod words;
 
 use std::{
     fs::{File, OpenOptions},
@@ -24,7 +23,6 @@ pub use checkpoint::CheckpointConfig;
 pub use dataplane::{DataplaneConfig, HashSeed};
 pub use digest::Digest;
 pub use error::ConfigError;
-pub(crate) use words::explained;
 
 use crate::objects::Objects;
 use lb_core::desired::{Invalid, Key, Service, Services};
@@ -113,7 +111,7 @@ impl Config {
             return Err(ConfigError::from_toml(path, &document, error));
         }
         let root = Root::deserialize(Objects(Deserializer::from(table.clone())))
-            .map_err(|error| ConfigError::from_toml(path, &document, &error))?;
+            .map_err(|error| ConfigError::from_toml(path, &document, &error.theirs()))?;
         Self::checked(root).map_err(|invalid| ConfigError::from_rule(path, &document, &invalid))
     }
 

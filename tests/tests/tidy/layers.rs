@@ -23,6 +23,7 @@ const LAYERS: [(&str, &[&[&str]]); 3] = [
     (
         "lb-userspace",
         &[
+            &["worded"],
             &["objects", "supervise"],
             &["config", "netlink"],
             &["dataplane", "health", "checkpoint"],

@@ -2,7 +2,10 @@
 
 use std::{fmt, net::IpAddr, net::SocketAddr, num::NonZeroU16, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, Unexpected},
+};
 
 use super::{
     AdminState, Forwarder, Invalid, Key, ServerId, Span, Vlan, Zone,
@@ -74,6 +77,7 @@ impl fmt::Display for BackendId {
 #[serde(deny_unknown_fields)]
 pub struct Backend {
     /// The host's address; its family may differ from the VIP's unless the forwarder translates addresses.
+    #[serde(deserialize_with = "read_address")]
     pub address: IpAddr,
     /// The port it listens on where that is not the service's; for forwarders that translate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -250,4 +254,16 @@ fn refuse_leaving(state: Option<AdminState>) -> Result<(), Invalid> {
     let message =
         "\"leaving\" is what a removal makes of a backend: remove it, or expected one of ready, drain, maint";
     Err(Invalid::new(message).at(Key::Name("state")))
+}
+
+/// Reads an address. The standard library's own error does not say what an address looks like.
+fn read_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
+    if !deserializer.is_human_readable() {
+        return IpAddr::deserialize(deserializer);
+    }
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        let expected = "an IP address such as 192.0.2.1 or 2001:db8::1";
+        D::Error::invalid_value(Unexpected::Str(&text), &expected)
+    })
 }

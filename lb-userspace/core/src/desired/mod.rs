@@ -27,7 +27,6 @@ mod service;
 mod services;
 mod source;
 mod source_pool;
-mod span;
 mod vlan;
 mod words;
 
@@ -50,7 +49,8 @@ pub use scheduler::{Scheduler, Shares};
 pub use service::Service;
 pub use services::Services;
 pub use source::Source;
-pub use span::Span;
+/// A span of time that an operator sets, from a second to a day.
+pub type Span = lb_check::Span<1_000, 86_400_000>;
 pub use vlan::{Vlan, VlanId};
 pub use words::{
     AdminState, Affinity, Forwarder, Fragments, OnEmpty, Protocol, TrackingPolicy, TtlExpired, Unserved,

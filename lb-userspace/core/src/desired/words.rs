@@ -2,14 +2,15 @@
 //!
 //! Invariant: a word is the same in the configuration file, the API and the command line.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, marker::PhantomData, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::Invalid;
 
 /// The transport protocol of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// TCP.
@@ -21,7 +22,7 @@ pub enum Protocol {
 }
 
 /// How a packet is rewritten toward its backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Forwarder {
     /// Destination MAC only; the backend holds the VIP and answers the client itself.
@@ -60,7 +61,7 @@ impl Forwarder {
 }
 
 /// Which flows are written down in the flow table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrackingPolicy {
     /// Flows whose slot has changed its owner of late.
@@ -73,7 +74,7 @@ pub enum TrackingPolicy {
 }
 
 /// What of a packet decides its backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Affinity {
     /// Source address and ports: every connection on its own.
@@ -84,7 +85,7 @@ pub enum Affinity {
 }
 
 /// What happens to packets of a service that has no usable backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnEmpty {
     /// Dropped and counted.
@@ -97,7 +98,7 @@ pub enum OnEmpty {
 }
 
 /// What happens to packets that are for a VIP and for no service of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unserved {
     /// Left to this host's own network stack.
@@ -110,7 +111,7 @@ pub enum Unserved {
 }
 
 /// What happens to packets that must not be forwarded any further (TTL or hop limit 1 or less).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TtlExpired {
     /// The sender is told (ICMP "time exceeded"), so that traceroute shows the balancer.
@@ -121,7 +122,7 @@ pub enum TtlExpired {
 }
 
 /// How fragments find their backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fragments {
     /// The first one says the ports, and later ones follow it; those that come before it are dropped.
@@ -134,7 +135,7 @@ pub enum Fragments {
 }
 
 /// What the operator wants of a backend; HAProxy's words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AdminState {
     /// Takes traffic while its health check is good.
@@ -147,6 +148,48 @@ pub enum AdminState {
     /// Takes no new flows, and goes when its drain is over. No operator can ask for it by this word: it is what the
     /// removal of a backend makes of it.
     Leaving,
+}
+
+/// Reads a word, and says which there are where there is another thing.
+struct WordVisitor<T> {
+    words: &'static [&'static str],
+    read: PhantomData<T>,
+}
+
+impl<T: FromStr> Visitor<'_> for WordVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "one of \"{}\", in quotes", self.words.join("\", \""))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(|_| E::unknown_variant(text, self.words))
+    }
+}
+
+/// Reads each type from its words; those given here are listed to an operator.
+macro_rules! read_words {
+    ($($type:ident: $words:expr),*) => { $(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(WordVisitor { words: $words, read: PhantomData })
+            }
+        }
+    )* };
+}
+
+read_words! {
+    Protocol: Self::WORDS,
+    Forwarder: Self::WORDS,
+    TrackingPolicy: Self::WORDS,
+    Affinity: Self::WORDS,
+    OnEmpty: Self::WORDS,
+    Unserved: Self::WORDS,
+    TtlExpired: Self::WORDS,
+    Fragments: Self::WORDS,
+    // Only a removal makes a backend leave; an operator cannot ask for it by this word.
+    AdminState: &["ready", "drain", "maint"]
 }
 
 macro_rules! words {

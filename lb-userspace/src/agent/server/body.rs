@@ -10,7 +10,6 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
-use crate::config::explained;
 use crate::objects::Objects;
 
 /// Largest body, in bytes.
@@ -88,20 +87,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         } else {
             format!("{key}: ")
         };
-        bad(format!("{key}{}", placed(error.inner())))
+        bad(format!("{key}{}", error.inner()))
     })?;
-    deserializer.end().map_err(|error| bad(placed(&error)))?;
+    deserializer.end().map_err(|error| bad(error.to_string()))?;
     Ok(value)
-}
-
-/// serde_json's message in plain words, with the place in front.
-fn placed(error: &serde_json::Error) -> String {
-    let (line, column) = (error.line(), error.column());
-    let text = error.to_string();
-    let message = text
-        .strip_suffix(&format!(" at line {line} column {column}"))
-        .unwrap_or(&text);
-    format!("line {line} column {column}: {}", explained(message))
 }
 
 /// The generation of the `If-Match` header; the write is refused when another one is in force.
