@@ -35,7 +35,7 @@ macro_rules! placements {
 }
 
 placements! {
-    /// By its slot alone: the slot is safe.
+    /// By its slot alone: the slot is stable.
     0 Slot "slot";
     /// The flow table has the flow.
     1 Known "known";

@@ -14,7 +14,7 @@ pub struct Slot(pub u16);
 impl Slot {
     /// The slot of a service without usable backends.
     pub const NONE: Self = Self(0x7fff);
-    /// The flag of an migrating slot.
+    /// The flag of a migrating slot.
     pub const UNSAFE: u16 = 1 << 15;
 
     /// A stable slot owned by the service's `owner`-th target.
@@ -56,7 +56,7 @@ impl Slot {
 }
 
 /// Maps `SLOTS` and `PREVIOUS`, mmap-able: a table is a run of whole lines. In `PREVIOUS` lies the owner that flows
-/// of an migrating slot belong to unless the flow table says otherwise. With the flag ([`Slot::is_lent`]) it is the owner
+/// of a migrating slot belong to unless the flow table says otherwise. With the flag ([`Slot::is_lent`]) it is the owner
 /// that gets the slot back: unknown flows belong to the current one, and those that open there are written down. Of a
 /// stable slot packets do not ask, and without the flag it means nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]

@@ -5,7 +5,7 @@ use crate::{
     net::tcp,
 };
 
-/// A packet in an migrating slot, or of a service that tracks all flows. Few words, so that a BPF function can take it.
+/// A packet in a migrating slot, or of a service that tracks all flows. Few words, so that a BPF function can take it.
 #[derive(Clone, Copy, Debug)]
 pub struct Query {
     /// The flow.

@@ -42,7 +42,7 @@ pub(super) struct Readdress<A> {
 pub(super) struct Outer {
     /// Protocol of what follows it.
     pub(super) protocol: u8,
-    /// That of the packet inside (RFC 2983 §4.2; RFC 6040 §4.1, normal mode).
+    /// Traffic class of the packet inside (RFC 2983 §4.2; RFC 6040 §4.1, normal mode).
     pub(super) tos: u8,
     /// Length of what follows it.
     pub(super) len: u16,

@@ -37,7 +37,7 @@ pub struct ServicesView {
     pub services: Vec<ServiceView>,
 }
 
-/// One service as it stands.
+/// One service and its current state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceView {
     /// Its name.
@@ -99,7 +99,7 @@ pub struct ServiceView {
     pub backends: Vec<BackendView>,
 }
 
-/// One backend of a service as it stands.
+/// One backend of a service and its current state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendView {
     /// The host's address.
@@ -122,7 +122,7 @@ pub struct BackendView {
     /// What names it in QUIC connection IDs.
     #[serde(default)]
     pub server_id: Option<ServerId>,
-    /// How its drain stands, while it drains.
+    /// Progress of the drain, while the backend drains.
     #[serde(default)]
     pub drain: Option<DrainView>,
     /// Why it is in that state, where there is more to say.
@@ -145,7 +145,7 @@ pub struct BackendView {
     pub flows_per_second: f64,
 }
 
-/// How a drain stands.
+/// Progress of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DrainView {
     /// Whether the backend goes when it is over; else it is in maintenance then.
@@ -181,7 +181,7 @@ pub struct DrainingView {
     pub backend: BackendId,
     /// The backend's zone.
     pub zone: Option<Zone>,
-    /// How it stands.
+    /// Progress of the drain.
     #[serde(flatten)]
     pub drain: DrainView,
 }

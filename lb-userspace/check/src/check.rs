@@ -45,7 +45,7 @@ pub enum Close {
 /// between the fast interval and the interval later, so that targets added together do not beat together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
-    /// From one check to the next while the verdict stands.
+    /// Time from one check to the next while the verdict stays the same.
     pub interval: Duration,
     /// Longest time for a whole check.
     pub timeout: Duration,

@@ -237,7 +237,7 @@ fn with_good_tables(read: Result<Checkpoint, Unusable>) -> Result<Checkpoint, Un
     }
 }
 
-/// What is wrong stands in the output.
+/// The output says what is wrong.
 fn bad(output: Output) -> Failure {
     Failure::Ended {
         code: 1,

@@ -21,7 +21,7 @@ use lb_core::desired::{Prefix, ServiceName, ServicePort};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 States: up, down (its check is bad), checking (not known yet), unresolved (its next hop is not known), drain, maint.
-After drain stands what is left of it; a leaving backend goes when its drain is over.
+After the word drain comes what is left of it; a leaving backend goes when its drain is over.
 Share is the part of the slots that the backend holds; flows and rates are those of the balancer.
 
 Examples:

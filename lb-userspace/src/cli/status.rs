@@ -101,7 +101,7 @@ fn text(view: &StatusView) -> String {
     put(
         "flow table",
         format!(
-            "{} of {} flows, {} slots unsafe, swept in {} µs",
+            "{} of {} flows, {} migrating slots, swept in {} µs",
             view.flows_tracked, view.flows_capacity, view.slots_unsafe, view.last_sweep_us
         ),
     );

@@ -252,7 +252,7 @@ fn line((service, backend): &Name, state: &State) -> String {
     }
 }
 
-/// How a drain stands: `leaving, 12 flows left, silent for 3s, over in 1m 57s if it stays so, ends in 9m 57s`.
+/// Progress of a drain as text: `leaving, 12 flows left, silent for 3s, over in 1m 57s if it stays so, ends in 9m 57s`.
 pub(super) fn standing(drain: &DrainView) -> String {
     let DrainView {
         leaving,

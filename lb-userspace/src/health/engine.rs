@@ -159,29 +159,26 @@ impl Engine {
         self.shared.turns.lateness()
     }
 
-    /// How one target stands; `None` if it is not checked.
+    /// The status of one target; `None` if it is not checked.
     pub fn status(&self, target: &ProbeTarget) -> Option<Status> {
-        self.lock()
-            .checks
-            .get(target)
-            .map(|beating| beating.status.read())
+        self.lock().checks.get(target).map(|check| check.status.read())
     }
 
-    /// How every target stands.
+    /// The status of every target.
     pub fn snapshot(&self) -> HashMap<ProbeTarget, Status> {
         let running = self.lock();
         running
             .checks
             .iter()
-            .map(|(target, beating)| (target.clone(), beating.status.read()))
+            .map(|(target, check)| (target.clone(), check.status.read()))
             .collect()
     }
 
     fn start(&self, target: ProbeTarget, status: CheckStateCell, alarm: watch::Sender<()>) -> RunningCheck {
         let supervisor = Supervisor::of_one("a check of backends", &self.vitals);
-        let heartbeat = HealthCheck::new(target, Arc::clone(&self.shared), status.clone(), alarm);
+        let check = HealthCheck::new(target, Arc::clone(&self.shared), status.clone(), alarm);
         RunningCheck {
-            task: self.runtime.spawn(heartbeat.run_supervised(supervisor)),
+            task: self.runtime.spawn(check.run_supervised(supervisor)),
             status,
         }
     }
@@ -191,7 +188,7 @@ impl Engine {
     }
 }
 
-/// How a health check stands that begins with a belief.
+/// The first status of a health check that begins with a belief.
 fn first_status(
     target: &ProbeTarget,
     belief: &Belief,

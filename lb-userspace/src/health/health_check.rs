@@ -34,7 +34,7 @@ impl Shared {
     }
 }
 
-/// How a health check stands: it writes, snapshots read, and the health check that takes its place begins with it.
+/// The status of a health check: the check writes it, snapshots read it, and a check that replaces this one begins with it.
 #[derive(Clone, Debug)]
 pub(super) struct CheckStateCell(Arc<Mutex<CheckState>>);
 
@@ -164,19 +164,19 @@ impl HealthCheck {
         }
     }
 
-    /// Beats until the verdicts are no longer wanted, also if it stumbles.
+    /// Checks until the verdicts are no longer wanted, also if it stumbles.
     pub(super) async fn run_supervised(mut self, mut supervisor: Supervisor) {
         let address = self.target.address();
-        let beat = async |heartbeat: &mut Self| -> Result<(), Infallible> {
-            heartbeat.run().await;
+        let run = async |check: &mut Self| -> Result<(), Infallible> {
+            check.run().await;
             Ok(())
         };
-        while let Err(why) = guarded(beat(&mut self)).await {
+        while let Err(why) = guarded(run(&mut self)).await {
             supervisor.again_after(&format!("that of {address}: {why}")).await;
         }
     }
 
-    /// Beats until the verdicts are no longer wanted.
+    /// Checks until the verdicts are no longer wanted.
     pub(super) async fn run(&mut self) {
         let mut from = Instant::now();
         loop {
@@ -279,17 +279,17 @@ mod tests {
         let address = "127.0.0.1:80".parse().expect("an address");
         let target = ProbeTarget::new(address, &Check::default()).expect("a target");
         let status = CheckStateCell::new(target.check().timing.clone(), SystemTime::now());
-        let mut heartbeat = HealthCheck::new(target, Arc::new(shared), status, watch::Sender::new(()));
+        let mut check = HealthCheck::new(target, Arc::new(shared), status, watch::Sender::new(()));
 
         let nothing = || Err(Miss::Inconclusive("out of file descriptors".into()));
         let failed = Some(Err("out of file descriptors".to_owned()));
-        assert_eq!(heartbeat.conclude(nothing()), None);
-        assert_eq!(heartbeat.conclude(nothing()), None);
-        assert_eq!(heartbeat.conclude(nothing()), failed);
-        assert_eq!(heartbeat.conclude(nothing()), None, "the count begins anew");
-        assert_eq!(heartbeat.conclude(Ok(())), Some(Ok(())));
-        assert_eq!(heartbeat.conclude(nothing()), None);
-        assert_eq!(heartbeat.conclude(nothing()), None);
-        assert_eq!(heartbeat.conclude(nothing()), failed);
+        assert_eq!(check.conclude(nothing()), None);
+        assert_eq!(check.conclude(nothing()), None);
+        assert_eq!(check.conclude(nothing()), failed);
+        assert_eq!(check.conclude(nothing()), None, "the count begins anew");
+        assert_eq!(check.conclude(Ok(())), Some(Ok(())));
+        assert_eq!(check.conclude(nothing()), None);
+        assert_eq!(check.conclude(nothing()), None);
+        assert_eq!(check.conclude(nothing()), failed);
     }
 }

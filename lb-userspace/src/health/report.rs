@@ -35,7 +35,7 @@ pub struct Verdict {
     pub latency: Duration,
 }
 
-/// How a health check stands.
+/// The status of a health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// What is believed.

@@ -51,7 +51,7 @@ impl Turns {
         }
     }
 
-    /// Waits for a turn; `is_down` says how the target stands.
+    /// Waits for a turn; `is_down` says whether the target is down.
     pub(super) async fn wait(&self, is_down: bool) -> Result<Turn<'_>, AcquireError> {
         let since = Instant::now();
         let of_the_down = match is_down {

@@ -62,7 +62,7 @@ pub enum InterfaceError {
         /// The names of all interfaces of this network namespace.
         existing: Vec<String>,
     },
-    /// It lies on an interface that is not here.
+    /// Its lower interface is in another network namespace.
     #[error(
         "{name} is a VLAN device on an interface of another network namespace: its packets are seen there alone, so run lb \
          there, on that interface"
@@ -250,7 +250,7 @@ pub(super) struct Link {
     /// Administratively up.
     pub(super) up: bool,
     pub(super) carrier: bool,
-    /// What a virtual interface lies on.
+    /// The lower interface of a virtual interface.
     pub(super) lower: Option<Lower>,
     /// The tag of a VLAN device.
     pub(super) vlan: Option<VlanTag>,
@@ -261,7 +261,7 @@ pub(super) struct Link {
     pub(super) is_pair: bool,
 }
 
-/// The interface that another one lies on.
+/// The lower interface of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lower {
     /// The one of that index.

@@ -72,7 +72,7 @@ impl Kept {
 
     /// The way that packets to `address` take now. Where they take the last one, `ends` becomes the end of the grace if
     /// that is earlier.
-    pub(super) fn settle(
+    pub(super) fn confirm(
         &mut self,
         (address, needs): (IpAddr, &BTreeMap<IpAddr, RouteNeed>),
         found: FoundRoute,
@@ -152,9 +152,9 @@ mod tests {
         for (step, (after, found, expected)) in steps.iter().enumerate() {
             let now = start + Duration::from_millis(*after);
             let mut ends = None;
-            let settled = kept.settle((address, &needs), found.clone(), now, &mut ends);
-            assert_eq!(settled, *expected, "step {step}");
-            let keeps = Resolution::from(found.clone()) != settled;
+            let confirmed = kept.confirm((address, &needs), found.clone(), now, &mut ends);
+            assert_eq!(confirmed, *expected, "step {step}");
+            let keeps = Resolution::from(found.clone()) != confirmed;
             assert_eq!(ends.is_some_and(|ends| ends > now), keeps, "step {step}");
         }
     }

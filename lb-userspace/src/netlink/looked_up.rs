@@ -30,10 +30,10 @@ pub(super) struct LookedUp {
     pick: Route,
     /// What it could choose between, its pick first; empty if it sends no packets.
     ways: Vec<Way>,
-    /// Where in `ways` packets go.
+    /// The index in `ways` of the one that packets take.
     chosen: usize,
-    /// Whether that was decided, rather than to be seen.
-    settled: bool,
+    /// Whether the choice is final, rather than the pick of the kernel until a neighbour answers.
+    decided: bool,
     /// The interface of the last route that forwarded.
     last_interface: Option<u32>,
 }
@@ -53,7 +53,7 @@ impl LookedUp {
                 }
             }
         }
-        let in_use = before.as_ref().filter(|before| before.settled);
+        let in_use = before.as_ref().filter(|before| before.decided);
         let in_use = in_use.and_then(|before| before.ways.get(before.chosen));
         let still = in_use.and_then(|old| ways.iter().position(|way| way.neighbour == old.neighbour));
         let last_interface = match pick {
@@ -64,7 +64,7 @@ impl LookedUp {
             pick,
             ways,
             chosen: still.unwrap_or(0),
-            settled: still.is_some(),
+            decided: still.is_some(),
             last_interface,
         }
     }
@@ -74,7 +74,7 @@ impl LookedUp {
         let lives: Vec<Life> = self.ways.iter().map(|way| life(&way.neighbour)).collect();
         let of = |index: usize| lives.get(index).copied().unwrap_or(Life::Unknown);
         // A neighbour that was heard of is asked again while it is used, which is no reason to leave it.
-        if self.settled && of(self.chosen) != Life::Dead {
+        if self.decided && of(self.chosen) != Life::Dead {
             return;
         }
         // While the kernel's pick may yet answer, whoever is faster does not count: it would draw all addresses.
@@ -83,7 +83,7 @@ impl LookedUp {
             Life::Alive | Life::Unknown => None,
         };
         self.chosen = first.unwrap_or(0);
-        self.settled = of(self.chosen) == Life::Alive;
+        self.decided = of(self.chosen) == Life::Alive;
     }
 
     /// The route that packets take.

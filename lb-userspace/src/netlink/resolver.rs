@@ -597,7 +597,7 @@ impl Resolver {
         let mut ends = None;
         let decide = |(address, known): (&IpAddr, &LookedUp)| {
             let found = resolve(*address, known.route(), known.last_interface(), links, neighbours);
-            let way = kept.settle((*address, &wanted.needs), found, now, &mut ends);
+            let way = kept.confirm((*address, &wanted.needs), found, now, &mut ends);
             (*address, way)
         };
         let snapshot: HashMap<_, _> = self.routes.iter().map(decide).collect();

@@ -67,7 +67,7 @@ pub(super) fn run(options: &Options, interface: u32) -> Result<Vec<Row>> {
     rows.push(Row {
         name: "heartbeats-per-cpu-second".to_owned(),
         unit: "1/s",
-        value: heartbeats()?,
+        value: health_checks()?,
     });
     Ok(rows)
 }
@@ -123,7 +123,7 @@ fn spread(mut take: impl FnMut(usize) -> Result<Duration>) -> Result<Spread> {
 
 /// TCP health checks that a second of one CPU's time is enough for. The targets are on the loopback device, so that the
 /// kernel's part of answering is in it.
-fn heartbeats() -> Result<Spread> {
+fn health_checks() -> Result<Spread> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).context("cannot listen")?;
     let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listener.local_addr()?.port());
     let (answered, done) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -171,7 +171,7 @@ fn beat(port: u16, answered: &AtomicU64) -> Result<Vec<f64>> {
         engine.set_targets(targets, &Beliefs::new());
         let mut up = 0;
         while up < TARGETS {
-            let verdict = verdicts.recv().await.context("the heartbeats ended")?;
+            let verdict = verdicts.recv().await.context("the health checks ended")?;
             ensure!(
                 verdict.state == Health::Up,
                 "{} does not answer",

@@ -60,7 +60,7 @@ pub struct Options {
     /// The IPv4 address of the service; further services have the addresses after it.
     #[arg(long, default_value = "10.200.1.2", value_name = "ADDRESS")]
     pub(super) vip: Ipv4Addr,
-    /// The same for IPv6.
+    /// The IPv6 address of the service; further services have the addresses after it.
     #[arg(long, default_value = "fd00:200::1:2", value_name = "ADDRESS")]
     pub(super) vip6: Ipv6Addr,
     /// The port of the service.
@@ -69,7 +69,7 @@ pub struct Options {
     /// The first client's address; 16,384 flows come from each, one a port.
     #[arg(long, default_value = "192.168.0.1", value_name = "ADDRESS")]
     pub(super) client: Ipv4Addr,
-    /// The same for IPv6.
+    /// The first IPv6 client's address; 16,384 flows come from each, one a port.
     #[arg(long, default_value = "fd00:192::1", value_name = "ADDRESS")]
     pub(super) client6: Ipv6Addr,
     /// The first port of a client's flows.

@@ -282,7 +282,7 @@ impl Balancer {
         Ok(balancer)
     }
 
-    /// Makes every slot unsafe, with the next backend as its previous owner. Only for scenarios of one service.
+    /// Makes every slot migrating, with the next backend as its previous owner. Only for scenarios of one service.
     fn move_all_slots(&mut self, backends: u32) {
         let before = |slot: &Slot| {
             let owner = slot.owner().unwrap_or_default();

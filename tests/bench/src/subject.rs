@@ -37,7 +37,7 @@ pub(super) struct Candidate {
 enum Loaded {
     Bench(#[expect(dead_code, reason = "held, so that the program stays loaded")] Ebpf),
     Balancer(Box<Balancer>),
-    /// Whoever pinned it.
+    /// A program that stays loaded because another process pinned it.
     Elsewhere,
 }
 

@@ -28,7 +28,7 @@ const FLOW_UNIT: Duration = Duration::from_millis(256);
 #[derive(Clone)]
 pub(super) struct Known {
     /// Health checks that are not good.
-    heartbeats: HashMap<(ServiceName, BackendId), Availability>,
+    unavailable: HashMap<(ServiceName, BackendId), Availability>,
     sources: TunnelSources,
 }
 
@@ -37,20 +37,20 @@ impl Known {
     pub(super) fn set(&mut self, service: &ServiceName, host: Host, availability: Availability) {
         let key = (service.clone(), host.backend());
         match availability {
-            Availability::Up => self.heartbeats.remove(&key),
-            _ => self.heartbeats.insert(key, availability),
+            Availability::Up => self.unavailable.remove(&key),
+            _ => self.unavailable.insert(key, availability),
         };
     }
 
     pub(super) fn is_up(&self, service: &ServiceName, id: BackendId) -> bool {
-        !self.heartbeats.contains_key(&(service.clone(), id))
+        !self.unavailable.contains_key(&(service.clone(), id))
     }
 }
 
 impl Observed for Known {
     fn availability(&self, service: &Service, backend: &Backend) -> Availability {
         let key = (service.name.clone(), backend.id());
-        self.heartbeats.get(&key).cloned().unwrap_or(Availability::Up)
+        self.unavailable.get(&key).cloned().unwrap_or(Availability::Up)
     }
 
     fn next_hop(&self, address: IpAddr) -> Option<NextHop> {
@@ -111,7 +111,7 @@ impl Balancer {
         let mut balancer = Self {
             services: Services::default(),
             known: Known {
-                heartbeats: HashMap::new(),
+                unavailable: HashMap::new(),
                 sources: TunnelSources {
                     v4: "100.64.0.0/16".parse()?,
                     v6: "fd00:64::/96".parse()?,

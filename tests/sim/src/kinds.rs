@@ -19,7 +19,7 @@ pub(super) enum Kind {
     HostFailure,
     Outage,
     Flapping,
-    Heartbeat,
+    HealthCheck,
     Growth,
     Window,
     Tracking,
@@ -40,7 +40,7 @@ pub(super) struct Mix {
     /// Deadlines of drains, in seconds.
     pub(super) deadlines: (u64, u64),
     /// Whether new backends take flows only after a health check.
-    pub(super) heartbeats_first: bool,
+    pub(super) checks_first: bool,
 }
 
 /// All kinds, with weights that differ much. (Drains end and health checks return by themselves.)
@@ -49,7 +49,7 @@ pub(super) const ALL: Mix = Mix {
     new_weights: &[1, 1, 1, 2, 4],
     weights: &[0, 1, 1, 1, 2, 3, 5],
     deadlines: (30, 900),
-    heartbeats_first: true,
+    checks_first: true,
 };
 
 const ALL_KINDS: &[(Kind, u32)] = &[
@@ -80,7 +80,7 @@ pub(super) const ORDINARY: Mix = Mix {
     new_weights: &[10],
     weights: &[5, 8, 10, 12, 15, 20],
     deadlines: (60, 300),
-    heartbeats_first: false,
+    checks_first: false,
 };
 
 const ORDINARY_KINDS: &[(Kind, u32)] = &[

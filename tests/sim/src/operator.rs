@@ -26,7 +26,7 @@ struct Later {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What {
-    Heartbeat(bool),
+    HealthCheck(bool),
     Ready,
 }
 
@@ -62,7 +62,7 @@ impl Operator {
         while let Some(entry) = self.later.first_entry().filter(|entry| entry.key().0 <= tick) {
             let Later { service, hosts, what } = entry.remove();
             let made = match what {
-                What::Heartbeat(good) => {
+                What::HealthCheck(good) => {
                     let declared = hosts
                         .iter()
                         .filter(|host| is_declared(balancer, &service, **host));
@@ -78,7 +78,7 @@ impl Operator {
                     if moves {
                         balancer.refresh()?;
                     }
-                    moves.then_some(Kind::Heartbeat)
+                    moves.then_some(Kind::HealthCheck)
                 }
                 What::Ready => {
                     let made = hosts

@@ -55,7 +55,7 @@ impl Turn<'_> {
             Kind::Window | Kind::Tracking | Kind::OnEmpty | Kind::Scheduler | Kind::Forwarder => {
                 Ok(self.set(kind))
             }
-            Kind::DrainsOver | Kind::Heartbeat => Ok(false),
+            Kind::DrainsOver | Kind::HealthCheck => Ok(false),
         }
     }
 
@@ -109,16 +109,16 @@ impl Turn<'_> {
             let mut backend = Backend::new(host.backend());
             backend.weight = *weights.choose(&mut self.operator.rng).unwrap_or(&1);
             service.backends.push(backend);
-            if self.operator.mix.heartbeats_first {
+            if self.operator.mix.checks_first {
                 self.verdict(*host, Availability::Checking);
             }
         }
         let made = !hosts.is_empty() && self.reload(service);
         let hosts = Vec::from_iter(hosts);
-        if made && self.operator.mix.heartbeats_first {
+        if made && self.operator.mix.checks_first {
             let at = self.soon(1..4);
             let name = self.name();
-            self.operator.later(at, &name, hosts, What::Heartbeat(true));
+            self.operator.later(at, &name, hosts, What::HealthCheck(true));
         } else if !made {
             hosts
                 .into_iter()
@@ -250,7 +250,7 @@ impl Turn<'_> {
                 .set(&self.service.name, *host, Availability::Down);
         }
         self.operator
-            .later(back, &self.service.name, hosts, What::Heartbeat(true));
+            .later(back, &self.service.name, hosts, What::HealthCheck(true));
         self.balancer.refresh()?;
         Ok(true)
     }
@@ -265,7 +265,7 @@ impl Turn<'_> {
             if is_declared(self.balancer, &name, host) {
                 self.balancer.known.set(&name, host, Availability::Down);
                 self.operator
-                    .later(back, &name, vec![host], What::Heartbeat(true));
+                    .later(back, &name, vec![host], What::HealthCheck(true));
             }
         }
         self.balancer.refresh()?;
@@ -297,7 +297,7 @@ impl Turn<'_> {
             for good in [true, false] {
                 at += self.operator.rng.random_range(500..2500) / TICK_MILLIS;
                 self.operator
-                    .later(at, &self.service.name, vec![host], What::Heartbeat(good));
+                    .later(at, &self.service.name, vec![host], What::HealthCheck(good));
             }
         }
         let back = at + 2000 / TICK_MILLIS;

@@ -209,15 +209,15 @@ fn no_way_back() -> Vec<Row> {
     let narrow6 = |len| Frame::tcp("[2001:db8:b::4]:80", "[2001:db8:ee::9]:40000").ip_len(len);
     vec![
         passed(
-            "a heartbeat's answer",
+            "the answer to a health check",
             Frame::tcp("10.0.0.4:80", "198.51.100.1:40000"),
         ),
         passed(
-            "a heartbeat's answer, IPv6",
+            "the answer to a health check, IPv6",
             Frame::tcp("[2001:db8:b::4]:80", "[2001:db8:c::1]:40000"),
         ),
         passed(
-            "a heartbeat's answer with TTL 1",
+            "the answer to a health check with TTL 1",
             Frame::tcp("10.0.0.4:80", "198.51.100.1:40000").ttl(1),
         ),
         by_host(

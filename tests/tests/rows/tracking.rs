@@ -56,7 +56,7 @@ struct Case {
     flags: u8,
     /// The slot's owner.
     current: Option<u16>,
-    /// Its previous owner; outer `None`: the slot is safe.
+    /// Its previous owner; outer `None`: the slot is stable.
     previous: Option<Option<u16>>,
     /// Whether that is the slot's home, which is out.
     lent: bool,
@@ -97,7 +97,7 @@ const REFUSED: TrackingCounters = TrackingCounters {
 
 const SPREAD: &str = "192.0.2.8:80";
 
-/// A packet of an migrating slot of backend 1 that was backend 2's.
+/// A packet of a migrating slot of backend 1 that was backend 2's.
 fn case(name: &'static str, flags: u8, owner: u32, placement: Placement) -> Case {
     Case {
         name,
@@ -326,7 +326,7 @@ fn cases() -> Vec<Case> {
             .to(ALWAYS)
             .slot(Some(1), None)
             .with((3, Established, 0)),
-        adopted("tracked always, an ACK in an unsafe slot").to(ALWAYS),
+        adopted("tracked always, an ACK in a migrating slot").to(ALWAYS),
     ]
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Payload {
     pub(super) fragment: u32,
     /// See [`Scratch::fragment_id`].
     pub(super) fragment_id: u32,
-    /// Where that of a packet begins which its fragments share out.
+    /// Offset in the frame of what the fragments of a packet share out (RFC 8200: the fragmentable part).
     pub(super) shared_out: usize,
 }
 

@@ -63,8 +63,8 @@ fn within<F: Family, P: Packet, T: Tables>(
     if scratch.oddity != 0 || !scratch.shows_ports() {
         return Err(Reason::NoService.into());
     }
-    let route = if let Some(whose) = fullnat::answered(tables, scratch) {
-        translated::<F, T>(tables, scratch, whose)?
+    let route = if let Some(target) = fullnat::answered(tables, scratch) {
+        translated::<F, T>(tables, scratch, target)?
     } else {
         let (ip, transport) = (scratch.ip::<F>(), scratch.transport());
         let answer = answer_of::<F, T>(tables, &ip, &transport, &mut scratch.outcome)?;

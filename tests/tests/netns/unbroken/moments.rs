@@ -25,7 +25,7 @@ struct Moment {
 /// Addresses of one family.
 struct Names {
     own: &'static str,
-    /// That of the balancer in the network of the backends.
+    /// The balancer's address in the network of the backends.
     network: &'static str,
     /// Further words for the route to it, as the kernel makes it.
     route: &'static str,

@@ -26,7 +26,7 @@ use std::{cell::LazyCell, collections::HashMap};
 use super::{Last, Member, maglev::maglev, quotas::quotas};
 use crate::desired::BackendId;
 
-/// Stands for no owner.
+/// The number that means no owner.
 const FREE: u16 = u16::MAX;
 
 /// The owner of each slot as an index into `members`; `None` when no member has any weight. Without a last table, or

@@ -3,6 +3,9 @@
 //! Invariant: nothing here asserts how fast something is, only that it happens. The clock is not paused: it would go on
 //! to a check's timeout whenever the answer is still in the kernel.
 
+mod load;
+mod turns;
+
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
@@ -316,7 +319,7 @@ async fn dropping_the_engine_stops_every_check() {
 
 /// The second service would look at its next interval only, which is far longer than the test's patience.
 #[tokio::test]
-async fn the_first_failure_of_a_host_hastens_its_other_heartbeats() {
+async fn the_first_failure_of_a_host_hastens_its_other_checks() {
     let (engine, mut verdicts) = Engine::spawn();
     let address = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
     let (quick, serving_quick) = backend(&SocketAddr::new(address, 0).to_string()).await;
@@ -351,177 +354,6 @@ async fn the_first_failure_of_a_host_hastens_its_other_heartbeats() {
         1,
         "another host is none of their business"
     );
-}
-
-/// One permit and many targets that hold it for long: they wait, and none is called down for it.
-#[tokio::test]
-async fn waiting_for_our_own_turn_fails_nobody() {
-    let (engine, mut verdicts) = Engine::spawn_with(1, 64);
-    let slow = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let slow_address = slow.local_addr().expect("address");
-    let http = Check {
-        kind: Kind::Http(HttpCheck::default()),
-        timing: Timing {
-            timeout: ms(150),
-            ..timing(10, 10)
-        },
-        ..Check::default()
-    };
-    let silent = ProbeTarget::new(slow_address, &http).expect("a target");
-    let (address, _serving) = backend("127.0.0.1:0").await;
-    // A different `rise` makes a different target.
-    let fine: Vec<_> = (1..=10)
-        .map(|rise| {
-            tcp(
-                address,
-                Timing {
-                    rise,
-                    ..timing(10, 10)
-                },
-            )
-        })
-        .collect();
-    engine.set_targets(
-        fine.iter().cloned().chain([silent.clone()]).collect(),
-        &Beliefs::new(),
-    );
-    let mut states = HashMap::new();
-    for _ in 0..=fine.len() {
-        let verdict = next(&mut verdicts).await;
-        states.insert(verdict.target, verdict.state);
-    }
-    assert_eq!(states.remove(&silent), Some(Health::Down));
-    assert!(states.values().all(|&state| state == Health::Up), "{states:?}");
-    for target in &fine {
-        let status = wait_for(&engine, target, |s| s.checks >= 3).await;
-        assert_eq!(status.last_failure, None);
-    }
-}
-
-/// An address whose server accepts nobody, so that who connects waits.
-fn silent_backend() -> (SocketAddr, impl Sized) {
-    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
-    let any: SocketAddr = "127.0.0.1:0".parse().expect("address");
-    listener.bind(&any.into()).expect("bind");
-    listener.listen(0).expect("listen");
-    let address = listener.local_addr().expect("address").as_socket().expect("IPv4");
-    let held = std::net::TcpStream::connect(address).expect("the backlog's one place");
-    (address, (listener, held))
-}
-
-/// Four permits, and eight targets that hold theirs for longer than anybody waits: another one is checked all the same.
-#[tokio::test]
-async fn dead_targets_leave_turns_to_those_that_serve() {
-    let (engine, mut verdicts) = Engine::spawn_with(4, 64);
-    let (silent, _held) = silent_backend();
-    let dead: HashSet<ProbeTarget> = (1..=8)
-        .map(|rise| {
-            tcp(
-                silent,
-                Timing {
-                    rise,
-                    ..timing(10, 10)
-                },
-            )
-        })
-        .collect();
-    let down = Belief {
-        state: Health::Down,
-        after: None,
-    };
-    let beliefs = dead.iter().map(|target| (target.clone(), down.clone())).collect();
-    engine.set_targets(dead.clone(), &beliefs);
-    // By then all that may be are under way.
-    sleep(ms(300)).await;
-    let (address, _serving) = backend("127.0.0.1:0").await;
-    let living = tcp(address, timing(10, 10));
-    let all = dead.into_iter().chain([living.clone()]).collect();
-    engine.set_targets(all, &Beliefs::new());
-    let up = next(&mut verdicts).await;
-    assert_eq!((up.target, up.state), (living, Health::Up));
-}
-
-/// A receiver that sleeps loses nothing: every target's verdict waits for it.
-#[tokio::test]
-async fn a_full_channel_delays_verdicts_and_loses_none() {
-    let (engine, mut verdicts) = Engine::spawn_with(64, 2);
-    let (address, _serving) = backend("127.0.0.1:0").await;
-    let targets: HashSet<_> = (1..=50)
-        .map(|rise| {
-            tcp(
-                address,
-                Timing {
-                    rise,
-                    ..timing(20, 10)
-                },
-            )
-        })
-        .collect();
-    engine.set_targets(targets.clone(), &Beliefs::new());
-    for target in &targets {
-        wait_for(&engine, target, |s| s.checks == 1 || s.state == Health::Up).await;
-    }
-    let mut reported = HashSet::new();
-    for _ in &targets {
-        reported.insert(next(&mut verdicts).await.target);
-    }
-    assert_eq!(reported, targets);
-}
-
-/// Distinct loopback addresses, one listener on all of them.
-#[tokio::test]
-async fn two_thousand_targets_stay_up_and_the_processor_time_is_told() {
-    let port = busy_backend();
-    let targets: HashSet<_> = (0..2000u16)
-        .map(|i| {
-            let [high, low] = i.to_be_bytes();
-            let address = SocketAddr::new(Ipv4Addr::new(127, 1, high, low).into(), port);
-            tcp(address, timing(1000, 250))
-        })
-        .collect();
-    let (engine, mut verdicts) = Engine::spawn();
-    let (wall, processor) = (Instant::now(), processor_time());
-    engine.set_targets(targets.clone(), &Beliefs::new());
-    for _ in 0..targets.len() {
-        let verdict = next(&mut verdicts).await;
-        assert_eq!(verdict.state, Health::Up, "{verdict:?}");
-    }
-    let first = wall.elapsed();
-    for target in &targets {
-        wait_for(&engine, target, |s| s.checks >= 3).await;
-    }
-    let (wall, processor) = (wall.elapsed(), processor_time() - processor);
-    let snapshot = engine.snapshot();
-    assert_eq!(snapshot.len(), targets.len());
-    let failed: Vec<_> = snapshot
-        .iter()
-        .filter(|(_, s)| s.state != Health::Up || s.last_failure.is_some())
-        .collect();
-    assert!(failed.is_empty(), "{failed:?}");
-    let checks: u64 = snapshot.values().map(|status| status.checks).sum();
-    println!(
-        "2,000 targets: all up after {first:?}; {checks} checks in {wall:?} took {processor:?} of processor time, \
-         both ends and all other tests of this process included"
-    );
-}
-
-/// Accepts on every loopback address, on a thread of its own and with a backlog for all at once; the port.
-fn busy_backend() -> u16 {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
-    socket
-        .bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())
-        .expect("bind");
-    socket.listen(4096).expect("listen");
-    let listener = std::net::TcpListener::from(socket);
-    let port = listener.local_addr().expect("address").port();
-    std::thread::spawn(move || while listener.accept().is_ok() {});
-    port
-}
-
-fn processor_time() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("usage");
-    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Duration::from_micros(micros.try_into().expect("a positive time"))
 }
 
 #[tokio::test]
