@@ -138,7 +138,10 @@ fn clients_behind_a_gateway_of_a_route_of_their_own_are_answered() {
             let like: IpAddr = far.parse().unwrap();
             let vip = lab.options().vips[usize::from(like.is_ipv6())];
             let (gateway, via) = (client.address_like(like), balancer(like));
-            ip(&client.namespace, &format!("addr add {far}/{prefix} dev lo nodad"));
+            ip(
+                &client.namespace,
+                &format!("addr add {far}/{prefix} dev lo nodad"),
+            );
             ip(
                 &client.namespace,
                 &format!("route replace {vip} via {via} src {far}"),
