@@ -5,9 +5,12 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::{Invalid, words::words};
+use super::{
+    Invalid,
+    words::{read_words, words},
+};
 
 /// The registry of schedulers: a scheduler is a folder `schedule/<module>` with one function of that name, and a line here.
 ///
@@ -36,12 +39,13 @@ macro_rules! words_and_facts {
         $variant:ident $word:literal $module:ident ($($given:ident),+) $shares:ident;
     )+) => {
         /// How a new flow gets its backend.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
         pub enum Scheduler {
             $($(#[doc = $doc])+ #[serde(rename = $word)] $variant,)+
         }
 
         words! { Scheduler { $($variant => $word),+ } }
+        read_words! { Scheduler: Self::WORDS }
 
         impl Scheduler {
             /// Every scheduler, the default first.

@@ -5,7 +5,7 @@
 use std::{fmt, marker::PhantomData, str::FromStr};
 
 use serde::Serialize;
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::de::{self, Visitor};
 
 use super::Invalid;
 
@@ -151,9 +151,19 @@ pub enum AdminState {
 }
 
 /// Reads a word, and says which there are where there is another thing.
-struct WordVisitor<T> {
+pub(super) struct WordVisitor<T> {
     words: &'static [&'static str],
     read: PhantomData<T>,
+}
+
+impl<T> WordVisitor<T> {
+    /// A reader that lists these words to an operator.
+    pub(super) fn of(words: &'static [&'static str]) -> Self {
+        Self {
+            words,
+            read: PhantomData,
+        }
+    }
 }
 
 impl<T: FromStr> Visitor<'_> for WordVisitor<T> {
@@ -171,13 +181,14 @@ impl<T: FromStr> Visitor<'_> for WordVisitor<T> {
 /// Reads each type from its words; those given here are listed to an operator.
 macro_rules! read_words {
     ($($type:ident: $words:expr),*) => { $(
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_str(WordVisitor { words: $words, read: PhantomData })
+        impl<'de> serde::de::Deserialize<'de> for $type {
+            fn deserialize<D: serde::de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str($crate::desired::words::WordVisitor::of($words))
             }
         }
     )* };
 }
+pub(super) use read_words;
 
 read_words! {
     Protocol: Self::WORDS,

@@ -123,6 +123,12 @@ fn values_of_another_type_are_refused_with_what_was_expected() {
             "\"client-ip\", in quotes",
         ),
         (
+            format!("{SERVICE}scheduler = 3"),
+            8,
+            "service[0].scheduler",
+            "\"hash-ring\", in quotes",
+        ),
+        (
             with("").replace("0.5", "0.500"),
             9,
             "service[0].backend[0].address",
