@@ -40,7 +40,7 @@ use observed::ObservedState;
 pub use options::{Options, STATE_DIR};
 use queue::Queue;
 use server::ApiSocket;
-use sources::{FileSource, LocalSource, Sources};
+use sources::Sources;
 use takeover::Takeover;
 use vip_routes::VipRoutes;
 
@@ -61,6 +61,8 @@ const INTERFACES_LISTED: Duration = Duration::from_secs(1);
 /// Why it could not start.
 pub async fn run(options: Options) -> Result<()> {
     limits::raise_open_files();
+    // Before the file is read: who changes it from now on and says so is heard once the agent serves.
+    let sources = Arc::new(Sources::new(options.config.as_deref())?);
     let file = match &options.config {
         Some(path) => Some((path.clone(), Config::load_file(path)?)),
         None => None,
@@ -169,10 +171,6 @@ pub async fn run(options: Options) -> Result<()> {
     }
 
     let (queue, commands) = Queue::channel();
-    let sources = Arc::new(Sources {
-        file: FileSource::new(options.config.clone()),
-        local: LocalSource,
-    });
     sources.watch(&queue, &vitals);
     let handle = AgentHandle::new(queue, sources);
     let (stop_api, stopped) = watch::channel(());

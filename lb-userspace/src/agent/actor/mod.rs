@@ -201,7 +201,7 @@ impl Actor {
                 }
                 Ok(()) = inputs.uppers.changed() => {
                     self.uppers = inputs.uppers.borrow_and_update().clone();
-                    self.speak();
+                    self.tell_own_addresses();
                     self.parts.tables.distrust_routes();
                 }
                 Ok(()) = inputs.devices.changed() => {
@@ -301,8 +301,8 @@ impl Actor {
         Ok(())
     }
 
-    /// Tells the program and the checks by which addresses they speak.
-    pub(super) fn speak(&mut self) {
+    /// Tells the program and the health checks which addresses are this host's own, and which are VIPs.
+    pub(super) fn tell_own_addresses(&mut self) {
         let own = self.uppers.iter().flat_map(|(index, upper)| {
             let own = |address: &IpAddr| health::OwnAddress {
                 interface: *index,

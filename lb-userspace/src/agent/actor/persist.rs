@@ -520,7 +520,7 @@ impl Actor {
             ));
         }
         left_out.push("its slot tables: those in use lead every flow to its backend".to_owned());
-        left_out.push("what it says about heartbeats: they are known better now".to_owned());
+        left_out.push("what it says about health checks: they are known better now".to_owned());
         let applied = self.change(Change::ReplaceAll(state.services, Removal::Drain), expected)?;
         let Applied {
             generation,

@@ -81,7 +81,7 @@ impl Actor {
             let vips: Vec<Prefix> = all.flat_map(|service| service.vips.iter().copied()).collect();
             self.parts.vip_routes.set_vips(&vips);
             self.vips = vips;
-            self.speak();
+            self.tell_own_addresses();
         }
         if !needs.new_checks.is_empty() || !needs.old_checks.is_empty() || !beliefs.is_empty() {
             let targets = observed::probe_targets(&self.services);
@@ -160,6 +160,8 @@ impl Actor {
         let services = self.services.clone();
         match self.plan(&scope, &services, self.generation, &Beliefs::new()) {
             Ok(plan) if plan.writes.len() == 1 => {}
+            // There is room by now for what there was none for.
+            Ok(_) if !self.reconciler.overdue.is_empty() => self.refresh(&scope),
             Ok(plan) => {
                 log::error!(
                     "the tables are not what they ought to be, though nothing has changed: {} writes mend them. \
@@ -168,7 +170,7 @@ impl Actor {
                 );
                 self.refresh(&scope);
             }
-            // What there is no room for is overdue, and said to be.
+            // There still is no room. That was told when it was found.
             Err(_) => {}
         }
     }

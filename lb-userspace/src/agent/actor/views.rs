@@ -147,7 +147,7 @@ impl Actor {
         PoolKey::of(service).filter_map(|key| self.parts.layout.pool(&key))
     }
 
-    /// Why a backend stands where it stands; for one that is up, its last failure.
+    /// Why a backend has its state; for one that is up, its last failure.
     pub(in crate::agent) fn reason(
         &self,
         service: &Service,

@@ -176,7 +176,7 @@ fn a_drain_goes_on_when_its_backend_is_removed() {
 }
 
 #[test]
-fn the_wish_is_followed_to_the_end() {
+fn the_desired_state_is_followed_to_the_end() {
     let mut world = World::new();
     let zone = Selection::of_zone("x".parse().expect("a zone"));
     world.change(Change::Drain(zone));

@@ -2,10 +2,13 @@
 //!
 //! Invariant: what was read last is proposed last. One reading at a time reaches the agent's queue.
 
-use std::path::PathBuf;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::Mutex,
     task::spawn_blocking,
 };
@@ -18,23 +21,23 @@ use lb_core::desired::{Change, Removal};
 
 /// The configuration file, if there is one.
 #[derive(Debug)]
-pub(in crate::agent) struct FileSource {
+pub(super) struct FileSource {
     path: Option<PathBuf>,
+    /// Tells of each SIGHUP since the agent began, those before somebody watches among them.
+    hangups: Mutex<Signal>,
     /// Held by who reads and proposes.
     turn: Mutex<()>,
 }
 
-impl FileSource {
-    /// The file at `path`.
-    pub(in crate::agent) fn new(path: Option<PathBuf>) -> Self {
-        Self {
-            path,
-            turn: Mutex::default(),
-        }
-    }
-}
-
 impl DesiredState for FileSource {
+    fn new(config: Option<&Path>) -> io::Result<Self> {
+        Ok(Self {
+            path: config.map(Path::to_owned),
+            hangups: Mutex::new(signal(SignalKind::hangup())?),
+            turn: Mutex::default(),
+        })
+    }
+
     fn takes(&self, change: &Change) -> bool {
         matches!(change, Change::Reload { .. })
     }
@@ -74,9 +77,9 @@ impl DesiredState for FileSource {
         queue.write(self.read(change).await?, expected).await
     }
 
-    async fn watch(&self, queue: &Queue) -> std::io::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        while hangup.recv().await.is_some() {
+    async fn watch(&self, queue: &Queue) -> io::Result<()> {
+        let mut hangups = self.hangups.lock().await;
+        while hangups.recv().await.is_some() {
             let reload = Change::Reload {
                 removal: Removal::Drain,
                 force: false,

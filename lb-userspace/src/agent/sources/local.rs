@@ -1,15 +1,20 @@
 //! Changes that operators make by the command line and the API: each says all by itself.
 
+use std::{io, path::Path};
+
 use super::DesiredState;
 use crate::agent::queue::{Proposal, Queue, RequestError};
-use lb_api::Applied;
 use lb_core::desired::Change;
 
 /// The command line and the API.
 #[derive(Debug)]
-pub(in crate::agent) struct LocalSource;
+pub(super) struct LocalSource;
 
 impl DesiredState for LocalSource {
+    fn new(_: Option<&Path>) -> io::Result<Self> {
+        Ok(Self)
+    }
+
     fn takes(&self, change: &Change) -> bool {
         !matches!(change, Change::Reload { .. })
     }
@@ -18,16 +23,7 @@ impl DesiredState for LocalSource {
         Ok(Proposal::Change(Box::new(change)))
     }
 
-    async fn propose(
-        &self,
-        queue: &Queue,
-        change: Change,
-        expected: Option<u64>,
-    ) -> Result<Applied, RequestError> {
-        queue.write(Proposal::Change(Box::new(change)), expected).await
-    }
-
-    async fn watch(&self, _: &Queue) -> std::io::Result<()> {
+    async fn watch(&self, _: &Queue) -> io::Result<()> {
         // Nothing changes here unless an operator says so.
         Ok(())
     }

@@ -3,13 +3,21 @@
 //! Invariant: the agent knows no source. A source hands it proposals through its queue, and the agent makes them or refuses
 //! them; so another source needs no change of the agent.
 
+use std::{io, path::Path, sync::Arc};
+
 use crate::agent::queue::{Proposal, Queue, RequestError};
 use crate::supervise::{Supervisor, Vitals, guarded};
 use lb_api::Applied;
 use lb_core::desired::Change;
 
 /// A source of desired state.
-trait DesiredState {
+trait DesiredState: Sized {
+    /// The source, of an agent that was started with that configuration file. What changes there from now on is not missed.
+    ///
+    /// # Errors
+    /// When the system refuses what the source needs.
+    fn new(config: Option<&Path>) -> io::Result<Self>;
+
     /// Whether this source takes an operator's change of that kind.
     fn takes(&self, change: &Change) -> bool;
 
@@ -28,13 +36,15 @@ trait DesiredState {
         queue: &Queue,
         change: Change,
         expected: Option<u64>,
-    ) -> Result<Applied, RequestError>;
+    ) -> Result<Applied, RequestError> {
+        queue.write(self.read(change).await?, expected).await
+    }
 
     /// Proposes what changes at the source by itself, for as long as the agent runs.
     ///
     /// # Errors
     /// Why it cannot go on.
-    async fn watch(&self, queue: &Queue) -> std::io::Result<()>;
+    async fn watch(&self, queue: &Queue) -> io::Result<()>;
 }
 
 /// The registry of sources: a source is a folder or file `sources/<module>` with a type that is a [`DesiredState`], and a line
@@ -43,15 +53,25 @@ macro_rules! sources {
     ($($(#[doc = $doc:literal])+ $module:ident $type:ident $part:literal;)+) => {
         $(mod $module;)+
 
-        $(pub(in crate::agent) use $module::$type;)+
+        $(use $module::$type;)+
 
         /// All sources.
         #[derive(Debug)]
         pub struct Sources {
-            $($(#[doc = $doc])+ pub(in crate::agent) $module: $type,)+
+            $($(#[doc = $doc])+ $module: $type,)+
         }
 
         impl Sources {
+            /// All sources of an agent that was started with that configuration file.
+            ///
+            /// # Errors
+            /// When the system refuses what a source needs.
+            pub fn new(config: Option<&Path>) -> io::Result<Self> {
+                Ok(Self {
+                    $($module: $type::new(config)?,)+
+                })
+            }
+
             /// What an operator's change comes to.
             ///
             /// # Errors
@@ -80,9 +100,9 @@ macro_rules! sources {
             }
 
             /// Has every source propose what changes there by itself.
-            pub fn watch(self: &std::sync::Arc<Self>, queue: &Queue, vitals: &Vitals) {
+            pub fn watch(self: &Arc<Self>, queue: &Queue, vitals: &Vitals) {
                 $({
-                    let (sources, queue) = (std::sync::Arc::clone(self), queue.clone());
+                    let (sources, queue) = (Arc::clone(self), queue.clone());
                     let mut supervisor = Supervisor::new($part, vitals);
                     tokio::spawn(async move {
                         while let Err(why) = guarded(sources.$module.watch(&queue)).await {
@@ -118,10 +138,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("lb.toml");
         std::fs::write(&path, "").expect("written");
-        let sources = Sources {
-            file: FileSource::new(Some(path)),
-            local: LocalSource,
-        };
+        let sources = Sources::new(Some(&path)).expect("sources");
         let reload = || Change::Reload {
             removal: Removal::Now,
             force: true,
@@ -133,10 +150,7 @@ mod tests {
         let local = sources.read(everything.clone()).await.expect("taken");
         assert_eq!(local.into_change(), everything);
 
-        let without = Sources {
-            file: FileSource::new(None),
-            local: LocalSource,
-        };
+        let without = Sources::new(None).expect("sources");
         let refused = without.read(reload()).await.expect_err("no file").to_string();
         assert!(refused.contains("--config"), "{refused}");
     }

@@ -31,4 +31,16 @@ impl Run {
             (full, delta) => assert_eq!(full.as_ref().err(), delta.as_ref().err()),
         }
     }
+
+    /// Checks that there is nothing to do where nothing has changed since the last plan, whatever time has passed and whatever
+    /// was swept.
+    pub(super) fn check_nothing_is_left(&self) {
+        let World { services, .. } = &self.world;
+        let PoolsDelta { changed, gone } = self.layout.pools_of(&services.names(), services, &self.world);
+        assert_eq!(gone, []);
+        for pool in changed {
+            let placed = self.layout.placed_pools.get(&pool.key).expect("a pool");
+            assert_eq!(placed.pool, pool);
+        }
+    }
 }

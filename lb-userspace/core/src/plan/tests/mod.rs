@@ -78,13 +78,22 @@ impl Run {
             self.now += Duration::from_millis(millis);
         }
         self.world.take(step);
-        match self.plan() {
-            Ok(plan) => self.carry_out(plan),
+        let fits = match self.plan() {
+            Ok(plan) => {
+                self.carry_out(plan);
+                true
+            }
             // As the agent does it: the desired state is refused, and everything stays.
-            Err(_) => self.world = before,
-        }
+            Err(_) => {
+                self.world = before;
+                false
+            }
+        };
         let sweep = self.layout.sweep(&mut self.memory, TIME, self.now);
         self.take(sweep, self.crashes);
+        if fits {
+            self.check_nothing_is_left();
+        }
         expect::check_histories(&self.layout);
     }
 

@@ -15,7 +15,7 @@ use crate::agent::drains::Drains;
 use crate::agent::handle::{AgentHandle, Command, RequestError};
 use crate::agent::preview::preview;
 use crate::agent::queue::{Proposal, Queue};
-use crate::agent::sources::{FileSource, LocalSource, Sources};
+use crate::agent::sources::Sources;
 use crate::config::DataplaneConfig;
 use crate::supervise::{Supervisor, Vitals};
 use lb_api::{
@@ -46,10 +46,7 @@ impl Lab {
         let socket = directory.path().join("lb.sock");
         let config = directory.path().join("lb.toml");
         let (queue, commands) = Queue::channel();
-        let sources = Sources {
-            file: FileSource::new(Some(config)),
-            local: LocalSource,
-        };
+        let sources = Sources::new(Some(&config)).expect("sources");
         let agent = AgentHandle::new(queue, Arc::new(sources));
         tokio::spawn(
             Actor {
