@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 
-use super::interface::{Interface, InterfaceError, Link, Lower, describe};
+use super::interface::{Interface, InterfaceError, describe};
+use super::link::{Link, Lower};
 
 /// What the kernel calls a bond.
 const BOND: &str = "bond";

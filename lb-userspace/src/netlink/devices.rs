@@ -14,7 +14,8 @@ use tokio::{
 
 use super::{
     carrier::{Carrier, Device, carrier},
-    interface::{Interface, InterfaceError, visit_links, vrf_of_all},
+    interface::{Interface, InterfaceError, vrf_of_all},
+    link::visit_links,
     monitor::Monitor,
     socket::{Error, Socket},
 };
@@ -116,7 +117,7 @@ pub async fn find_carrier(name: &str) -> Result<Carrier, InterfaceError> {
 mod tests {
     use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
 
-    use super::{super::interface::Link, *};
+    use super::{super::link::Link, *};
 
     fn devices(these: &[(u32, &str, u8, InfoKind)]) -> Devices {
         let device = |(index, name, mac, kind): &(u32, &str, u8, InfoKind)| {

@@ -8,7 +8,7 @@ use std::{
 
 use lb_core::observed::InterfaceMacs;
 
-use super::interface::{Link, Lower};
+use super::link::{Link, Lower};
 
 /// MACs of all Ethernet interfaces, by the interface's index.
 pub type Macs = Arc<BTreeMap<u32, InterfaceMacs>>;

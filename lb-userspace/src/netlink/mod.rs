@@ -8,6 +8,7 @@ mod ethtool;
 mod interface;
 mod kept;
 mod leading_out;
+mod link;
 mod looked_up;
 mod macs;
 mod monitor;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use lb_common::abi::TagsEntry;
 
-use super::interface::Link;
+use super::link::Link;
 use super::neighbour::{NeighbourTable, Reachability};
 use super::route::Route;
 use super::upper::{Egress, egress};

@@ -14,7 +14,7 @@ use rtnetlink::packet_route::{
 };
 
 use super::{
-    interface::{Link, Lower},
+    link::{Link, Lower},
     socket::{Error, Socket},
 };
 

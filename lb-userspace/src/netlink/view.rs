@@ -6,10 +6,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use super::{
-    interface::{Link, vrf},
-    upper::Addresses,
-};
+use super::{interface::vrf, link::Link, upper::Addresses};
 
 /// Questions that are asked for one address at most.
 const MAX_VIEWS: usize = 32;

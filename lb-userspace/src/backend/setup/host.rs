@@ -1,28 +1,27 @@
 //! Taking steps on this host, and undoing them: kernel settings, addresses, routes, commands.
 
-use std::{
-    fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::Path,
-    process::Command,
-};
+use std::{fs, net::IpAddr, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::{
     Handle, LinkUnspec, RouteMessageBuilder,
-    packet_core::{Emitable, Parseable},
     packet_route::{
-        AddressFamily,
         address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
         link::{InfoData, InfoVrf, LinkAttribute, LinkInfo},
-        route::{RouteAttribute, RouteMessage, RouteScope, RouteType},
+        route::{RouteMessage, RouteScope, RouteType},
     },
 };
 use tokio::task::JoinSet;
 
-use super::{SetupChange, SetupStep, done::Undo, plan::Kernel, step::LOOPBACK};
+use super::{
+    SetupChange, SetupStep,
+    done::Undo,
+    plan::Kernel,
+    route_message::{self, default_route, same_way, set_table},
+    step::LOOPBACK,
+};
 use crate::backend::decap::{self, Decap, DecapRules};
 use crate::dataplane::PinDir;
 use crate::netlink::{find_carrier, find_interface};
@@ -30,8 +29,6 @@ use lb_core::desired::Forwarder;
 
 /// The routing table of the host's own addresses (`RT_TABLE_LOCAL`).
 const TABLE_LOCAL: u32 = 255;
-/// The metric of IPv6 routes that are made without one.
-const METRIC_V6: u32 = 1024;
 
 /// The network of the calling thread's namespace.
 pub(super) struct HostNetwork {
@@ -182,18 +179,18 @@ impl HostNetwork {
             .execute()
             .await?;
         Ok(Some(Undo::Route {
-            made: bytes(&wanted),
-            before: before.as_ref().map(bytes),
+            made: route_message::bytes(&wanted),
+            before: before.as_ref().map(route_message::bytes),
         }))
     }
 
     async fn undo_route(&self, made: &[u8], before: Option<&[u8]>) -> Result<()> {
-        let made = route(made)?;
+        let made = route_message::route(made)?;
         match before {
             Some(before) => Ok(self
                 .handle
                 .route()
-                .add(route(before)?)
+                .add(route_message::route(before)?)
                 .replace()
                 .execute()
                 .await?),
@@ -209,10 +206,10 @@ impl HostNetwork {
         question.header.address_family = wanted.header.address_family;
         let all: Vec<RouteMessage> = self.handle.route().get(question).execute().try_collect().await?;
         Ok(all.into_iter().find(|found| {
-            table(found) == table(wanted)
+            route_message::table(found) == route_message::table(wanted)
                 && found.header.destination_prefix_length == wanted.header.destination_prefix_length
-                && destination(found) == destination(wanted)
-                && metric(found) == metric(wanted)
+                && route_message::destination(found) == route_message::destination(wanted)
+                && route_message::metric(found) == route_message::metric(wanted)
         }))
     }
 
@@ -232,78 +229,6 @@ impl HostNetwork {
 
 async fn index_of(interface: &str) -> Result<u32> {
     Ok(find_interface(interface).await?.index)
-}
-
-fn default_route(via: IpAddr) -> RouteMessage {
-    let anything = if via.is_ipv4() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    } else {
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-    };
-    let builder = RouteMessageBuilder::<IpAddr>::new()
-        .destination_prefix(anything, 0)
-        .and_then(|builder| builder.gateway(via));
-    // Both are of one family, which is all that could be wrong.
-    builder.map_or_else(|_| RouteMessage::default(), RouteMessageBuilder::build)
-}
-
-fn destination(route: &RouteMessage) -> Option<&RouteAttribute> {
-    let is_destination = |attribute: &&RouteAttribute| matches!(attribute, RouteAttribute::Destination(_));
-    // The default route has one of zeros, or none.
-    (route.header.destination_prefix_length > 0)
-        .then(|| route.attributes.iter().find(is_destination))
-        .flatten()
-}
-
-/// The header has room for the first 256 tables only.
-fn set_table(route: &mut RouteMessage, table: u32) {
-    route.header.table = u8::try_from(table).unwrap_or(0);
-    route.attributes.push(RouteAttribute::Table(table));
-}
-
-fn table(route: &RouteMessage) -> u32 {
-    let named = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Table(table) => Some(*table),
-        _ => None,
-    });
-    named.unwrap_or_else(|| route.header.table.into())
-}
-
-fn metric(route: &RouteMessage) -> u32 {
-    let priority = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Priority(metric) => Some(*metric),
-        _ => None,
-    });
-    let usual = match route.header.address_family {
-        AddressFamily::Inet6 => METRIC_V6,
-        _ => 0,
-    };
-    priority.unwrap_or(usual)
-}
-
-/// Whether a route that was found does what a wanted one would.
-fn same_way(found: &RouteMessage, wanted: &RouteMessage) -> bool {
-    let way = |route: &RouteMessage| {
-        let of = |wanted: fn(&RouteAttribute) -> bool| route.attributes.iter().find(|a| wanted(a)).cloned();
-        of(|attribute| matches!(attribute, RouteAttribute::Gateway(_)))
-            .or_else(|| of(|attribute| matches!(attribute, RouteAttribute::Oif(_))))
-    };
-    found.header.kind == wanted.header.kind && way(found) == way(wanted)
-}
-
-fn bytes(route: &RouteMessage) -> Vec<u8> {
-    let mut bytes = vec![0; route.buffer_len()];
-    route.emit(&mut bytes);
-    bytes
-}
-
-fn route(bytes: &[u8]) -> Result<RouteMessage> {
-    let mut message = RouteMessage::parse(bytes)?;
-    // What the kernel tells of a route and does not take back.
-    message
-        .attributes
-        .retain(|attribute| !matches!(attribute, RouteAttribute::CacheInfo(_)));
-    Ok(message)
 }
 
 fn set(key: &str, value: &str, fine: &[String]) -> Result<Option<Undo>> {

@@ -8,6 +8,7 @@ mod host;
 mod need;
 mod plan;
 mod planner;
+mod route_message;
 mod step;
 #[cfg(test)]
 mod tests;
