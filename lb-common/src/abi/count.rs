@@ -21,3 +21,23 @@ pub struct TargetCounters {
 }
 
 const _: () = assert!(size_of::<TargetCounters>() == 48);
+
+impl TargetCounters {
+    /// Adds what was counted elsewhere, on another CPU or at another time.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            packets,
+            bytes,
+            flows,
+            returned_packets,
+            returned_bytes,
+            closed,
+        } = *other;
+        self.packets += packets;
+        self.bytes += bytes;
+        self.flows += flows;
+        self.returned_packets += returned_packets;
+        self.returned_bytes += returned_bytes;
+        self.closed += closed;
+    }
+}

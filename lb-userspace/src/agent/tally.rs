@@ -27,8 +27,8 @@ pub(super) struct Figures {
 
 impl Figures {
     fn gain(&mut self, gain: &TargetCounters) {
-        add(&mut self.total, gain);
-        add(&mut self.window, gain);
+        self.total.add(gain);
+        self.window.add(gain);
     }
 
     /// Moves the rates toward what the window says.
@@ -95,7 +95,10 @@ impl Tally {
         let mut gained: HashMap<BackendRef, TargetCounters> = HashMap::new();
         for (cell, backend_ref, count) in readings {
             let before = self.seen.insert(cell, count).unwrap_or_default();
-            add(gained.entry(backend_ref).or_default(), &minus(&count, &before));
+            gained
+                .entry(backend_ref)
+                .or_default()
+                .add(&minus(&count, &before));
         }
         gained
     }
@@ -128,15 +131,6 @@ impl Tally {
     pub(super) fn forget(&mut self, backend_ref: &BackendRef) {
         self.figures.remove(backend_ref);
     }
-}
-
-fn add(sum: &mut TargetCounters, more: &TargetCounters) {
-    sum.packets += more.packets;
-    sum.bytes += more.bytes;
-    sum.flows += more.flows;
-    sum.returned_packets += more.returned_packets;
-    sum.returned_bytes += more.returned_bytes;
-    sum.closed += more.closed;
 }
 
 /// Counters only grow; a smaller reading would mean a new map, which starts from zero.

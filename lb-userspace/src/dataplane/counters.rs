@@ -52,21 +52,8 @@ pub(super) fn go_on(reasons: &mut Map, old: MapData) -> Result<()> {
 /// What all CPUs have counted together.
 fn sum(by_cpu: &[PodCount]) -> TargetCounters {
     let mut sum = TargetCounters::default();
-    for PodCount(count) in by_cpu {
-        let TargetCounters {
-            packets,
-            bytes,
-            flows,
-            returned_packets,
-            returned_bytes,
-            closed,
-        } = *count;
-        sum.packets += packets;
-        sum.bytes += bytes;
-        sum.flows += flows;
-        sum.returned_packets += returned_packets;
-        sum.returned_bytes += returned_bytes;
-        sum.closed += closed;
+    for PodCount(cpu) in by_cpu {
+        sum.add(cpu);
     }
     sum
 }

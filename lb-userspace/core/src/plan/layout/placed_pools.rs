@@ -56,13 +56,6 @@ pub struct PoolsDelta {
     pub gone: Vec<PoolKey>,
 }
 
-impl PoolsDelta {
-    /// Whether no pool may be another one.
-    pub fn is_empty(&self) -> bool {
-        self.changed.is_empty() && self.gone.is_empty()
-    }
-}
-
 impl PlacedPools {
     /// How many services have a pool.
     pub(super) fn services(&self) -> usize {
